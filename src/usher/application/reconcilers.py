@@ -36,8 +36,8 @@ KINDS = (
     CertificateKind,
     RetirementKind,
 )
-#: Seconds until the LMS is asked again whether it has the batch API, if it did not answer.
-_ASK_AGAIN = (0.2, 0.5)
+#: Seconds before each further request whether the LMS has the batch API, if it did not answer.
+_RETRY_PAUSES = (0.2, 0.5)
 
 
 class Lms(OtherSystem):
@@ -67,11 +67,12 @@ def lms_context(*, accept_missing: bool = False) -> LmsContext:
     lms = client()
     batch: frozenset[str] | None = frozenset()
     if options().use_batch_api:
-        for pause in (*_ASK_AGAIN, 0.0):
-            batch = capabilities(lms)
-            if batch is not None or not pause:
+        batch = capabilities(lms)
+        for pause in _RETRY_PAUSES:
+            if batch is not None:
                 break
             time.sleep(pause)
+            batch = capabilities(lms)
     return LmsContext(
         lms,
         grant_codes,

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 
 #: The longest text that any column here holds.
-LONGEST = 255
+MAX_LENGTH = 255
 
 
 def body_of(request: HttpRequest, limit: int) -> bytes | None:
@@ -29,7 +29,7 @@ def body_of(request: HttpRequest, limit: int) -> bytes | None:
 def is_storable(text: str) -> bool:
     """Whether a database can store this text: it has no NUL, no half of a surrogate pair, and is
     not too long."""
-    if len(text) > LONGEST or "\x00" in text:
+    if len(text) > MAX_LENGTH or "\x00" in text:
         return False
     try:
         text.encode()

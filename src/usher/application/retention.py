@@ -25,29 +25,29 @@ log = logger("usher.retention")
 #: ever.
 AUDIT_DAYS = 400
 #: Seconds between two removals by the sweeps of one process.
-EVERY = 3600.0
-_PORTION = 1000
+INTERVAL_SECONDS = 3600.0
+_ROWS_A_PORTION = 1000
 #: The most rows of one table in one removal. The first removal of millions of rows takes several
 #: hours of sweeps.
 _MAX_ROWS = 100_000
 
-#: As if the last removal was 59 minutes ago: the first removal comes a minute after the start, so
-#: that short commands remove nothing.
-_last = time.monotonic() - EVERY + 60
+#: The time of the last removal. At first, as if it was 59 minutes ago: the first removal comes a
+#: minute after the start, so that short commands remove nothing.
+_last_removal = time.monotonic() - INTERVAL_SECONDS + 60
 
 
 def forget_due() -> None:
     """Calls ``forget_old``, at most once an hour in each process."""
-    global _last
-    if time.monotonic() - _last < EVERY:
+    global _last_removal
+    if time.monotonic() - _last_removal < INTERVAL_SECONDS:
         return
-    _last = time.monotonic()
+    _last_removal = time.monotonic()
     forget_old()
 
 
 def forget_old() -> dict[str, int]:
     """Removes rows past their retention. Returns table's name → how many rows were removed."""
-    counts = {name: forget() for name, forget in _TABLES.items()}
+    counts = {name: forget() for name, forget in _REMOVALS.items()}
     clear_expired()  # codes and tokens that this application issued; also in portions
     if any(counts.values()):
         log.info("old rows removed", **counts)
@@ -58,7 +58,7 @@ def remove(rows: QuerySet[Any]) -> int:
     """Deletes these rows portion by portion. Returns how many."""
     count = 0
     while count < _MAX_ROWS:
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:_PORTION])
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:_ROWS_A_PORTION])
         if not ids:
             break
         rows.model._default_manager.filter(pk__in=ids).delete()
@@ -66,7 +66,7 @@ def remove(rows: QuerySet[Any]) -> int:
     return count
 
 
-def _audit() -> int:
+def _remove_audit_events() -> int:
     days = int(getattr(settings, "USHER_AUDIT_DAYS", AUDIT_DAYS))
     if days <= 0 or not apps.is_installed("usher.application.audit"):
         return 0
@@ -75,33 +75,33 @@ def _audit() -> int:
     return remove(AuditEvent.objects.filter(at__lt=timezone.now() - timedelta(days=days)))
 
 
-def _webhooks() -> int:
+def _remove_webhook_ids() -> int:
     from usher.application.webhooks.services import expired_message_ids
 
     return remove(expired_message_ids())
 
 
-def _sign_outs() -> int:
+def _remove_sign_out_ids() -> int:
     from usher.application.provider.signout.receiving import expired_message_ids
 
     return remove(expired_message_ids())
 
 
-def _sessions() -> int:
+def _remove_session_records() -> int:
     from usher.application.provider.signout.sessions import expired_sessions
 
     return remove(expired_sessions())
 
 
 def register(name: str, forget: Callable[[], int]) -> None:
-    """Adds another app's table. forget: removes its rows past their retention and returns how
-    many."""
-    _TABLES[name] = forget
+    """Adds another app's table. forget: removes the table's rows past their retention and returns
+    how many rows it removed."""
+    _REMOVALS[name] = forget
 
 
-_TABLES: dict[str, Callable[[], int]] = {
-    "audit": _audit,
-    "webhooks": _webhooks,
-    "sign_outs": _sign_outs,
-    "sessions": _sessions,
+_REMOVALS: dict[str, Callable[[], int]] = {
+    "audit": _remove_audit_events,
+    "webhooks": _remove_webhook_ids,
+    "sign_outs": _remove_sign_out_ids,
+    "sessions": _remove_session_records,
 }

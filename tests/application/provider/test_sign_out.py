@@ -272,8 +272,8 @@ def test_following_an_unchanged_session_takes_no_query(learner, django_assert_nu
     request = RequestFactory().get("/")
     request.session = browser.session
     with django_assert_num_queries(0):
-        sessions.follow(request.session)
-        sessions.follow(None)
+        sessions.record_new_key(request.session)
+        sessions.record_new_key(None)
 
 
 @pytest.mark.django_db

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError
 from usher.application.lms.drift import drift
 from usher.application.management.output import EngineCommand
 from usher.application.runs.models import CourseMode, CourseRun, validate_course_key
-from usher.application.runs.services import is_whole, sync_runs_and_modes
+from usher.application.runs.services import is_list_complete, sync_runs_and_modes
 from usher.engine.summary import Summary
 
 
@@ -45,7 +45,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
         )
     total = Summary().add(run_summary).add(mode_summary)
     unread = ""
-    if not is_whole(run_summary):
+    if not is_list_complete(run_summary):
         run_summary.failed -= 1  # the failure of the course list, which is not a run
         unread = "The LMS's list of course runs could not be read to its end."
     runs = (

@@ -58,14 +58,14 @@ class DatabaseCollector(Collector):
 
     def collect(self) -> Iterator[Any]:
         yield _family(metrics.BUILD, [((usher.__version__,), 1.0)])
-        yield from _rows()
-        yield from _moments()
-        yield from _messages()
+        yield from _work_families()
+        yield from _time_families()
+        yield from _message_families()
         stored = _stored_sums()
         for metric in metrics.ALL:
             if metric.type == metrics.HISTOGRAM:
-                nothing: _Parts = {labels: {} for labels in _known_labels(metric)}
-                yield _histogram(metric, nothing | stored.get(metric.name, {}))
+                empty: _Parts = {labels: {} for labels in _known_labels(metric)}
+                yield _histogram(metric, empty | stored.get(metric.name, {}))
             elif metric.type == metrics.COUNTER or metric in _GAUGES_OF_WORKERS:
                 values = dict.fromkeys(_known_labels(metric), 0.0)
                 values |= {
@@ -122,7 +122,7 @@ def _histogram(metric: Metric, stored_parts: _Parts) -> Any:
     return family
 
 
-def _rows() -> Iterator[Any]:
+def _work_families() -> Iterator[Any]:
     now = database_now()
     due: list[tuple[tuple[str, ...], float]] = []
     oldest: list[tuple[tuple[str, ...], float]] = []
@@ -130,17 +130,19 @@ def _rows() -> Iterator[Any]:
     refused: list[tuple[tuple[str, ...], float]] = []
     for name in names():
         work = Work.objects.filter(kind=name)
-        sql = (
+        due_summary = (
             due_work(name, now)
             .order_by("lane", "due_at", "object_id")[:MAX_COUNTED_ROWS]
-            .aggregate(count=Count("pk"), first=Min("due_at"))
+            .aggregate(count=Count("pk"), oldest=Min("due_at"))
         )
-        first = sql["first"]
-        due.append(((name,), sql["count"]))
-        oldest.append(((name,), max(0.0, (now - first).total_seconds()) if first else 0.0))
+        oldest_due_at = due_summary["oldest"]
+        seconds = max(0.0, (now - oldest_due_at).total_seconds()) if oldest_due_at else 0.0
+        due.append(((name,), due_summary["count"]))
+        oldest.append(((name,), seconds))
         leased.append(((name,), work.filter(lease_until__gt=now)[:MAX_COUNTED_ROWS].count()))
         refused += [
-            ((name, code), count) for code, count in _by_code(work.filter(refused_at__isnull=False))
+            ((name, code), count)
+            for code, count in _count_by_code(work.filter(refused_at__isnull=False))
         ]
     yield _family(metrics.DUE, due)
     yield _family(metrics.OLDEST_DUE, oldest)
@@ -148,7 +150,7 @@ def _rows() -> Iterator[Any]:
     yield _family(metrics.REFUSED, refused)
 
 
-def _by_code(rows: Any) -> list[tuple[str, int]]:
+def _count_by_code(rows: Any) -> list[tuple[str, int]]:
     """Error code and number of these rows. The ORM can't group a limited query."""
     inner, parameters = (
         rows.order_by().values("error_code")[:MAX_COUNTED_ROWS].query.sql_with_params()
@@ -162,19 +164,19 @@ def _by_code(rows: Any) -> list[tuple[str, int]]:
     return counts
 
 
-def _moments() -> Iterator[Any]:
+def _time_families() -> Iterator[Any]:
     """The times of workers and sweeps, from one small table."""
-    marks = Watermark.objects.filter(
+    watermarks = Watermark.objects.filter(
         name__in=(heartbeat.WORKER, heartbeat.SWEEP, *_REQUESTED_LISTS)
     )
-    asked_at = {mark.name: mark.asked_at.timestamp() for mark in marks}
+    asked_at = {watermark.name: watermark.asked_at.timestamp() for watermark in watermarks}
     for metric, name in ((metrics.WORKER_SEEN, heartbeat.WORKER), (metrics.SWEPT, heartbeat.SWEEP)):
-        at = asked_at.pop(name, None)
-        yield _family(metric, [] if at is None else [((), at)])
-    yield _family(metrics.ASKED, [((name,), at) for name, at in asked_at.items()])
+        timestamp = asked_at.pop(name, None)
+        yield _family(metric, [] if timestamp is None else [((), timestamp)])
+    yield _family(metrics.ASKED, [((name,), timestamp) for name, timestamp in asked_at.items()])
 
 
-def _messages() -> Iterator[Any]:
+def _message_families() -> Iterator[Any]:
     now = database_now()
     outstanding = OutstandingMessage.objects.filter(until__gt=now)[:MAX_COUNTED_ROWS].count()
     yield _family(metrics.OUTSTANDING, [((), outstanding)])

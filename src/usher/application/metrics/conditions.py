@@ -26,11 +26,12 @@ _PROBE_SECONDS = 60.0
 #: commands.
 _SECONDS_BETWEEN_READS = 5.0
 
-_shown: set[tuple[str, str]] = set()
+#: Metric's name and label of the gates, circuits and pauses that were recorded as not ended.
+_recorded: set[tuple[str, str]] = set()
 _read_at = -_SECONDS_BETWEEN_READS
 
 
-def note_if_due() -> None:
+def record_if_due() -> None:
     """Stores in the recorder the gates, circuits and pauses that this process knows, at most once
     in a few seconds."""
     global _read_at
@@ -41,10 +42,10 @@ def note_if_due() -> None:
     for metric, label, seconds in _pauses(client().http.state):
         key = (metric.name, label)
         if seconds > 0:
-            _shown.add(key)
+            _recorded.add(key)
             recorder.set(metric, label, value=now + seconds)
-        elif key in _shown:
-            _shown.discard(key)
+        elif key in _recorded:
+            _recorded.discard(key)
             recorder.set(metric, label, value=0.0)
 
 
@@ -56,7 +57,7 @@ def families(
     samples."""
     now = time.time()
     values: dict[Metric, dict[str, float]] = {
-        metric: dict.fromkeys(labels, 0.0) for metric, labels in _all().items()
+        metric: dict.fromkeys(labels, 0.0) for metric, labels in _labels_of_metrics().items()
     }
     for metric, by_label in values.items():
         for labels, parts in stored.get(metric.name, {}).items():
@@ -67,14 +68,17 @@ def families(
         is_flag = metric is not metrics.THROTTLED
         yield make(
             metric,
-            [((label,), float(s > 0) if is_flag else s) for label, s in by_label.items()],
+            [
+                ((label,), float(seconds > 0) if is_flag else seconds)
+                for label, seconds in by_label.items()
+            ],
         )
 
 
 _CIRCUITS = ("host", *GROUPS)
 
 
-def _all() -> dict[Metric, tuple[str, ...]]:
+def _labels_of_metrics() -> dict[Metric, tuple[str, ...]]:
     return {
         metrics.CIRCUIT_OPEN: _CIRCUITS,
         metrics.THROTTLED: GROUPS,

@@ -16,7 +16,7 @@ class MetricsCounter(Observer):
     """Counts outcomes that were written to the database."""
 
     def written(self, kind: str, results: Sequence[tuple[Job, Outcome]]) -> None:
-        for outcome, count in Counter(_word(outcome) for _, outcome in results).items():
+        for outcome, count in Counter(_outcome_label(outcome) for _, outcome in results).items():
             recorder.count(metrics.OUTCOMES, kind, outcome, by=count)
         for job, _ in results:
             if job.settled_after is not None:
@@ -45,7 +45,7 @@ def record_pass(*, is_empty: bool) -> None:
     """Called after a pass. Writes the counts now, or together with the counts of later passes if
     there was no work and no gauge has changed."""
     recorder.count(metrics.PASSES)
-    conditions.note_if_due()
+    conditions.record_if_due()
     if not is_empty or recorder.is_due or recorder.has_values:
         recorder.flush()
 
@@ -57,11 +57,11 @@ def write_if_due() -> None:
 
 
 def write() -> None:
-    conditions.note_if_due()
+    conditions.record_if_due()
     recorder.flush()
 
 
-def _word(outcome: Outcome) -> str:
+def _outcome_label(outcome: Outcome) -> str:
     if outcome.error is None:
         return "changed" if outcome.changed else "unchanged"
     return "waits" if outcome.is_waiting else str(outcome.error.failure_class)

@@ -23,7 +23,7 @@ from usher.contract import metrics
 from usher.contract.metrics import Metric
 
 #: Seconds between two writes by a busy process.
-EVERY = 10.0
+WRITE_SECONDS = 10.0
 _INFINITE = "+Inf"
 
 log = logging.getLogger("usher.metrics")
@@ -44,7 +44,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._added: dict[_Key, float] = {}
         self._values: dict[_Key, float] = {}
-        self._written = time.monotonic()
+        self._written_at = time.monotonic()
 
     def count(self, metric: Metric, *labels: str, by: float = 1.0) -> None:
         with self._lock:
@@ -52,8 +52,8 @@ class Recorder:
 
     def observe(self, metric: Metric, *labels: str, value: float) -> None:
         """Adds one observation to a histogram."""
-        at = bisect_left(metric.buckets, value)
-        part = str(metric.buckets[at]) if at < len(metric.buckets) else _INFINITE
+        index = bisect_left(metric.buckets, value)
+        part = str(metric.buckets[index]) if index < len(metric.buckets) else _INFINITE
         with self._lock:
             self._add(metric, labels, part, 1.0)
             self._add(metric, labels, "sum", value)
@@ -70,7 +70,7 @@ class Recorder:
     @property
     def is_due(self) -> bool:
         """Whether the last write was some time ago."""
-        return time.monotonic() - self._written >= EVERY
+        return time.monotonic() - self._written_at >= WRITE_SECONDS
 
     @property
     def has_values(self) -> bool:
@@ -83,7 +83,7 @@ class Recorder:
         with self._lock:
             added, self._added = self._added, {}
             values, self._values = self._values, {}
-            self._written = time.monotonic()
+            self._written_at = time.monotonic()
         if not added and not values:
             return
         try:
@@ -110,7 +110,8 @@ def _write(numbers: dict[_Key, float], value: str) -> None:
     if not numbers:
         return
     rows = sorted(
-        (name, labels_text(labels), part, n) for (name, labels, part), n in numbers.items()
+        (name, labels_text(labels), part, number)
+        for (name, labels, part), number in numbers.items()
     )
     places = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
     table = connection.ops.quote_name(MetricValue._meta.db_table)

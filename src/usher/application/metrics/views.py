@@ -20,7 +20,7 @@ from usher.application.metrics.recorder import recorder
 #: Headers that proxies set. A request with one of these headers came through a proxy, so the
 #: connection's address is not the client's.
 _FORWARDED = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
-_OFF = (
+_TEXT_IF_OFF = (
     "Metrics are off. Set USHER_METRICS_TOKEN, and have Prometheus send it as a bearer token, or "
     "USHER_METRICS_NETWORKS to the networks that may read them.\n"
 )
@@ -34,12 +34,16 @@ def metrics(request: HttpRequest) -> HttpResponse:
     is set."""
     token, networks = _token(), networks_of_settings()
     if not token and not networks:
-        return HttpResponse(_OFF, status=403, content_type="text/plain")
-    if not (_has_token(request, token) or _is_within(request, networks)):
+        return HttpResponse(_TEXT_IF_OFF, status=403, content_type="text/plain")
+    if not (_has_token(request, token) or _is_from_network(request, networks)):
         if not token:
-            return HttpResponse("Not from your network.\n", status=403, content_type="text/plain")
+            return HttpResponse(
+                "Your address is not in USHER_METRICS_NETWORKS.\n",
+                status=403,
+                content_type="text/plain",
+            )
         return HttpResponse(
-            "Present the token for metrics.\n",
+            "Send USHER_METRICS_TOKEN as a bearer token.\n",
             status=401,
             content_type="text/plain",
             headers={"WWW-Authenticate": 'Bearer realm="metrics"'},
@@ -64,7 +68,7 @@ def _has_token(request: HttpRequest, token: str) -> bool:
     return bool(token) and compare_digest(token.encode(), presented.encode("utf-8", "replace"))
 
 
-def _is_within(request: HttpRequest, networks: list[str]) -> bool:
+def _is_from_network(request: HttpRequest, networks: list[str]) -> bool:
     """Whether the request comes from one of the networks. Uses the same address as the audit log.
     Always False for a request through a proxy if ``USHER_CLIENT_ADDRESS_HEADER`` is not set, since
     the address would be the proxy's."""
@@ -73,10 +77,10 @@ def _is_within(request: HttpRequest, networks: list[str]) -> bool:
     header = str(getattr(django_settings, "USHER_CLIENT_ADDRESS_HEADER", "") or "")
     if not header and any(name in request.headers for name in _FORWARDED):
         return False
-    text = client_address(request)
-    if text is None:
+    address_text = client_address(request)
+    if address_text is None:
         return False
-    address = ip_address(text)
+    address = ip_address(address_text)
     address = getattr(address, "ipv4_mapped", None) or address
     try:
         return any(address in ip_network(network, strict=False) for network in networks)

@@ -72,11 +72,11 @@ def _ensure_policy(client: Any, pkce_required: bool, backchannel_logout_url: str
     """Creates or corrects the client's policy. Returns whether anything changed."""
     policy = ClientPolicy.objects.filter(application=client).first()
     policy = policy or ClientPolicy(application=client)
-    before = (policy.pk is None, policy.pkce_required, policy.backchannel_logout_url)
-    policy.pkce_required = pkce_required
-    policy.backchannel_logout_url = backchannel_logout_url or policy.backchannel_logout_url
-    if before == (False, policy.pkce_required, policy.backchannel_logout_url):
+    values = (pkce_required, backchannel_logout_url or policy.backchannel_logout_url)
+    is_saved = policy.pk is not None
+    if is_saved and values == (policy.pkce_required, policy.backchannel_logout_url):
         return False
+    policy.pkce_required, policy.backchannel_logout_url = values
     policy.save()
     client.usher_policy = policy
     return True

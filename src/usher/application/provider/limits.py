@@ -46,19 +46,20 @@ class Limit:
     scope: str
     times: int = 1
 
-    def refusal(self, request: HttpRequest, who: str = "") -> JsonResponse | None:
+    def refusal(self, request: HttpRequest, client_id: str = "") -> JsonResponse | None:
         """The answer to a request that must be refused before its credentials are checked; None to
         continue.
 
-        who: the client id in the request.
+        client_id: the client id in the request; '' for none.
         """
         network = _network(request)
-        if _count("wrong", self.scope, network) < ADDRESS_FACTOR * self._most:
+        if _count("wrong", self.scope, network) < ADDRESS_FACTOR * self._limit:
             return None
-        return None if cache.get(_key("known", self.scope, who, network)) else _too_many()
+        is_known = bool(cache.get(_key("known", self.scope, client_id, network)))
+        return None if is_known else _too_many_failures()
 
     def count_failure(
-        self, request: HttpRequest, who: str = "", *, is_wrong: bool
+        self, request: HttpRequest, client_id: str = "", *, is_wrong: bool
     ) -> JsonResponse | None:
         """Counts one failure. Returns the answer to send if there were too many failures, else
         None.
@@ -67,17 +68,17 @@ class Limit:
         """
         network = _network(request)
         if is_wrong:
-            _add("wrong", self.scope, network)
-        failed = _add("failed", self.scope, who, network)
-        return _too_many() if failed > self._most else None
+            _increment("wrong", self.scope, network)
+        failed = _increment("failed", self.scope, client_id, network)
+        return _too_many_failures() if failed > self._limit else None
 
-    def note_success(self, request: HttpRequest, who: str = "") -> None:
+    def note_success(self, request: HttpRequest, client_id: str = "") -> None:
         """Call if the credentials were right: remembers that the client has succeeded from this
         address."""
-        cache.set(_key("known", self.scope, who, _network(request)), 1, KNOWN_SECONDS)
+        cache.set(_key("known", self.scope, client_id, _network(request)), 1, KNOWN_SECONDS)
 
     @property
-    def _most(self) -> int:
+    def _limit(self) -> int:
         setting = getattr(settings, "USHER_TOKEN_FAILURES_A_MINUTE", DEFAULT_FAILURES_A_WINDOW)
         return int(setting) * self.times
 
@@ -88,7 +89,7 @@ TOKENS = Limit("tokens")
 WEBHOOKS, SIGN_OUTS = Limit("webhooks", times=4), Limit("sign-outs", times=4)
 
 
-def _too_many() -> JsonResponse:
+def _too_many_failures() -> JsonResponse:
     return JsonResponse(
         {"error": "temporarily_unavailable", "error_description": "Too many failed requests."},
         status=429,
@@ -112,7 +113,7 @@ def _count(*parts: str) -> int:
     return int(cache.get(_key(*parts)) or 0)
 
 
-def _add(*parts: str) -> int:
+def _increment(*parts: str) -> int:
     key = _key(*parts)
     cache.add(key, 0, WINDOW_SECONDS)
     try:

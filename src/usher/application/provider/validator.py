@@ -27,7 +27,7 @@ from usher.application.provider import claims
 from usher.application.provider.hashers import ALGORITHM
 
 #: Parameters that python-social-auth adds to the registered redirect URI.
-_ADDED_BY_CLIENT = {"redirect_state"}
+_ADDED_PARAMETERS = {"redirect_state"}
 
 
 #: Whether the client of the current request is authenticated.
@@ -51,14 +51,10 @@ class UsherValidator(OAuth2Validator):
         if grant is not None and grant.application.client_id == client_id:
             request.client = grant.application
             return request.client
-        request.client = (
-            get_application_model()
-            .objects.select_related("usher_policy")
-            .filter(client_id=client_id)
-            .first()
-            if _is_storable(client_id)
-            else None
-        )
+        request.client = None
+        if _is_storable(client_id):
+            clients = get_application_model().objects.select_related("usher_policy")
+            request.client = clients.filter(client_id=client_id).first()
         return request.client
 
     def _check_secret(self, provided_secret: str, stored_secret: str) -> bool:
@@ -85,7 +81,7 @@ class UsherValidator(OAuth2Validator):
         self, client_id: str, redirect_uri: str, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
         """Compares as text (RFC 9700 2.1), without the parameters that python-social-auth adds."""
-        return _as_registered(redirect_uri) in request.client.redirect_uris.split()
+        return _without_added_parameters(redirect_uri) in request.client.redirect_uris.split()
 
     def validate_scopes(
         self, client_id: str, scopes: list[str], client: Any, request: Any, *args: Any, **kw: Any
@@ -122,7 +118,7 @@ class UsherValidator(OAuth2Validator):
     ) -> bool:
         grant = self._grant(code, request)
         if grant is None:
-            _end_tokens_of(code, client)
+            _revoke_tokens_of(code, client)
             return False
         if grant.application_id != client.pk or grant.is_expired() or not grant.user.is_active:
             return False
@@ -166,27 +162,27 @@ class UsherValidator(OAuth2Validator):
         super()._check_and_set_request_resource(request)
 
     def save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-        """Ends both exchanges if one code or refresh token is exchanged twice at the same time: one
-        fails, and the tokens that the other one issued are revoked (RFC 9700 4.14.2)."""
+        """If a code or refresh token is exchanged twice at the same time, refuses the second
+        exchange and revokes the tokens of the first (RFC 9700 4.14.2)."""
         try:
             super().save_bearer_token(token, request, *args, **kwargs)
-        except _SpentMeanwhile as error:
-            # Outside of the exchange's transaction, which is rolled back.
-            _end_family(error.family, request.client, error.event)
+        except _UsedMeanwhile as error:
+            # Here, because the exchange's transaction is rolled back.
+            _revoke_family(error.family, request.client, error.event)
             raise errors.InvalidGrantError(request=request) from error
 
     def _save_bearer_token(self, token: Any, request: Any, *args: Any, **kwargs: Any) -> None:
         """Runs in a transaction that begins with a write. So a second exchange at the same time
         waits for the first, and then finds that the code or refresh token has been used."""
         if request.grant_type == "authorization_code":
-            spent, _ = get_grant_model().objects.filter(pk=request._usher_grant.pk).delete()
-            if not spent:
-                raise _SpentMeanwhile(_family(request.code), "code-reused")
+            deleted, _ = get_grant_model().objects.filter(pk=request._usher_grant.pk).delete()
+            if not deleted:
+                raise _UsedMeanwhile(_family_id(request.code), "code-reused")
         elif request.grant_type == "refresh_token":
-            old = request.refresh_token_instance
-            unspent = get_refresh_token_model().objects.filter(pk=old.pk, revoked__isnull=True)
-            if not unspent.update(updated=timezone.now()):
-                raise _SpentMeanwhile(old.token_family, "refresh-token-reused")
+            used = request.refresh_token_instance
+            unrevoked = get_refresh_token_model().objects.filter(pk=used.pk, revoked__isnull=True)
+            if not unrevoked.update(updated=timezone.now()):
+                raise _UsedMeanwhile(used.token_family, "refresh-token-reused")
         super()._save_bearer_token(token, request, *args, **kwargs)
 
     def revoke_token(self, token: str, token_type_hint: str, request: Any, *args: Any) -> None:
@@ -204,14 +200,14 @@ class UsherValidator(OAuth2Validator):
         self, request: Any, refresh_token_code: str, access_token: Any, previous: Any
     ) -> Any:
         return super()._create_refresh_token(
-            request, refresh_token_code, access_token, previous or _Family(request)
+            request, refresh_token_code, access_token, previous or _FamilyOfCode(request)
         )
 
     def validate_refresh_token(
         self, refresh_token: str, client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        valid = super().validate_refresh_token(refresh_token, client, request, *args, **kwargs)
-        return bool(valid) and request.user.is_active
+        is_valid = super().validate_refresh_token(refresh_token, client, request, *args, **kwargs)
+        return bool(is_valid) and request.user.is_active
 
     # -- OpenID Connect
 
@@ -229,7 +225,7 @@ class UsherValidator(OAuth2Validator):
         return ["sub", "name", "preferred_username", "username", "email"]
 
 
-class _SpentMeanwhile(Exception):
+class _UsedMeanwhile(Exception):
     """Another request has exchanged the same code or refresh token at the same time."""
 
     def __init__(self, family: UUID | None, event: str) -> None:
@@ -237,25 +233,25 @@ class _SpentMeanwhile(Exception):
         self.family, self.event = family, event
 
 
-class _Family:
-    """Passed as the previous refresh token when the first one is created, so that the new one gets
-    this family's id."""
+class _FamilyOfCode:
+    """Stands in for the previous refresh token when the first one of a code is created, so that the
+    new token gets the id of the code's family."""
 
     def __init__(self, request: Any) -> None:
-        self.token_family = _family(request.code)
+        self.token_family = _family_id(request.code)
 
 
-def _family(code: str) -> UUID:
+def _family_id(code: str) -> UUID:
     """The id of the family of tokens issued for a code; depends on the code only."""
     return UUID(bytes=sha256(b"usher-token-family:" + code.encode()).digest()[:16])
 
 
-def _end_tokens_of(code: str, client: Any) -> None:
+def _revoke_tokens_of(code: str, client: Any) -> None:
     """Revokes the tokens that were issued for a code that is used a second time."""
-    _end_family(_family(code), client, "code-reused")
+    _revoke_family(_family_id(code), client, "code-reused")
 
 
-def _end_family(family: UUID | None, client: Any, event: str) -> None:
+def _revoke_family(family: UUID | None, client: Any, event: str) -> None:
     tokens = get_refresh_token_model()
     if tokens.objects.filter(token_family=family, application=client).exists():
         tokens.revoke_family(family)
@@ -267,11 +263,11 @@ def _is_storable(text: str | None) -> bool:
     return text is not None and text != "" and "\x00" not in text
 
 
-def _as_registered(uri: str) -> str:
-    """``uri`` without the parameters that clients add to the registered one."""
+def _without_added_parameters(uri: str) -> str:
+    """``uri`` without the parameters that python-social-auth adds to the registered URI."""
     parts = urlsplit(uri)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    parameters = [pair for pair in pairs if pair[0] not in _ADDED_BY_CLIENT]
+    parameters = [pair for pair in pairs if pair[0] not in _ADDED_PARAMETERS]
     if len(parameters) == len(pairs):
         return uri
     return urlunsplit(parts._replace(query=urlencode(parameters)))

@@ -27,9 +27,9 @@ from usher.application.requests import is_storable
 from usher.contract.oauth import SCOPE_USER_READ
 
 #: The longest values that are stored with an authorization code.
-LENGTHS = {"nonce": 255, "code_challenge": 128, "code_challenge_method": 10}
-GRANT_TYPES = ("authorization_code", "refresh_token")
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_MAX_LENGTHS = {"nonce": 255, "code_challenge": 128, "code_challenge_method": 10}
+_GRANT_TYPES = ("authorization_code", "refresh_token")
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 @method_decorator(never_cache, name="dispatch")
@@ -37,16 +37,16 @@ class AuthorizationView(toolkit.AuthorizationView):
     """``/oauth2/authorize/``"""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not (_can_be_kept(request.GET) and _can_be_kept(request.POST)):
+        if not (_fits_columns(request.GET) and _fits_columns(request.POST)):
             return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
         try:
-            withheld = _why_withheld(request)
+            ineligibility = _ineligibility_for_lms(request)
         except AdapterFailed as error:
             log_failure(error)
             return render(request, "usher/unavailable.html", status=503)
-        if withheld:
+        if ineligibility:
             home = resolve_url(settings.LOGIN_REDIRECT_URL)
-            context = {"home": home, "is_unconfirmed": withheld == eligibility.UNCONFIRMED}
+            context = {"home": home, "is_unconfirmed": ineligibility == eligibility.UNCONFIRMED}
             return render(request, "usher/not_eligible.html", context, status=403)
         try:
             return super().dispatch(request, *args, **kwargs)
@@ -79,18 +79,18 @@ class AuthorizationView(toolkit.AuthorizationView):
         return super().redirect(_with_issuer(redirect_to, issuer), application)
 
 
-def _can_be_kept(parameters: QueryDict) -> bool:
+def _fits_columns(parameters: QueryDict) -> bool:
     """Whether the values of a request fit into the columns of an authorization code."""
     for name, values in parameters.lists():
-        if any("\x00" in value or len(value) > LENGTHS.get(name, 10_000) for value in values):
+        if any("\x00" in value or len(value) > _MAX_LENGTHS.get(name, 10_000) for value in values):
             return False
     return True
 
 
-def _why_withheld(request: HttpRequest) -> str:
-    """Why an LMS must not learn who this user is: a code of ``eligibility.SENTENCES``; '' if the
-    LMS may. The LMS would create an account, perhaps with another person's e-mail address. Raises
-    AdapterFailed."""
+def _ineligibility_for_lms(request: HttpRequest) -> str:
+    """Why this user must not be signed in at the LMS, a code of ``eligibility.SENTENCES``: the LMS
+    would create an account, perhaps with another person's e-mail address. '' if the user may have
+    an LMS account, or if the client is no LMS. Raises AdapterFailed."""
     if not request.user.is_authenticated or not (code := eligibility.code_of(request.user)):
         return ""
     client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""
@@ -112,10 +112,10 @@ class TokenView(toolkit.TokenView):
         client_id = limits.claimed_client(request)
         if limited := limits.TOKENS.refusal(request, client_id):
             return limited
-        if request.POST.get("grant_type") not in GRANT_TYPES:
+        if request.POST.get("grant_type") not in _GRANT_TYPES:
             error = {"error": "unsupported_grant_type"}
             limited = limits.TOKENS.count_failure(request, client_id, is_wrong=True)
-            return limited or JsonResponse(error, status=400, headers=NO_STORE)
+            return limited or JsonResponse(error, status=400, headers=_NO_STORE)
         client_authenticated.set(False)
         try:
             _, headers, body, status = self.create_token_response(request)
@@ -145,7 +145,7 @@ class TokenView(toolkit.TokenView):
             # RFC 6749 5.2: the scheme that the client may use, which is Basic.
             headers = headers | {"WWW-Authenticate": 'Basic realm="oauth2"'}
             record("client-refused", subject=client_id, request=request, succeeded=False)
-        return HttpResponse(body, status=status, headers={**headers, **NO_STORE})
+        return HttpResponse(body, status=status, headers={**headers, **_NO_STORE})
 
 
 class RevokeTokenView(toolkit.RevokeTokenView):
@@ -170,7 +170,7 @@ def _unavailable(error: AdapterFailed) -> JsonResponse:
         "error": "temporarily_unavailable",
         "error_description": "The application can't look up this user now; its log has the reason.",
     }
-    return JsonResponse(body, status=503, headers=NO_STORE)
+    return JsonResponse(body, status=503, headers=_NO_STORE)
 
 
 def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
@@ -197,7 +197,7 @@ def users_me(request: HttpRequest) -> JsonResponse:
         return error.response()
     except AdapterFailed as error:
         return _unavailable(error)
-    return JsonResponse(profile, headers=NO_STORE)
+    return JsonResponse(profile, headers=_NO_STORE)
 
 
 @csrf_exempt
@@ -222,7 +222,7 @@ def userinfo(request: HttpRequest) -> HttpResponse:
         return error.response()
     except AdapterFailed as error:
         return _unavailable(error)
-    return JsonResponse(result, headers=NO_STORE)
+    return JsonResponse(result, headers=_NO_STORE)
 
 
 @require_GET

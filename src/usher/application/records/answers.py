@@ -31,26 +31,26 @@ class Answers:
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(
+    def get_or_request(
         self,
         learner: str,
-        ask: Callable[[], Any],
+        request: Callable[[], Any],
         *,
         lease_owner: str,
         claimed_at: datetime,
         due_since: datetime,
     ) -> Any:
-        """The result of ``ask``, or an earlier result that was requested for another row of this
-        learner.
+        """The result of ``request``, or an earlier result that was requested for another row of
+        this learner.
 
         An earlier result is used only if its request was sent after this row became due, so that it
         includes the change that made the row due. lease_owner, claimed_at, due_since: of this row;
         a request counts as sent at ``claimed_at`` of the row for which it was sent. Raises what
-        ``ask`` raises; errors are not kept.
+        ``request`` raises; errors are not kept.
         """
         with self._lock:
             answer = self._answers.get(learner)
-            if answer and _is_good(answer, lease_owner, due_since):
+            if answer and _is_usable(answer, lease_owner, due_since):
                 new_answer = None
             else:
                 new_answer = answer = _Answer(lease_owner, claimed_at, Future())
@@ -59,12 +59,12 @@ class Answers:
                 while len(self._answers) > _MAX_ANSWERS:
                     self._answers.popitem(last=False)
         if new_answer is not None:
-            self._ask(learner, new_answer, ask)
+            self._fill(learner, new_answer, request)
         return answer.future.result()
 
-    def _ask(self, learner: str, answer: _Answer, ask: Callable[[], Any]) -> None:
+    def _fill(self, learner: str, answer: _Answer, request: Callable[[], Any]) -> None:
         try:
-            answer.future.set_result(ask())
+            answer.future.set_result(request())
         except BaseException as error:  # noqa: BLE001 - raised in every waiting thread
             with self._lock:
                 if self._answers.get(learner) is answer:
@@ -72,5 +72,7 @@ class Answers:
             answer.future.set_exception(error)
 
 
-def _is_good(answer: _Answer, lease_owner: str, due_since: datetime) -> bool:
+def _is_usable(answer: _Answer, lease_owner: str, due_since: datetime) -> bool:
+    """Whether the answer was requested after the row became due. That is so if its row was claimed
+    together with this row, and so has the same lease owner."""
     return answer.lease_owner == lease_owner or due_since + _MARGIN <= answer.claimed_at

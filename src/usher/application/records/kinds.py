@@ -23,10 +23,10 @@ from usher.engine.kinds import Job, Outcome
 from usher.engine.options import options
 from usher.engine.summary import Failure
 
-_ROWS = 1000
+_ROWS_A_PAGE = 1000
 
 
-class _Pulled(LmsKind):
+class _CopiedKind(LmsKind):
     """A kind with one row for each learner and run, whose values are copied from the LMS. Rows wait
     until the learner has an LMS account."""
 
@@ -46,30 +46,30 @@ class _Pulled(LmsKind):
         return prepared
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
-        track(self.model)
+        create_missing_rows(self.model)
         return None
 
 
-def track(model: type[models.Model]) -> None:
+def create_missing_rows(model: type[models.Model]) -> None:
     """Creates a row of ``model`` for each active enrollment that has none."""
-    last = 0
+    last_pk = 0
     enrollments = Enrollment.objects.filter(is_active=True, observed_is_active=True)
     while True:
-        rows_to_track = list(
-            enrollments.filter(pk__gt=last)
+        page = list(
+            enrollments.filter(pk__gt=last_pk)
             .order_by("pk")
-            .values_list("pk", "user_id", "run_id")[:_ROWS]
+            .values_list("pk", "user_id", "run_id")[:_ROWS_A_PAGE]
         )
-        if not rows_to_track:
+        if not page:
             return
         model._default_manager.bulk_create(
-            [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in rows_to_track],
+            [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in page],
             ignore_conflicts=True,
         )
-        last = rows_to_track[-1][0]
+        last_pk = page[-1][0]
 
 
-class GradeKind(_Pulled):
+class GradeKind(_CopiedKind):
     name = "grade"
     model = Grade
     observed_fields = ("percent", "passed", "letter")
@@ -83,7 +83,7 @@ class GradeKind(_Pulled):
         )
 
 
-class CertificateKind(_Pulled):
+class CertificateKind(_CopiedKind):
     name = "certificate"
     model = Certificate
     observed_fields = (
@@ -103,7 +103,12 @@ class CertificateKind(_Pulled):
     def act(self, job: Job, context: LmsContext) -> Outcome:
         key = job.row.run.course_key
         certificate = next(
-            (c for c in _certificates(job, context.lms) if c.course_key == key), None
+            (
+                certificate
+                for certificate in _certificates(job, context.lms)
+                if certificate.course_key == key
+            ),
+            None,
         )
         if certificate is None:
             if job.row.status:
@@ -131,7 +136,7 @@ _answers: WeakKeyDictionary[LmsClient, Answers] = WeakKeyDictionary()
 def _certificates(job: Job, lms: LmsClient) -> Sequence[ObservedCertificate]:
     """All certificates of the learner. Raises LmsError."""
     row = job.row
-    return _answers.setdefault(lms, Answers()).of(
+    return _answers.setdefault(lms, Answers()).get_or_request(
         job.data,
         lambda: lms.certificates(job.data),
         lease_owner=row.lease_owner,

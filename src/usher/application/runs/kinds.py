@@ -25,7 +25,7 @@ from usher.engine.summary import Failure
 #: Slug and currency: the platform allows one mode in several currencies.
 _ModeKey = tuple[str, str]
 #: Modes whose expiry is the run's upgrade deadline.
-_PAID = ("verified", "no-id-professional", "professional", "credit")
+_PAID_SLUGS = ("verified", "no-id-professional", "professional", "credit")
 
 
 class RunKind(LmsKind):
@@ -54,10 +54,15 @@ class RunKind(LmsKind):
         return [_run_outcome(job, runs.get(job.row.course_key)) for job in jobs]
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        missing_ids = [j.row.pk for j, o in results if isinstance(o.error, NotThere)]
+        missing_ids = [
+            job.row.pk for job, outcome in results if isinstance(outcome.error, NotThere)
+        ]
         rows = CourseRun.objects.filter(pk__in=missing_ids, missing_since__isnull=True)
         rows.update(missing_since=now)
-        _retry_refused([j.row.pk for j, o in results if o.error is None and o.changed], now)
+        changed_ids = [
+            job.row.pk for job, outcome in results if outcome.error is None and outcome.changed
+        ]
+        _retry_refused(changed_ids, now)
 
 
 def malformed_key_outcome(run: CourseRun) -> Outcome | None:
@@ -80,19 +85,19 @@ def _runs_with_modes() -> tuple[int, list[str]]:
 
 
 def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
-    from usher.application.runs.services import MISSING
+    from usher.application.runs.services import MISSING_TEXT
 
     if raw is None:
-        return Outcome(error=NotThere(MISSING))
-    mark = sync.digest(raw)
-    if mark == job.row.digest and not job.row.missing_since:
+        return Outcome(error=NotThere(MISSING_TEXT))
+    digest = sync.digest(raw)
+    if digest == job.row.digest and not job.row.missing_since:
         return Outcome()
     try:
-        seen = read_run(raw)
+        observed = read_run(raw)
     except LmsError as error:
         return Outcome(error=error)
-    values = {name: getattr(seen, name) for name in sync.SYNCED_FIELDS}
-    return Outcome(values | {"digest": mark, "missing_since": None}, changed=True)
+    values = {name: getattr(observed, name) for name in sync.SYNCED_FIELDS}
+    return Outcome(values | {"digest": digest, "missing_since": None}, changed=True)
 
 
 class ModeKind(LmsKind):
@@ -106,12 +111,12 @@ class ModeKind(LmsKind):
         self, rows: Sequence[RunModes], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
         known_modes = CourseMode.objects.filter(run_id__in=[row.run_id for row in rows])
-        have_some = set(known_modes.values_list("run_id", flat=True))
-        if have_some:
+        with_modes = set(known_modes.values_list("run_id", flat=True))
+        if with_modes:
             context.evidence.offer("mode", _runs_with_modes)
         return [
             (
-                Job(row, self.display_name(row), row.run_id in have_some),
+                Job(row, self.display_name(row), row.run_id in with_modes),
                 malformed_key_outcome(row.run),
             )
             for row in rows
@@ -125,20 +130,27 @@ class ModeKind(LmsKind):
         return Outcome(extra=modes)
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+        """Locks the runs, which ``settle`` changes."""
         lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in results]))
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         from usher.application.enrollments.modes import follow_modes
 
-        jobs_by_run = {j.row.run_id: (j, o) for j, o in results if o.error is None}
-        have: dict[int, dict[_ModeKey, CourseMode]] = {run_id: {} for run_id in jobs_by_run}
-        for mode in CourseMode.objects.filter(run_id__in=jobs_by_run):
-            have[mode.run_id][mode.slug, mode.currency] = mode
-        for run_id, (job, outcome) in jobs_by_run.items():
-            outcome.changed = _write_modes(job.row.run, outcome.extra, have[run_id])
+        successes = {
+            job.row.run_id: (job.row.run, outcome)
+            for job, outcome in results
+            if outcome.error is None
+        }
+        modes: dict[int, dict[_ModeKey, CourseMode]] = {run_id: {} for run_id in successes}
+        for mode in CourseMode.objects.filter(run_id__in=successes):
+            modes[mode.run_id][mode.slug, mode.currency] = mode
+        changed_ids = []
+        for run_id, (run, outcome) in successes.items():
+            outcome.changed = _write_modes(run, outcome.extra, modes[run_id])
             if outcome.changed:
-                follow_modes(job.row.run)
-        _retry_refused([run_id for run_id, (_, o) in jobs_by_run.items() if o.changed], now)
+                follow_modes(run)
+                changed_ids.append(run_id)
+        _retry_refused(changed_ids, now)
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
@@ -151,23 +163,23 @@ class ModeKind(LmsKind):
 
 
 def _write_modes(
-    run: CourseRun, seen: list[ObservedMode], have: dict[_ModeKey, CourseMode]
+    run: CourseRun, observed: list[ObservedMode], recorded: dict[_ModeKey, CourseMode]
 ) -> bool:
     """Saves the modes that the LMS shows and deletes the rest. Returns whether anything changed.
-    have: the run's modes in the database; the function empties this dict."""
+    recorded: the run's modes in the database; the function removes the modes that it keeps."""
     changed = False
-    for mode in {(mode.slug, mode.currency): mode for mode in seen}.values():
-        row = have.pop((mode.slug, mode.currency), None)
+    for mode in {(mode.slug, mode.currency): mode for mode in observed}.values():
+        row = recorded.pop((mode.slug, mode.currency), None)
         if row is None:
             CourseMode.objects.create(run=run, **vars(mode))
             changed = True
         elif row.as_values() != vars(mode):
             CourseMode.objects.filter(pk=row.pk).update(**vars(mode))
             changed = True
-    if have:
-        CourseMode.objects.filter(pk__in=[mode.pk for mode in have.values()]).delete()
+    if recorded:
+        CourseMode.objects.filter(pk__in=[mode.pk for mode in recorded.values()]).delete()
         changed = True
-    ends = [mode.expires_at for mode in seen if mode.slug in _PAID]
+    ends = [mode.expires_at for mode in observed if mode.slug in _PAID_SLUGS]
     deadline = next((end for end in ends if end), None)
     if run.upgrade_deadline != deadline:
         CourseRun.objects.filter(pk=run.pk).update(upgrade_deadline=deadline)

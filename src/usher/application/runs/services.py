@@ -20,7 +20,7 @@ from usher.client.errors import LmsError, NotTheLms
 from usher.engine.notify import notify_workers
 from usher.engine.summary import Failure, Summary
 
-__all__ = ["UnknownRun", "ensure_run", "is_whole", "sync_runs", "sync_runs_and_modes"]
+__all__ = ["UnknownRun", "ensure_run", "is_list_complete", "sync_runs", "sync_runs_and_modes"]
 
 #: Seconds that a sync of all runs may wait for the LMS's throttle.
 PATIENCE = 1800.0
@@ -73,10 +73,10 @@ def sync_runs(
     options: dict[str, Any] = {"progress": progress, "accept_missing": accept_missing}
     if keys is not None:
         course_keys = require_course_keys(keys)
-        of_runs, of_modes = _sync_some(course_keys, modes=modes, **options)
-        return of_runs.add(of_modes)
+        run_summary, mode_summary = _sync_some(course_keys, modes=modes, **options)
+        return run_summary.add(mode_summary)
     summary = _sync_all(waiting, patience, meanwhile, **options)
-    return summary.add(_sync_modes(**options)) if modes and is_whole(summary) else summary
+    return summary.add(_sync_modes(**options)) if modes and is_list_complete(summary) else summary
 
 
 def sync_runs_and_modes(
@@ -92,10 +92,10 @@ def sync_runs_and_modes(
     if keys is not None:
         return _sync_some(require_course_keys(keys), modes=True, **options)
     summary = _sync_all(waiting, patience, None, **options)
-    return summary, _sync_modes(**options) if is_whole(summary) else Summary()
+    return summary, _sync_modes(**options) if is_list_complete(summary) else Summary()
 
 
-def is_whole(summary: Summary) -> bool:
+def is_list_complete(summary: Summary) -> bool:
     """Whether the LMS's course list was read to its end."""
     return not any(failure.what == _COURSE_LIST for failure in summary.failures)
 
@@ -123,7 +123,7 @@ def _sync_all(
             writer.take(page.results)
             if progress:
                 progress(summary)
-        missing = _missing(lms, writer, accept_missing)
+        missing = _find_missing(lms, writer, accept_missing)
     except LmsError as error:
         writer.flush()
         summary.fail(Failure("run", _COURSE_LIST, error.failure_class, error.code, error.message))
@@ -133,7 +133,7 @@ def _sync_all(
     return summary
 
 
-def _missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> set[str]:
+def _find_missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> set[str]:
     """Keys of known runs that the LMS does not show. Raises LmsError when too many are missing, or
     when the LMS's answers contradict each other.
 
@@ -169,8 +169,8 @@ def _sync_some(
     """A summary of the runs, and one of their modes."""
     from usher.engine.services import Patience, recheck, reconcile
 
-    of_runs, of_modes = Summary(), Summary()
-    parts = [("run", of_runs), ("mode", of_modes)] if modes else [("run", of_runs)]
+    run_summary, mode_summary = Summary(), Summary()
+    parts = [("run", run_summary), ("mode", mode_summary)] if modes else [("run", run_summary)]
     for key in keys:
         is_new = not CourseRun.objects.filter(course_key=key).exists()
         run = ensure_run(key)
@@ -189,11 +189,13 @@ def _sync_some(
             if is_missing and is_new:
                 # A mistyped key must not stay and be reported as missing by every later sync.
                 missing.delete()
-                result.failures = [replace(f, message=_NOT_SAVED) for f in result.failures]
+                result.failures = [
+                    replace(failure, message=_NOT_SAVED) for failure in result.failures
+                ]
             summary.add(result)
             if is_missing:  # the LMS shows no modes of a missing run
                 break
-    return of_runs, of_modes
+    return run_summary, mode_summary
 
 
 def _mark_missing(keys: set[str], summary: Summary) -> None:
@@ -201,26 +203,27 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
     if not keys:
         return
     now = timezone.now()
-    ordered = sorted(keys)
-    for start in range(0, len(ordered), 500):
-        rows = CourseRun.objects.filter(course_key__in=ordered[start : start + 500])
+    sorted_keys = sorted(keys)
+    for start in range(0, len(sorted_keys), 500):
+        rows = CourseRun.objects.filter(course_key__in=sorted_keys[start : start + 500])
         rows.filter(missing_since__isnull=True).update(missing_since=now)
         rows.set_work(
             error_class="rejected",
             error_code="not-found",
-            error_message=MISSING[:500],
+            error_message=MISSING_TEXT[:500],
             refused_at=now,
             due_at=None,
         )
-    for key in ordered:
-        summary.fail(Failure("run", key, "rejected", "not-found", MISSING))
+    for key in sorted_keys:
+        summary.fail(Failure("run", key, "rejected", "not-found", MISSING_TEXT))
 
 
 _NOT_SHOWN = (
-    "The LMS does not show this run: it isn't there, or the service worker may not see it. "
+    "The LMS does not show this run: it does not exist there, or the service worker may not see "
+    "it. "
 )
 #: The message for a run that has a row here.
-MISSING = _NOT_SHOWN + "Publish it there. If its key is mistyped, delete the run here."
+MISSING_TEXT = _NOT_SHOWN + "Publish it in the LMS. If its key is mistyped, delete the run here."
 _NOT_SAVED = _NOT_SHOWN + "It was not added here. Is the key right?"
 
 

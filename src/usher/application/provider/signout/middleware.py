@@ -27,5 +27,5 @@ class KnownSessions:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        sessions.follow(getattr(request, "session", None))
+        sessions.record_new_key(getattr(request, "session", None))
         return response

@@ -19,7 +19,8 @@ from usher.contract import signatures
 
 #: How far the clocks of the application and the LMS may differ.
 CLOCK_TOLERANCE = timedelta(seconds=60)
-_REMEMBER = timedelta(seconds=4 * signatures.TOLERANCE_SECONDS)
+#: How long the ids of messages are kept, to recognise a message that is sent again.
+_REPLAY_PERIOD = timedelta(seconds=4 * signatures.TOLERANCE_SECONDS)
 
 
 class SignOutRefused(Exception):
@@ -37,7 +38,7 @@ def receive(request: HttpRequest, body: bytes) -> int:
     the answer. Raises SignOutRefused.
     """
     event_id = _verified_event_id(request, body)
-    username, at = _content(body, event_id)
+    username, at = _read_body(body, event_id)
     try:
         with transaction.atomic():
             SeenSignOut.objects.create(event_id=event_id)
@@ -48,7 +49,7 @@ def receive(request: HttpRequest, body: bytes) -> int:
 
 def expired_message_ids() -> QuerySet[SeenSignOut]:
     """Ids of messages that are too old to be accepted again."""
-    return SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REMEMBER)
+    return SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REPLAY_PERIOD)
 
 
 def _verified_event_id(request: HttpRequest, body: bytes) -> str:
@@ -77,23 +78,23 @@ def _verified_event_id(request: HttpRequest, body: bytes) -> str:
     return event_id
 
 
-def _content(body: bytes, event_id: str) -> tuple[str, datetime]:
+def _read_body(body: bytes, event_id: str) -> tuple[str, datetime]:
     """Username and time from the body ``{"event_id", "username", "at"}``. Raises SignOutRefused."""
     try:
         message = json.loads(body)
         username, at = message["username"], message["at"]
-        moment = _moment(at)
+        moment = _read_time(at)
     except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError) as error:
         raise SignOutRefused(400, 'The body is not {"event_id", "username", "at"}.') from error
     if not isinstance(username, str) or not is_storable(username):
-        raise SignOutRefused(400, "username is not a text that a username could be.")
+        raise SignOutRefused(400, "username is not a valid username.")
     if message.get("event_id", event_id) != event_id:
         raise SignOutRefused(400, "event_id is not the one that was signed.")
-    # A time in the future is replaced by now: adding to the largest date would fail.
+    # A time in the future is replaced by the present: adding to the largest date would fail.
     return username, min(moment, timezone.now())
 
 
-def _moment(at: object) -> datetime:
+def _read_time(at: object) -> datetime:
     """``at``, ISO 8601 text or Unix seconds, as a datetime."""
     if isinstance(at, str):
         moment = datetime.fromisoformat(at)

@@ -29,13 +29,14 @@ from usher.application.provider.signout import logout_tokens
 
 log = logger("usher.signout")
 
-PAGE_WAITS_SECONDS = 1.0
+#: The most seconds that a sign-out request waits for the delivery.
+_MAX_WAIT_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
 FIRST_RETRY = timedelta(seconds=15)
 GIVE_UP_AFTER = timedelta(hours=24)
 #: Statuses after which a message is not sent again: the LMS has no such address, learner or
 #: session.
-_FINAL = {400, 401, 403, 404, 405, 410}
+_FINAL_STATUSES = {400, 401, 403, 404, 405, 410}
 
 _workers = ThreadPoolExecutor(2, thread_name_prefix="usher-signout")
 
@@ -63,7 +64,7 @@ class Alarm:
 alarm = Alarm()
 
 
-def announce(subject: str) -> None:
+def send(subject: str) -> None:
     """Stores a message for each connected LMS and starts the delivery, after the current
     transaction if there is one. Waits for the delivery, but no longer than about a second.
 
@@ -82,8 +83,8 @@ def announce(subject: str) -> None:
 
 
 def _deliver_and_wait() -> None:
-    """Delivers the messages in a thread, and waits for it for ``PAGE_WAITS_SECONDS`` at most."""
-    wait_for([_submit()], timeout=PAGE_WAITS_SECONDS)
+    """Delivers the messages in a thread, and waits for it for ``_MAX_WAIT_SECONDS`` at most."""
+    wait_for([_submit()], timeout=_MAX_WAIT_SECONDS)
 
 
 def _submit() -> "Future[None]":
@@ -129,7 +130,7 @@ def deliver_due() -> int:
     processes."""
     count = 0
     with httpx.Client(
-        timeout=REQUEST_SECONDS, follow_redirects=False, trust_env=False, verify=_tls()
+        timeout=REQUEST_SECONDS, follow_redirects=False, trust_env=False, verify=_tls_context()
     ) as http:
         while message := _claim():
             count += _deliver(http, message)
@@ -137,7 +138,7 @@ def deliver_due() -> int:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def _tls_context() -> ssl.SSLContext:
     """One TLS context for the process: making one reads every certificate, which takes 20 ms."""
     return httpx.create_ssl_context(trust_env=False)
 
@@ -148,15 +149,16 @@ def _claim() -> SignOutMessage | None:
     now = timezone.now()
     due = SignOutMessage.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at", "id")
     for message in due.select_related("application__usher_policy")[:10]:
-        wait = FIRST_RETRY * 2 ** min(message.attempts, 8)
+        delay = FIRST_RETRY * 2 ** min(message.attempts, 8)
         if SignOutMessage.objects.filter(pk=message.pk, attempts=message.attempts).update(
-            attempts=F("attempts") + 1, next_attempt_at=now + wait
+            attempts=F("attempts") + 1, next_attempt_at=now + delay
         ):
             return message
     return None
 
 
 def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
+    """Sends the message. Returns whether the LMS accepted it."""
     settings = conf.settings()
     issuer = oauth2_settings.OIDC_ISS_ENDPOINT or f"{settings.site_base_url}/oauth2"
     token = logout_tokens.make(message.application, message.subject, issuer)
@@ -167,15 +169,17 @@ def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
         ) as response:
             answer = response
     except httpx.HTTPError as error:
-        return _keep(message, f"{type(error).__name__}: {error}")
-    if answer.is_success or answer.status_code in _FINAL:
+        return _keep_or_give_up(message, f"{type(error).__name__}: {error}")
+    if answer.is_success or answer.status_code in _FINAL_STATUSES:
         message.delete()
         log.info("lms told of sign-out", subject=message.subject, status=answer.status_code)
         return answer.is_success
-    return _keep(message, f"the LMS answered {answer.status_code}")
+    return _keep_or_give_up(message, f"the LMS answered {answer.status_code}")
 
 
-def _keep(message: SignOutMessage, error: str) -> bool:
+def _keep_or_give_up(message: SignOutMessage, error: str) -> bool:
+    """Keeps a message that was not delivered for the next attempt, or deletes an old one. Returns
+    False."""
     if timezone.now() - message.created_at > GIVE_UP_AFTER:
         message.delete()  # the LMS's session has probably expired by now
     else:

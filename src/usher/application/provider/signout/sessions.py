@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from usher.application.provider.models import SignedInSession
 
-#: The name in the session's data under which the recorded session key is kept.
+#: The name in a session's data of the session key that was recorded.
 RECORDED_KEY = "_usher_noted_as"
 
 
-def remember(request: HttpRequest, user: Any) -> None:
+def record_session(request: HttpRequest, user: Any) -> None:
     """Records the session of a sign-in, and deletes the records of this user's expired sessions."""
     session = getattr(request, "session", None)
     if session is None:
@@ -29,7 +29,7 @@ def remember(request: HttpRequest, user: Any) -> None:
     expired_sessions().filter(user=user).delete()
 
 
-def follow(session: Any) -> None:
+def record_new_key(session: Any) -> None:
     """Records a session's new key, if it has changed; otherwise runs no query."""
     if session is None or not session.modified:
         return
@@ -40,7 +40,7 @@ def follow(session: Any) -> None:
     session[RECORDED_KEY] = session.session_key
 
 
-def forget(session_key: str | None) -> None:
+def delete_record(session_key: str | None) -> None:
     """Deletes the record of a session, and not the session itself."""
     if session_key:
         SignedInSession.objects.filter(session_key=session_key).delete()
@@ -48,8 +48,8 @@ def forget(session_key: str | None) -> None:
 
 def expired_sessions() -> QuerySet[SignedInSession]:
     """Records of sessions that have expired."""
-    ran_out = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
-    return SignedInSession.objects.filter(started_at__lt=ran_out)
+    expired_before = timezone.now() - timedelta(seconds=settings.SESSION_COOKIE_AGE)
+    return SignedInSession.objects.filter(started_at__lt=expired_before)
 
 
 def end_all(user: Any, started_before: datetime) -> int:

@@ -12,17 +12,17 @@ from usher.application.provider.signout import sending, sessions
 
 @receiver(signals.user_logged_in, dispatch_uid="usher_provider.signed_in")
 def signed_in(request: HttpRequest, user: Any, **_: Any) -> None:
-    sessions.remember(request, user)
+    sessions.record_session(request, user)
 
 
 @receiver(signals.user_logged_out, dispatch_uid="usher_provider.signed_out")
 def signed_out(request: HttpRequest, user: Any, **_: Any) -> None:
     session = getattr(request, "session", None)
-    sessions.forget(session.session_key if session else None)
+    sessions.delete_record(session.session_key if session else None)
     if user is None:
         return
     try:
         username = user.lms_account.username
     except ObjectDoesNotExist:
         return  # has no LMS account
-    sending.announce(username)
+    sending.send(username)

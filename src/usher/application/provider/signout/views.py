@@ -42,8 +42,8 @@ def _destination(request: HttpRequest) -> str:
     settings = conf.settings()
     home = settings.site_base_url + "/" if settings.site_base_url else "/"
     if settings.logout_redirect_url:
-        joint = "&" if "?" in settings.logout_redirect_url else "?"
-        return settings.logout_redirect_url + joint + urlencode({"redirect_url": home})
+        separator = "&" if "?" in settings.logout_redirect_url else "?"
+        return settings.logout_redirect_url + separator + urlencode({"redirect_url": home})
     url = request.GET.get("next") or request.POST.get("next") or ""
     if url.startswith("/") and url_has_allowed_host_and_scheme(url, allowed_hosts=None):
         return url
