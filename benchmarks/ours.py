@@ -109,7 +109,7 @@ def fetch_runs() -> int:
     highest concurrency, and discards them. Returns the number of runs."""
     lms = client()
     first = lms.runs_page(1)
-    with ThreadPoolExecutor(min(sync.MOST_CONCURRENT, max(1, first.pages - 1))) as pool:
+    with ThreadPoolExecutor(min(sync.MAX_CONCURRENT, max(1, first.pages - 1))) as pool:
         pages = pool.map(
             lambda number: len(lms.runs_page(number).results), range(2, first.pages + 1)
         )

@@ -42,30 +42,30 @@ class SignalSender(Observer):
     """Sends the signals for the outcomes that the engine writes."""
 
     def writing(self, kind: Any, results: Sequence[tuple[Any, Any]]) -> None:
-        announce(kind.name, kind.model, results)
+        send_signals(kind.name, kind.model, results)
 
 
-def announce(kind: str, model: type[Any], results: Sequence[tuple[Any, Any]]) -> None:
+def send_signals(kind: str, model: type[Any], results: Sequence[tuple[Any, Any]]) -> None:
     """Sends the signals for outcomes that are being written, once they are committed.
 
     results: jobs and outcomes of one kind. Cheap if no receiver is connected.
     """
-    for is_wanted, pks, send in (
-        (account_ready, _created_ids(kind, results), _account_ready),
-        (learner_deactivated, _deactivated_ids(kind, results), _learner_deactivated),
+    for signal, pks, send in (
+        (account_ready, _created_ids(kind, results), _send_account_ready),
+        (learner_deactivated, _deactivated_ids(kind, results), _send_learner_deactivated),
     ):
-        if pks and is_wanted.has_listeners(model):
-            _later(send, model, pks)
+        if pks and signal.has_listeners(model):
+            _after_commit(send, model, pks)
     settled = _settled_enrollments(kind, results)
     if settled and enrollment_settled.has_listeners(model):
-        _later(_enrollment_settled, model, settled)
+        _after_commit(_send_enrollment_settled, model, settled)
     refusals = newly_refused(kind, results)
     if refusals and (refused.has_listeners(model) or _adapter_handles_refusals()):
-        _later(_refusals, model, refusals)
+        _after_commit(_send_refusals, model, refusals)
 
 
-def _later(send: Callable[..., None], model: type[Any], what: Any) -> None:
-    transaction.on_commit(lambda: send(model, what), robust=True)
+def _after_commit(send: Callable[..., None], model: type[Any], records: Any) -> None:
+    transaction.on_commit(lambda: send(model, records), robust=True)
 
 
 def _created_ids(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
@@ -126,10 +126,12 @@ def newly_refused(kind: str, results: Sequence[tuple[Any, Any]]) -> list[Refusal
 
 
 def _adapter_handles_refusals() -> bool:
+    """Whether the adapter's ``refused`` does anything: the project overrides it, or the default
+    method has recipients for its mail."""
     from django.conf import settings
 
-    is_own = type(adapter()).refused is not DefaultAdapter.refused
-    return is_own or bool(settings.MANAGERS)
+    is_overridden = type(adapter()).refused is not DefaultAdapter.refused
+    return is_overridden or bool(settings.MANAGERS)
 
 
 def _rows(model: type[Any], pks: Any) -> list[Any]:
@@ -137,25 +139,24 @@ def _rows(model: type[Any], pks: Any) -> list[Any]:
     return list(model._default_manager.filter(pk__in=list(pks)).select_related(*related))
 
 
-def _account_ready(model: type[Any], pks: list[int]) -> None:
+def _send_account_ready(model: type[Any], pks: list[int]) -> None:
     for row in _rows(model, pks):
         account_ready.send_robust(model, account=row, user=row.user)
 
 
-def _learner_deactivated(model: type[Any], pks: list[int]) -> None:
+def _send_learner_deactivated(model: type[Any], pks: list[int]) -> None:
     for row in _rows(model, pks):
-        is_deactivation = not row.is_active
-        learner_deactivated.send_robust(model, account=row, user=row.user, wanted=is_deactivation)
+        learner_deactivated.send_robust(model, account=row, user=row.user, wanted=not row.is_active)
 
 
-def _enrollment_settled(model: type[Any], settled: dict[int, dict[str, bool]]) -> None:
+def _send_enrollment_settled(model: type[Any], settled: dict[int, dict[str, bool]]) -> None:
     for row in _rows(model, settled):
         enrollment_settled.send_robust(
             model, enrollment=row, user=row.user, run=row.run, **settled[row.pk]
         )
 
 
-def _refusals(model: type[Any], refusals: list[Refusal]) -> None:
+def _send_refusals(model: type[Any], refusals: list[Refusal]) -> None:
     for refusal in refusals:
         try:
             user = getattr(refusal.row, "user", None)

@@ -30,8 +30,8 @@ class State(StrEnum):
 
 def states_of(model: type[Any]) -> list[State]:
     """The states that records of this model can be in."""
-    has_all = hasattr(model, "DEACTIVATED_IN_LMS")
-    return [state for state in State if has_all or state is not State.DEACTIVATED]
+    is_account = hasattr(model, "DEACTIVATED_IN_LMS")
+    return [state for state in State if is_account or state is not State.DEACTIVATED]
 
 
 def state(row: Any) -> State:
@@ -39,8 +39,8 @@ def state(row: Any) -> State:
     if row.refused_at:
         return State.REFUSED
     if row.is_settled and not row.error_code:
-        deactivated = getattr(row, "is_deactivated_in_lms", False)
-        return State.DEACTIVATED if deactivated else State.IN_SYNC
+        is_deactivated = getattr(row, "is_deactivated_in_lms", False)
+        return State.DEACTIVATED if is_deactivated else State.IN_SYNC
     return State.RETRYING if row.attempts else State.PENDING
 
 
@@ -49,12 +49,12 @@ def in_state(rows: QuerySet[Any], state: State) -> QuerySet[Any]:
     if state is State.REFUSED:
         return rows.filter(work__refused_at__isnull=False)
     rows = rows.filter(work__refused_at__isnull=True)
-    deactivated = getattr(rows.model, "DEACTIVATED_IN_LMS", None)
+    is_deactivated = getattr(rows.model, "DEACTIVATED_IN_LMS", None)
     if state is State.DEACTIVATED:
-        return rows.filter(IN_SYNC, deactivated) if deactivated else rows.none()
+        return rows.filter(IN_SYNC, is_deactivated) if is_deactivated else rows.none()
     if state is State.IN_SYNC:
         rows = rows.filter(IN_SYNC)
-        return rows.exclude(pk__in=rows.filter(deactivated)) if deactivated else rows
+        return rows.exclude(pk__in=rows.filter(is_deactivated)) if is_deactivated else rows
     has_attempts = Q(work__attempts__gt=0)
     return rows.filter(~IN_SYNC, has_attempts if state is State.RETRYING else ~has_attempts)
 
@@ -69,7 +69,7 @@ def next_step(row: Any) -> str:
     if row.lease_until and row.lease_until > now:
         remaining = (row.lease_until - now).total_seconds()
         return (
-            "A worker is processing it; if that worker was killed, another continues in "
+            "A worker is processing it. If that worker was killed, another one continues in "
             f"{span(remaining)}."
         )
     if row.due_at is None:
@@ -80,9 +80,13 @@ def next_step(row: Any) -> str:
             )
         return ""
     seconds = (row.due_at - now).total_seconds()
-    # A row with an error code and no attempt waits for something else, such as its account.
-    waits = row.is_settled or row.error_code
-    verb = "Tried again" if row.attempts else "Checked again" if waits else "Sent"
+    if row.attempts:
+        verb = "Tried again"
+    elif row.is_settled or row.error_code:
+        # A row with an error code and no attempt waits for something else, such as its account.
+        verb = "Checked again"
+    else:
+        verb = "Sent"
     if seconds <= 0:
         return f"Due now: {verb.lower()} when a worker is free."
     return f"{verb} in {span(seconds)}."

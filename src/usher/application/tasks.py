@@ -22,26 +22,29 @@ __all__ = [
 
 #: The module in earlier names of tasks. Messages that were sent before an upgrade, and a project's
 #: own beat schedule, may still have these names.
-_FORMER = "usher.application.engine.tasks"
+_FORMER_MODULE = "usher.application.engine.tasks"
 
 
-def _keep_former_name(task: Any, name: str) -> None:
+def _register_former_name(task: Any, name: str) -> None:
     @shared_task(
-        name=f"{_FORMER}.{name}", acks_late=True, reject_on_worker_lost=True, ignore_result=True
+        name=f"{_FORMER_MODULE}.{name}",
+        acks_late=True,
+        reject_on_worker_lost=True,
+        ignore_result=True,
     )
-    def former(*arguments: Any, **named: Any) -> None:
+    def task_of_former_name(*arguments: Any, **named: Any) -> None:
         task(*arguments, **named)
 
 
-_keep_former_name(work, "work")
-_keep_former_name(work_share, "work_share")
-_keep_former_name(sweep, "sweep")
-_keep_former_name(sync_all_runs, "sync_all_runs")
+_register_former_name(work, "work")
+_register_former_name(work_share, "work_share")
+_register_former_name(sweep, "sweep")
+_register_former_name(sync_all_runs, "sync_all_runs")
 
 
 @beat_init.connect
 @beat_embedded_init.connect
 def sweep_at_the_start(**_kwargs: Any) -> None:
-    """Requests a sweep when beat starts, since beat itself sends a task for the first time after
-    its interval. Without this, pages would say for a minute that no worker is running."""
+    """Requests a sweep when beat starts, since beat sends a task only after its first interval.
+    Otherwise pages would say for a minute that no worker is running."""
     sweep.apply_async(retry=False)

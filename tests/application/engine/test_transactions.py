@@ -180,7 +180,7 @@ def test_two_concurrent_syncs_can_add_the_same_runs(transactional_db):
 
     def write(pages):
         writer = sync.Writer(sync.known_runs())
-        writer.take(pages)
+        writer.compare(pages)
         barrier.wait(90)
         writer.flush()
 

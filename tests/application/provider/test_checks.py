@@ -50,7 +50,12 @@ def test_a_connected_project_has_no_errors(project: Any) -> None:
         ("ALLOWED_HOSTS", ["other.example"], "usher.E007", "Add 'shop.example'"),
         ("USHER_ADAPTER", "no.such.Thing", "usher.E011", "DefaultAdapter"),
         ("PASSWORD_HASHERS", ["a"], "usher.E002", "defaults.apply"),
-        ("USHER_ENCRYPTION_KEYS", "short", "usher.E001", "something that is not a key"),
+        (
+            "USHER_ENCRYPTION_KEYS",
+            "short",
+            "usher.E001",
+            "A key in USHER_ENCRYPTION_KEYS is malformed",
+        ),
     ],
 )
 def test_a_missing_or_unusable_setting_is_named_with_its_fix(

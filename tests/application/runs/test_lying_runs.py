@@ -31,7 +31,7 @@ def run_of_list(key: Any, **overrides: Any) -> dict[str, Any]:
 
 def write_runs(*runs: dict[str, Any]) -> sync.Writer:
     writer = sync.Writer(sync.known_runs())
-    writer.take(runs)
+    writer.compare(runs)
     writer.flush()
     return writer
 

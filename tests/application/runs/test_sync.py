@@ -196,14 +196,14 @@ def test_the_number_of_concurrent_pages_depends_on_the_time_of_a_page():
     slow, quick = sync.Pace(), sync.Pace()
     slow.record_time(1.0)
     quick.record_time(0.001)
-    assert (slow.concurrency, quick.concurrency) == (2, sync.MOST_CONCURRENT)
+    assert (slow.concurrency, quick.concurrency) == (2, sync.MAX_CONCURRENT)
     for _ in range(3):
         slow.record_time(1.0)
     assert slow.concurrency == 5
     slow.record_time(2.5)
     assert slow.concurrency == 2
     quick.record_time(0.5)
-    assert quick.concurrency == sync.MOST_CONCURRENT // 2
+    assert quick.concurrency == sync.MAX_CONCURRENT // 2
 
 
 def test_a_stored_run_with_a_malformed_key_fails_and_all_other_runs_are_settled(system):

@@ -24,7 +24,7 @@ from usher.application.lms.options import APPLICATION, options
 from usher.application.tokens import vault
 from usher.application.tokens.kinds import DEACTIVATED
 from usher.application.tokens.models import LmsToken
-from usher.application.tokens.provider import forget_registration_tokens, registration_tokens
+from usher.application.tokens.provider import delete_registration_tokens, registration_tokens
 from usher.application.tokens.store import forget_tokens, store_tokens
 from usher.client import batch
 from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
@@ -91,7 +91,7 @@ class AccountKind(LmsKind):
         return creation.send_batch([job.data for job in jobs], context)
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        forget_registration_tokens(job.data.registration_token for job, _ in results if job.data)
+        delete_registration_tokens(job.data.registration_token for job, _ in results if job.data)
         created = [
             (job.row, outcome.extra.tokens)
             for job, outcome in results

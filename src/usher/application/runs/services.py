@@ -120,7 +120,7 @@ def _sync_all(
     summary = writer.summary
     try:
         for page in fetched:
-            writer.take(page.results)
+            writer.compare(page.results)
             if progress:
                 progress(summary)
         missing = _find_missing(lms, writer, accept_missing)
@@ -141,18 +141,18 @@ def _find_missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> 
     by their keys. Some runs that were on a page are requested in the same way, to check that the
     LMS shows runs by key.
     """
-    unseen = sorted(writer.unseen)
-    if not unseen:
+    keys_not_in_lms = sorted(writer.keys_not_in_lms)
+    if not keys_not_in_lms:
         return set()
     lms.confirm_lms()
-    runs = sync.runs_by_key(lms, unseen)
-    writer.take(list(runs.values()))
-    missing = {key for key in unseen if key not in runs and not problem_of_key(key)}
-    if missing and (seen_keys := writer.seen_keys) and not sync.runs_by_key(lms, seen_keys):
+    runs = sync.runs_by_key(lms, keys_not_in_lms)
+    writer.compare(list(runs.values()))
+    missing = {key for key in keys_not_in_lms if key not in runs and not problem_of_key(key)}
+    if missing and (sample_keys := writer.sample_keys) and not sync.runs_by_key(lms, sample_keys):
         raise NotTheLms("The LMS's course list and its answers by key contradict each other.")
     if not accept_missing:
-        known_count = len(writer.present)
-        missing_count = len(missing & writer.present)
+        known_count = len(writer.observed_keys)
+        missing_count = len(missing & writer.observed_keys)
         missing_limit().check(
             "run", missing=missing_count, sample_size=known_count, total=known_count
         )

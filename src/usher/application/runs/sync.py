@@ -45,18 +45,19 @@ SYNCED_FIELDS = (
 )
 _WRITTEN_FIELDS = (*SYNCED_FIELDS, "digest", "missing_since", "observed_at")
 #: Pages requested at the same time, at least and at most. See ``Pace``.
-_LEAST_CONCURRENT, MOST_CONCURRENT = 2, 40
+_MIN_CONCURRENT, MAX_CONCURRENT = 2, 40
 #: Seconds for which the first pages together may keep one process of the LMS busy.
 _FIRST_SECONDS = 2.0
 #: A page is slow if it takes longer than the quickest one times the factor, plus the jitter.
 _SLOW_FACTOR, _JITTER_SECONDS = 1.5, 0.05
 #: As many keys as fit into a URL.
 _KEYS_A_REQUEST = 50
-_ROWS = 500
-#: The sync fails after this many failures of one page, or after failures that took this many
-#: seconds: each request to an LMS that hangs takes a minute.
+_ROWS_A_WRITE = 500
+#: The sync fails if one page fails this many times, or if its failed requests took this many
+#: seconds in all: each request to an LMS that hangs takes a minute.
 _MAX_TRIES = 5
 _FAILING_SECONDS = 90.0
+#: Seconds between two calls of ``meanwhile``.
 _MEANWHILE_SECONDS = 1.0
 
 #: Called when the LMS throttles, with the seconds until the next attempt.
@@ -64,7 +65,7 @@ Waiting = Callable[[float], None]
 
 
 #: The fields of the LMS's answer that ``read_run`` reads.
-_READ = (
+_READ_FIELDS = (
     "name",
     "org",
     "number",
@@ -77,7 +78,7 @@ _READ = (
     "invitation_only",
     "hidden",
 )
-_read_fields = itemgetter(*_READ)
+_read_fields = itemgetter(*_READ_FIELDS)
 #: The digest of values that are nested too deeply; ``read_run`` rejects them.
 _UNREADABLE = "unreadable"
 
@@ -87,7 +88,7 @@ def digest(raw: dict[str, Any]) -> str:
     try:
         read: Any = (_read_fields(raw), raw["media"]["image"]["large"])
     except (KeyError, TypeError):
-        read = (*(raw.get(name) for name in _READ), raw.get("media"))
+        read = (*(raw.get(name) for name in _READ_FIELDS), raw.get("media"))
     try:
         return hashlib.blake2b(repr(read).encode(), digest_size=16).hexdigest()
     except RecursionError:
@@ -107,36 +108,36 @@ def pages(
     seconds in all. meanwhile: called about once a second by the iterating thread. Iterating raises
     LmsError when a page cannot be fetched, since an incomplete list must not count as complete.
     """
-    getter = _Getter(lms, waiting, patience)
-    pool = ThreadPoolExecutor(MOST_CONCURRENT, thread_name_prefix="usher-pages")
-    return _pages(pool, getter, pool.submit(getter.page, 1), meanwhile)
+    reader = _PageReader(lms, waiting, patience)
+    pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="usher-pages")
+    return _pages(pool, reader, pool.submit(reader.page, 1), meanwhile)
 
 
 def _pages(
     pool: ThreadPoolExecutor,
-    getter: _Getter,
+    reader: _PageReader,
     first: Future[tuple[RunPage, float]],
     meanwhile: Callable[[], None] | None,
 ) -> Iterator[RunPage]:
     arrived: queue.SimpleQueue[Future[tuple[RunPage, float]]] = queue.SimpleQueue()
     first.add_done_callback(arrived.put)
-    awaited, remaining, pace = 1, None, Pace()
+    requested, remaining, pace = 1, None, Pace()
     called_at = time.monotonic()
     timeout = _MEANWHILE_SECONDS if meanwhile else None
     try:
-        while awaited:
+        while requested:
             try:
                 page, seconds = arrived.get(timeout=timeout).result()
             except queue.Empty:
                 pass
             else:
-                awaited -= 1
+                requested -= 1
                 pace.record_time(seconds)
                 if remaining is None:
                     remaining = iter(range(2, page.pages + 1))
-                for number in islice(remaining, max(0, pace.concurrency - awaited)):
-                    pool.submit(getter.page, number).add_done_callback(arrived.put)
-                    awaited += 1
+                for number in islice(remaining, max(0, pace.concurrency - requested)):
+                    pool.submit(reader.page, number).add_done_callback(arrived.put)
+                    requested += 1
                 yield page
             if meanwhile and time.monotonic() - called_at >= _MEANWHILE_SECONDS:
                 meanwhile()
@@ -163,7 +164,7 @@ class Pace:
             number = self.concurrency // 2
         else:
             number = self.concurrency + 1
-        self.concurrency = max(_LEAST_CONCURRENT, min(number, MOST_CONCURRENT))
+        self.concurrency = max(_MIN_CONCURRENT, min(number, MAX_CONCURRENT))
 
 
 def runs_by_key(lms: LmsClient, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -187,14 +188,15 @@ def require_known_runs(lms: LmsClient, evidence: Evidence) -> None:
     lms.confirm_lms()
     if len(keys) > 1 and not runs_by_key(lms, keys[:_KEYS_A_REQUEST]):
         raise NotTheLms(
-            f"The LMS shows none of {len(keys)} course runs that it showed before, so none counts "
-            "as missing. Does another LMS answer, or may the service worker no longer "
-            "see them?"
+            f"The LMS shows none of {len(keys)} course runs that it showed before, so no run "
+            "counts as missing. Does another LMS answer, or may the service worker no longer see the runs?"
         )
     evidence.require("run", lambda known: len(known) - len(runs_by_key(lms, known)))
 
 
-class _Getter:
+class _PageReader:
+    """Requests single pages of the course list; used by several threads."""
+
     def __init__(self, lms: LmsClient, waiting: Waiting, patience: float) -> None:
         self._lms = lms
         self._waiting = waiting
@@ -202,14 +204,16 @@ class _Getter:
 
     def page(self, number: int) -> tuple[RunPage, float]:
         """The page, and the seconds that it took with all attempts."""
-        began = time.monotonic()
+        began_at = time.monotonic()
         page = self._page(number)
-        return page, time.monotonic() - began
+        return page, time.monotonic() - began_at
 
     def _page(self, number: int) -> RunPage:
+        """Requests the page until the LMS returns it. Raises LmsError, at the latest after
+        ``_MAX_TRIES`` failures."""
         failures, spent = 0, 0.0
         while True:
-            began = time.monotonic()
+            began_at = time.monotonic()
             try:
                 return self._lms.runs_page(number)
             except NotThere:
@@ -217,15 +221,15 @@ class _Getter:
                     raise
                 return RunPage([], number, 0)  # runs were deleted in the meantime
             except LmsError as error:
-                throttled = isinstance(error, Throttled)
-                if not throttled:
-                    failures, spent = failures + 1, spent + time.monotonic() - began
+                is_throttled = isinstance(error, Throttled)
+                if not is_throttled:
+                    failures, spent = failures + 1, spent + time.monotonic() - began_at
                 delay = error.retry_after or 0.2 * 2**failures
-                late = time.monotonic() + delay > self._deadline
+                is_too_late = time.monotonic() + delay > self._deadline
                 is_final = error.failure_class in ("rejected", "systemic")
-                if late or is_final or failures >= _MAX_TRIES or spent > _FAILING_SECONDS:
+                if is_too_late or is_final or failures >= _MAX_TRIES or spent > _FAILING_SECONDS:
                     raise
-                if throttled:
+                if is_throttled:
                     self._waiting(delay)
                 time.sleep(delay)
 
@@ -236,54 +240,57 @@ class Writer:
     def __init__(self, known: dict[str, tuple[int, str]]) -> None:
         """known: course key → id and digest, of all runs here."""
         self.summary = Summary()
-        self.unseen = set(known)
+        #: Known runs that were on no page so far.
+        self.keys_not_in_lms = set(known)
         #: Runs that were seen in the LMS before.
-        self.present = {key for key, (_, mark) in known.items() if mark}
+        self.observed_keys = {key for key, (_, digest_of_run) in known.items() if digest_of_run}
         #: Some of the known runs that the LMS showed.
-        self.seen_keys: list[str] = []
+        self.sample_keys: list[str] = []
         self._known = known
-        self._fresh: list[CourseRun] = []
+        self._new: list[CourseRun] = []
         self._changed: list[CourseRun] = []
 
-    def take(self, found: Sequence[dict[str, Any]]) -> None:
+    def compare(self, raw_runs: Sequence[dict[str, Any]]) -> None:
         """Compares the LMS's objects of one page, and writes the changes once there are some
         hundreds of changed runs."""
-        for raw in found:
+        for raw in raw_runs:
             key = str(raw.get("course_id", ""))
-            self.unseen.discard(key)
-            pk, before = self._known.get(key, (0, ""))
-            if pk and len(self.seen_keys) < SAMPLE:
-                self.seen_keys.append(key)
-            mark = digest(raw)
-            if pk and before == mark:
+            self.keys_not_in_lms.discard(key)
+            pk, recorded_digest = self._known.get(key, (0, ""))
+            if pk and len(self.sample_keys) < SAMPLE:
+                self.sample_keys.append(key)
+            digest_of_run = digest(raw)
+            if pk and recorded_digest == digest_of_run:
                 self.summary.unchanged += 1
             else:
-                self._note(raw, key, pk, mark)
-        if len(self._fresh) + len(self._changed) >= _ROWS:
+                self._add_difference(raw, key, pk, digest_of_run)
+        if len(self._new) + len(self._changed) >= _ROWS_A_WRITE:
             self.flush()
 
-    def _note(self, raw: dict[str, Any], key: str, pk: int, mark: str) -> None:
+    def _add_difference(self, raw: dict[str, Any], key: str, pk: int, digest_of_run: str) -> None:
+        """Prepares the row of a new or changed run for ``flush``. pk: 0 for a new run."""
         try:
-            seen = read_run(raw)
+            observed = read_run(raw)
             if not pk:
-                _refuse_bad_key(seen.course_key)
-            row = _row(seen, pk, mark, timezone.now())
+                _require_valid_key(observed.course_key)
+            row = _row(observed, pk, digest_of_run, timezone.now())
         except LmsError as error:
             failure = Failure("run", key, error.failure_class, error.code, error.message)
             self.summary.fail(failure)
             return
-        (self._changed if pk else self._fresh).append(row)
+        (self._changed if pk else self._new).append(row)
         self.summary.changed += 1
 
     def flush(self) -> None:
-        fresh, changed = self._fresh, self._changed
-        self._fresh, self._changed = [], []
-        if not fresh and not changed:
+        """Writes the new and changed runs that are not written yet."""
+        new, changed = self._new, self._changed
+        self._new, self._changed = [], []
+        if not new and not changed:
             return
-        retry_transaction(lambda: _write(fresh, changed))
+        retry_transaction(lambda: _write(new, changed))
 
 
-def _refuse_bad_key(key: str) -> None:
+def _require_valid_key(key: str) -> None:
     """Raises BadValue for a malformed course key."""
     try:
         validate_course_key(key)
@@ -291,7 +298,7 @@ def _refuse_bad_key(key: str) -> None:
         raise BadValue("a course key", key) from error
 
 
-def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
+def _write(new: list[CourseRun], changed: list[CourseRun]) -> None:
     """Must be called in a transaction. Locks rows by ascending id, since another sync may write the
     same runs."""
     if changed:
@@ -301,16 +308,17 @@ def _write(fresh: list[CourseRun], changed: list[CourseRun]) -> None:
         settled = CourseRun.objects.filter(pk__in=ids)
         settled.update(observed_generation=F("generation"))
         settled.forget_work()
-    _create(fresh)
+    _create(new)
     if changed:
         # The change may have removed the cause of a refusal.
         Enrollment.objects.refused().filter(run_id__in=ids).make_due()
 
 
-def _row(seen: ObservedRun, pk: int, mark: str, now: datetime) -> CourseRun:
-    values = {name: getattr(seen, name) for name in SYNCED_FIELDS}
-    values["course_key"] = seen.course_key
-    run = CourseRun(**values, digest=mark, missing_since=None, observed_at=now).without_work()
+def _row(observed: ObservedRun, pk: int, digest_of_run: str, now: datetime) -> CourseRun:
+    values = {name: getattr(observed, name) for name in SYNCED_FIELDS}
+    values["course_key"] = observed.course_key
+    values |= {"digest": digest_of_run, "missing_since": None, "observed_at": now}
+    run = CourseRun(**values).without_work()
     if pk:
         run.pk = pk
     else:
@@ -319,15 +327,15 @@ def _row(seen: ObservedRun, pk: int, mark: str, now: datetime) -> CourseRun:
 
 
 def _create(runs: list[CourseRun]) -> None:
-    """Creates runs; leaves those unchanged that another sync created in the meantime."""
+    """Creates runs. Runs that another sync created in the meantime stay unchanged."""
     if not runs:
         return
     in_order = sorted(runs, key=lambda run: run.course_key)
-    CourseRun.objects.bulk_create(in_order, batch_size=_ROWS, ignore_conflicts=True)
+    CourseRun.objects.bulk_create(in_order, batch_size=_ROWS_A_WRITE, ignore_conflicts=True)
     created = CourseRun.objects.filter(course_key__in=[run.course_key for run in runs])
     RunModes.objects.bulk_create(
         [RunModes(run_id=pk) for pk in created.values_list("pk", flat=True)],
-        batch_size=_ROWS,
+        batch_size=_ROWS_A_WRITE,
         ignore_conflicts=True,
     )
 
@@ -335,10 +343,8 @@ def _create(runs: list[CourseRun]) -> None:
 def known_runs() -> dict[str, tuple[int, str]]:
     """Course key → id and digest, of all known runs. The digest of a run that is marked as missing
     is '', so that it counts as changed when the LMS shows it again."""
-    known = {
-        key: (pk, mark)
-        for key, pk, mark in CourseRun.objects.values_list("course_key", "pk", "digest").iterator()
-    }
+    rows = CourseRun.objects.values_list("course_key", "pk", "digest").iterator()
+    known = {key: (pk, digest_of_run) for key, pk, digest_of_run in rows}
     missing = CourseRun.objects.filter(missing_since__isnull=False)
     for key, pk in missing.values_list("course_key", "pk").iterator():
         known[key] = (pk, "")

@@ -39,9 +39,9 @@ class TokenKind(LmsKind):
         self, rows: Sequence[LmsToken], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
         ids = [row.user_id for row in rows]
-        accounts = {a.user_id: a for a in LmsAccount.objects.filter(user_id__in=ids)}
-        ready = {pk for pk, account in accounts.items() if account.is_ready}
-        reasons = waiting.reasons(set(ids) - ready)
+        accounts = {row.user_id: row for row in LmsAccount.objects.filter(user_id__in=ids)}
+        with_account = {pk for pk, account in accounts.items() if account.is_ready}
+        reasons = waiting.reasons(set(ids) - with_account)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             account = accounts.get(row.user_id)
@@ -77,7 +77,7 @@ class TokenKind(LmsKind):
         """Makes due the accounts of learners whose sign-in at the LMS failed, since their accounts
         may be missing in the LMS. Accounts that were refused stay refused."""
         LmsAccount.objects.not_refused().make_due_after(
-            j.row for j, o in results if isinstance(o.error, SignInStopped)
+            job.row for job, outcome in results if isinstance(outcome.error, SignInStopped)
         )
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
@@ -86,8 +86,8 @@ class TokenKind(LmsKind):
         )
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
-        soon = timezone.now() + timedelta(seconds=RENEW_BEFORE)
-        LmsToken.objects.not_refused().filter(expires_at__lt=soon).make_due()
+        renewal_limit = timezone.now() + timedelta(seconds=RENEW_BEFORE)
+        LmsToken.objects.not_refused().filter(expires_at__lt=renewal_limit).make_due()
         return None
 
 

@@ -63,11 +63,11 @@ def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
         )
         set_token_value(row, tokens[user_id])
         rows.append(row)
-    _create(rows)
+    _save(rows)
     return tokens
 
 
-def forget_registration_tokens(tokens: Iterable[str]) -> None:
+def delete_registration_tokens(tokens: Iterable[str]) -> None:
     """Deletes tokens that were used, before they expire."""
     digests = [hashlib.sha256(token.encode()).hexdigest() for token in tokens if token]
     if digests:
@@ -84,28 +84,28 @@ def grant_codes(requests: list[AuthorizationRequest]) -> list[str]:
     application = lms_application()
     expires = database_now() + timedelta(seconds=_GRANT_SECONDS)
     codes, rows = [], []
-    for item in requests:
-        _check(application, item)
+    for code_request in requests:
+        _require_registered(application, code_request)
         codes.append(secrets.token_urlsafe(_TOKEN_BYTES))
         rows.append(
             get_grant_model()(
-                user_id=item.user_id,
+                user_id=code_request.user_id,
                 application=application,
                 code=codes[-1],
                 expires=expires,
-                redirect_uri=item.redirect_uri,
+                redirect_uri=code_request.redirect_uri,
                 scope=SCOPE_USER_READ,
-                code_challenge=item.code_challenge,
-                code_challenge_method=item.code_challenge_method,
+                code_challenge=code_request.code_challenge,
+                code_challenge_method=code_request.code_challenge_method,
             )
         )
-    _create(rows)
+    _save(rows)
     return codes
 
 
-def _create(rows: list[Any]) -> None:
-    """Saves the rows, except rows of learners who were deleted at the same time: the LMS will find
-    their codes or tokens unknown."""
+def _save(rows: list[Any]) -> None:
+    """Saves the rows, except rows of learners who were deleted at the same time; their codes or
+    tokens will not be accepted."""
     if not rows:
         return
     objects = type(rows[0]).objects
@@ -114,23 +114,27 @@ def _create(rows: list[Any]) -> None:
             objects.bulk_create(rows, batch_size=500)
     except IntegrityError:
         users = get_user_model().objects.filter(pk__in={row.user_id for row in rows})
-        present = set(users.values_list("pk", flat=True))
+        existing_ids = set(users.values_list("pk", flat=True))
         for row in rows:
             row.pk = None
-        objects.bulk_create([row for row in rows if row.user_id in present], batch_size=500)
+        objects.bulk_create([row for row in rows if row.user_id in existing_ids], batch_size=500)
 
 
-def _check(application: Any, code_request: AuthorizationRequest) -> None:
+def _require_registered(application: Any, code_request: AuthorizationRequest) -> None:
+    """Raises NotConnected unless the client id and the redirect URI are the application's."""
     if code_request.client_id != application.client_id:
         raise NotConnected(
-            f"The LMS signs in with the client id {code_request.client_id[:100]}, but this "
-            f"application knows it as {application.client_id}: correct its provider record."
+            f"The LMS signs in with the client id {code_request.client_id[:100]}, but its client "
+            f"id here is {application.client_id}: correct the LMS's provider record."
         )
-    # The provider's own rule, which allows for the parameters that python-social-auth adds.
+    # The provider's own rule, which ignores the parameters that python-social-auth adds.
     validator = oauth2_settings.OAUTH2_VALIDATOR_CLASS()
     request = SimpleNamespace(client=application)
     if not validator.validate_redirect_uri(
         code_request.client_id, code_request.redirect_uri, request
     ):
         redirect = code_request.redirect_uri.partition("?")[0][:200]
-        raise NotConnected(f"{redirect} is not a redirect URI of {application.name}: add it there.")
+        raise NotConnected(
+            f"{redirect} is not a redirect URI of the OAuth2 application {application.name}: "
+            "add it."
+        )

@@ -36,11 +36,11 @@ def access_token_for(user: Any) -> str:
     transaction.
     """
     require_user(user)
-    row = _row(user)
+    row = _token_row(user)
     deadline = time.monotonic() + _WAIT_SECONDS
     while not row.is_valid_for(_VALID_FOR_SECONDS):
         _reconcile_token(user)
-        row = _row(user)
+        row = _token_row(user)
         if row.is_valid_for(_VALID_FOR_SECONDS):
             break
         if row.error_code and not row.lease_owner:
@@ -55,7 +55,7 @@ def access_token_for(user: Any) -> str:
         return access_token_for(user)
 
 
-def _row(user: Any) -> LmsToken:
+def _token_row(user: Any) -> LmsToken:
     row = LmsToken.objects.filter(user=user).first()
     if row is None:
         ensure_account(user)
@@ -76,6 +76,7 @@ def _reconcile_token(user: Any) -> None:
 
 
 def _as_error(row: LmsToken) -> LmsError:
+    """The row's error, to raise."""
     error = LmsError(row.error_message, code=row.error_code)
     error.failure_class = FailureClass(row.error_class)
     return error
@@ -88,19 +89,23 @@ def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
     tokens no key could decrypt. Unreadable tokens are deleted, and their rows made due to obtain
     new ones.
     """
-    last, total, total_lost = 0, 0, 0
+    last_pk, total_rotated, total_unreadable = 0, 0, 0
     while True:
         # Locked, so that a token renewed by a worker at the same time is not overwritten.
         with transaction.atomic():
-            locked_rows = LmsToken.objects.select_for_update().filter(pk__gt=last)
+            locked_rows = LmsToken.objects.select_for_update().filter(pk__gt=last_pk)
             rows = list(locked_rows.order_by("pk")[:batch])
             if not rows:
-                return total, total_lost
+                return total_rotated, total_unreadable
             rotated, unreadable = _reencrypt(rows)
-        last, total, total_lost = rows[-1].pk, total + rotated, total_lost + unreadable
+        total_rotated += rotated
+        total_unreadable += unreadable
+        last_pk = rows[-1].pk
 
 
 def _reencrypt(rows: list[LmsToken]) -> tuple[int, int]:
+    """Encrypts the tokens of these rows with the newest key. Returns how many rows were encrypted,
+    and how many were unreadable."""
     rotated, unreadable = 0, []
     for row in rows:
         if not row.access_token and not row.refresh_token:

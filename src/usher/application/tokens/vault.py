@@ -1,4 +1,4 @@
-"""Encrypts learners' tokens for the database: with the newest key; older keys still decrypt."""
+"""Encrypts learners' tokens for the database with the newest key. Older keys still decrypt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from usher.contract.environment import Env
 _PURPOSE = b"usher learner tokens v1"
 
 
-_LOST_KEY = "A learner's token was encrypted with a key that is no longer configured."
+_TEXT_OF_UNREADABLE = "A learner's token was encrypted with a key that is no longer configured."
 
 
 class Unreadable(Exception):
@@ -36,7 +36,7 @@ def decrypt(encrypted: str) -> str:
     try:
         return _fernet().decrypt(encrypted.encode()).decode()
     except InvalidToken as error:
-        raise Unreadable(_LOST_KEY) from error
+        raise Unreadable(_TEXT_OF_UNREADABLE) from error
 
 
 def reencrypt(encrypted: str) -> str:
@@ -46,7 +46,7 @@ def reencrypt(encrypted: str) -> str:
     try:
         return _fernet().rotate(encrypted.encode()).decode()
     except InvalidToken as error:
-        raise Unreadable(_LOST_KEY) from error
+        raise Unreadable(_TEXT_OF_UNREADABLE) from error
 
 
 def _fernet() -> MultiFernet:
@@ -65,7 +65,7 @@ def fernet_of_keys(keys: tuple[str, ...]) -> MultiFernet:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"{Env.USHER_ENCRYPTION_KEYS} holds something that is not a key: make one with python "
+            f"A key in {Env.USHER_ENCRYPTION_KEYS} is malformed: create one with python "
             "-c 'from cryptography.fernet import Fernet as F; print(F.generate_key().decode())'"
         ) from error
 

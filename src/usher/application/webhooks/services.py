@@ -45,14 +45,15 @@ def process_message(event_id: str, kind: str, username: str, course_id: str) -> 
 
 def expired_message_ids() -> QuerySet[ReceivedEvent]:
     """Ids of messages that are too old to be accepted again."""
-    until = timezone.now() - timedelta(seconds=4 * TOLERANCE_SECONDS)
-    return ReceivedEvent.objects.filter(received_at__lt=until)
+    too_old = timezone.now() - timedelta(seconds=4 * TOLERANCE_SECONDS)
+    return ReceivedEvent.objects.filter(received_at__lt=too_old)
 
 
 def _account_changed(username: str, _course_key: str) -> None:
     # An account that was refused before it was created can't have changed in the LMS.
     may_exist = Q(work__refused_at__isnull=True) | Q(created_in_lms_at__isnull=False)
-    LmsAccount.objects.filter(may_exist, pk__in=[a.pk for a in _accounts_of(username)]).recheck()
+    ids = [account.pk for account in _accounts_of(username)]
+    LmsAccount.objects.filter(may_exist, pk__in=ids).recheck()
 
 
 def _enrollment_changed(username: str, course_key: str) -> None:
@@ -70,7 +71,10 @@ def _accounts_of(username: str) -> list[LmsAccount]:
     return list(by_lower_username.filter(lower=Lower(Value(username))))
 
 
-def _read_from_lms(model: Any) -> Callable[[str, str], None]:
+def _handler_that_rechecks(model: Any) -> Callable[[str, str], None]:
+    """A handler that makes due the learner's grade or certificate in the run, whose row it creates
+    if necessary."""
+
     def handle(username: str, course_key: str) -> None:
         run = runs_of([course_key]).get(course_key)
         for account in _accounts_of(username) if run else ():
@@ -87,7 +91,7 @@ def _run_changed(_username: str, course_key: str) -> None:
 _HANDLERS: dict[str, Callable[[str, str], None]] = {
     "account.changed": _account_changed,
     "enrollment.changed": _enrollment_changed,
-    "grade.changed": _read_from_lms(Grade),
-    "certificate.changed": _read_from_lms(Certificate),
+    "grade.changed": _handler_that_rechecks(Grade),
+    "certificate.changed": _handler_that_rechecks(Certificate),
     "course_run.changed": _run_changed,
 }

@@ -21,7 +21,7 @@ from usher.client.payloads import moment
 from usher.contract import metrics, signatures
 from usher.engine.notify import notify_workers
 
-_MAX_BODY = 64 * 1024
+_MAX_BODY_BYTES = 64 * 1024
 
 
 @csrf_exempt  # authenticated by its signature
@@ -35,12 +35,12 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
     """
     if limited := limits.WEBHOOKS.refusal(request):
         return limited
-    body = body_of(request, _MAX_BODY)
+    body = body_of(request, _MAX_BODY_BYTES)
     if body is None:
-        return _error_response("too large", 413)
+        return _error_response(f"body longer than {_MAX_BODY_BYTES} bytes, or unreadable", 413)
     event_id = request.headers.get(signatures.HEADER_EVENT_ID, "")
     timestamp = signatures.read_timestamp(request.headers.get(signatures.HEADER_TIMESTAMP, ""))
-    is_ours = timestamp is not None and signatures.verify(
+    is_authentic = timestamp is not None and signatures.verify(
         conf.settings().webhook_secret,
         request.headers.get(signatures.HEADER_SIGNATURE, ""),
         timestamp=timestamp,
@@ -48,25 +48,25 @@ def lms_webhook(request: HttpRequest) -> JsonResponse:
         body=body,
         now=time.time(),
     )
-    if not is_ours:
+    if not is_authentic:
         recorder.count(metrics.WEBHOOKS, "refused")
         limited = limits.WEBHOOKS.count_failure(request, is_wrong=True)
-        return limited or _error_response("bad signature or too old", 401)
+        return limited or _error_response("wrong signature, or timestamp too old", 401)
     limits.WEBHOOKS.note_success(request)
     message = _parse(body)
     if message is None:
         recorder.count(metrics.WEBHOOKS, "refused")
-        return _error_response("not a message", 400)
-    result = process_message(event_id, message.kind, message.username, message.course_id)
-    if result:
+        return _error_response("malformed message", 400)
+    is_new = process_message(event_id, message.kind, message.username, message.course_id)
+    if is_new:
         notify_workers()
-    _measure(message, result=result)
-    return JsonResponse({"taken": result})
+    _measure(message, is_new=is_new)
+    return JsonResponse({"taken": is_new})
 
 
-def _measure(message: _Message, *, result: bool) -> None:
-    recorder.count(metrics.WEBHOOKS, "accepted" if result else "repeated")
-    if result and message.at is not None:
+def _measure(message: _Message, *, is_new: bool) -> None:
+    recorder.count(metrics.WEBHOOKS, "accepted" if is_new else "repeated")
+    if is_new and message.at is not None:
         recorder.observe(metrics.WEBHOOK_LAG, value=max(0.0, time.time() - message.at))
     if recorder.is_due:
         recorder.flush()
@@ -92,10 +92,11 @@ def _parse(body: bytes) -> _Message | None:
         return None
     if not all(isinstance(text, str) and is_storable(text) for text in texts):
         return None
-    return _Message(kind=texts[0], username=texts[1], course_id=texts[2], at=_at(message))
+    return _Message(kind=texts[0], username=texts[1], course_id=texts[2], at=_read_time(message))
 
 
-def _at(message: dict[str, Any]) -> float | None:
+def _read_time(message: dict[str, Any]) -> float | None:
+    """When the message was written, in seconds since 1970; None if it does not say."""
     try:
         sent_at = moment(message.get("at"))
         return sent_at.timestamp() if sent_at else None
