@@ -92,9 +92,9 @@ def reset() -> None:
     connection.ensure_connection()
     connection.connection.deserialize(image)
     cache.clear()
-    heartbeat._last_beat, retention._last = 0.0, float("inf")
+    heartbeat._last_beat, retention._last_removal = 0.0, float("inf")
     outages.forget()
     recorder._reset()
     metrics.forget()
-    conditions._shown.clear()
+    conditions._recorded.clear()
     conditions._read_at = -conditions._SECONDS_BETWEEN_READS

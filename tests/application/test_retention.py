@@ -58,7 +58,7 @@ def test_usher_audit_days_is_the_age_at_which_audit_events_are_deleted(
 
 
 def test_old_rows_are_deleted_in_portions(rows, monkeypatch, django_assert_max_num_queries):
-    monkeypatch.setattr(retention, "_PORTION", 3)
+    monkeypatch.setattr(retention, "_ROWS_A_PORTION", 3)
     received_at = timezone.now() - timedelta(days=500)
     ReceivedEvent.objects.bulk_create(
         ReceivedEvent(event_id=str(number), received_at=received_at) for number in range(10)
@@ -78,9 +78,11 @@ def test_a_scheduled_celery_task_deletes_old_rows(rows):
 def test_a_sweep_deletes_old_rows_at_most_once_an_hour(rows, monkeypatch):
     """A project without Celery has only the sweeps of ``reconcile --watch``."""
     monkeypatch.setattr("usher.application.lms.changes.pull_changes", lambda: None)
-    monkeypatch.setattr(retention, "_last", retention.time.monotonic())
+    monkeypatch.setattr(retention, "_last_removal", retention.time.monotonic())
     services.sweep_prepare()
     assert count_rows() == [2, 2, 2, 2, 2]
-    monkeypatch.setattr(retention, "_last", retention.time.monotonic() - retention.EVERY)
+    monkeypatch.setattr(
+        retention, "_last_removal", retention.time.monotonic() - retention.INTERVAL_SECONDS
+    )
     services.sweep_prepare()
     assert count_rows() == [1, 1, 1, 1, 1]

@@ -75,7 +75,7 @@ def nothing_due(system, monkeypatch):
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     # Forgets the pauses that other tests caused: recording their end would add statements.
-    monkeypatch.setattr(conditions, "_shown", set())
+    monkeypatch.setattr(conditions, "_recorded", set())
     services.reconcile()
     recorder.forget()
     beat()

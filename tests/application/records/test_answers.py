@@ -26,7 +26,7 @@ class CountingLms:
 def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, due: float) -> Any:
     """Asks for the answer for one row. owner: of the row's claim. claimed, due: seconds after
     ``NOON``."""
-    return answers.of(
+    return answers.get_or_request(
         "ada",
         lms,
         lease_owner=owner,

@@ -121,23 +121,23 @@ def _pages(
 ) -> Iterator[RunPage]:
     arrived: queue.SimpleQueue[Future[tuple[RunPage, float]]] = queue.SimpleQueue()
     first.add_done_callback(arrived.put)
-    requested, remaining, pace = 1, None, Pace()
+    outstanding, remaining_pages, pace = 1, None, Pace()
     called_at = time.monotonic()
     timeout = _MEANWHILE_SECONDS if meanwhile else None
     try:
-        while requested:
+        while outstanding:
             try:
                 page, seconds = arrived.get(timeout=timeout).result()
             except queue.Empty:
                 pass
             else:
-                requested -= 1
+                outstanding -= 1
                 pace.record_time(seconds)
-                if remaining is None:
-                    remaining = iter(range(2, page.pages + 1))
-                for number in islice(remaining, max(0, pace.concurrency - requested)):
+                if remaining_pages is None:
+                    remaining_pages = iter(range(2, page.pages + 1))
+                for number in islice(remaining_pages, max(0, pace.concurrency - outstanding)):
                     pool.submit(reader.page, number).add_done_callback(arrived.put)
-                    requested += 1
+                    outstanding += 1
                 yield page
             if meanwhile and time.monotonic() - called_at >= _MEANWHILE_SECONDS:
                 meanwhile()
@@ -189,7 +189,8 @@ def require_known_runs(lms: LmsClient, evidence: Evidence) -> None:
     if len(keys) > 1 and not runs_by_key(lms, keys[:_KEYS_A_REQUEST]):
         raise NotTheLms(
             f"The LMS shows none of {len(keys)} course runs that it showed before, so no run "
-            "counts as missing. Does another LMS answer, or may the service worker no longer see the runs?"
+            "counts as missing. Does another LMS answer, or may the service worker no longer see "
+            "the runs?"
         )
     evidence.require("run", lambda known: len(known) - len(runs_by_key(lms, known)))
 
