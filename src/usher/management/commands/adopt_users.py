@@ -21,14 +21,14 @@ _NAMES_A_COMMAND = 50
 
 
 class Command(EngineCommand):
-    help = "List users with an existing LMS account, and link those that you decide on."
+    help = "List users who may have an LMS account already, and link those that you choose."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--by",
             choices=[adoption.BY_EMAIL, adoption.BY_USERNAME],
             default=adoption.BY_EMAIL,
-            help="what identifies a person in the application and the LMS (default: email)",
+            help="what a user and an LMS account must have in common (default: email)",
         )
         parser.add_argument("--to", metavar="FILE", help="write the list to this CSV file")
         parser.add_argument(
@@ -39,8 +39,8 @@ class Command(EngineCommand):
         parser.add_argument(
             "--application",
             default="",
-            help="this application's name in the LMS, for the commands to run there; needed if the "
-            "LMS doesn't report it",
+            help="this application's name in the LMS, for the usher_link commands that are "
+            "printed; needed if the LMS does not report the name",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -58,8 +58,8 @@ class Command(EngineCommand):
             )
         if options["by"] == adoption.BY_USERNAME and signs_in_by_email():
             raise CommandError(
-                "People sign in with their e-mail address here, and no username in the LMS is one: "
-                "leave out --by username."
+                "People sign in with their e-mail address here, and LMS usernames can't be e-mail "
+                "addresses: leave out --by username."
             )
         proposals = adoption.propose(options["by"])
         if options["json"]:
@@ -75,8 +75,8 @@ class Command(EngineCommand):
             self.stdout.write(text, ending="")
         conflicts = sum(bool(proposal.conflict) for proposal in proposals)
         text = (
-            f"LMS accounts found for users without one from Usher: {len(proposals)}, {conflicts} "
-            "with a conflict. Nothing was changed."
+            "LMS accounts found for users whose account Usher has not created or linked: "
+            f"{len(proposals)}, {conflicts} with a conflict. Nothing was changed."
         )
         if proposals:
             text += (
@@ -87,19 +87,19 @@ class Command(EngineCommand):
 
     def _decide(self, options: Any) -> None:
         decisions = []
-        rows = _decisions(options["decisions"])
+        rows = _read_decisions(options["decisions"])
         for decision in adoption.decide(rows, application=options["application"]):
             decisions.append(decision)
             if not options["json"]:
-                self.stdout.write(_line(decision))
+                self.stdout.write(_result_line(decision))
         if options["json"]:
             self.stdout.write(json.dumps({"linked": [asdict(decision) for decision in decisions]}))
         else:
-            self._tell_what_is_left(decisions, options)
+            self._print_next_steps(decisions, options)
         if any(decision.problem for decision in decisions):
             sys.exit(1)
 
-    def _tell_what_is_left(self, decisions: list[adoption.DecisionResult], options: Any) -> None:
+    def _print_next_steps(self, decisions: list[adoption.DecisionResult], options: Any) -> None:
         linked = [decision for decision in decisions if not decision.problem]
         self.stdout.write(f"{len(linked)} linked, {len(decisions) - len(linked)} failed.")
         if not decisions:
@@ -111,8 +111,8 @@ class Command(EngineCommand):
             return
         lms_command = dev_lms.lms_command()
         where = "" if lms_command else " in the LMS"
-        self.stdout.write(f"To let them sign in to these accounts, run{where}:")
-        for application, names in _by_application(remaining, options["application"]).items():
+        self.stdout.write(f"To let these learners sign in to the accounts, run{where}:")
+        for application, names in _names_by_application(remaining, options["application"]).items():
             for start in range(0, len(names), _NAMES_A_COMMAND):
                 usernames = " ".join(names[start : start + _NAMES_A_COMMAND])
                 program = lms_command or "./manage.py lms"
@@ -120,36 +120,38 @@ class Command(EngineCommand):
                 self.stdout.write(command_line(command, 2))
         self.stdout.write(
             wrap(
-                "Until then their records are pending. Afterwards a worker processes them within "
-                f"{span(adoption.TIME_TO_LINK.total_seconds())}, or immediately when you run this "
-                "again:",
+                "Until then, the records of these learners are pending. Afterwards, a worker "
+                f"processes them within {span(adoption.TIME_TO_LINK.total_seconds())}. To process "
+                "them immediately, run:",
                 0,
             )
         )
-        again = f"python manage.py adopt_users --decisions {options['decisions']}"
-        self.stdout.write(command_line(again, 2))
+        repeat_command = f"python manage.py adopt_users --decisions {options['decisions']}"
+        self.stdout.write(command_line(repeat_command, 2))
 
 
-def _line(decision: adoption.DecisionResult) -> str:
+def _result_line(decision: adoption.DecisionResult) -> str:
     if decision.problem:
         return f"✗ {decision.user}  {decision.lms_username}: {decision.problem}"
-    link_text = "linked before" if decision.was_linked_before else "linked here"
+    result = "linked before" if decision.was_linked_before else "linked here"
     if decision.is_linked:
-        link = f"{link_text}, and in the LMS; checked now"
+        result += ", and in the LMS; checked now"
     elif _is_unknown(decision) or decision.is_linked is False:
-        link = f"{link_text}, not in the LMS yet"
+        result += ", not in the LMS yet"
     else:
-        link = f"{link_text}, checked now"
-    return f"✓ {decision.user}  {decision.lms_username}: {link}"
+        result += ", checked now"
+    return f"✓ {decision.user}  {decision.lms_username}: {result}"
 
 
 def _is_unknown(decision: adoption.DecisionResult) -> bool:
-    """Whether this call linked the user in this application, and the LMS can't say whether it has
+    """Whether this call linked the user in this application, and the LMS can't tell whether it has
     linked the user, too."""
     return decision.is_linked is None and not decision.was_linked_before
 
 
-def _by_application(decisions: list[adoption.DecisionResult], name: str) -> dict[str, list[str]]:
+def _names_by_application(
+    decisions: list[adoption.DecisionResult], name: str
+) -> dict[str, list[str]]:
     """Usernames of LMS accounts, by the application's name in the LMS. name: the application's name
     that the operator gave, or ''."""
     names: dict[str, list[str]] = {}
@@ -167,7 +169,7 @@ def _csv(proposals: list[adoption.Proposal]) -> str:
     return text.getvalue()
 
 
-def _decisions(name: str) -> list[dict[str, str]]:
+def _read_decisions(name: str) -> list[dict[str, str]]:
     """The rows of the file, as a spreadsheet may have written it: with a byte order mark, or with
     semicolons. Raises CommandError."""
     with _open(name, "r", "utf-8-sig") as file:
@@ -175,8 +177,8 @@ def _decisions(name: str) -> list[dict[str, str]]:
             text = file.read()
         except UnicodeDecodeError as error:
             raise CommandError(f"{name} is not in UTF-8: save it as CSV UTF-8.") from error
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter)
     if absent := {"user_id", "lms_username", "lms_user_id", "decision"} - set(
         reader.fieldnames or ()

@@ -33,7 +33,7 @@ class Command(EngineCommand):
             choices=["none", "linux", "macos"],
             help="where the LMS's containers run",
         )
-        parser.add_argument("--gateway", default="", help="address of the LMS's container network")
+        parser.add_argument("--gateway", default="", help="gateway of the LMS's container network")
         parser.add_argument("--tutor", action="store_true", help="the LMS is run by Tutor (local)")
         parser.add_argument(
             "--tutor-dev", action="store_true", help="the LMS is run by Tutor (dev, nightly)"
@@ -98,12 +98,12 @@ class Command(EngineCommand):
         passwords = {} if options["dont_create_users"] else self._passwords(options)
         try:
             with transaction.atomic():
-                results = self._make(addresses, passwords, options)
+                results = self._create_records(addresses, passwords, options)
         except instance.CantMakeUser as error:
             raise CommandError(str(error)) from error
         self._show(results, options)
 
-    def _make(
+    def _create_records(
         self, addresses: list[str], passwords: dict[str, str], options: Any
     ) -> dict[str, Any]:
         users = {
@@ -130,31 +130,31 @@ class Command(EngineCommand):
 
     def _passwords(self, options: Any) -> dict[str, str]:
         """Username → password, of the users to create: typed in twice, or from the environment."""
-        people = [] if options["dont_create_superuser"] else [(SUPERUSER, SUPERUSER_PASSWORD)]
-        people.append((LEARNER, LEARNER_PASSWORD))
+        accounts = [] if options["dont_create_superuser"] else [(SUPERUSER, SUPERUSER_PASSWORD)]
+        accounts.append((LEARNER, LEARNER_PASSWORD))
         passwords = {}
-        for name, variable in people:
+        for name, variable in accounts:
             if instance.find_user(name) is not None:
                 continue
-            word = os.environ.get(variable, "")
-            if not word and options["no_input"]:
+            password = os.environ.get(variable, "")
+            if not password and options["no_input"]:
                 raise CommandError(f"{variable} is not set: it is the password of {name}.")
-            passwords[name] = word or self._ask(name)
+            passwords[name] = password or self._ask_new_password(name)
         return passwords
 
-    def _ask(self, name: str) -> str:
+    def _ask_new_password(self, name: str) -> str:
         if not sys.stdin.isatty():
             raise CommandError("There is no terminal to ask for passwords: use --no-input.")
         while True:
-            word = _secret(f"Password for {name}: ")
+            password = _ask_password(f"Password for {name}: ")
             try:
-                validate_password(word)
+                validate_password(password)
             except ValidationError as error:
                 self.note(" ".join(error.messages))
                 continue
-            if word == _secret("Again: "):
-                return word
-            self.note("These two differ.")
+            if password == _ask_password("Repeat the password: "):
+                return password
+            self.note("The two passwords differ.")
 
     def _show(self, results: dict[str, Any], options: Any) -> None:
         if options["json"]:
@@ -164,15 +164,13 @@ class Command(EngineCommand):
             self.stdout.write(f"✓ created {name} ({name}@{instance.DOMAIN})")
         if "client_id" in results:
             self.stdout.write(f"Client ID:     {results['client_id']}")
-            self.stdout.write(
-                f"Client secret: {results['client_secret'] or '(shown once, when it was set)'}"
-            )
+            self.stdout.write(f"Client secret: {results['client_secret'] or '(not shown again)'}")
         self.stdout.write("Redirect URIs registered for: " + ", ".join(results["addresses"]))
         if "changed" in results and not results["changed"]:
             self.stdout.write("✓ nothing to change")
 
 
-def _secret(prompt: str) -> str:
+def _ask_password(prompt: str) -> str:
     try:
         return getpass.getpass(prompt)
     except EOFError as error:

@@ -11,7 +11,7 @@ from usher.contract.terminal import wrap
 
 
 class Command(EngineCommand):
-    help = "Compare the application with the LMS; changes nothing. Exits 1 on a difference."
+    help = "Compare the application with the LMS and change nothing. Exits 1 on a difference."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -21,17 +21,21 @@ class Command(EngineCommand):
 
     def act(self, **options: Any) -> None:
         count = 0
-        shown_differences = []
+        reported_differences = []
         for difference in drift(options["kind"] or KINDS):
             count += 1
             if options["json"]:
-                shown_differences.append(difference)
+                reported_differences.append(difference)
                 continue
             self.stdout.write(line_of(difference))
-        missing = no_worker() if count else None
-        worker = f"{missing.text} {missing.next}" if missing else ""
+        sentence = no_worker() if count else None
+        worker = f"{sentence.text} {sentence.next}" if sentence else ""
         if options["json"]:
-            report = {"differences": rows_of(shown_differences), "count": count, "worker": worker}
+            report = {
+                "differences": rows_of(reported_differences),
+                "count": count,
+                "worker": worker,
+            }
             self.stdout.write(json.dumps(report))
         else:
             if worker:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from usher.application import conf
-from usher.application.lms.drift import KINDS as COMPARED
+from usher.application.lms.drift import KINDS as COMPARED_KINDS
 from usher.application.lms.drift import drift
 from usher.application.management.differences import line_of, rows_of
 from usher.application.management.output import EngineCommand, seconds, why_stopped
@@ -22,8 +22,8 @@ from usher.engine.summary import Summary
 class Command(EngineCommand):
     help = (
         "Send due records to the LMS: all of them, or those of one kind, learner or course run. "
-        "Exits 1 if a "
-        "record failed or nothing can be sent now, and 0 if records only wait."
+        "Exits 1 if a record failed, or if nothing can be sent to the LMS now. Records that wait "
+        "for something else, such as a retry, do not count as failed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -47,7 +47,11 @@ class Command(EngineCommand):
             help="also re-check records that are in sync and retry refused ones",
         )
         parser.add_argument(
-            "--wait", type=seconds, default=0.0, metavar="SECONDS", help="wait for retries due soon"
+            "--wait",
+            type=seconds,
+            default=0.0,
+            metavar="SECONDS",
+            help="total time to wait for retries",
         )
 
     def act(self, **options: Any) -> None:
@@ -55,7 +59,10 @@ class Command(EngineCommand):
         run = find_run(options["run"]) if options["run"] else None
         scope = {"user": _user(options["user"]), "related_to": run}
         if options["dry_run"]:
-            self._report_what_would_change(kinds, scope, options)
+            if options["recheck"]:
+                self._show_differences(kinds, scope, options)
+            else:
+                self._show_due(kinds, scope, options)
             return
         services.open_gates(kinds)
         services.sweep_prepare()
@@ -85,62 +92,60 @@ class Command(EngineCommand):
         self.finish(summary, "records", options)
 
     def _print_what_is_watched(self, kinds: list[str], run: Any, user: Any) -> None:
-        of = "" if kinds == list(names()) else f" of kind {', '.join(kinds)}"
-        of += f" of {user}" if user else ""
-        of += f" for {run}" if run else ""
+        scope = "" if kinds == list(names()) else f" of kind {', '.join(kinds)}"
+        scope += f" of {user}" if user else ""
+        scope += f" for {run}" if run else ""
         lms = conf.settings().api_base_url
-        to = f"to the LMS at {lms}" if lms else "as soon as an LMS is connected"
-        text = f"for due records{of}; sends them {to}. Looks every second; Ctrl-C stops it."
+        target = f"to the LMS at {lms}" if lms else "as soon as an LMS is connected"
+        text = f"for due records{scope}; sends them {target}. Looks every second; Ctrl-C stops it."
         self.stdout.write(f"… watching {wrap(text, 11)}")
         self.stdout.flush()
 
-    def _report_what_would_change(
+    def _show_due(self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]) -> None:
+        """``--dry-run``: counts due records. Exits with 1 if nothing can be sent to the LMS now."""
+        due = {name: _count(name, scope, only_due=True) for name in kinds}
+        earlier = services.add_earlier(Summary(), kinds, **scope)
+        stopped = why_stopped(earlier.waiting)
+        if not options["json"]:
+            self.show_earlier(earlier)
+            if stopped:
+                self.show_stopped(stopped)
+        groups = earlier.as_dict()
+        self.would_change(
+            sum(due.values()),
+            "records",
+            options,
+            due=due,
+            waiting=groups["waiting"],
+            refused=groups["refused"],
+            stopped=stopped,
+        )
+        if stopped:
+            raise SystemExit(1)
+
+    def _show_differences(
         self, kinds: list[str], scope: dict[str, Any], options: dict[str, Any]
     ) -> None:
-        """``--dry-run``. With ``--recheck``, compares the records with the LMS, as the command does
-        without ``--dry-run``."""
-        if not options["recheck"]:
-            due = {name: _count(name, scope, only_due=True) for name in kinds}
-            earlier = services.add_earlier(Summary(), kinds, **scope)
-            stopped = why_stopped(earlier.waiting)
-            if not options["json"]:
-                self.show_earlier(earlier)
-                if stopped:
-                    self.show_stopped(stopped)
-            groups = earlier.as_dict()
-            self.would_change(
-                sum(due.values()),
-                "records",
-                options,
-                due=due,
-                waiting=groups["waiting"],
-                refused=groups["refused"],
-                stopped=stopped,
-            )
-            if stopped:
-                raise SystemExit(1)
-            return
+        """``--dry-run --recheck``: compares the records with the LMS, as ``--recheck`` does."""
         checked = {name: _count(name, scope, only_due=False) for name in kinds}
-        compared = [name for name in kinds if name in COMPARED]
-        listed_differences = list(drift(compared, user=scope["user"], run=scope["related_to"]))
-        changes = [difference for difference in listed_differences if difference.action]
+        compared = [name for name in kinds if name in COMPARED_KINDS]
+        differences = list(drift(compared, user=scope["user"], run=scope["related_to"]))
+        changes = [difference for difference in differences if difference.action]
         if options["json"]:
             count = len(changes)
-            self.would_change(
-                count, "", options, checked=checked, differences=rows_of(listed_differences)
-            )
+            self.would_change(count, "", options, checked=checked, differences=rows_of(differences))
             return
-        for difference in listed_differences:
+        for difference in differences:
             self.stdout.write(line_of(difference))
             action = difference.action or "be left as it is"
             self.stdout.write(f"    would {wrap(action, 10)}")
-        not_compared = [name for name in kinds if name not in COMPARED]
+        not_compared = [name for name in kinds if name not in COMPARED_KINDS]
         if not_compared:
             text = f"not compared in a dry run: {', '.join(not_compared)}"
             self.stdout.write(f"  {wrap(text, 2)}")
         text = (
             f"dry run: {sum(checked.values())} records to check, "
-            f"{len(listed_differences)} differ, {len(changes)} would be changed; "
+            f"{len(differences)} differ, {len(changes)} would be changed; "
             "nothing was changed"
         )
         self.stdout.write(f"✓ {wrap(text, 2)}")
@@ -162,19 +167,19 @@ def _stopping_at_signals() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets. The pass then waits for answers to requests
     that were sent, and releases the other rows. A second signal ends the command immediately."""
     stop = threading.Event()
-    before: dict[int, Any] = {}
+    handlers: dict[int, Any] = {}
 
     def on_signal(number: int, _frame: Any) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        signal.signal(number, handlers[number])
 
     if threading.current_thread() is threading.main_thread():
-        before = {
+        handlers = {
             signal_number: signal.signal(signal_number, on_signal)
             for signal_number in (signal.SIGINT, signal.SIGTERM)
         }
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -9,8 +9,9 @@ from usher.application.management.users import find_user
 
 class Command(EngineCommand):
     help = (
-        "Create missing LMS accounts and tokens of existing users. Exits 1 if a record failed or "
-        "nothing can be sent now, and 0 if records only wait."
+        "Create missing LMS accounts and tokens of existing users. Exits 1 if a record failed, or "
+        "if nothing can be sent to the LMS now. Records that wait for something else, such as a "
+        "retry, do not count as failed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -12,9 +12,9 @@ class Command(EngineCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         self.add_accept_missing(parser)
-        which = parser.add_mutually_exclusive_group()
-        which.add_argument("--all", metavar="ALL", help="all runs, which is the default")
-        which.add_argument("--run", metavar="KEY", help="one run, by its course key")
+        selection = parser.add_mutually_exclusive_group()
+        selection.add_argument("--all", metavar="ALL", help="all runs, which is the default")
+        selection.add_argument("--run", metavar="KEY", help="one run, by its course key")
 
     def act(self, **options: Any) -> None:
         runs.sync(self, [options["run"]] if options["run"] else None, options)

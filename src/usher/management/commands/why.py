@@ -38,13 +38,14 @@ class Command(EngineCommand):
             self.stdout.write(json.dumps({"story": [sentence.as_dict() for sentence in story]}))
             return
         for sentence in story:
-            self._tell(sentence)
+            self._print(sentence)
 
-    def _tell(self, sentence: Sentence) -> None:
+    def _print(self, sentence: Sentence) -> None:
         mark = _MARKS.get(State(sentence.state), "…") if sentence.state else " "
         if sentence.state == State.IN_SYNC and sentence.next:
             mark = "!"
         self.stdout.write(f"{mark} {sentence.topic:<11} {wrap(sentence.text, 14)}")
-        for more in (f"{sentence.state}. " * bool(sentence.state) + sentence.cause, sentence.next):
-            if more.strip():
-                self.stdout.write(f"{'':<14}{wrap(more.strip(), 14)}")
+        state = f"{sentence.state}. " if sentence.state else ""
+        for detail in (state + sentence.cause, sentence.next):
+            if detail.strip():
+                self.stdout.write(f"{'':<14}{wrap(detail.strip(), 14)}")
