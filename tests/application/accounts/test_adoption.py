@@ -106,7 +106,8 @@ def test_adopt_users_prints_the_link_command_for_the_lms_of_usher_dev(
     out, _ = adopt_users("--decisions", str(file), "--application", "shop")
     command = f"python .usher/dev/lms/manage.py lms usher_link --username {name} --application shop"
     assert f"  {command}" in out.splitlines()
-    assert "processes them within 10 min. To process them immediately, run:" in " ".join(out.split())
+    text = " ".join(out.split())
+    assert "processes them within 10 min. To process them immediately, run:" in text
 
 
 def test_the_next_command_is_printed_on_a_line_of_its_own(system: Any, tmp_path: Path) -> None:
