@@ -127,7 +127,9 @@ def test_the_dashboard_shows_the_state_of_each_enrollment(browser, run, learner)
 
 
 @pytest.mark.parametrize("cause", ["refused", "run is missing"])
-def test_a_course_that_is_refused_or_missing_has_no_button_to_open_it(browser, run, learner, cause):
+def test_a_course_has_no_open_button_if_the_enrollment_is_refused_or_the_run_is_missing(
+    browser, run, learner, cause
+):
     browser.post(RUN_PATH + "enroll/")
     LmsAccount.objects.update(created_in_lms_at=timezone.now())
     if cause == "refused":

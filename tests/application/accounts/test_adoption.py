@@ -489,13 +489,13 @@ def test_one_command_in_the_lms_links_several_accounts(
     adopt_users("--to", str(file := tmp_path / "users.csv"))
     decide(file, **{user.username: "link" for user in users})
     out, _ = adopt_users("--decisions", str(file))
-    (line,) = [each for each in out.splitlines() if "usher_link" in each]
+    (line,) = [line for line in out.splitlines() if "usher_link" in line]
     command = line.split("./manage.py lms ")[1].split()
     assert set(names) <= set(command)
     system_with_batch_api.lms.manage(*command)
     adopt_users("--decisions", str(file))
     reconcile(["account", "token"])
-    assert {state(each) for each in LmsAccount.objects.all()} == {State.IN_SYNC}
+    assert {state(account) for account in LmsAccount.objects.all()} == {State.IN_SYNC}
 
 
 def test_a_file_without_the_columns_of_the_list_is_named(tmp_path: Path, db: None) -> None:

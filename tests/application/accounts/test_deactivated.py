@@ -63,8 +63,8 @@ def test_a_learner_whose_account_is_deactivated_in_the_lms_is_not_counted_as_mis
 ):
     recheck_and_reconcile()
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
-    other = system_with_each_api.learner()
-    assert (missing(), missing(deactivated.user), missing(other)) == (1, 0, 1)
+    without_account = system_with_each_api.learner()
+    assert (missing(), missing(deactivated.user), missing(without_account)) == (1, 0, 1)
 
 
 def test_a_changed_name_does_not_activate_the_account(system_with_each_api, deactivated):

@@ -225,18 +225,18 @@ def test_repair_gives_everybody_an_account_and_a_token(system):
 
 
 def test_repair_names_the_learner_whose_account_was_refused(system):
-    good, bad = system.learner(), system.learner()
-    make_lms_account(system, f"x{bad.username}", bad.email, joined_ago=3600)
+    created, refused = system.learner(), system.learner()
+    make_lms_account(system, f"x{refused.username}", refused.email, joined_ago=3600)
     code, out, _ = run("repair_missing_courseware_records")
     assert code == 1
     assert "duplicate-email" in out
-    assert bad.username in out
-    assert LmsAccount.objects.get(user=good).is_ready
+    assert refused.username in out
+    assert LmsAccount.objects.get(user=created).is_ready
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
-        f"g().objects.filter(email={bad.email!r}).update(email='other@example.org')"
+        f"g().objects.filter(email={refused.email!r}).update(email='other@example.org')"
     )
-    code, out, _ = run("repair_missing_courseware_records", "--user", bad.email)
+    code, out, _ = run("repair_missing_courseware_records", "--user", refused.email)
     assert code == 0, out
 
 

@@ -96,10 +96,10 @@ def actions(row: Enrollment) -> list[tuple[str, str, dict[str, Any]]]:
 
 def all_rows() -> dict[str, list[Any]]:
     """All rows of Usher's tables."""
-    ours = ("usher", "usher_console", "usher_audit", "usher_provider")
+    app_labels = ("usher", "usher_console", "usher_audit", "usher_provider")
     return {
         model.__name__: list(model._default_manager.order_by("pk").values())
-        for label in ours
+        for label in app_labels
         for model in apps.get_app_config(label).get_models()
     }
 

@@ -105,11 +105,11 @@ def test_rows_without_a_record_do_not_stop_the_retry_of_their_group(
     retried, and must not block the retry of other rows."""
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
     deleted = [row + 1000 for row in rows]
-    works = [
+    rows_of_deleted_records = [
         Work(kind="enrollment", object_id=pk, refused_at=at, error_code="mode-not-offered")
         for pk, at in [(deleted[0], LONG_AGO), (deleted[1], LONG_AGO), (deleted[2], timezone.now())]
     ]
-    Work.objects.bulk_create(works)
+    Work.objects.bulk_create(rows_of_deleted_records)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
     assert services.retry(kind("enrollment"), "mode-not-offered") == (0, False)
 

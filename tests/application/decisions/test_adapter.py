@@ -52,8 +52,8 @@ def test_an_email_address_never_becomes_a_public_username(with_list: bool) -> No
 
 
 def test_two_learners_named_by_email_addresses_get_different_usernames() -> None:
-    one, other = learner("a@example.org"), learner("b@example.org")
-    assert ensure_account(one).username != ensure_account(other).username
+    first, second = learner("a@example.org"), learner("b@example.org")
+    assert ensure_account(first).username != ensure_account(second).username
 
 
 def test_the_adapter_decides_usernames_and_full_names(settings: Any) -> None:

@@ -84,7 +84,7 @@ METHODS_FOR_ACCOUNTS = ["full_name", "email", "country", "is_eligible", "is_conf
 def test_only_the_account_of_the_failing_learner_fails_and_names_the_method(
     system_with_batch_api: Any, make_fail: Any, method: str
 ) -> None:
-    good, bad, other = (
+    unaffected, failing, other = (
         system_with_batch_api.learner(),
         system_with_batch_api.learner(FAILING_PREFIX),
         system_with_batch_api.learner(),
@@ -92,28 +92,30 @@ def test_only_the_account_of_the_failing_learner_fails_and_names_the_method(
     ensure_accounts()
     make_fail(method)
     reconcile(["account", "token"])
-    assert [state(account) for account in accounts(good, other)] == [State.IN_SYNC] * 2
-    (row,) = accounts(bad)
+    assert [state(account) for account in accounts(unaffected, other)] == [State.IN_SYNC] * 2
+    (row,) = accounts(failing)
     assert (row.error_code, row.is_ready) == ("adapter-failed", False)
-    assert f"{method} of USHER_ADAPTER failed for the user {bad.pk}: KeyError" in row.error_message
+    assert (
+        f"{method} of USHER_ADAPTER failed for the user {failing.pk}: KeyError" in row.error_message
+    )
     make_fail("")
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "token"])
-    assert state(*accounts(bad)) is State.IN_SYNC
+    assert state(*accounts(failing)) is State.IN_SYNC
 
 
 def test_other_learners_get_accounts_if_lms_username_fails_for_one_learner(
     db: None, make_fail: Any
 ) -> None:
     users = get_user_model().objects
-    good, bad, other = (
+    unaffected, failing, other = (
         users.create_user(username=name, email=f"{name}@x.example")
         for name in ("ada", FAILING_PREFIX, "cy")
     )
     make_fail("lms_username")
     assert ensure_accounts() == 2
-    assert [account.username for account in accounts(good, other)] == ["ada", "cy"]
-    story = " ".join(f"{sentence.text} {sentence.cause}" for sentence in explain(bad))
+    assert [account.username for account in accounts(unaffected, other)] == ["ada", "cy"]
+    story = " ".join(f"{sentence.text} {sentence.cause}" for sentence in explain(failing))
     assert "lms_username of USHER_ADAPTER failed: KeyError: 'no such field'." in story
 
 
@@ -139,7 +141,10 @@ def test_a_user_can_be_saved_while_the_adapter_fails_and_the_profile_is_sent_lat
 def test_drift_shows_the_failure_of_one_learner_and_checks_the_others(
     system_with_batch_api: Any, make_fail: Any
 ) -> None:
-    bad, good = system_with_batch_api.learner(FAILING_PREFIX), system_with_batch_api.learner()
+    failing, unaffected = (
+        system_with_batch_api.learner(FAILING_PREFIX),
+        system_with_batch_api.learner(),
+    )
     ensure_accounts()
     reconcile(["account", "token"])
     make_fail("email")
@@ -149,9 +154,9 @@ def test_drift_shows_the_failure_of_one_learner_and_checks_the_others(
         if difference.field == "email"
     }
     assert differences == {
-        bad.username: "(email of USHER_ADAPTER failed: KeyError: 'no such field')"
+        failing.username: "(email of USHER_ADAPTER failed: KeyError: 'no such field')"
     }
-    assert good.username not in differences
+    assert unaffected.username not in differences
     assert propose("email") == []
 
 
@@ -162,7 +167,7 @@ def test_drift_plans_no_account_for_a_learner_who_may_have_none(
     monkeypatch.setattr(
         Failing, "is_confirmed", lambda self, user: user.username not in unconfirmed
     )
-    bad, refused, good = (
+    failing, refused, unaffected = (
         system_with_batch_api.learner(FAILING_PREFIX),
         system_with_batch_api.learner("refused"),
         system_with_batch_api.learner(),
@@ -173,8 +178,8 @@ def test_drift_plans_no_account_for_a_learner_who_may_have_none(
     differences = {
         difference.what: (difference.action, difference.note) for difference in drift(["account"])
     }
-    assert differences[good.username][0] == "create it"
-    assert differences[bad.username] == (
+    assert differences[unaffected.username][0] == "create it"
+    assert differences[failing.username] == (
         "",
         "is_eligible of USHER_ADAPTER failed: KeyError: 'no such field'",
     )
@@ -185,25 +190,25 @@ def test_modes_of_other_learners_change_if_allowed_modes_fails_for_one_learner(
     db: None, make_fail: Any
 ) -> None:
     users = get_user_model().objects
-    bad = users.create_user(username=FAILING_PREFIX, email="bug@x.example")
-    good = users.create_user(username="ada", email="ada@x.example")
+    failing = users.create_user(username=FAILING_PREFIX, email="bug@x.example")
+    unaffected = users.create_user(username="ada", email="ada@x.example")
     run = CourseRun.objects.create(course_key="course-v1:a+b+c")
-    for user in (bad, good):
+    for user in (failing, unaffected):
         enroll(user, run)
     run.modes.create(slug="honor", name="Honor")
     make_fail("allowed_modes")
     follow_modes(run)
-    assert Enrollment.objects.get(user=good).mode == "honor"
-    assert Enrollment.objects.get(user=bad).mode == "audit"
+    assert Enrollment.objects.get(user=unaffected).mode == "honor"
+    assert Enrollment.objects.get(user=failing).mode == "audit"
     with pytest.raises(AdapterFailed, match="allowed_modes of USHER_ADAPTER failed"):
-        enroll(bad, run)
+        enroll(failing, run)
 
 
 def test_pages_answer_while_the_adapter_fails(db: None, make_fail: Any) -> None:
-    bad = get_user_model().objects.create_user(username=FAILING_PREFIX, email="b@x.org")
+    failing = get_user_model().objects.create_user(username=FAILING_PREFIX, email="b@x.org")
     run = CourseRun.objects.create(course_key="course-v1:a+b+c", live=True)
     browser = Client()
-    browser.force_login(bad)
+    browser.force_login(failing)
     make_fail("email")
     response = browser.get("/api/v1/me/")
     assert (response.status_code, response.json()["email"]) == (200, "")

@@ -52,7 +52,7 @@ def test_the_list_and_the_page_of_each_model_open(staff, model):
         assert answer.status_code in (200, 302)
 
 
-def test_retry_makes_an_account_due_and_repair_creates_it(system, staff):
+def test_retry_makes_a_refused_account_due_and_repair_creates_the_account(system, staff):
     user = system.learner()
     account = ensure_account(user)
     models.LmsAccount.objects.set_work(refused_at=timezone.now(), due_at=None)

@@ -79,14 +79,14 @@ def test_an_account_is_refused_if_the_lms_has_the_email_address(system_with_batc
 
 
 def test_one_malformed_item_does_not_affect_the_others(system_with_batch_api):
-    good = [system_with_batch_api.learner() for _ in range(5)]
-    bad = system_with_batch_api.learner(email="not an address")
-    for user in (*good, bad):
+    valid_learners = [system_with_batch_api.learner() for _ in range(5)]
+    invalid_learner = system_with_batch_api.learner(email="not an address")
+    for user in (*valid_learners, invalid_learner):
         ensure_account(user)
     reconcile(["account", "token"])
     ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
-    assert set(ready.values_list("user_id", flat=True)) == {user.pk for user in good}
-    assert LmsAccount.objects.get(user=bad).refused_at is not None
+    assert set(ready.values_list("user_id", flat=True)) == {user.pk for user in valid_learners}
+    assert LmsAccount.objects.get(user=invalid_learner).refused_at is not None
 
 
 def test_the_longest_full_name_of_the_platform_is_accepted(system_with_batch_api):

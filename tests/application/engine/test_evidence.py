@@ -135,11 +135,11 @@ def test_a_mode_in_two_currencies_is_stored_once_for_each_currency(system, monke
 def test_a_value_that_the_database_rejects_fails_only_its_row(system, monkeypatch) -> None:
     from usher.application.runs import kinds
 
-    good, bad = ensure_run(DEMO), ensure_run("course-v1:edX+E2E-101+course")
+    accepted_run, rejected_run = ensure_run(DEMO), ensure_run("course-v1:edX+E2E-101+course")
     write_modes = kinds._write_modes
 
     def fail_for_bad_run(run, *modes):
-        if run.pk == bad.pk:
+        if run.pk == rejected_run.pk:
             raise ValueError("a mistake in bookkeeping")
         return write_modes(run, *modes)
 
@@ -147,6 +147,6 @@ def test_a_value_that_the_database_rejects_fails_only_its_row(system, monkeypatc
     summary = reconcile(["mode"], made_due=recheck(["mode"]))
 
     failures = [(failure.what, failure.code) for failure in summary.failures]
-    assert failures == [(bad.course_key, "unwritable")]
-    assert RunModes.objects.get(run=good).is_settled
-    assert RunModes.objects.get(run=bad).refused_at
+    assert failures == [(rejected_run.course_key, "unwritable")]
+    assert RunModes.objects.get(run=accepted_run).is_settled
+    assert RunModes.objects.get(run=rejected_run).refused_at

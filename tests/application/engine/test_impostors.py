@@ -43,11 +43,11 @@ TIMEOUT = 60
 pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 #: Paths of the public API that the client uses even if the LMS has the batch API.
 ALWAYS_PUBLIC = {"/courses/", "/course_modes/", "/certificates/"}
-FAULTS_OF_COURSES = tuple(each for each in MIGRATIONS if set(each.only) <= ALWAYS_PUBLIC)
-FAULTS_OF_BATCH_API = tuple(each for each in MIGRATIONS if each.only == ("/usher/",))
+FAULTS_OF_COURSES = tuple(fault for fault in MIGRATIONS if set(fault.only) <= ALWAYS_PUBLIC)
+FAULTS_OF_BATCH_API = tuple(fault for fault in MIGRATIONS if fault.only == ("/usher/",))
 FAULTS_OF_BOTH_APIS = (
     SPOILED[0],
-    *(each for each in MIGRATIONS if each not in FAULTS_OF_COURSES + FAULTS_OF_BATCH_API),
+    *(fault for fault in MIGRATIONS if fault not in FAULTS_OF_COURSES + FAULTS_OF_BATCH_API),
 )
 FAULTS_BY_API = {
     "public": (*FAULTS_OF_BOTH_APIS, *SPOILED[1:]),

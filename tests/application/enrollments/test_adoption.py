@@ -142,7 +142,7 @@ def test_an_enrollment_made_in_the_lms_is_recorded_with_each_winner(
     assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: (mode, True)}
 
 
-def test_enrollments_made_in_the_lms_are_not_recorded_if_the_setting_forbids_it(
+def test_enrollments_made_in_the_lms_are_not_recorded_if_adoption_is_turned_off(
     system_with_each_api, learner, settings
 ):
     settings.USHER_ADOPT_ENROLLMENTS = False

@@ -30,12 +30,12 @@ def test_each_edition_has_its_own_defaults():
         "ol-oauth2",
         "/auth/login/ol-oauth2/?auth_entry=login",
     )
-    own, _ = read()
-    assert own.oauth_provider == "mitxpro-oauth2"
-    assert own.timeout_seconds == 60.0
-    assert (own.api_base_url, own.base_redirect_url, own.backchannel_logout_url) == ("", "", "")
-    assert own.course_path("k") == "/courses/k/course/"
-    assert own.oauth_app_name == "edx-oauth-app"
+    other, _ = read()
+    assert other.oauth_provider == "mitxpro-oauth2"
+    assert other.timeout_seconds == 60.0
+    assert other.api_base_url == other.base_redirect_url == other.backchannel_logout_url == ""
+    assert other.course_path("k") == "/courses/k/course/"
+    assert other.oauth_app_name == "edx-oauth-app"
 
 
 def test_browsers_and_servers_can_have_different_addresses_of_the_lms():

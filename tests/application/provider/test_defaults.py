@@ -123,8 +123,8 @@ def test_malformed_names_a_value_outside_the_setting_s_range(tmp_path: Path, lin
 
 def test_false_and_0_in_the_project_s_settings_are_kept(tmp_path: Path) -> None:
     env = "USHER_ADOPT_ENROLLMENTS=true\nUSHER_DIGEST_MINUTES=5\nUSHER_ADAPTER=shop.Adapter\n"
-    own = {"USHER_ADOPT_ENROLLMENTS": False, "USHER_DIGEST_MINUTES": 0, "USHER_ADAPTER": ""}
-    settings_applied = apply_defaults(tmp_path, env, **own)
+    project = {"USHER_ADOPT_ENROLLMENTS": False, "USHER_DIGEST_MINUTES": 0, "USHER_ADAPTER": ""}
+    settings_applied = apply_defaults(tmp_path, env, **project)
     assert settings_applied["USHER_ADOPT_ENROLLMENTS"] is False
     assert settings_applied["USHER_DIGEST_MINUTES"] == 0
     assert settings_applied["USHER_ADAPTER"] == "shop.Adapter"

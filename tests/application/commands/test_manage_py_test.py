@@ -13,7 +13,9 @@ from usher.engine.services import reconcile
 from usher.testing.refusal import LmsTrafficRefused
 
 
-def test_tests_send_nothing_to_the_lms_unless_the_project_allows_it(system, monkeypatch, settings):
+def test_manage_py_test_sends_requests_only_if_the_project_allows_lms_traffic(
+    system, monkeypatch, settings
+):
     account = ensure_account(system.learner())
     monkeypatch.delitem(sys.modules, "pytest")
     with pytest.raises(LmsTrafficRefused, match="USHER_LMS_TRAFFIC_IN_TESTS"):
