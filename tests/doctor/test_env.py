@@ -51,7 +51,7 @@ def test_env_1_names_the_line_that_programs_read_differently(
 ) -> None:
     env_file.write_text(f"{CORRECT_FILE}{line}\n")
     report = run(create_context(Places(env_file=env_file)), ["ENV-1"])
-    assert [found.id for found in report.root_causes] == ["ENV-1"]
+    assert [cause.id for cause in report.root_causes] == ["ENV-1"]
     assert f"line {number}" in report.root_causes[0].finding.seen
     assert "0123456789abcdef" not in str(report.to_dict())
 

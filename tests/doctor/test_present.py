@@ -203,8 +203,8 @@ def test_a_wrapped_command_in_a_fix_can_be_copied() -> None:
     report = Report([line("OPS-6", warning("w", cause="c", fix=f"remove it, then {command}"))])
     lines = shown(report)
     assert [each for each in lines if len(each) > 80] == []
-    for before in (f"{'':17}fix:   remove it, then", "Next: OPS-6: remove it, then"):
-        place = lines.index(before) + 1
+    for previous_line in (f"{'':17}fix:   remove it, then", "Next: OPS-6: remove it, then"):
+        place = lines.index(previous_line) + 1
         copied = "\n".join(lines[place : place + 3]).replace("\\\n", " ")
         assert copied.split() == command.split()
 

@@ -227,31 +227,31 @@ def change_lms_settings(lms: Path, feature: str, value: str) -> None:
     """Gives the feature a value in the LMS that differs from ``lms.env.yml``, as in a process that
     was started before the file changed. value: a Python expression."""
     manage = lms / "manage.py"
-    begun = (
+    override = (
         "    import django.conf\n"
-        "    before = django.conf.LazySettings._setup\n"
+        "    original = django.conf.LazySettings._setup\n"
         "    def setup(self, name=None):\n"
-        "        before(self, name)\n"
+        "        original(self, name)\n"
         f"        self._wrapped.FEATURES[{feature!r}] = {value}\n"
         "    django.conf.LazySettings._setup = setup\n"
     )
     manage.write_text(
-        manage.read_text().replace("    main(sys.argv)", f"{begun}    main(sys.argv)")
+        manage.read_text().replace("    main(sys.argv)", f"{override}    main(sys.argv)")
     )
 
 
 def hide_distribution(lms: Path, name: str) -> None:
     """Makes importlib.metadata not find the distribution, as in an image without it."""
     manage = lms / "manage.py"
-    hidden = (
+    override = (
         "    import importlib.metadata as metadata\n"
-        "    found = metadata.version\n"
+        "    original = metadata.version\n"
         "    def version(name):\n"
         f"        if name == {name!r}:\n"
         "            raise metadata.PackageNotFoundError(name)\n"
-        "        return found(name)\n"
+        "        return original(name)\n"
         "    metadata.version = version\n"
     )
     manage.write_text(
-        manage.read_text().replace("    from usher.embedded", f"{hidden}    from usher.embedded")
+        manage.read_text().replace("    from usher.embedded", f"{override}    from usher.embedded")
     )

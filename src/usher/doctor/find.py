@@ -213,8 +213,8 @@ def connection_notice(options: DoctorOptions) -> str:
     connection = matches[-1]
     title = connection.title or connection.name
     if len(all_connections) == 1:
-        where = connection.application or connection.url
-        return "" if _connection_of(Path.cwd()) else f"Checking {title}, {where}"
+        place_text = connection.application or connection.url
+        return "" if _connection_of(Path.cwd()) else f"Checking {title}, {place_text}"
     other_applications = [
         other.application
         for other in all_connections

@@ -20,7 +20,7 @@ from usher.engine.models import Watermark
 from usher.engine.observers import Observer
 from usher.engine.registry import all_kinds
 
-#: Seconds between two checks by the same worker, and seconds to wait for the mail server.
+#: Seconds between two checks by one worker, and seconds to wait for the mail server.
 _SECONDS_BETWEEN_CHECKS = 60.0
 _TIMEOUT = 10
 #: The period of the first mail: refusals may be older than the first check.

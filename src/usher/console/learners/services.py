@@ -171,14 +171,16 @@ def _who_linked(account: LmsAccount) -> str:
 def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -> Iterator[Record]:
     by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
     if account is not None:
-        active = {True: "active", False: "deactivated", None: ""}[account.observed_is_active]
-        seen = active or ("created" if account.is_ready else "not created")
-        wanted = "active" if account.is_active else "deactivated"
+        observed_state = {True: "active", False: "deactivated", None: ""}[
+            account.observed_is_active
+        ]
+        in_lms = observed_state or ("created" if account.is_ready else "not created")
+        desired = "active" if account.is_active else "deactivated"
         yield _record(
             "account",
             account,
             by_subject.get(("account", "")),
-            advice=_advice_after_unlinking(account),
+            advice=_advice_about_missing_link(account),
             comparisons=[
                 Comparison(
                     "Username",
@@ -186,7 +188,7 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
                     account.username if account.is_ready else "",
                     None if not account.is_ready else False,
                 ),
-                Comparison("State", wanted, seen, _differs(wanted, active)),
+                Comparison("State", desired, in_lms, _differs(desired, observed_state)),
             ],
         )
     token = LmsToken.objects.filter(user=user).first()
@@ -210,8 +212,8 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
         )
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     for row in rows[:MAX_ENROLLMENTS]:
-        wanted = desired_state(row)
-        seen = _state_in_lms(row)
+        desired = desired_state(row)
+        in_lms = _state_in_lms(row)
         yield _record(
             "enrollment",
             row,
@@ -219,7 +221,7 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
             title=str(row.run),
             run_pk=row.run_id,
             is_missing=row.is_active and row.run.missing_since is not None,
-            comparisons=[Comparison("Enrollment", wanted, seen, _differs(wanted, seen))],
+            comparisons=[Comparison("Enrollment", desired, in_lms, _differs(desired, in_lms))],
         )
     from_lms: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
     for name, model in from_lms:
@@ -230,15 +232,15 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
                 )
 
 
-def _advice_after_unlinking(account: LmsAccount) -> str:
+def _advice_about_missing_link(account: LmsAccount) -> str:
     """Returns advice about an account that is linked here and not in the LMS, else ''."""
     if account.error_code == AWAITING_LINK:
         return "Afterwards choose Repair now."
     if not (account.refused_at and account.is_ready and "duplicate" in account.error_code):
         return ""
     return (
-        "It is linked here, and not in the LMS. Compare with the LMS: the page then shows the "
-        "command for the LMS's staff. Afterwards choose Repair now."
+        "The account is linked here, and not in the LMS. Compare with the LMS: the page then shows "
+        "the command for the LMS's staff. Afterwards choose Repair now."
     )
 
 
@@ -254,8 +256,8 @@ def _state_in_lms(row: Enrollment) -> str:
     return f"enrolled as {row.observed_mode}" if row.observed_is_active else "not enrolled"
 
 
-def _differs(wanted: str, seen: str) -> bool | None:
-    return wanted.lower() != seen.lower() if seen else None
+def _differs(desired: str, in_lms: str) -> bool | None:
+    return desired.lower() != in_lms.lower() if in_lms else None
 
 
 def _record(kind: str, row: Any, sentence: Sentence | None, **values: Any) -> Record:

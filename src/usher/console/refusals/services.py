@@ -86,7 +86,7 @@ def groups() -> list[Group]:
 
 
 def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[Group]:
-    """Like ``groups``, for these kinds only, and for records that were refused after ``since``."""
+    """Like ``groups``, but only for these kinds, and for records refused after ``since``."""
     decisions = IgnoreDecisions()
     groups = [group for kind in kinds for group in _groups_of(kind, since, decisions)]
     return sorted(groups, key=lambda group: (-group.count, group.kind, group.code))

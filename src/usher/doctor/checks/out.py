@@ -87,7 +87,7 @@ class SignOutNeedsNoCookies(Check):
 
     Symptom: signed out at the LMS, still signed in at the application.
     Cause: browsers send no cookies in hidden frames of another site, so the servers must notify
-    each other, and one does not know the other's address for that.
+    each other. One of them lacks the other's address for these messages.
     Fix: provision the LMS with `usher connect`, which writes both addresses.
     """
 

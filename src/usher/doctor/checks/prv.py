@@ -58,7 +58,7 @@ class ProviderIsEnabled(Check):
     def _failed(self, seen: str) -> Finding:
         return failed(
             seen,
-            cause="the LMS has no settings for that backend, so its sign-in answers 500",
+            cause="the LMS has no settings for that backend, so sign-in answers 500",
             fix=PROVISION,
             repair="provision",
         )

@@ -168,5 +168,5 @@ def _read(path: Path) -> str:
 def describe_yaml_error(error: yaml.YAMLError) -> str:
     """``line 3, column 1: found character '\\t' …``, without the text of the line."""
     mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"{where}{getattr(error, 'problem', None) or 'it is malformed'}"
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{getattr(error, 'problem', None) or 'it is malformed'}"

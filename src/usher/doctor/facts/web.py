@@ -15,10 +15,10 @@ from usher.doctor.facts.memo import NotKnownError
 
 #: Seconds for one answer: after its start, an LMS takes several seconds for the first answers.
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
-#: The same for a server that did not answer an earlier request in time, and has not answered since.
+#: Seconds for one answer of a server whose last answer took too long.
 _TIMEOUT_OF_SILENT = httpx.Timeout(5.0)
-#: Key in ``httpx.Response.extensions``: when the request was sent and the answer received (UTC), by
-#: this machine's clock.
+#: The key in ``httpx.Response.extensions`` of two times by this machine's clock (UTC): when the
+#: request was sent, and when the answer was received.
 SENT_AND_RECEIVED_AT = "usher_between"
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 #: The most redirects that are followed; browsers give up after twenty.
