@@ -432,4 +432,5 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
 
 def _tokens_in_result(result: dict[str, Any]) -> TokenPair | None:
     data = result.get("tokens")
+    # Their lifetime began a little before this answer arrived.
     return read_tokens(data, timezone.now() - timedelta(seconds=5)) if data else None

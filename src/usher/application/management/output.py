@@ -163,10 +163,11 @@ class EngineCommand(BaseCommand):
         **more: Any,
     ) -> None:
         """Writes the last line. Exits with 1 if a row failed, if rows wait because nothing can be
-        sent to the LMS now, or with ``unread``. Rows that wait for anything else are no failure.
+        sent to the LMS now, or if ``unread`` is given. Rows that wait for another reason do not
+        count as failed.
 
-        noun: the name of the counted rows. parts: names and summaries that get a line each, instead
-        of the one line. unread: a sentence about a list of the LMS that could not be read to its
+        noun: the name of the counted rows. parts: name → summary, for one line each instead of the
+        one last line. unread: a sentence about a list of the LMS that could not be read to its
         end, '' for none. more: further keys of the JSON object.
         """
         stopped = unread or (why_stopped(summary.waiting) if summary.waiting else "")

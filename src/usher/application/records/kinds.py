@@ -102,14 +102,9 @@ class CertificateKind(_CopiedKind):
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         key = job.row.run.course_key
-        certificate = next(
-            (
-                certificate
-                for certificate in _certificates(job, context.lms)
-                if certificate.course_key == key
-            ),
-            None,
-        )
+        certificates = _certificates(job, context.lms)
+        of_run = (certificate for certificate in certificates if certificate.course_key == key)
+        certificate = next(of_run, None)
         if certificate is None:
             if job.row.status:
                 context.lms.confirm_lms()
