@@ -306,14 +306,23 @@ def _wait_for(rows: Any) -> None:
 
 def count_statements() -> dict[str, int]:
     """The numbers of SQL statements of a learner's ``enroll``, of the worker that sends the
-    enrollment, and of a pass without due rows."""
+    enrollment, and of a pass without due rows.
+
+    Another learner is enrolled first: the worker then confirms the LMS's identity, which it does
+    again only after a while, and these statements are not counted.
+    """
+    delete_due_work()
+    name = f"statements{time.time_ns()}"
+    create_learners(name + "{}", 0, 2)
+    first, second = get_user_model().objects.filter(username__startswith=name).order_by("pk")
+    _count_statements_of(first)
+    return _count_statements_of(second)
+
+
+def _count_statements_of(user: Any) -> dict[str, int]:
     from usher.application.accounts.services import ensure_account
     from usher.application.enrollments.services import enroll
 
-    delete_due_work()
-    name = f"statements{time.time_ns()}"
-    create_learners(name + "{}", 0, 1)
-    user = get_user_model().objects.get(username=f"{name}0")
     ensure_account(user, reconcile_now=True)
     reconcile()
     run = CourseRun.objects.order_by("pk")[0]

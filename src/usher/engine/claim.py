@@ -14,6 +14,7 @@ from django.db.models import Q
 from usher.engine.clock import database_now, moment
 from usher.engine.kinds import Kind
 from usher.engine.lanes import Lane
+from usher.engine.models import ReconciledQuerySet
 from usher.engine.policy import LONGEST_DELAY
 from usher.engine.transactions import retry_transaction
 from usher.engine.work import Work, due
@@ -79,7 +80,7 @@ def claim(
         )
         if len(leased) >= limit:
             break
-    rows = list(kind.rows().filter(pk__in=leased).select_related(*kind.related)) if leased else []
+    rows = list(_rows_with_data(kind, leased)) if leased else []
     for row in rows:
         row.work = leased.pop(row.pk)
     if leased:
@@ -87,6 +88,12 @@ def claim(
             pk__in=[work.pk for work in leased.values()], lease_owner=owner
         ).delete()
     return owner, sorted(rows, key=lambda row: (row.lane, row.due_at, row.pk))
+
+
+def _rows_with_data(kind: Kind, ids: Iterable[int]) -> ReconciledQuerySet:
+    """The rows with these ids, with all that ``Kind.prepare`` uses."""
+    rows = kind.rows().filter(pk__in=ids).select_related(*kind.related)
+    return rows.annotate(**kind.annotations)
 
 
 def _lease_due(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
@@ -79,6 +79,8 @@ class Kind:
     user_field: ClassVar[str] = "user_id"
     #: Related objects that are loaded with claimed rows, as for ``select_related``.
     related: ClassVar[tuple[str, ...]] = ()
+    #: Values that are read with claimed rows, as for ``annotate``.
+    annotations: ClassVar[Mapping[str, Any]] = {}
 
     def rows(self) -> ReconciledQuerySet:
         """All rows of this kind."""

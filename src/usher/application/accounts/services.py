@@ -254,18 +254,10 @@ def follow_profile(user: Any) -> None:
             row.want(None, **values)
 
 
-def usernames(user_ids: Collection[int]) -> tuple[dict[int, str], set[int]]:
-    """Learner's id → LMS username; and the ids of learners whose account is known to exist and, if
-    an operator linked it, is linked in the LMS too."""
-    rows = LmsAccount.objects.filter(user_id__in=user_ids)
-    fields = ("user_id", "username", "created_in_lms_at", "observed_generation")
-    values = list(rows.values_list(*fields))
-    ready = {
-        pk
-        for pk, _, created_in_lms_at, observed_generation in values
-        if created_in_lms_at and observed_generation
-    }
-    return {pk: name for pk, name, *_ in values}, ready
+def usernames(user_ids: Collection[int]) -> dict[int, str]:
+    """Learner's id → LMS username."""
+    accounts = LmsAccount.objects.filter(user_id__in=user_ids)
+    return dict(accounts.values_list("user_id", "username"))
 
 
 def known_accounts() -> tuple[int, list[str]]:

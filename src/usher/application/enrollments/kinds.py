@@ -9,13 +9,12 @@ from typing import Any
 
 from usher.application.accounts import waiting
 from usher.application.accounts.models import LmsAccount
-from usher.application.accounts.services import usernames
 from usher.application.audit.services import Event, record_many
 from usher.application.enrollments import adoption
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
 from usher.application.lms.evidence import TooManyMissing, sample_of
-from usher.application.lms.kind import LmsKind
+from usher.application.lms.kind import ACCOUNT, LmsKind
 from usher.application.lms.options import LMS, options
 from usher.application.runs.models import CourseRun, RunModes, problem_of_key
 from usher.client import batch
@@ -62,19 +61,16 @@ class EnrollmentKind(LmsKind):
     batch_size = BATCH_ITEMS_A_REQUEST
     run_field = "run_id"
     related = ("run",)
+    annotations = ACCOUNT
 
-    def prepare(
-        self, rows: Sequence[Enrollment], context: LmsContext
-    ) -> list[tuple[Job, Outcome | None]]:
-        ids = {row.user_id for row in rows}
-        names, ready = usernames(ids)
+    def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         lms_wins = options().enrollment_winner == LMS
         if lms_wins and any(row.is_settled and row.observed_is_active for row in rows):
             context.evidence.offer("enrollment", _known_enrollments)
-        reasons = waiting.reasons(ids - ready)
+        reasons = waiting.reasons({row.user_id for row in rows if not row.account_is_ready})
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
-            name = names.get(row.user_id, "")
+            name = row.lms_username or ""
             display_name = self.display_name(row, name)
             problem = problem_of_key(row.run.course_key)
             if not problem and (reason := reasons.get(row.user_id)):

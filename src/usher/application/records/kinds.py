@@ -10,11 +10,10 @@ from weakref import WeakKeyDictionary
 from django.db import models
 
 from usher.application.accounts import waiting
-from usher.application.accounts.services import usernames
 from usher.application.enrollments.models import Enrollment
 from usher.application.lms.context import LmsContext
 from usher.application.lms.evidence import sample_of
-from usher.application.lms.kind import LmsKind
+from usher.application.lms.kind import ACCOUNT, LmsKind
 from usher.application.records.answers import Answers
 from usher.application.records.models import Certificate, Grade
 from usher.client.client import LmsClient
@@ -32,14 +31,13 @@ class _CopiedKind(LmsKind):
 
     run_field = "run_id"
     related = ("run",)
+    annotations = ACCOUNT
 
     def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
-        ids = {row.user_id for row in rows}
-        names, ready = usernames(ids)
-        reasons = waiting.reasons(ids - ready)
+        reasons = waiting.reasons({row.user_id for row in rows if not row.account_is_ready})
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
-            name = names.get(row.user_id, "")
+            name = row.lms_username or ""
             reason = reasons.get(row.user_id)
             outcome = Outcome(error=reason, is_waiting=True) if reason else None
             prepared.append((Job(row, self.display_name(row, name), name), outcome))
