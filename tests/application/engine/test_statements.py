@@ -21,7 +21,7 @@ pytestmark = pytest.mark.each_database
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 #: The most statements of an action of a learner, of a worker that sends one enrollment, and of a
 #: pass without due rows.
-ACTION, ONE_ENROLLMENT, EMPTY_PASS = 8, 13, 2
+ACTION, ONE_ENROLLMENT, EMPTY_PASS = 8, 12, 2
 
 
 @pytest.fixture
