@@ -20,7 +20,9 @@ from usher.contract.limits import USERNAME_MAX_LENGTH, USERNAME_MIN_LENGTH, USER
 class CampusAccountAdapter(DefaultAccountAdapter):
     def clean_username(self, username: str, shallow: bool = False) -> str:
         """Accept only usernames that are valid in the LMS and that nobody has had before: the LMS
-        identifies a learner by the username. Raises ValidationError."""
+        identifies a learner by the username. Raises ValidationError.
+
+        shallow: skip the database, as allauth does while it makes up a username."""
         if not re.fullmatch(USERNAME_PATTERN, username):
             raise ValidationError("Use letters A to Z, digits, - and _ only.", code="characters")
         if not USERNAME_MIN_LENGTH <= len(username) <= USERNAME_MAX_LENGTH:
@@ -63,8 +65,8 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         super().send_mail(template_prefix, email, {"current_site": site, **safe_context})
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        """Count wrong passwords by account only. allauth counts by account and Host header, so an
-        attacker could send the same guesses to each port."""
+        """Count wrong passwords by account only. allauth counts by account and Host header, so each
+        other header, such as one with another port, would allow an attacker further guesses."""
         return str(credentials.get("email", credentials.get("username", ""))).lower()
 
     def get_logout_redirect_url(self, request: HttpRequest) -> str:

@@ -40,6 +40,7 @@ class CampusUserAdmin(UserAdmin):
         """Also queue the change for the LMS."""
         super().save_model(request, obj, form, change)
         if "is_active" in form.changed_data and LmsAccount.objects.filter(user=obj).exists():
+            # With active=True, deactivate() ends an earlier deactivation.
             deactivate(obj, active=obj.is_active)
         if change:
             follow_profile(obj)
@@ -50,6 +51,7 @@ class CampusUserAdmin(UserAdmin):
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: Any, queryset: QuerySet[User]) -> None:
+        """Like ``delete_model``, for the action that deletes several users."""
         for user in queryset:
             retire(user)
         super().delete_queryset(request, queryset)

@@ -14,13 +14,15 @@ from usher.application.audit.text import one_line, safe
 
 #: The keys of an event that structlog sets. All other keys are values of the event.
 _STANDARD_KEYS = ("event", "level", "timestamp", "logger", "exception", "stack")
+#: Longer messages are cut off.
+_MAX_EVENT_LENGTH = 2000
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Redacts values named like secrets; keeps every value in one line."""
     standard = {name: event[name] for name in _STANDARD_KEYS if name in event}
     values = {name: value for name, value in event.items() if name not in _STANDARD_KEYS}
-    text = {"event": one_line(standard.pop("event", ""), 2000)}
+    text = {"event": one_line(standard.pop("event", ""), limit=_MAX_EVENT_LENGTH)}
     return {**safe(values), **standard, **text}
 
 
@@ -54,6 +56,7 @@ def settings(level: str) -> dict[str, Any]:
 
 
 def formatter() -> logging.Formatter:
+    """The formatter of ``LOGGING``: for people if standard error is a terminal, else JSON."""
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _json()
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_COMMON_PROCESSORS,

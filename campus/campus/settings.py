@@ -186,7 +186,10 @@ CSRF_COOKIE_NAME = f"{EDITION_NAME}_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_HTTPS else None
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT")
-SECURE_HSTS_SECONDS = int(env.text("SECURE_HSTS_SECONDS", "31536000" if IS_HTTPS else "0"))
+_A_YEAR_IN_SECONDS = 31536000
+SECURE_HSTS_SECONDS = int(
+    env.text("SECURE_HSTS_SECONDS", str(_A_YEAR_IN_SECONDS) if IS_HTTPS else "0")
+)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "strict-origin-when-cross-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -227,9 +230,10 @@ for _name in (value for key, value in vars(Env).items() if key.isupper()):
 # Concurrency and request rate of the sync worker: ``usher.engine.options``.
 USHER_CONCURRENCY = int(env.text("USHER_CONCURRENCY", "32"))
 USHER_LEASE_SECONDS = float(env.text("USHER_LEASE_SECONDS", "60"))
-USHER_REQUESTS_A_SECOND = float(env.text("USHER_REQUESTS_A_SECOND", "0"))
+USHER_REQUESTS_A_SECOND = float(env.text("USHER_REQUESTS_A_SECOND", "0"))  # 0: no limit
 USHER_USE_BATCH_API = env.flag("USHER_USE_BATCH_API", default=True)
 USHER_STOP_SECONDS = float(env.text("USHER_STOP_SECONDS", "20"))
+# 0: one mail for each refusal, so that a developer sees the mail immediately.
 USHER_DIGEST_MINUTES = int(env.text("USHER_DIGEST_MINUTES", "0" if DEBUG else "60"))
 USHER_INTERACTIVE_QUEUE = env.text("USHER_INTERACTIVE_QUEUE")
 USHER_METRICS_TOKEN = env.text("USHER_METRICS_TOKEN")
@@ -237,6 +241,7 @@ USHER_METRICS_NETWORKS = env.text("USHER_METRICS_NETWORKS")
 USHER_ENROLLMENT_WINNER = env.text("USHER_ENROLLMENT_WINNER", "application")
 USHER_ACCOUNT_WINNER = env.text("USHER_ACCOUNT_WINNER", "lms")
 USHER_ADOPT_ENROLLMENTS = env.flag("USHER_ADOPT_ENROLLMENTS", default=True)
+# The loop over Env's names above has set this setting, to '' if the environment has no keys.
 USHER_ENCRYPTION_KEYS = globals()["USHER_ENCRYPTION_KEYS"] or read_or_create(
     HOME / "encryption_key", encryption_key
 )

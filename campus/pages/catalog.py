@@ -8,12 +8,12 @@ from typing import Any
 from django.db.models import Case, Prefetch, Q, QuerySet, When
 from django.utils import timezone
 
-from usher.application import conf
+from usher.application import conf, learner_texts
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.modes import ModeNotAllowed, choose_mode, free_modes
-from usher.application.learner_texts import LearnerText, of_enrollment
+from usher.application.learner_texts import LearnerText
 from usher.application.runs.models import CourseMode, CourseRun
 
 PAGE_SIZE = 24
@@ -42,7 +42,8 @@ def visible_runs(words: str = "") -> QuerySet[CourseRun]:
     words: each of them must be part of the run's title, course key or organization."""
     now = timezone.now()
     runs = CourseRun.objects.filter(live=True, missing_since__isnull=True, hidden=False)
-    for word in words[:MAX_QUERY_LENGTH].replace("\x00", " ").split():
+    words = words[:MAX_QUERY_LENGTH].replace("\x00", " ")  # PostgreSQL rejects NUL characters
+    for word in words.split():
         runs = runs.filter(
             Q(title__icontains=word) | Q(course_key__icontains=word) | Q(org__icontains=word)
         )
@@ -52,7 +53,7 @@ def visible_runs(words: str = "") -> QuerySet[CourseRun]:
 
 def find_run(course_key: str) -> CourseRun | None:
     """A run with its modes; None if learners may not see it."""
-    if "\x00" in course_key:
+    if "\x00" in course_key:  # PostgreSQL would reject the query
         return None
     modes = Prefetch("modes", CourseMode.objects.order_by("min_price", "id"))
     return (
@@ -78,11 +79,19 @@ def find_enrolled_run(user: Any, run: CourseRun) -> EnrolledRun | None:
     """The run with the learner's enrollment; None if the learner is not enrolled."""
     if not user.is_authenticated:
         return None
-    enrollment = Enrollment.objects.filter(user=user, run=run, is_active=True).first()
+    enrollments = Enrollment.objects.filter(user=user, run=run, is_active=True)
+    enrollment = enrollments.select_related("run").first()
     if enrollment is None:
         return None
+    return _enrolled_run(enrollment, lms_account(user))
+
+
+def _enrolled_run(enrollment: Enrollment, account: LmsAccount | None) -> EnrolledRun:
     return EnrolledRun(
-        run, enrollment, sign_in_link(run), of_enrollment(enrollment, lms_account(user))
+        run=enrollment.run,
+        enrollment=enrollment,
+        link=sign_in_link(enrollment.run),
+        status=learner_texts.of_enrollment(enrollment, account),
     )
 
 
@@ -98,10 +107,7 @@ def enrolled_runs(user: Any) -> list[EnrolledRun]:
         .order_by("-id")[:200]
     )
     account = lms_account(user)
-    return [
-        EnrolledRun(row.run, row, sign_in_link(row.run), of_enrollment(row, account))
-        for row in rows
-    ]
+    return [_enrolled_run(row, account) for row in rows]
 
 
 def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
@@ -111,7 +117,7 @@ def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
         return {}
     rows = Enrollment.objects.filter(user=user, run__in=runs, is_active=True).select_related("run")
     account = lms_account(user)
-    return {row.run_id: of_enrollment(row, account) for row in rows}
+    return {row.run_id: learner_texts.of_enrollment(row, account) for row in rows}
 
 
 def sign_in_link(run: CourseRun) -> str:

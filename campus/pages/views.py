@@ -8,9 +8,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from pages import catalog
+from usher.application import learner_texts
 from usher.application.adapter import AdapterFailed, log_failure
 from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled, enroll, unenroll
-from usher.application.learner_texts import of_account
 from usher.application.runs.models import CourseRun
 
 
@@ -78,7 +78,7 @@ def unenroll_learner(request: HttpRequest, course_key: str) -> HttpResponse:
 def dashboard(request: HttpRequest) -> HttpResponse:
     """``/dashboard/``: the learner's runs, each with a link that opens it in the LMS."""
     context = {
-        "account": of_account(catalog.lms_account(request.user)),
+        "account": learner_texts.of_account(catalog.lms_account(request.user)),
         "enrolled_runs": catalog.enrolled_runs(request.user),
         "lms_link": catalog.dashboard_link(),
     }

@@ -14,6 +14,7 @@ def reset_limits():
 
 @pytest.fixture
 def run(db):
+    """A course run with the modes audit, which is free, and verified."""
     run = CourseRun.objects.create(course_key=KEY, title="Demonstration Course", org="edX")
     CourseMode.objects.create(run=run, slug="audit", name="Audit")
     CourseMode.objects.create(run=run, slug="verified", name="Verified", min_price=49)
@@ -29,5 +30,6 @@ def learner(django_user_model):
 
 @pytest.fixture
 def browser(client, learner):
+    """The learner's browser, signed in. The sign-in has requested the learner's LMS account."""
     client.force_login(learner)
     return client

@@ -54,20 +54,21 @@ FIND_PROBLEMS_OF_STRUCTURE = """() => {
   return problems;
 }"""
 
+#: The least contrast is 4.5, as in WCAG 2.2 AA, whose formulas for luminance and ratio are used.
 FIND_TEXTS_WITH_LOW_CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
   const rgba = (color) => {
     canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
   };
-  const light = (color) => {
+  const luminance = (color) => {
     const part = (value) => {
       value /= 255;
       return value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
     };
     return .2126 * part(color[0]) + .7152 * part(color[1]) + .0722 * part(color[2]);
   };
-  const behind = (element) => {
+  const backgroundOf = (element) => {
     for (; element; element = element.parentElement) {
       const style = getComputedStyle(element);
       if (style.backgroundImage !== "none") return null;
@@ -82,10 +83,11 @@ FIND_TEXTS_WITH_LOW_CONTRAST = """() => {
     const element = walker.currentNode.parentElement;
     if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
     if (element.closest(".hidden, .skip, :disabled")) continue;
-    const back = behind(element);
-    if (!back) continue;
-    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(back)];
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    const background = backgroundOf(element);
+    if (!background) continue;
+    const text = luminance(rgba(getComputedStyle(element).color));
+    const behind = luminance(background);
+    const ratio = (Math.max(text, behind) + .05) / (Math.min(text, behind) + .05);
     if (ratio < 4.5) problems.push(ratio.toFixed(2) + ": " + walker.currentNode.textContent.trim());
   }
   return problems;

@@ -32,6 +32,7 @@ def is_signed_in(client):
 
 
 def form_errors(response):
+    """Checks that the page shows its form again. Returns the form's errors."""
     assert response.status_code == 200
     return response.context["form"].errors
 
@@ -60,7 +61,7 @@ def test_the_mail_about_the_code_has_the_site_s_name(client, mailoutbox, setting
 @pytest.mark.parametrize("username", ["ada", "ADA", "Ada"])
 def test_the_username_of_a_deleted_learner_is_never_reused(client, username):
     former_user = get_user_model().objects.create_user("ada", "first@learners.example")
-    client.force_login(former_user)
+    client.force_login(former_user)  # reserves the username
     client.get("/logout/")
     former_user.delete()
     assert UsernameReservation.objects.filter(username="ada", user=None).exists()
@@ -125,7 +126,7 @@ def test_forms_require_the_csrf_token(learner):
 
 def test_password_guessing_is_rate_limited(client):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
-    for _ in range(6):
+    for _ in range(6):  # five in five minutes are allowed
         client.post("/accounts/login/", {"login": "ada", "password": "wrong"})
     form = {"login": "ada", "password": "correct horse battery"}
     client.post("/accounts/login/", form)
@@ -134,8 +135,9 @@ def test_password_guessing_is_rate_limited(client):
 
 def test_sign_ups_from_one_address_are_limited(client):
     statuses = [
+        # The weak password is refused, so that the client is not signed in.
         sign_up(client, username=f"learner{n}", email=f"l{n}@x.example", password1="1").status_code
-        for n in range(22)
+        for n in range(22)  # 20 a minute are allowed
     ]
     assert statuses[0] == 200
     assert statuses[-1] == 429
@@ -158,9 +160,9 @@ def test_links_in_mail_ignore_the_host_header(client, mailoutbox, learner, host)
 
 def test_wrong_passwords_sent_to_different_hosts_count_together(client):
     get_user_model().objects.create_user("ada", "ada@learners.example", "correct horse battery")
-    for port in range(6):
+    for port in range(1, 7):  # five wrong passwords in five minutes are allowed
         form = {"login": "ada", "password": "wrong"}
-        client.post("/accounts/login/", form, headers={"Host": f"localhost:{port + 1}"})
+        client.post("/accounts/login/", form, headers={"Host": f"localhost:{port}"})
     form = {"login": "ada", "password": "correct horse battery"}
     client.post("/accounts/login/", form, headers={"Host": "localhost:99"})
     assert not is_signed_in(client)

@@ -1,6 +1,8 @@
 """Catalog, course run, dashboard."""
 
+import re
 from datetime import timedelta
+from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -75,7 +77,7 @@ def test_a_learner_enrolls_and_unenrolls_on_the_page_of_a_run(browser, run, lear
     row.refresh_from_db()
     assert row.is_active is False
     assert "Enroll for free" in browser.get(RUN_PATH).content.decode()
-    assert browser.post(RUN_PATH + "unenroll/").status_code == 302
+    assert browser.post(RUN_PATH + "unenroll/").status_code == 302, "unenrolling twice is no error"
 
 
 def test_a_get_request_enrolls_nobody(browser, run):
@@ -106,9 +108,10 @@ def test_the_dashboard_links_to_runs_through_sign_in_at_the_lms(browser, run, le
     browser.post(RUN_PATH + "enroll/")
     page = browser.get("/dashboard/").content.decode()
     assert "172.17.0.1" not in page
-    link = page.split('<a class="button" href="http://lms.example', 1)[1].split('"')[0]
-    parts = urlsplit(link.replace("&amp;", "&"))
-    assert parts.path == "/auth/login/mitxpro-oauth2/" or parts.path.startswith(":8000/auth/login/")
+    link = unescape(re.search(r'<a class="button" href="(http://lms\.example[^"]*)"', page)[1])
+    parts = urlsplit(link)
+    assert parts.netloc == "lms.example:8000"
+    assert parts.path.startswith("/auth/login/")
     assert parse_qs(parts.query)["next"] == [f"/courses/{KEY}/course/"]
     assert parse_qs(parts.query)["auth_entry"] == ["login"]
 
@@ -137,9 +140,9 @@ def test_a_course_has_no_open_button_if_the_enrollment_is_refused_or_the_run_is_
     else:
         Enrollment.objects.update(observed_is_active=True)
         type(run).objects.update(missing_since=timezone.now())
+    assert "Our staff can see this" in browser.get(RUN_PATH).content.decode()
     for page in (RUN_PATH, "/dashboard/", "/"):
         text = browser.get(page).content.decode()
-        assert "Our staff can see this" in text or page != RUN_PATH
         assert ">Enrolled<" not in text
         assert ">Open" not in text
 

@@ -43,4 +43,5 @@ def test_all_pages_and_the_api_describe_a_refused_change_in_the_same_words(
     assert item["message"] in course
     assert (">Honor<" in dashboard) is is_enrolled_in_lms, "the mode in the LMS is honor"
     assert ("help@example.org" in course) is not is_enrolled_in_lms
+    # Staff get a mail only if MANAGERS is set, so no page may say that staff were told.
     assert "We were told" not in dashboard + course

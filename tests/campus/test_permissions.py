@@ -24,6 +24,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture
 def learner():
+    """A learner with an LMS account and an enrollment. There is a refused retirement, too."""
     user = get_user_model().objects.create_user("ada", "ada@learners.example")
     ensure_account(user)
     enroll(user, ensure_run(DEMO))
@@ -32,6 +33,7 @@ def learner():
 
 
 def run_action(browser, model, action):
+    """Runs the action of the model's admin on all rows. Returns the page after it."""
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     ids = list(model.objects.values_list("pk", flat=True))
     return browser.post(url, {"action": action, "_selected_action": ids}, follow=True)
@@ -89,6 +91,7 @@ def test_every_action_in_the_admin_declares_its_own_permission():
 
 @pytest.fixture
 def tokens(learner):
+    """The learner's access token and refresh token, issued by this application."""
     client, _, _ = ensure_client("edx-oauth-app", ["http://lms.example/auth/complete/x/"])
     token = AccessToken.objects.create(
         user=learner,
@@ -113,7 +116,7 @@ def test_tokens_can_be_revoked_with_the_permission_but_never_changed(tokens, mod
     assert "an-access-token-that" not in page.content.decode()
     assert browser.post(url, {"scope": "user:read", "user": 1}).status_code == 403
 
-    user = get_user_model().objects.get(username="support")
+    user = get_user_model().objects.get(username="support")  # the user of staff_browser
     user.user_permissions.add(Permission.objects.get(codename="revoke_tokens"))
     run_action(browser, model, "revoke_tokens")
     assert not AccessToken.objects.exists()
@@ -123,13 +126,14 @@ def test_tokens_can_be_revoked_with_the_permission_but_never_changed(tokens, mod
 
 
 @pytest.fixture
-def runs_of_checks(monkeypatch):
-    """A list that grows by one item whenever the checks run."""
+def calls_of_examine(monkeypatch):
+    """Replaces ``examine``, which runs doctor's checks. The list grows by one item whenever the
+    health page calls it."""
     cache.clear()
-    runs = []
+    calls = []
     report = {"healthy": True, "checks": [], "counts": {}, "next": "", "stage": ""}
-    monkeypatch.setattr(staff, "examine", lambda run_checks: runs.append(1) or report)
-    yield runs
+    monkeypatch.setattr(staff, "examine", lambda run_checks: calls.append(run_checks) or report)
+    yield calls
     cache.clear()
 
 
@@ -137,8 +141,8 @@ def test_the_health_page_requires_its_permission(runs_of_checks):
     assert Client().get("/staff/health/").status_code == 302
     browser = staff_browser("usher.view_lmsaccount")
     assert browser.get("/staff/health/").status_code == 403
-    assert not runs_of_checks
-    user = get_user_model().objects.get(username="support")
+    assert not calls_of_examine
+    user = get_user_model().objects.get(username="support")  # the user of staff_browser
     user.user_permissions.add(Permission.objects.get(codename="view_health"))
     assert browser.get("/staff/health/").status_code == 200
 
@@ -147,7 +151,7 @@ def test_several_loads_of_the_health_page_run_the_checks_once(runs_of_checks):
     browser = staff_browser("usher.view_health")
     for _ in range(5):
         assert browser.get("/staff/health/?format=json").json()["at"]
-    assert len(runs_of_checks) == 1
+    assert len(calls_of_examine) == 1
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ HOME = Path("/home/campus")
 
 
 def manage(*arguments, **environment):
+    """Runs campus's manage.py in another process, without an ``.env`` file unless ``environment``
+    names one."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=CAMPUS_DIR,
@@ -48,7 +50,7 @@ def test_the_default_database_is_a_sqlite_file_with_write_ahead_log():
         ("postgres://u@/campus?host=/run/pg", ("campus", "u", "", "/run/pg", "", {})),
         (
             "postgresql://postgres:@/postgres?host=/x&port=6",
-            ("postgres",) * 2 + ("", "/x", "6", {}),
+            ("postgres", "postgres", "", "/x", "6", {}),
         ),
     ],
 )
@@ -80,7 +82,7 @@ def test_a_secret_is_generated_once_and_readable_only_by_its_owner(tmp_path):
     path = tmp_path / "deep" / "secret"
     first = read_or_create(path, random_key)
     assert read_or_create(path, random_key) == first
-    assert len(first) >= 43
+    assert len(first) >= 43, "at least 32 random bytes in base64"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path], "temporary files are left"
 
@@ -114,7 +116,7 @@ def test_the_environment_wins_over_the_file(tmp_path):
     file = tmp_path / ".env"
     file.write_text('SITE_NAME="From the file" # a remark\n')
     script = "from django.conf import settings; print(settings.SITE_NAME)"
-    print_name = ("shell", "-v", "0", "-c", script)
+    print_name = ("shell", "-v", "0", "-c", script)  # with -v 1, shell would print more lines
     environment = {"CAMPUS_ENV_FILE": str(file), "CAMPUS_HOME": str(tmp_path)}
     assert manage(*print_name, **environment).stdout.strip() == "From the file"
     environment["SITE_NAME"] = "From the environment"
@@ -137,6 +139,7 @@ def test_the_deployment_checks_find_no_problem_over_https(tmp_path):
         SECURE_SSL_REDIRECT="true",
     )
     assert answer.returncode == 0, answer.stderr
+    # Warnings about HSTS, the cookies' Secure flags and the OAuth2 provider.
     for id_ in ("security.W004", "security.W012", "security.W016", "oauth2_provider."):
         assert id_ not in answer.stderr
 
@@ -149,7 +152,7 @@ def test_pages_have_strict_headers_and_load_nothing_from_other_sites(client):
     assert page["Referrer-Policy"] == "strict-origin-when-cross-origin"
     assert "default-src 'self'" in page["Content-Security-Policy"]
     text = page.content.decode()
-    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "http://" not in text.replace("http://www.w3.org", "")  # the namespace of SVG
     assert "https://" not in text
 
 
