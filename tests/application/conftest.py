@@ -20,6 +20,9 @@ from tests.support.lms_process import (
     lms_process,
 )
 
+#: No server listens at this address, so requests fail immediately.
+UNREACHABLE_URL = "http://127.0.0.1:9"
+
 
 @pytest.fixture(scope="session")
 def lms_server() -> Iterator[LmsProcess]:
@@ -32,7 +35,7 @@ def _load_urlconf() -> None:
     """Loads the URLconf now, because loading it during the LMS's first request could time out."""
     from django.urls import get_resolver
 
-    assert get_resolver().url_patterns
+    assert get_resolver().url_patterns  # the first access imports the URLconf
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +79,7 @@ class System:
             "from django.contrib.auth import get_user_model as g; import json; "
             f"u = g().objects.filter(username={username!r}).first(); "
             "print(json.dumps(u and {'id': u.pk, 'email': u.email, 'is_active': u.is_active, "
-            "'name': u.profile.name, 'usable': u.has_usable_password(), "
+            "'name': u.profile.name, 'has_password': u.has_usable_password(), "
             "'links': list(u.social_auth.values_list('provider', 'uid'))}))"
         )
 
@@ -98,6 +101,8 @@ class System:
 
 
 def make_learner(prefix: str = "learner", **fields: Any) -> Any:
+    """A new user with a random username, which begins with ``prefix``. fields: the user's fields,
+    such as another username."""
     from django.contrib.auth import get_user_model
 
     name = fields.pop("username", None) or f"{prefix}_{secrets.token_hex(4)}"
@@ -121,7 +126,8 @@ def system(
 
 
 def configure(settings: Any, lms: LmsProcess, application_url: str, **overrides: Any) -> None:
-    """Connects the application to this LMS. The application uses the public API, unless
+    """Connects the application to this LMS: sets the application's settings, and adds the LMS's
+    OAuth client to the application's database. The application uses the public API, unless
     ``overrides`` sets ``USHER_USE_BATCH_API``. overrides: settings that replace the defaults."""
     from usher.application.management.instance import make_client
 
@@ -150,12 +156,12 @@ class _RequestsInProgress:
         request_finished.connect(self._finished)
 
     def _started(self, sender: Any, **_: Any) -> None:
-        self._add(sender, 1)
+        self._change_count(sender, 1)
 
     def _finished(self, sender: Any, **_: Any) -> None:
-        self._add(sender, -1)
+        self._change_count(sender, -1)
 
-    def _add(self, sender: Any, number: int) -> None:
+    def _change_count(self, sender: Any, number: int) -> None:
         if not isinstance(sender, type) or not issubclass(sender, WSGIHandler):
             return  # a request of Django's test client
         with self._changed:
@@ -163,6 +169,7 @@ class _RequestsInProgress:
             self._changed.notify_all()
 
     def wait(self) -> None:
+        """Waits until no request is left, 30 seconds at most."""
         with self._changed:
             self._changed.wait_for(lambda: not self._count, timeout=30)
 
@@ -203,7 +210,7 @@ def faulty(system: System, settings: Any) -> Iterator[FaultyProxy]:
     """A proxy that can cause faults, between the application and the LMS of ``system``."""
     with faulty_proxy(system.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
-        settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url
+        settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url  # browsers reach the LMS without faults
         forget_clients()
         yield proxy
 

@@ -52,6 +52,7 @@ def test_a_finding_begins_with_the_problem_and_not_with_the_check_s_title(
 def test_a_broker_without_celery_is_reported(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The report is made as in a project in which Celery is not installed."""
     settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
     monkeypatch.setattr("usher.application.health.setup.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "kombu", None)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from usher.application import learner_texts
 from usher.application.accounts.models import LmsAccount
 from usher.application.enrollments.models import Enrollment
-from usher.application.learner_texts import of_account, of_enrollment
 from usher.application.runs.models import CourseRun
 
 NOW = timezone.now()
@@ -46,7 +46,7 @@ CREATED_ACCOUNT = account(created_in_lms_at=NOW, observed_generation=1)
     ],
 )
 def test_the_state_of_an_account_for_its_learner(row: LmsAccount | None, state: str) -> None:
-    status = of_account(row)
+    status = learner_texts.of_account(row)
     assert status.state == state
     assert bool(status.text) is not status.is_ready
 
@@ -76,42 +76,46 @@ def test_the_state_of_an_account_for_its_learner(row: LmsAccount | None, state: 
 def test_the_state_of_an_enrollment_for_its_learner(
     row: Enrollment, account_of_learner: LmsAccount | None, state: str
 ) -> None:
-    text = of_enrollment(row, account_of_learner)
-    assert text.state == state
-    assert bool(text.text) is not text.is_ready
+    status = learner_texts.of_enrollment(row, account_of_learner)
+    assert status.state == state
+    assert bool(status.text) is not status.is_ready
 
 
 def test_an_enrollment_that_is_being_ended_has_the_label_leaving() -> None:
     leaving = enrollment(is_active=False, observed_is_active=True)
-    assert of_enrollment(leaving, CREATED_ACCOUNT).label == "Leaving"
+    assert learner_texts.of_enrollment(leaving, CREATED_ACCOUNT).label == "Leaving"
 
 
 def test_the_text_asks_to_confirm_an_unconfirmed_email_address() -> None:
     row = account(error_code="unconfirmed")
-    assert "confirmed your e-mail address" in of_account(row).text
-    assert of_enrollment(enrollment(error_code="no-account"), row) == of_account(row)
+    status = learner_texts.of_account(row)
+    assert "confirmed your e-mail address" in status.text
+    waiting = enrollment(error_code="no-account")
+    assert learner_texts.of_enrollment(waiting, row) == status
 
 
 def test_the_text_says_that_the_email_address_is_taken_without_the_lms_s_words() -> None:
     row = account(refused_at=NOW, error_code="duplicate-email-username", error_message="LMS words")
-    text = of_account(row).text
+    text = learner_texts.of_account(row).text
     assert "e-mail address already exists" in text
     assert "LMS words" not in text
 
 
 def test_the_text_says_that_a_change_of_mode_was_refused_and_the_course_can_be_opened() -> None:
-    text = of_enrollment(
-        enrollment(refused_at=NOW, error_code="x", observed_is_active=True), CREATED_ACCOUNT
-    )
-    assert text.is_ready
-    assert "could not be changed yet" in text.text
-    changing = of_enrollment(enrollment(observed_is_active=True, attempts=1), CREATED_ACCOUNT)
-    assert (changing.state, changing.text) == ("ready", "")
+    refused = enrollment(refused_at=NOW, error_code="x", observed_is_active=True)
+    status = learner_texts.of_enrollment(refused, CREATED_ACCOUNT)
+    assert status.is_ready
+    assert "could not be changed yet" in status.text
+    changing = enrollment(observed_is_active=True, attempts=1)
+    status = learner_texts.of_enrollment(changing, CREATED_ACCOUNT)
+    assert (status.state, status.text) == ("ready", "")
 
 
 def test_the_text_says_that_unenrolling_was_refused() -> None:
     leaving = enrollment(is_active=False, observed_is_active=True)
-    assert of_enrollment(leaving, CREATED_ACCOUNT).text == "You are being unenrolled."
-    leaving = enrollment(is_active=False, observed_is_active=True, refused_at=NOW, error_code="x")
-    text = of_enrollment(leaving, CREATED_ACCOUNT)
-    assert (text.needs_staff, text.text[:31]) == (True, "You could not be unenrolled yet")
+    status = learner_texts.of_enrollment(leaving, CREATED_ACCOUNT)
+    assert status.text == "You are being unenrolled."
+    refused = enrollment(is_active=False, observed_is_active=True, refused_at=NOW, error_code="x")
+    status = learner_texts.of_enrollment(refused, CREATED_ACCOUNT)
+    assert status.needs_staff
+    assert status.text.startswith("You could not be unenrolled yet")

@@ -8,8 +8,8 @@ from django.db import models
 from django.test import Client
 from django.urls import reverse
 
+from usher.application import user_model
 from usher.application.provider import claims
-from usher.application.user_model import active, key, key_of, naming_fields
 
 
 class Member(AbstractBaseUser):
@@ -36,22 +36,24 @@ class Card(AbstractBaseUser):
 
 def test_active_filters_only_if_the_user_model_has_is_active() -> None:
     members = Member._default_manager.all()
-    assert str(active(members).query) == str(members.query)
-    assert "is_active" in str(active(Card._default_manager.all()).query.where)
+    assert str(user_model.active(members).query) == str(members.query)
+    cards = Card._default_manager.all()
+    assert "is_active" in str(user_model.active(cards).query.where)
 
 
 def test_naming_fields_are_the_username_and_email_fields_of_the_model() -> None:
-    assert naming_fields(Member) == ["mail"]
-    assert naming_fields(Card) == ["number"]
-    assert naming_fields() == ["username", "email"]
+    assert user_model.naming_fields(Member) == ["mail"]
+    assert user_model.naming_fields(Card) == ["number"]
+    assert user_model.naming_fields() == ["username", "email"]
 
 
 def test_key_and_key_of_convert_primary_keys_of_any_type() -> None:
     member = Member()
-    assert key(str(member.pk), Member) == member.pk
-    assert key("12", Member) is None
-    assert key("x", Card) is None
-    assert (key_of(member), key_of(Card(pk=7))) == (str(member.pk), 7)
+    assert user_model.key(str(member.pk), Member) == member.pk
+    assert user_model.key("12", Member) is None
+    assert user_model.key("x", Card) is None
+    assert user_model.key_of(member) == str(member.pk)
+    assert user_model.key_of(Card(pk=7)) == 7
 
 
 def test_the_profile_contains_a_uuid_key_as_a_string(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +71,6 @@ def test_the_admin_searches_by_the_fields_of_the_user_model(
     monkeypatch.setattr("usher.application.admin.naming_fields", lambda: ["username"])
     page = admin_client.get(reverse(f"admin:usher_{model}_changelist"), {"q": "x"})
     assert page.status_code == 200
-    searched = page.context["cl"].search_fields
-    assert "user__username" in searched
-    assert "user__email" not in searched
+    search_fields = page.context["cl"].search_fields
+    assert "user__username" in search_fields
+    assert "user__email" not in search_fields

@@ -137,7 +137,7 @@ def calls_of_examine(monkeypatch):
     cache.clear()
 
 
-def test_the_health_page_requires_its_permission(runs_of_checks):
+def test_the_health_page_requires_its_permission(calls_of_examine):
     assert Client().get("/staff/health/").status_code == 302
     browser = staff_browser("usher.view_lmsaccount")
     assert browser.get("/staff/health/").status_code == 403
@@ -147,7 +147,7 @@ def test_the_health_page_requires_its_permission(runs_of_checks):
     assert browser.get("/staff/health/").status_code == 200
 
 
-def test_several_loads_of_the_health_page_run_the_checks_once(runs_of_checks):
+def test_several_loads_of_the_health_page_run_the_checks_once(calls_of_examine):
     browser = staff_browser("usher.view_health")
     for _ in range(5):
         assert browser.get("/staff/health/?format=json").json()["at"]

@@ -236,8 +236,9 @@ def test_a_learner_refused_for_a_duplicate_email_can_be_linked(system: Any, csv_
 
 @pytest.fixture(scope="module")
 def guarded_lms(live_server: Any) -> Iterator[LmsProcess]:
-    """As in production, this LMS links no existing account at sign-in. The stock platform would
-    link an account with the learner's username or e-mail address."""
+    """As in production, this LMS links no existing account at sign-in, because ``USHER_BACKENDS``
+    names its backend. A backend without ``usher.lms`` would link an account with the learner's
+    username or e-mail address."""
     with lms_process(with_plugin=True, USHER_BACKENDS={DEFAULT_BACKEND: DEFAULT_BACKEND}) as lms:
         lms.connect_with_plugin(live_server.url)
         yield lms
@@ -249,18 +250,18 @@ def guarded_system(
 ) -> Iterator[System]:
     """Application and ``guarded_lms``. The test runs once with the public API and once with the
     batch API."""
-    by_batch = request.param == "batch"
-    configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=by_batch)
+    use_batch_api = request.param == "batch"
+    configure(settings, guarded_lms, live_server.url, USHER_USE_BATCH_API=use_batch_api)
     yield System(guarded_lms, live_server.url)
     wait_for_requests()
 
 
-def list_and_link(lms: Any, file: Path) -> tuple[Any, str]:
+def list_and_link(system: Any, file: Path) -> tuple[Any, str]:
     """Links a user to an existing LMS account in the application, but not in the LMS. Returns the
     user and the username of the LMS account."""
-    user = lms.learner()
+    user = system.learner()
     name = f"old_{secrets.token_hex(4)}"
-    make_lms_account(lms, name, user.email)
+    make_lms_account(system, name, user.email)
     adopt_users("--to", str(file))
     decide(file, **{user.username: "link"})
     out, _ = adopt_users("--decisions", str(file))
@@ -274,19 +275,23 @@ def account_and_token(user: Any) -> list[Any]:
     return [LmsAccount.objects.get(user=user), LmsToken.objects.get(user=user)]
 
 
-def states_of_waiting_records(user: Any) -> list[Any]:
-    """Checks that the account and the token of a user say what they wait for. Returns (state, error
-    code, attempts) of both."""
+def check_records_await_link(user: Any) -> None:
+    """Checks that the account and the token of a user wait for the link in the LMS, without an
+    attempt, and say so."""
     account, token = account_and_token(user)
     command = f"usher_link --username {account.username} --application tested"
     assert "`" not in token.error_message, "only the account's message names the command"
     assert account.error_message.endswith(f"`./manage.py lms {command}`")
     for row in (account, token):
         assert f"not linked its account {account.username}" in row.error_message
-    return [(state(row), row.error_code, row.attempts) for row in (account, token)]
+        assert (state(row), row.error_code, row.attempts) == (State.PENDING, "awaiting-link", 0)
 
 
-AWAITING_LINK = [(State.PENDING, "awaiting-link", 0)] * 2
+def receive_message_about_account(username: str) -> None:
+    """Processes a message about a changed account, as if the LMS had sent a webhook."""
+    process_message(
+        event_id=secrets.token_hex(8), kind="account.changed", username=username, course_id=""
+    )
 
 
 def test_records_wait_until_the_lms_links_the_account_and_name_the_command(
@@ -294,14 +299,14 @@ def test_records_wait_until_the_lms_links_the_account_and_name_the_command(
 ) -> None:
     user, name = list_and_link(guarded_system, tmp_path / "users.csv")
     assert not LmsAccount.objects.due(), "the LMS would refuse every request for this account"
-    assert states_of_waiting_records(user) == AWAITING_LINK
+    check_records_await_link(user)
     run_in_lms = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
     enroll(user, run_in_lms)
     for _ in range(2):  # a worker rechecks the rows, or somebody retries them
         LmsAccount.objects.make_due()
         LmsToken.objects.make_due()
         reconcile(["account", "token", "enrollment"])
-        assert states_of_waiting_records(user) == AWAITING_LINK
+        check_records_await_link(user)
     enrollment = Enrollment.objects.get()
     assert enrollment.error_code == "no-account"
     assert f"until the LMS account {name} is linked" in enrollment.error_message
@@ -312,9 +317,7 @@ def test_records_wait_until_the_lms_links_the_account_and_name_the_command(
     lines = [line.strip() for line in text.splitlines() if "usher_link" in line]
     assert lines == [f"$ {command}"], "the command is on a line of its own, to be copied"
     guarded_system.lms.manage("usher_link", "--username", name, "--application", "tested")
-    process_message(
-        secrets.token_hex(8), "account.changed", name, ""
-    )  # as if the LMS had sent a webhook
+    receive_message_about_account(name)
     reconcile(["account", "token", "enrollment"])
     assert [state(row) for row in account_and_token(user)] == [State.IN_SYNC] * 2
     assert LmsToken.objects.get().is_valid_for(60)
@@ -338,7 +341,7 @@ def test_a_linked_account_that_the_lms_lost_has_the_origin_created_after_its_rep
 ) -> None:
     _, name = list_and_link(guarded_system, tmp_path / "users.csv")
     guarded_system.lms.manage("usher_link", "--username", name, "--application", "tested")
-    process_message(secrets.token_hex(8), "account.changed", name, "")
+    receive_message_about_account(name)
     reconcile(["account", "token"])
     assert LmsAccount.objects.get().origin == "linked"
     LmsAccount.objects.update(created_in_lms_at=None, observed_is_active=None)
@@ -354,7 +357,7 @@ def test_adopt_users_makes_the_records_due_when_run_again_after_usher_link(
     user, name = list_and_link(guarded_system, file := tmp_path / "users.csv")
     out, _ = adopt_users("--decisions", str(file))
     assert f"usher_link --username {name} --application tested" in out, "the link is still missing"
-    assert states_of_waiting_records(user) == AWAITING_LINK
+    check_records_await_link(user)
     guarded_system.lms.manage("usher_link", "--username", name, "--application", "tested")
     out, _ = adopt_users("--decisions", str(file))
     assert "linked before, and in the LMS; checked now" in out

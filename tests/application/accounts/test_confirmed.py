@@ -9,10 +9,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.application.conftest import make_learner
-from usher.application.accounts import waiting
+from usher.application.accounts import repair, waiting
 from usher.application.accounts.eligibility import UNCONFIRMED
 from usher.application.accounts.models import LmsAccount, LmsProfile
-from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, ensure_accounts, follow_profile
 from usher.application.adapter import DefaultAdapter
 from usher.application.enrollments.services import enroll
@@ -62,8 +61,8 @@ def test_an_unconfirmed_learner_gets_no_account(system_with_each_api):
 @pytest.mark.django_db
 def test_a_repair_of_all_learners_leaves_out_unconfirmed_learners():
     user, other = make_unconfirmed_learner(), make_learner()
-    assert missing() == 1
-    assert missing(user) == 0
+    assert repair.missing() == 1
+    assert repair.missing(user) == 0
     assert ensure_accounts() == 1
     assert set(LmsAccount.objects.values_list("user_id", flat=True)) == {other.pk}
 
@@ -118,14 +117,14 @@ def test_a_token_of_an_unconfirmed_learner_gives_no_profile(system):
 
 def test_each_learner_without_account_has_the_reason_that_applies(system, settings, capsys):
     settings.USHER_ADAPTER = f"{__name__}.OnlyStaff"
+    inactive, unconfirmed = make_learner(), make_unconfirmed_learner()
     learners = {
-        "inactive": (make_learner(), "deactivated in this application"),
-        "unconfirmed": (make_unconfirmed_learner(), "not confirmed"),
+        "inactive": (inactive, "deactivated in this application"),
+        "unconfirmed": (unconfirmed, "not confirmed"),
         "not-eligible": (make_learner(), "USHER_ADAPTER does not allow"),
     }
     for learner, _ in learners.values():
         ensure_account(learner)
-    inactive = learners["inactive"][0]
     type(inactive).objects.filter(pk=inactive.pk).update(is_active=False)
     reconcile(["account"])
     differences = {difference.what for difference in drift(["account"])}
@@ -135,7 +134,8 @@ def test_each_learner_without_account_has_the_reason_that_applies(system, settin
         assert row.error_code == code
         assert reason in row.error_message
         assert row.username not in differences, "the learner should have no account"
-        assert reason in explain(learner)[0].cause
+        first_sentence = explain(learner)[0]
+        assert reason in first_sentence.cause
         token = registration_tokens([learner.pk])[learner.pk]
         answer = Client().get("/api/users/me", headers={"Authorization": f"Bearer {token}"})
         if code == "inactive":

@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from tests.application.conftest import make_learner
+from tests.application.conftest import UNREACHABLE_URL, make_learner
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.accounts.naming import reserve
@@ -24,12 +24,13 @@ REGISTRATION = "/user_api/v1/account/registration/"
 def make_lms_account(system, username, email, *, linked=False, joined_ago=0):
     """Creates an account in the LMS. linked: whether to link the account to the application's
     learner with the same username. joined_ago: age of the account in seconds."""
+    link = f"S.objects.create(user=u, provider='mitxpro-oauth2', uid={username!r})"
     system.lms.shell(
         "from usher.embedded.home.seeds import create_person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
         f"u = create_person({username!r}, {email!r}); "
         f"u.date_joined = timezone.now() - timedelta(seconds={joined_ago}); u.save(); "
-        f"{linked} and S.objects.create(user=u, provider='mitxpro-oauth2', uid={username!r})"
+        + (link if linked else "")
     )
 
 
@@ -41,7 +42,7 @@ def test_a_learner_gets_an_account_and_a_token(system):
     lms_account = system.account(account.username)
     assert lms_account["email"] == user.email
     assert lms_account["name"] == "Zoë Ωmega"
-    assert lms_account["usable"]
+    assert lms_account["has_password"]
     assert lms_account["links"] == [["mitxpro-oauth2", account.username]]
     assert lms_account["id"] == account.lms_user_id
     token = LmsToken.objects.get(user=user)
@@ -183,14 +184,14 @@ def test_a_username_is_kept_while_the_lms_cannot_show_whose_account_it_is(system
     assert account.username == user.username
 
 
-@pytest.mark.parametrize("fault", [f for f in faults.ALL if f != faults.SLOW])
+@pytest.mark.parametrize("fault", [fault for fault in faults.ALL if fault != faults.SLOW])
 def test_no_fault_during_creation_loses_the_learner(system, faulty, fault):
     user = system.learner("fault")
     account = ensure_account(user)
     faulty.break_next(fault, times=2)
     reconcile(["account", "token"], user=user)
     faulty.mend()
-    client().http.state.clear("group:registration")
+    client().http.state.clear("group:registration")  # ends a pause after THROTTLED
     open_gates(["account", "token"])
     LmsAccount.objects.filter(user=user).unsettled().make_due()
     LmsToken.objects.filter(user=user).unsettled().make_due()
@@ -216,7 +217,7 @@ def test_an_account_is_retried_after_a_timeout(system, faulty, settings):
 
 
 def test_an_unreachable_lms_has_the_error_code_no_connection(system, settings):
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     user = system.learner("down")
     ensure_account(user)
     summary = reconcile(["account"], user=user)
@@ -227,6 +228,7 @@ def test_an_unreachable_lms_has_the_error_code_no_connection(system, settings):
 def test_a_disabled_provider_record_is_a_systemic_failure_and_refuses_no_account(system, faulty):
     user = system.learner("provider")
     account = ensure_account(user)
+    # The LMS answers only the check that it is the LMS, and fails at registrations and sign-ins.
     faulty.decide = lambda _, path: "" if "/accounts?" in path else faults.ERROR_500
     summary = reconcile(["account"], user=user)
     assert summary.failures[0].failure_class == "systemic"

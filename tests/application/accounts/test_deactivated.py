@@ -6,8 +6,8 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
+from usher.application.accounts import repair
 from usher.application.accounts.models import LmsAccount
-from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, reactivate
 from usher.application.explain import explain
 from usher.application.health import learners
@@ -17,69 +17,79 @@ from usher.application.tokens.models import LmsToken
 from usher.engine.services import recheck, reconcile
 
 
-def set_active(system_with_each_api, username, value):
-    system_with_each_api.lms.shell(
+def deactivate_in_lms(system, username):
+    """Deactivates the account as the LMS's staff would."""
+    system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
-        f"g().objects.filter(username={username!r}).update(is_active={value})"
+        f"g().objects.filter(username={username!r}).update(is_active=False)"
     )
 
 
 @pytest.fixture
-def deactivated(system_with_each_api):
-    """A learner's account that the LMS's staff deactivated."""
+def deactivated_account(system_with_each_api):
+    """A learner's account that the LMS's staff deactivated_account."""
     account = ensure_account(system_with_each_api.learner(), reconcile_now=True)
-    set_active(system_with_each_api, account.username, False)
+    deactivate_in_lms(system_with_each_api, account.username)
     return account
 
 
 def recheck_and_reconcile(kinds=("account", "token", "profile")):
+    """Checks that nothing fails except records that report the deactivation."""
     summary = reconcile(kinds, made_due=recheck(kinds))
-    assert not [f for f in summary.failures if f.code != "deactivated-in-lms"], summary.failures
+    assert {failure.code for failure in summary.failures} <= {"deactivated-in-lms"}, (
+        summary.failures
+    )
 
 
 def test_a_recheck_leaves_the_account_deactivated_and_every_report_says_so(
-    system_with_each_api, deactivated
+    system_with_each_api, deactivated_account
 ):
     recheck_and_reconcile()
-    assert system_with_each_api.account(deactivated.username)["is_active"] is False
-    deactivated.refresh_from_db()
-    assert state(deactivated) is State.DEACTIVATED
-    assert deactivated in in_state(LmsAccount.objects.all(), State.DEACTIVATED)
-    assert deactivated not in in_state(LmsAccount.objects.all(), State.IN_SYNC)
-    assert learners.facts()["deactivated_in_lms"] == [deactivated.username]
+    assert system_with_each_api.account(deactivated_account.username)["is_active"] is False
+    deactivated_account.refresh_from_db()
+    assert state(deactivated_account) is State.DEACTIVATED
+    assert deactivated_account in in_state(LmsAccount.objects.all(), State.DEACTIVATED)
+    assert deactivated_account not in in_state(LmsAccount.objects.all(), State.IN_SYNC)
+    assert learners.facts()["deactivated_in_lms"] == [deactivated_account.username]
     account = next(
-        sentence for sentence in explain(deactivated.user) if sentence.topic == "account"
+        sentence for sentence in explain(deactivated_account.user) if sentence.topic == "account"
     )
     assert account.state == "Deactivated in the LMS"
     assert "until somebody activates" in account.next
     history = [
-        sentence.text for sentence in explain(deactivated.user) if sentence.topic == "history"
+        sentence.text
+        for sentence in explain(deactivated_account.user)
+        if sentence.topic == "history"
     ]
     assert history[0].endswith("LMS account deactivated in the LMS, not from here.")
 
 
 def test_a_learner_whose_account_is_deactivated_in_the_lms_is_not_counted_as_missing(
-    system_with_each_api, deactivated
+    system_with_each_api, deactivated_account
 ):
     recheck_and_reconcile()
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
     without_account = system_with_each_api.learner()
-    assert (missing(), missing(deactivated.user), missing(without_account)) == (1, 0, 1)
+    assert repair.missing() == 1
+    assert repair.missing(deactivated_account.user) == 0
+    assert repair.missing(without_account) == 1
 
 
-def test_a_changed_name_does_not_activate_the_account(system_with_each_api, deactivated):
-    user = deactivated.user
+def test_a_changed_name_does_not_activate_the_account(system_with_each_api, deactivated_account):
+    user = deactivated_account.user
     user.name = "Another Name"
     user.save()
     reconcile(["profile"])
-    assert system_with_each_api.account(deactivated.username)["is_active"] is False
+    assert system_with_each_api.account(deactivated_account.username)["is_active"] is False
 
 
 def test_drift_and_a_dry_run_name_the_deactivated_account_and_change_nothing(
-    system_with_each_api, deactivated
+    system_with_each_api, deactivated_account
 ):
     difference = next(
-        difference for difference in drift(["account"]) if difference.what == deactivated.username
+        difference
+        for difference in drift(["account"])
+        if difference.what == deactivated_account.username
     )
     assert (difference.field, difference.here, difference.there, difference.action) == (
         "active",
@@ -96,7 +106,7 @@ def test_drift_and_a_dry_run_name_the_deactivated_account_and_change_nothing(
 
 def test_reactivate_activates_the_account_through_the_batch_api(system_with_batch_api):
     account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
-    set_active(system_with_batch_api, account.username, False)
+    deactivate_in_lms(system_with_batch_api, account.username)
     recheck_and_reconcile()
     LmsToken.objects.filter(user=account.user).update(access_token="", expires_at=None)
     recheck_and_reconcile()
@@ -118,7 +128,7 @@ def test_reactivate_activates_the_account_through_the_batch_api(system_with_batc
 
 def test_reactivate_is_refused_through_the_public_api_and_names_the_manual_step(system):
     account = ensure_account(system.learner(), reconcile_now=True)
-    set_active(system, account.username, False)
+    deactivate_in_lms(system, account.username)
     reactivate(account.user)
     reconcile(["account"])
     account.refresh_from_db()
@@ -130,7 +140,7 @@ def test_the_account_is_activated_again_if_the_setting_makes_the_application_win
     system_with_batch_api, settings
 ):
     account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
-    set_active(system_with_batch_api, account.username, False)
+    deactivate_in_lms(system_with_batch_api, account.username)
     settings.USHER_ACCOUNT_WINNER = "application"
     recheck_and_reconcile()
     assert system_with_batch_api.account(account.username)["is_active"] is True

@@ -18,6 +18,7 @@ from usher.engine.registry import kind
 
 @pytest.fixture
 def learner(transactional_db):
+    """A learner whose LMS account is recorded as created."""
     user = make_learner()
     account = ensure_account(user)
     type(account).objects.filter(pk=account.pk).update(created_in_lms_at=timezone.now())
@@ -30,9 +31,11 @@ def test_an_account_sent_with_outdated_details_makes_the_profile_due(learner):
     rows.update(observed_name=learner.name, observed_generation=1)
     rows.forget_work()
     row = type(learner.lms_account).objects.get(user=learner)
-    outdated = SimpleNamespace(details=Details(learner.email, "Old", ""), registration_token="")
+    outdated_details = Details(email=learner.email, name="Old", country="")
+    outdated = SimpleNamespace(details=outdated_details, registration_token="")
     now = timezone.now() + timedelta(seconds=1)
-    kind("account").settle([(Job(row, row.username, outdated), Outcome(changed=True))], now)
+    job = Job(row, display_name=row.username, data=outdated)
+    kind("account").settle([(job, Outcome(changed=True))], now)
     assert rows.due(now).exists()
     assert rows.get().observed_name == "", "the public API sends only values that differ from it"
 
@@ -44,11 +47,11 @@ def test_a_profile_whose_account_is_missing_in_the_lms_is_retried(learner):
         account=lambda name: None, accounts=lambda names: {}, change_account=lambda *_: None
     )
     context = SimpleNamespace(lms=lms, evidence=SimpleNamespace(require=lambda *_: None))
-    details = Details(learner.email, learner.name, "")
+    details = Details(email=learner.email, name=learner.name, country="")
     data = SimpleNamespace(
         username="x", token="", desired=details, observed=details, is_active=True
     )
     with pytest.raises(LmsError) as raised:
-        kind("profile").act(Job(LmsProfile(user=learner), "x", data), context)
+        kind("profile").act(Job(LmsProfile(user=learner), display_name="x", data=data), context)
     assert raised.value.code == "not-found"
-    assert retry_plan(raised.value, 0).delay is not None
+    assert retry_plan(raised.value, attempts=0).delay is not None

@@ -12,7 +12,7 @@ from usher.engine.services import reconcile
 
 
 @pytest.fixture
-def unrecorded(system_with_each_api):
+def unrecorded_account(system_with_each_api):
     """A learner's account that exists in the LMS while the application records it as not
     created."""
     account = ensure_account(system_with_each_api.learner())
@@ -34,37 +34,41 @@ def is_deactivated(system_with_each_api, row, manual_code):
 
 
 def test_the_unrecorded_account_of_a_deactivated_learner_is_deactivated(
-    system_with_each_api, unrecorded
+    system_with_each_api, unrecorded_account
 ):
-    unrecorded.user.is_active = False
-    unrecorded.user.save()
+    unrecorded_account.user.is_active = False
+    unrecorded_account.user.save()
     reconcile(["account"])
-    unrecorded.refresh_from_db()
-    assert is_deactivated(system_with_each_api, unrecorded, "deactivation-by-hand")
-    assert not unrecorded.is_ready, "Usher creates it when the learner is activated again"
+    unrecorded_account.refresh_from_db()
+    assert is_deactivated(
+        system_with_each_api, unrecorded_account, manual_code="deactivation-by-hand"
+    )
+    assert not unrecorded_account.is_ready, "Usher creates it when the learner is activated again"
 
 
 def test_the_unrecorded_account_of_a_deleted_learner_is_deactivated(
-    system_with_each_api, unrecorded
+    system_with_each_api, unrecorded_account
 ):
-    unrecorded.user.delete()
+    unrecorded_account.user.delete()
     reconcile(["retirement"])
-    assert is_deactivated(system_with_each_api, Retirement.objects.get(), "retirement-by-hand")
+    assert is_deactivated(
+        system_with_each_api, Retirement.objects.get(), manual_code="retirement-by-hand"
+    )
 
 
 @pytest.mark.parametrize("learner_change", ["deactivated", "deleted"])
 def test_an_account_older_than_the_reservation_is_not_deactivated(
-    system_with_each_api, unrecorded, learner_change
+    system_with_each_api, unrecorded_account, learner_change
 ):
     """An account that is older than the reservation of its username belongs to somebody else."""
-    LmsAccount.objects.update(reserved_at=unrecorded.reserved_at + timedelta(hours=1))
+    LmsAccount.objects.update(reserved_at=unrecorded_account.reserved_at + timedelta(hours=1))
     if learner_change == "deleted":
-        unrecorded.user.delete()
+        unrecorded_account.user.delete()
     else:
-        unrecorded.user.is_active = False
-        unrecorded.user.save()
+        unrecorded_account.user.is_active = False
+        unrecorded_account.user.save()
     assert reconcile(["account", "retirement"]).failed == 0
-    assert system_with_each_api.account(unrecorded.username)["is_active"] is True
+    assert system_with_each_api.account(unrecorded_account.username)["is_active"] is True
 
 
 def test_a_learner_who_is_activated_again_gets_an_active_account(system_with_batch_api):

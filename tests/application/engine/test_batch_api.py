@@ -45,7 +45,7 @@ def test_one_pass_creates_many_accounts_and_tokens(system_with_batch_api):
     assert client().me(access_token_for(users[7])) == name
     lms_account = system_with_batch_api.account(name)
     assert lms_account["links"] == [["mitxpro-oauth2", name]]
-    assert lms_account["usable"]
+    assert lms_account["has_password"]
 
 
 def test_a_username_that_the_lms_has_is_replaced(system_with_batch_api):
