@@ -24,6 +24,8 @@ from usher.doctor.repairs import repairs_for
 from usher.doctor.runner import Report, UnknownCheckError, run
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+#: The beginning of the line about an error.
+_FAILED = "✗ failed  "
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
@@ -63,11 +65,11 @@ def conformance(
     """
     request = conformance_run.Request(
         lms_url=lms_url,
-        token=_secret(token_file),
-        learner_token=_secret(learner_token_file),
-        expired_token=_secret(expired_token_file),
+        token=_read_secret(token_file),
+        learner_token=_read_secret(learner_token_file),
+        expired_token=_read_secret(expired_token_file),
         client_id=client_id,
-        client_secret=_secret(client_secret_file),
+        client_secret=_read_secret(client_secret_file),
         redirect_uri=redirect_uri,
         backend=backend,
         write=write,
@@ -146,14 +148,15 @@ def doctor(
         return
     options = _options_of(other_options)
     try:
-        if words := connection_notice(options):
-            click.echo(wrap(words, 0), err=True)
+        if notice := connection_notice(options):
+            click.echo(wrap(notice, indent=0), err=True)
         with create_context(places(options)) as context:
             with _show_running(console, as_json=as_json):
                 report = run(context, only)
             if fix:
                 _repair(report, context, yes=yes)
         if fix:
+            # Checks again with a new context, because a context keeps the facts from before.
             with (
                 create_context(places(options)) as context,
                 _show_running(console, as_json=as_json),
@@ -186,7 +189,7 @@ def _exit_not_run(error: Exception, *, as_json: bool) -> NoReturn:
     if as_json:
         click.echo(json.dumps({"error": str(error)}))
     else:
-        click.echo(f"✗ failed  {wrap(str(error), 10)}", err=True)
+        click.echo(_FAILED + wrap(str(error), indent=len(_FAILED)), err=True)
     sys.exit(exits.NOT_RUN)
 
 
@@ -199,21 +202,21 @@ def _options_of(other_options: dict[str, Any]) -> DoctorOptions:
         lms_home=other_options["lms_home"],
         tutor_root=other_options["tutor_root"],
         tutor_mode=other_options["mode"] or "",
-        token=_secret(other_options["token_file"]),
+        token=_read_secret(other_options["token_file"]),
         tutor=other_options["tutor"],
     )
 
 
 def _repair(report: Report, context: Context, *, yes: bool) -> None:
     for name, repair in repairs_for(report).items():
-        click.echo(wrap(f"fix {name}: {repair.description}", 4), err=True)
+        click.echo(wrap(f"fix {name}: {repair.description}", indent=4), err=True)
         if not (yes or click.confirm("Make this repair?", err=True)):
             continue
         try:
             repair.apply(context)
         except (NotKnownError, OSError) as error:
-            click.echo(f"✗ failed  {wrap(str(error), 10)}", err=True)
+            click.echo(_FAILED + wrap(str(error), indent=len(_FAILED)), err=True)
 
 
-def _secret(path: Path | None) -> str:
+def _read_secret(path: Path | None) -> str:
     return path.read_text(encoding="utf-8").strip() if path else ""

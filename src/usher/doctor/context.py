@@ -172,7 +172,9 @@ def create_context(places: Places) -> Context:
     """Returns the context of this installation. Missing addresses and a missing token are read from
     the ``.env``."""
     web = Web()
-    tutor = Tutor(places.tutor_root, places.tutor_mode, places.tutor_executable)
+    tutor = Tutor(
+        root=places.tutor_root, mode=places.tutor_mode, executable=places.tutor_executable
+    )
     if places.lms_manage:
         tutor.reason_without_root = "the LMS is an embedded one, without Tutor"
         tutor.is_replaced = True
@@ -190,12 +192,12 @@ def create_context(places: Places) -> Context:
     )
     machine = Machine(places.platform) if places.platform else Machine()
     return Context(
-        lms,
-        application,
-        tutor,
-        machine,
-        web,
-        places.lms_manage,
+        lms=lms,
+        application=application,
+        tutor=tutor,
+        machine=machine,
+        web=web,
+        lms_manage=places.lms_manage,
         demo_home=places.demo_home,
         dev_home=places.dev_home,
     )

@@ -31,7 +31,9 @@ from usher.contract.folders import (
 from usher.doctor.context import OWN_ADDRESSES, Places
 from usher.doctor.facts.commands import Command, CommandError
 
-_SOURCE = Path(usher.__file__).resolve().parents[2]
+#: The checkout of Usher that this module belongs to.
+_CHECKOUT = Path(usher.__file__).resolve().parents[2]
+#: The LMS's port in Tutor's dev mode.
 _DEV_PORT = 8000
 
 
@@ -185,11 +187,11 @@ def _stored_connections() -> list[Connection]:
 
 
 def _connection_of(folder: Path) -> Connection | None:
-    """The newest connection of the application in this folder."""
+    """The newest connection of the application in this folder; None without one."""
     connections_here = [
         connection
         for connection in _stored_connections()
-        if folder.is_relative_to(Path(connection.application or "/nowhere"))
+        if connection.application and folder.is_relative_to(Path(connection.application))
     ]
     return connections_here[-1] if connections_here else None
 
@@ -287,7 +289,7 @@ def _demo_places(home: Path, options: DoctorOptions) -> Places:
         lms_url=options.lms_url or str(settings.get("LMS_ROOT_URL", "")),
         application_url=url,
         env_file=env_file,
-        manage=Command((sys.executable, "manage.py"), _SOURCE / "campus", environment),
+        manage=Command((sys.executable, "manage.py"), _CHECKOUT / "campus", environment),
         lms_manage=_embedded_lms_command(home / "lms"),
         token=options.token,
         demo_home=home,
@@ -305,9 +307,11 @@ def _is_dev_folder(home: Path) -> bool:
 
 
 def _dev_home(folder: Path, options: DoctorOptions) -> Path | None:
-    """Returns ``folder`` if it is a folder of ``usher dev``; the folder of ``usher dev`` in the
-    project ``folder``, unless the operator or the project's ``.env`` names another LMS; else
-    None."""
+    """Returns the folder of ``usher dev``; None if another LMS is examined.
+
+    ``folder`` is either this folder itself, or a project. In a project, ``usher dev`` is not
+    examined if the operator or the project's ``.env`` names another LMS.
+    """
     if _is_dev_folder(folder):
         return folder
     names_lms = options.env_file or options.lms_url or options.lms_home or options.tutor_root
@@ -351,7 +355,8 @@ def _embedded_lms_command(home: Path) -> Command:
 
 
 def _folder_and_url(application: str) -> tuple[Path | None, str]:
-    """The option ``--application`` as a folder or as an address."""
+    """The option ``--application`` as a folder or as an address; the other one is None or ''.
+    Raises NotFoundError if it is neither."""
     if not application:
         return None, ""
     if urlsplit(application).scheme in ("http", "https"):
@@ -380,7 +385,7 @@ def _manage_command(option: str, folder: Path | None, env_file: Path | None) -> 
     if option:
         words = tuple(shlex.split(option))
         in_container = words[:2] == ("docker", "compose")
-        return Command(words, folder, environment, None if in_container else env_file)
+        return Command(words, folder, environment, env_file=None if in_container else env_file)
     if folder is None:
         return None
     if has_compose_file(folder):
@@ -407,11 +412,12 @@ def _application_url_from_tutor(root: Path | None) -> str:
     """The address of the first application in the plugin's configuration."""
     try:
         config = yaml.safe_load((root / "config.yml").read_text()) if root else None
-        first = (config or {}).get("USHER_APPLICATIONS", [])[0]
-        edition = EDITIONS.get(first.get("name", ""))
+        application = (config or {}).get("USHER_APPLICATIONS", [])[0]
+        edition = EDITIONS.get(application.get("name", ""))
     except (OSError, yaml.YAMLError, IndexError, AttributeError, TypeError):
         return ""
-    return str(first.get("root_url") or (edition.root_url if edition else "")).rstrip("/")
+    root_url = application.get("root_url") or (edition.root_url if edition else "")
+    return str(root_url).rstrip("/")
 
 
 def _tutor_mode(values: dict[str, str]) -> str:

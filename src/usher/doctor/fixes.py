@@ -12,7 +12,7 @@ from dataclasses import replace
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from usher.contract.folders import DEV_FOLDER, has_compose_file, is_locked, runs_here
 from usher.doctor.facts.memo import NotKnownError
@@ -99,25 +99,31 @@ def is_command(fix: str) -> bool:
     return bool(_COMMAND_START.match(fix)) and not _PROSE.search(_QUOTED.sub("''", fix))
 
 
-def split_into_commands(fix: str) -> list[tuple[str, bool]]:
-    """Returns the sentences and commands of an adapted fix, in order, as pairs: the text, and
-    whether it is a command."""
-    parts: list[tuple[str, bool]] = []
+class FixPart(NamedTuple):
+    """A sentence or a command of a fix."""
+
+    text: str
+    is_command: bool
+
+
+def split_into_commands(fix: str) -> list[FixPart]:
+    """Returns the sentences and commands of an adapted fix, in order."""
+    parts: list[FixPart] = []
     connecting_word = ""  # between the last command and the next piece, such as "then"
     for piece in _pieces(fix):
         command, following_word = _without_separator(piece)
         if is_command(command):
             if connecting_word:
-                parts.append((connecting_word, False))
-            parts.append((command, True))
+                parts.append(FixPart(connecting_word, is_command=False))
+            parts.append(FixPart(command, is_command=True))
             connecting_word = following_word
             continue
         text = f"{connecting_word} {piece}" if connecting_word else piece
         connecting_word = ""
-        if parts and not parts[-1][1]:
-            text = parts.pop()[0] + text
-        parts.append((text, False))
-    return [(text.strip(), is_a_command) for text, is_a_command in parts if text.strip()]
+        if parts and not parts[-1].is_command:
+            text = parts.pop().text + text
+        parts.append(FixPart(text, is_command=False))
+    return [part._replace(text=part.text.strip()) for part in parts if part.text.strip()]
 
 
 def _pieces(fix: str) -> list[str]:
@@ -167,17 +173,17 @@ def _is_built_on_usher(context: "Context") -> bool:
 
 
 def _demo_command(options: str) -> Callable[["Context"], str]:
-    return lambda context: f"usher demo --home {shlex.quote(str(context.demo_home))}{options}"
+    return lambda context: f"usher demo --home {shlex.quote(str(context.demo_home))} {options}"
 
 
-def _dev_command(options: str) -> Callable[["Context"], str]:
+def _dev_command(options: str = "") -> Callable[["Context"], str]:
     def text(context: "Context") -> str:
         command = context.application.manage
         folder = str(command.folder if command and command.folder else ".")
         home = str(context.dev_home)
         home_option = "" if home == f"{folder}/{DEV_FOLDER}" else f" --home {shlex.quote(home)}"
         folder_argument = "" if folder == str(Path.cwd()) else f" {shlex.quote(folder)}"
-        return f"usher dev{folder_argument}{home_option}{options}"
+        return f"usher dev{folder_argument}{home_option} {options}".rstrip()
 
     return text
 
@@ -231,7 +237,10 @@ def _has_compose_file(context: "Context") -> bool:
 
 
 def _compose_up_command(context: "Context", service: str = "") -> str:
-    return f"(cd {shlex.quote(str(_application_folder(context)))} && docker compose up -d{service})"
+    """service: '' to start all services."""
+    folder = shlex.quote(str(_application_folder(context)))
+    command = f"docker compose up -d {service}".rstrip()
+    return f"(cd {folder} && {command})"
 
 
 def _start_both_text(context: "Context") -> str:
@@ -242,7 +251,7 @@ def _start_both_text(context: "Context") -> str:
         return ""
     if _both_are_running(context):
         return f"stop {name} with Ctrl-C and start it again"
-    return _dev_command("")(context) if context.dev_home else f"start {name} again"
+    return _dev_command()(context) if context.dev_home else f"start {name} again"
 
 
 def _both_are_running(context: "Context") -> bool:
@@ -291,7 +300,7 @@ def _start_worker_text(context: "Context") -> str:
 def _start_broker_text(context: "Context") -> str:
     start = "start Redis at the address in CELERY_BROKER_URL, or correct that setting"
     return (
-        f"{start}: {_compose_up_command(context, ' redis')}"
+        f"{start}: {_compose_up_command(context, service='redis')}"
         if _has_compose_file(context)
         else start
     )
@@ -308,17 +317,17 @@ _APPLICATION_TEXTS: _Texts = {
 }
 _LMS_TEXTS: dict[Deployment, _Texts] = {
     Deployment.DEMO: {
-        PROVISION: _demo_command(" --provision"),
-        CONNECT: _demo_command(" --provision"),
-        LMS_SETTINGS: lambda context: f"{_demo_command(' --provision')(context)}, then {RESTART}",
+        PROVISION: _demo_command("--provision"),
+        CONNECT: _demo_command("--provision"),
+        LMS_SETTINGS: lambda context: f"{_demo_command('--provision')(context)}, then {RESTART}",
         LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.demo_home))}/lms.log",
         LMS_START: _start_both_text,
         LMS_PACKAGES: _always("install the packages in the demo's virtual environment"),
     },
     Deployment.DEV: {
-        PROVISION: _dev_command(" --provision"),
-        CONNECT: _dev_command(" --provision"),
-        LMS_SETTINGS: lambda context: f"{_dev_command(' --provision')(context)}, then {RESTART}",
+        PROVISION: _dev_command("--provision"),
+        CONNECT: _dev_command("--provision"),
+        LMS_SETTINGS: lambda context: f"{_dev_command('--provision')(context)}, then {RESTART}",
         LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.dev_home))}/lms.log",
         LMS_START: _start_both_text,
         LMS_PACKAGES: _always("install the packages in the virtual environment of `usher dev`"),

@@ -19,7 +19,7 @@ from usher.doctor.check import Finding, failed, note, ok, skipped, warning
 from usher.doctor.conformance import discovery, learners
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.facts.web import same_origin
+from usher.doctor.facts.web import host_of, same_origin
 from usher.doctor.journey_browser import Browser, JourneyError, Landing
 from usher.doctor.runner import Line
 
@@ -27,6 +27,7 @@ _TIMEOUT = httpx.Timeout(60, connect=10)
 _MODE = "audit"
 #: Seconds that the two servers may take to notify each other of a sign-out.
 _SIGN_OUT_SECONDS = 10.0
+_SECONDS_BETWEEN_TRIES = 0.2
 
 
 @dataclass
@@ -47,7 +48,7 @@ class _Learner:
     def start_with_new_cookies(self) -> None:
         """Replaces the browser's cookies by those of a session in the application, so that the
         learner is signed in to the application only."""
-        host = self.context.application.url.split("/")[2].split(":")[0]
+        host = host_of(self.context.application.url)
         # Cookie jars add .local to a host name without a dot.
         domain = host if "." in host else f"{host}.local"
         cookies = self.browser.client.cookies
@@ -71,7 +72,7 @@ class _Learner:
             landing = self._start_sign_in()
         self.lms_username = self._username_in_lms()
         if not self.lms_username:
-            raise JourneyError(f"not signed in to the LMS: sign-in ended at {landing.shown}")
+            raise JourneyError(f"not signed in to the LMS: sign-in ended at {landing.description}")
 
     def _start_sign_in(self) -> Landing:
         return self.browser.go(self.context.lms.at(self.context.sign_in_path))
@@ -94,16 +95,17 @@ class _Learner:
             raise JourneyError(f"the application could not create the account: {result['error']}")
 
     def enroll(self) -> None:
-        """Enrolls the learner with the service worker's token, as the application does."""
+        """Enrolls the learner with the service worker's token, as the application does. Does
+        nothing if the LMS shows no run that is open to enrollment."""
         token = self.context.token
         with httpx.Client(
             base_url=self.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
         ) as http:
-            values = discovery.find_runs(http, token, "")
+            values = discovery.find_runs(http, token, worker="")
             if "course" not in values:
                 return
             self.run = values["course"]
-            http.cookies.clear()
+            http.cookies.clear()  # the LMS must not take the session of the answer before
             answer = http.post(
                 LmsPath.ENROLLMENT,
                 headers=discovery.bearer(token),
@@ -130,7 +132,7 @@ class _Learner:
         if landing.page is not None and landing.page.status_code == 405:
             landing = self.browser.submit(address)
         if landing.page is not None and landing.page.status_code >= 400:
-            raise JourneyError(f"signing out of the application ended at {landing.shown}")
+            raise JourneyError(f"signing out of the application ended at {landing.description}")
 
     def sign_out_of_the_lms(self) -> None:
         """Signs out of the LMS. The application's session must end too, by a message between the
@@ -139,16 +141,17 @@ class _Learner:
         self.start_with_new_cookies()
         second_landing = self._start_sign_in()
         if not self._username_in_lms():
-            raise JourneyError(f"a second sign-in to the LMS ended at {second_landing.shown}")
+            raise JourneyError(f"a second sign-in to the LMS ended at {second_landing.description}")
         landing = self.browser.go(self.context.lms.at(LmsPath.LOGOUT))
         if self._username_in_lms():
             raise JourneyError("signing out of the LMS did not end the session there")
         if self._application_session_ends_within(
-            _SIGN_OUT_SECONDS if self._uses_backchannel_sign_out() else 0
+            seconds=_SIGN_OUT_SECONDS if self._uses_backchannel_sign_out() else 0
         ):
             return
+        # A browser would now load the frames of the LMS's sign-out page.
         statuses = [self._status_of(address) for address in self.browser.frames_of(landing)]
-        if self._application_session_ends_within(0):
+        if self._application_session_ends_within(seconds=0):
             self.notes.append("signing out of the LMS needs the browser's frames")
         elif 405 in statuses:
             self.notes.append(
@@ -164,6 +167,7 @@ class _Learner:
             raise JourneyError("signed out of the LMS, still signed in to the application")
 
     def _uses_backchannel_sign_out(self) -> bool:
+        """Whether the LMS may notify the application of a sign-out; True if that is unknown."""
         try:
             return bool(self.context.application.report.get("usher"))
         except NotKnownError:
@@ -176,17 +180,18 @@ class _Learner:
             return False
 
     def _status_of(self, address: str) -> int:
+        """The status of the page; 0 if its server does not answer here."""
         page = self.browser.go(address).page
         return page.status_code if page is not None else 0
 
     def _application_session_ends_within(self, seconds: float) -> bool:
-        """Whether the application's session ends within ``seconds``, so that the learner can't sign
-        in to the LMS with it any more."""
+        """Waits at most ``seconds``. Returns whether the application's session ended, so that the
+        learner can't sign in to the LMS with it any more."""
         deadline = monotonic() + seconds
         while self._application_session_signs_in():
             if monotonic() >= deadline:
                 return False
-            sleep(0.2)
+            sleep(_SECONDS_BETWEEN_TRIES)
         return True
 
     def _application_session_signs_in(self) -> bool:
@@ -246,8 +251,8 @@ def _run_step(step: Callable[[], None]) -> None:
 
 @contextmanager
 def _test_learner(context: Context, username: str) -> Iterator[_Learner]:
-    """Creates a learner of the application with a session, and removes the learner from the
-    application and the LMS after the block."""
+    """Creates a learner of the application with a session. After the block, removes the learner
+    from the application and the LMS, and sets ``leftover_text``."""
     session = _run_learner_script(context, "make", username)
     with closing(Browser(context.application.url, context.lms.url)) as browser:
         learner = _Learner(context, browser, username, session)
@@ -268,8 +273,8 @@ def _run_learner_script(context: Context, action: str, username: str) -> dict[st
     if context.application.manage is None:
         raise NotKnownError("the application's manage.py is not known: give --application")
     script = (files(__package__) / "journey_learner.py").read_text(encoding="utf-8")
-    head = f"STEP = {action!r}, {username!r}\n"
-    result: dict[str, Any] = context.application.manage.json("shell", stdin=head + script)
+    parameters = f"STEP = {action!r}, {username!r}\n"
+    result: dict[str, Any] = context.application.manage.json("shell", stdin=parameters + script)
     return result
 
 

@@ -13,6 +13,7 @@ from usher.contract.paths import LmsPath
 from usher.doctor.facts.web import same_origin
 
 _TIMEOUT = httpx.Timeout(60, connect=10)
+#: The most redirects that are followed; browsers give up after twenty.
 _MAX_REDIRECTS = 20
 _FRAME = re.compile(r"<iframe[^>]*\ssrc=[\"']([^\"']+)", re.IGNORECASE)
 
@@ -30,7 +31,8 @@ class Landing:
     page: httpx.Response | None
 
     @property
-    def shown(self) -> str:
+    def description(self) -> str:
+        """The address, and the status of the answer if there is one."""
         status = f" with {self.page.status_code}" if self.page is not None else ""
         return f"{self.url.split('?')[0]}{status}"
 
@@ -50,9 +52,12 @@ class Browser:
 
     def submit(self, url: str) -> Landing:
         """Submits an empty form with the CSRF token of the application."""
-        token = next((c.value for c in self.client.cookies.jar if "csrf" in c.name.lower()), "")
-        headers = {"Referer": url, "X-CSRFToken": token or ""}
-        data = {"csrfmiddlewaretoken": token or ""}
+        csrf_cookies = [
+            cookie for cookie in self.client.cookies.jar if "csrf" in cookie.name.lower()
+        ]
+        token = (csrf_cookies[0].value if csrf_cookies else "") or ""
+        headers = {"Referer": url, "X-CSRFToken": token}
+        data = {"csrfmiddlewaretoken": token}
         return self._follow_redirects(
             self.client.build_request("POST", url, data=data, headers=headers)
         )
@@ -68,9 +73,9 @@ class Browser:
                 if any(same_origin(url, server_url) for server_url in self.server_urls):
                     reason = str(error) or type(error).__name__
                     raise JourneyError(f"{visited[-1]} does not answer: {reason}") from error
-                return Landing(url, None)
+                return Landing(url, page=None)
             if answer.next_request is None:
-                return Landing(url, answer)
+                return Landing(url, page=answer)
             request = answer.next_request
         repeated_pages = [page for page, times in Counter(visited).most_common(2) if times > 1]
         raise JourneyError(

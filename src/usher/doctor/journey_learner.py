@@ -1,6 +1,6 @@
 # The application's `manage.py shell` reads this file on standard input, after a line that defines
-# STEP. It creates a test learner with a session, or the learner's LMS account, or removes the
-# learner. It prints JSON.
+# STEP: one of the names in ACTIONS, and the test learner's username. It creates a test learner with
+# a session, or the learner's LMS account, or removes the learner. It prints JSON.
 import json
 import secrets
 import sys
@@ -14,12 +14,16 @@ from django.contrib.auth.backends import RemoteUserBackend
 from django.db import transaction
 from django.http import HttpRequest
 
+#: Seconds to wait for a worker that has claimed the learner's records.
 MAX_WAIT_SECONDS = 30
+#: The learner is removed long before that.
+SESSION_SECONDS = 600
 
 
 def _make(username):
+    """Creates the learner. Returns a session (``_session_of``)."""
     model = auth.get_user_model()
-    names = {field.name for field in model._meta.get_fields()}
+    field_names = {field.name for field in model._meta.get_fields()}
     values = {
         model.USERNAME_FIELD: username,
         "username": username,
@@ -27,9 +31,9 @@ def _make(username):
         "name": "Doctor's Learner",
         "is_active": True,
     }
-    if model.USERNAME_FIELD == "email":
+    if model.USERNAME_FIELD == "email":  # the username is no address
         values["email"] = f"{username}@learners.example"
-    user = model(**{name: value for name, value in values.items() if name in names})
+    user = model(**{name: value for name, value in values.items() if name in field_names})
     user.set_password(secrets.token_urlsafe(32))
     user.save()
     _store_lms_username(user, username)
@@ -48,7 +52,7 @@ def _session_of(user):
     request.META.update(REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="usher doctor")
     request.session = import_module(settings.SESSION_ENGINE).SessionStore()
     auth.login(request, user, backend=_backend())
-    request.session.set_expiry(600)
+    request.session.set_expiry(SESSION_SECONDS)
     request.session.save()  # with sessions in cookies, this makes the key
     return {
         "cookie": settings.SESSION_COOKIE_NAME,
@@ -63,9 +67,11 @@ def _backend():
     """The authentication backend that checks passwords. An API gateway's backend would end a
     session whose requests have no headers of the gateway."""
     backends = [(path, auth.load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
-    own = [path for path, backend in backends if not isinstance(backend, RemoteUserBackend)]
-    plain = [path for path in own if path.endswith("ModelBackend")]
-    return (plain or own or settings.AUTHENTICATION_BACKENDS)[0]
+    without_gateway = [
+        path for path, backend in backends if not isinstance(backend, RemoteUserBackend)
+    ]
+    model_backends = [path for path in without_gateway if path.endswith("ModelBackend")]
+    return (model_backends or without_gateway or settings.AUTHENTICATION_BACKENDS)[0]
 
 
 def _store_lms_username(user, username):
@@ -78,9 +84,9 @@ def _store_lms_username(user, username):
     row.save()
 
 
-def _account(username):
-    """Creates the account with the application's engine; returns None if the application has no
-    engine."""
+def _create_account(username):
+    """Creates the LMS account with Usher. ready: whether the LMS has the account; None if the
+    application is not built on Usher."""
     if not apps.is_installed("usher.application"):
         return {"ready": None, "error": ""}
     from usher.application.accounts.services import ensure_account
@@ -105,6 +111,7 @@ def _delete(user, even_if_claimed):
 
 
 def _remove(username):
+    """Deletes the learner. removed: how many users had the learner's address."""
     learners = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
     count = learners.count()
     for user in learners:
@@ -115,5 +122,10 @@ def _remove(username):
 
 
 ACTION, USERNAME = globals()["STEP"]
-STEPS = {"make": _make, "session": _sign_in_again, "account": _account, "remove": _remove}
-sys.stdout.write(json.dumps(STEPS[ACTION](USERNAME)))
+ACTIONS = {
+    "make": _make,
+    "session": _sign_in_again,
+    "account": _create_account,
+    "remove": _remove,
+}
+sys.stdout.write(json.dumps(ACTIONS[ACTION](USERNAME)))

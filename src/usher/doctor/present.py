@@ -27,6 +27,10 @@ _MARKS = {
 }
 #: The words before the fix in the line that says what to do next.
 _LABEL = re.compile(r"(Next: ([A-Z]+-\d+: )?)?")
+#: The columns at which the texts of a check begin: its headline, and the texts that have a label.
+_TEXT_COLUMN = 17
+_LABELED_COLUMN = 24
+_TEXT_INDENT = " " * _TEXT_COLUMN
 #: A family has the first of these statuses that any of its checks has.
 _WORST = (Status.FAILED, Status.WARNING, Status.NOTE, Status.OK, Status.SKIPPED)
 
@@ -42,9 +46,11 @@ def show(report: Report, console: Console, *, verbose: bool = False) -> None:
                 skipped_ids = [other.id for other in report.lines if other.because == line.id]
                 verb = "was" if len(skipped_ids) == 1 else "were"
                 reason = f"because of it, {_join_with_and(skipped_ids)} {verb} not checked"
-                _say(console, f"{'':17}shown: {wrap(reason, 24)}")
+                _say(console, f"{_TEXT_INDENT}shown: {wrap(reason, _LABELED_COLUMN)}")
     console.print()
-    counts = ", ".join(f"{len(report.of_status(status))} {status.value}" for status in Status)
+    counts = ", ".join(
+        f"{len(report.lines_with_status(status))} {status.value}" for status in Status
+    )
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
     if is_short:
         _say(console, "Each check: usher doctor --verbose", "dim")
@@ -60,43 +66,46 @@ def show(report: Report, console: Console, *, verbose: bool = False) -> None:
         _say(console, "Connected, but not everything works: see ✗ above.")
     elif report.stage == CONNECTED and report.unproven:
         text = "Connected according to the settings; whether sign-in works was not checked."
-        _say(console, wrap(text, 0))
+        _say(console, wrap(text, indent=0))
     elif report.stage:
         _say(console, f"{report.stage[0].upper()}{report.stage[1:]}.")
     next_text = next_step(report)
     label = _LABEL.match(next_text)[0]  # type: ignore[index]  # it matches any text
-    _say(console, _format_fix(next_text.removeprefix(label), 6, label))
+    fix = next_text.removeprefix(label)
+    _say(console, _format_fix(fix, indent=len("Next: "), label=label))
 
 
 def _show_short(report: Report, console: Console) -> None:
     """A line for each family; then notes, failures and warnings in full, causes first; then the
     skipped checks with the reason."""
+    # The line of the journey belongs to no family, so its id has no number.
     checks = [line for line in report.lines if "-" in line.id]
-    rows = [(name, list(lines)) for name, lines in groupby(checks, _family)]
-    counts = {name: _counts(lines) for name, lines in rows}
+    families = [(name, list(lines)) for name, lines in groupby(checks, _family)]
+    counts = {name: _counts(lines) for name, lines in families}
     width = max(map(len, counts.values()), default=0)
-    for name, lines in rows:
+    for name, lines in families:
         statuses = [line.finding.status for line in lines]
-        mark, style = _MARKS[worst := next(status for status in _WORST if status in statuses)]
-        title = wrap(lines[0].family, 19 + width)
+        worst = next(status for status in _WORST if status in statuses)
+        mark, style = _MARKS[worst]
+        title = wrap(lines[0].family, indent=_TEXT_COLUMN + width + len("  "))
         parts = [(f"{mark} {worst.value:<8}", style), (f"{name:<7}", "bold")]
         text = f"{counts[name]:<{width}}  {title}".rstrip()
         console.print(Text.assemble(*parts, text), soft_wrap=True)
     for line in report.lines:
         if line not in checks and line.finding.status is Status.OK:
             _show_line(line, console)
-    if shown_lines := [*report.of_status(Status.NOTE), *report.root_causes]:
+    if shown_lines := [*report.lines_with_status(Status.NOTE), *report.root_causes]:
         console.print()
         for line in shown_lines:
             _show_line(line, console)
-    if skipped := report.of_status(Status.SKIPPED):
+    if skipped := report.lines_with_status(Status.SKIPPED):
         console.print()
         by_reason: dict[str, list[str]] = {}
         for line in skipped:
             by_reason.setdefault(line.finding.seen, []).append(line.id)
         for reason, ids in by_reason.items():
             mark, style = _MARKS[Status.SKIPPED]
-            text = wrap(f"{', '.join(ranges(ids))}: {reason}", 10)
+            text = wrap(f"{', '.join(ranges(ids))}: {reason}", indent=len("- skipped "))
             console.print(Text.assemble((f"{mark} skipped ", style), text), soft_wrap=True)
 
 
@@ -120,7 +129,9 @@ def ranges(ids: Sequence[str]) -> list[str]:
             groups[-1].append(name)
         else:
             groups.append([name])
-    return [f"{group[0]} to {group[-1]}" if group[2:] else ", ".join(group) for group in groups]
+    return [
+        f"{group[0]} to {group[-1]}" if len(group) > 2 else ", ".join(group) for group in groups
+    ]
 
 
 def _join_with_and(names: Sequence[str]) -> str:
@@ -130,29 +141,31 @@ def _join_with_and(names: Sequence[str]) -> str:
 def _show_line(line: Line, console: Console) -> None:
     finding = line.finding
     mark, style = _MARKS[finding.status]
-    headline = wrap(line.headline, 17)
-    seen = wrap(finding.seen, 17) if line.headline != finding.seen else ""
-    fits = "\n" not in seen + headline and 17 + len(headline) + 2 + len(seen) <= WIDTH
+    headline = wrap(line.headline, _TEXT_COLUMN)
+    seen = wrap(finding.seen, _TEXT_COLUMN) if line.headline != finding.seen else ""
+    one_line = f"{_TEXT_INDENT}{headline}  {seen}"
+    fits = "\n" not in one_line and len(one_line) <= WIDTH
     text = Text.assemble(
         (f"{mark} {finding.status.value:<8}", style),
         (f"{line.id:<6} ", "bold"),
         headline,
-        ("  " if fits else "\n" + " " * 17) if seen else "",
+        ("  " if fits else f"\n{_TEXT_INDENT}") if seen else "",
         (seen, "dim"),
     )
     console.print(text, soft_wrap=True)
     if line.headline != line.title:
-        _say(console, f"{'':17}check: {wrap(line.title, 24)}", "dim")
+        _say(console, f"{_TEXT_INDENT}check: {wrap(line.title, _LABELED_COLUMN)}", "dim")
     if finding.status is Status.NOTE:
-        _say(console, f"{'':17}why:   {wrap(finding.cause, 24)}")
+        _say(console, f"{_TEXT_INDENT}why:   {wrap(finding.cause, _LABELED_COLUMN)}")
     if finding.is_trouble:
-        _say(console, f"{'':17}cause: {wrap(finding.cause, 24)}")
-        _say(console, _format_fix(finding.fix, 24, f"{'':17}fix:   "))
+        _say(console, f"{_TEXT_INDENT}cause: {wrap(finding.cause, _LABELED_COLUMN)}")
+        label = f"{_TEXT_INDENT}fix:   "
+        _say(console, _format_fix(finding.fix, indent=_LABELED_COLUMN, label=label))
         if line.page.startswith("http"):
-            _say(console, f"{'':17}page:  {line.page}")
+            _say(console, f"{_TEXT_INDENT}page:  {line.page}")
 
 
-def _format_fix(fix: str, indent: int, label: str) -> str:
+def _format_fix(fix: str, *, indent: int, label: str) -> str:
     """``label`` and a fix. Sentences are wrapped; each command is on a line of its own, so that it
     can be copied. All lines after the first are indented."""
     lines = []
@@ -208,10 +221,10 @@ def list_as_dict() -> list[dict[str, Any]]:
 
 def show_list(console: Console) -> None:
     for name, check_class in all_checks().items():
-        line = Text.assemble((f"{name:<6} ", "bold"), wrap(check_class.title(), 7))
+        line = Text.assemble((f"{name:<6} ", "bold"), wrap(check_class.title(), indent=7))
         console.print(line, soft_wrap=True)
         if check_class.depends_on:
-            names = wrap(", ".join(ranges(check_class.depends_on)), 13)
+            names = wrap(", ".join(ranges(check_class.depends_on)), indent=13)
             _say(console, f"{'':7}after {names}", "dim")
 
 

@@ -51,6 +51,7 @@ def _provision(context: Context) -> None:
             folder, "--provision", "--home", str(context.dev_home)
         )
     elif context.tutor.has_root:
+        # The job starts containers, which takes minutes on a slow machine.
         context.tutor.command("do").output("usher-provision", seconds=600)
     else:
         raise NotKnownError("the secrets are not known here: run usher connect")

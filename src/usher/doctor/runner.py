@@ -23,6 +23,7 @@ from usher.doctor.check import (
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError
 
+#: More than the machine has processors: checks wait for servers and other programs.
 _THREADS = 24
 
 
@@ -79,21 +80,21 @@ class Report:
     stage: str = ""
     seconds: float = 0.0
 
-    def of_status(self, status: Status) -> list[Line]:
+    def lines_with_status(self, status: Status) -> list[Line]:
         return [line for line in self.lines if line.finding.status is status]
 
     @property
     def root_causes(self) -> list[Line]:
         """Failures that are not consequences of other failures, then warnings. A check on which
         another depends comes before the other, since it may be the cause."""
-        problems = [*self.of_status(Status.FAILED), *self.of_status(Status.WARNING)]
+        problems = [*self.lines_with_status(Status.FAILED), *self.lines_with_status(Status.WARNING)]
         ordered: list[Line] = []
         while problems:
             ids = {line.id for line in problems}
             causes = [line for line in problems if line.id in problems[0].needs]
-            first = next((line for line in causes if not line.needs & ids), problems[0])
-            problems.remove(first)
-            ordered.append(first)
+            next_line = next((line for line in causes if not line.needs & ids), problems[0])
+            problems.remove(next_line)
+            ordered.append(next_line)
         return ordered
 
     @property
@@ -103,13 +104,13 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        return not self.of_status(Status.FAILED)
+        return not self.lines_with_status(Status.FAILED)
 
     @property
     def unknown(self) -> list[Line]:
         """Checks that could not be made. Leaves out checks that were skipped because a check on
         which they depend failed."""
-        skipped = self.of_status(Status.SKIPPED)
+        skipped = self.lines_with_status(Status.SKIPPED)
         return [line for line in skipped if line.finding.applies and not line.because]
 
     @property
@@ -137,7 +138,7 @@ class Report:
             "exit_code": self.exit_code,
             "stage": self.stage,
             "seconds": round(self.seconds, 2),
-            "counts": {status.value: len(self.of_status(status)) for status in Status},
+            "counts": {status.value: len(self.lines_with_status(status)) for status in Status},
             "checks": [line.to_dict() for line in self.lines],
         }
 
@@ -164,16 +165,18 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
         for check_id in order:
             # The checks on which this one depends were submitted earlier, so waiting for them can't
             # block the pool.
-            waits_for = [
+            dependencies = [
                 futures[needed] for needed in checks[check_id].depends_on if needed in futures
             ]
             needs = frozenset(_with_dependencies(checks, {check_id}) - {check_id})
-            futures[check_id] = pool.submit(_run_check, checks[check_id], context, waits_for, needs)
+            futures[check_id] = pool.submit(
+                _run_check, checks[check_id], context, dependencies, needs
+            )
         lines = _skip_unconfirmed(
             {check_id: future.result() for check_id, future in futures.items()}
         )
-    shown_ids = selected | {lines[check_id].because for check_id in selected}
-    report = Report([lines[check_id] for check_id in checks if check_id in shown_ids])
+    reported_ids = selected | {lines[check_id].because for check_id in selected}
+    report = Report([lines[check_id] for check_id in checks if check_id in reported_ids])
     report.named_ids = frozenset(selected) if set(selected) != set(checks) else frozenset()
     report.stage = context.stage
     report.seconds = time.monotonic() - started
@@ -205,9 +208,14 @@ _LMS_FAMILIES = ("LMS-", "PRV-")
 
 
 def _run_check(
-    check_class: type[Check], context: Context, waits_for: list[Future[Line]], needs: frozenset[str]
+    check_class: type[Check],
+    context: Context,
+    dependencies: list[Future[Line]],
+    needs: frozenset[str],
 ) -> Line:
-    failed_ids = (_failed_check_of(future.result()) for future in waits_for)
+    """Makes the check as soon as its dependencies are checked; skips it if one of them failed.
+    needs: as in ``Line``."""
+    failed_ids = (_failed_check_of(future.result()) for future in dependencies)
     because = next(filter(None, failed_ids), "")
     finding = (
         skipped(f"not checked while {because} fails") if because else _probe(check_class, context)
@@ -217,14 +225,14 @@ def _run_check(
         (check_class.title(), title_of_family(check_class.id.partition("-")[0])),
     )
     return Line(
-        check_class.id,
-        title,
-        finding,
-        because,
-        check_class.page(),
-        check_class.essential,
-        needs,
-        family,
+        id=check_class.id,
+        title=title,
+        finding=finding,
+        because=because,
+        page=check_class.page(),
+        essential=check_class.essential,
+        needs=needs,
+        family=family,
     )
 
 
@@ -235,6 +243,7 @@ def _failed_check_of(line: Line) -> str:
 
 
 def _probe(check_class: type[Check], context: Context) -> Finding:
+    """Makes the check. Returns its finding with the names and commands of this deployment."""
     try:
         finding = check_class().probe(context)
         fix = context.tutor.adapt_to_root(fixes.adapt(finding.fix, context))

@@ -11,26 +11,27 @@ import secrets
 
 ANSWER_MARK = "usher-answer: "
 DOMAIN = "learners.example"
+#: The learner is removed long before that.
+SESSION_SECONDS = 600
 
 
 def make(params):
     """Creates the learner and a session. Returns the session cookie's name and value."""
     from django.conf import settings
-    from django.contrib import auth
     from django.db import transaction
 
     with transaction.atomic():
-        user = _user(params["username"])
-        _profile(user)
-    store = _session(user, auth)
+        user = _create_user(params["username"])
+        _complete_profile(user)
+    store = _create_session(user)
     return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
 
 
-def _user(username):
+def _create_user(username):
     from django.contrib import auth
 
     model = auth.get_user_model()
-    names = {field.name for field in model._meta.get_fields()}
+    field_names = {field.name for field in model._meta.get_fields()}
     values = {
         "username": username,
         "email": "%s@%s" % (username, DOMAIN),  # noqa: UP031
@@ -40,14 +41,14 @@ def _user(username):
         "global_id": "",
         "is_active": True,
     }
-    user = model(**{name: value for name, value in values.items() if name in names})
+    user = model(**{name: value for name, value in values.items() if name in field_names})
     user.set_password(secrets.token_urlsafe(32))
     user.save()
     return user
 
 
-def _profile(user):
-    """Fills in the profile that MITx Online and MIT xPro require before they send the LMS a
+def _complete_profile(user):
+    """Stores the profile that MITx Online and MIT xPro require before they send the LMS a
     learner's details."""
     rows = (
         ("openedx", "OpenEdxUser", {"edx_username": user.username, "has_been_synced": True}),
@@ -71,16 +72,18 @@ def _profile(user):
         model._base_manager.update_or_create(user=user, defaults=present_fields)
 
 
-def _session(user, auth):
+def _create_session(user):
+    """Stores the same values as Django's ``login``. Returns the session."""
     from importlib import import_module
 
     from django.conf import settings
+    from django.contrib import auth
 
     store = import_module(settings.SESSION_ENGINE).SessionStore()
     store[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
     store[auth.BACKEND_SESSION_KEY] = _backend()
     store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
-    store.set_expiry(600)
+    store.set_expiry(SESSION_SECONDS)
     store.create()
     # With signed_cookies the session key is the signed content, and only ``save`` computes it.
     store.save()

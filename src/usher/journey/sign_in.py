@@ -58,16 +58,25 @@ class Target:
     gateway: bool = False
     logs: str = "tutor local logs --tail=100 lms"
 
-    def sign_in(self, page: str) -> str:
+    def sign_in_url(self, page: str) -> str:
         """Returns the address that starts sign-in at the LMS. After sign-in the LMS opens ``page``,
         a path."""
         query = urlencode({"auth_entry": "login", "next": page})
         return f"{self.lms_url}{LmsPath.sign_in_start(self.backend)}?{query}"
 
     @property
+    def lms_host(self) -> str:
+        """Host and port of the LMS."""
+        return urlsplit(self.lms_url).netloc
+
+    @property
+    def application_host(self) -> str:
+        """Host and port of the application."""
+        return urlsplit(self.application_url).netloc
+
+    @property
     def hosts(self) -> tuple[str, str]:
-        """Host and port of the LMS, and of the application."""
-        return urlsplit(self.lms_url).netloc, urlsplit(self.application_url).netloc
+        return self.lms_host, self.application_host
 
 
 @dataclass(frozen=True)
@@ -84,32 +93,31 @@ def prove_as_anonymous(target: Target) -> str:
     BrokenError."""
     browser = Browser()
     try:
-        page = browser.follow(target.sign_in(LmsPath.DASHBOARD))
+        page = browser.follow(target.sign_in_url(LmsPath.DASHBOARD))
     except LoopError as error:
         raise LoopError(f"sign-in never ends: {error}", _fix_for_loop(browser, target)) from error
     except UnreachableError as error:
         if error.host in target.hosts:
             start_gateway = f"start the API gateway (in its checkout: `{START_GATEWAY}`)"
-            raise BrokenError(
-                str(error), start_gateway if target.gateway else "start it"
-            ) from error
+            fix = start_gateway if target.gateway else "start it"
+            raise BrokenError(str(error), fix) from error
         return f"sign-in continues at {error.host}, which was not followed: it does not answer here"
     finally:
         browser.close()
-    where = without_query(str(page.url))
+    final_url = without_query(str(page.url))
     if page.status_code >= httpx.codes.BAD_REQUEST:
         detail = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
-            f"sign-in ends at {where}, which answers {page.status_code}{detail}",
-            _fix_for_error_page(page, where),
+            f"sign-in ends at {final_url}, which answers {page.status_code}{detail}",
+            _fix_for_error_page(page, final_url),
         )
-    if urlsplit(where).netloc == target.hosts[0]:
+    if urlsplit(final_url).netloc == target.lms_host:
         raise BrokenError(
-            f"an anonymous visitor ends at {where}, a page of the LMS, instead of the "
+            f"an anonymous visitor ends at {final_url}, a page of the LMS, instead of the "
             "application's sign-in page",
             "the provider record may be disabled; run usher doctor",
         )
-    return f"people sign in at {where}"
+    return f"people sign in at {final_url}"
 
 
 def missing_table(error_text: str) -> str:
@@ -118,15 +126,15 @@ def missing_table(error_text: str) -> str:
     return next(filter(None, match.groups())) if match else ""
 
 
-def _fix_for_error_page(page: httpx.Response, where: str) -> str:
+def _fix_for_error_page(page: httpx.Response, final_url: str) -> str:
     if table := missing_table(unescape(page.text)):
         return (
             f"create the missing table {table}: manage.py migrate; for a cache's table: manage.py "
             "createcachetable"
         )
     return (
-        f"the page fails: read the log of the server at {urlsplit(where).netloc}. A new database "
-        "has no tables for caches until you run manage.py createcachetable"
+        f"the page fails: read the log of the server at {urlsplit(final_url).netloc}. A new "
+        "database has no tables for caches until you run manage.py createcachetable"
     )
 
 
@@ -153,7 +161,7 @@ def prove_with_test_learner(target: Target, script: Script) -> Proof:
     sentences: list[str] = []
     try:
         session = script({"action": "make", "username": username})
-        with _browser_of(target, session) as browser:
+        with _browser_with_session(target, session) as browser:
             sentences.append(_sign_in_learner(browser, target, username, session["cookie"]))
             sentences.append(_enroll_and_open_course(browser, target, username, enrolled_runs))
     finally:
@@ -167,7 +175,8 @@ def prove_with_test_learner(target: Target, script: Script) -> Proof:
 
 
 @contextmanager
-def _browser_of(target: Target, session: dict[str, Any]) -> Iterator[Browser]:
+def _browser_with_session(target: Target, session: dict[str, Any]) -> Iterator[Browser]:
+    """A browser that is signed in to the application. session: the result of ``learner.make``."""
     browser = Browser()
     host = urlsplit(target.application_url).hostname or ""
     # Cookie jars add .local to a host name without a dot.
@@ -179,14 +188,14 @@ def _browser_of(target: Target, session: dict[str, Any]) -> Iterator[Browser]:
         browser.close()
 
 
-def _fix_for_no_sign_in(target: Target, where: str, session_cookie: str) -> str:
+def _fix_for_no_sign_in(target: Target, final_url: str, session_cookie: str) -> str:
     if session_cookies_collide(target.application_url, session_cookie, target.lms_url):
         return (
             f"the application and the LMS have a session cookie named {session_cookie} on the same "
             "host, so each replaces the other's cookie: use another host name for one of them, "
             "such as localhost in place of 127.0.0.1"
         )
-    if urlsplit(where).netloc == target.hosts[1]:
+    if urlsplit(final_url).netloc == target.application_host:
         # The application does not accept the session that its manage.py made.
         return (
             "restart the application if its .env has changed: SECRET_KEY signs its sessions. "
@@ -198,23 +207,23 @@ def _fix_for_no_sign_in(target: Target, where: str, session_cookie: str) -> str:
 def _sign_in_learner(browser: Browser, target: Target, username: str, session_cookie: str) -> str:
     """Signs the learner in to the LMS. Returns a sentence for people. Raises BrokenError."""
     try:
-        page = browser.follow(target.sign_in(LmsPath.DASHBOARD), only=target.hosts)
+        page = browser.follow(target.sign_in_url(LmsPath.DASHBOARD), only=target.hosts)
     except LoopError as error:
         raise LoopError(f"sign-in never ends: {error}", _fix_for_loop(browser, target)) from error
     # The dashboard differs between releases. This endpoint of the LMS names the signed-in user in
     # every release.
     me = browser.client.get(target.lms_url + LmsPath.ME)
-    where = without_query(str(page.url))
+    final_url = without_query(str(page.url))
     if me.status_code != httpx.codes.OK:
         detail = f": {heading}" if (heading := _heading(page)) else ""
         raise BrokenError(
-            f"a learner's sign-in ends at {where} with {page.status_code}{detail}; the LMS did not "
-            "sign the learner in",
-            _fix_for_no_sign_in(target, where, session_cookie),
+            f"a learner's sign-in ends at {final_url} with {page.status_code}{detail}; the LMS did "
+            "not sign the learner in",
+            _fix_for_no_sign_in(target, final_url, session_cookie),
         )
-    username_there = str(me.json().get("username"))
-    if username_there != username:
-        raise BrokenError(f"{username} is signed in to the LMS as {username_there}")
+    lms_username = str(me.json().get("username"))
+    if lms_username != username:
+        raise BrokenError(f"{username} is signed in to the LMS as {lms_username}")
     return f"{username} signed in to the LMS"
 
 
@@ -232,15 +241,15 @@ def _enroll_and_open_course(
     opens the course. Returns a sentence for people. Raises BrokenError."""
     with httpx.Client(
         base_url=target.lms_url, headers=agents.CONNECT, timeout=TIMEOUT, trust_env=False
-    ) as worker:
+    ) as client:
         headers = {"Authorization": f"Bearer {target.token}"}
-        course_list = worker.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
+        course_list = client.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
         courses = course_list.json().get("results", []) if course_list.is_success else []
         if not courses:
             return "no course was opened: the LMS has none"
         run = str(courses[0]["course_id"])
-        worker.cookies.clear()
-        answer = worker.post(
+        client.cookies.clear()  # the LMS must not take the session of the answer before
+        answer = client.post(
             LmsPath.ENROLLMENT,
             headers=headers,
             json={"user": username, "mode": MODE, "course_details": {"course_id": run}},
@@ -250,11 +259,11 @@ def _enroll_and_open_course(
         raise BrokenError(f"enrolling {username} in {run} answers {refusal}")
     enrolled_runs.append(run)
     url = target.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
-    page = browser.follow(url, only=target.hosts[:1])
-    where = urlsplit(str(page.url)).path
-    must_sign_in = where.startswith((LmsPath.LOGIN, LmsPath.REGISTER, "/auth/"))
+    page = browser.follow(url, only=(target.lms_host,))
+    final_path = urlsplit(str(page.url)).path
+    must_sign_in = final_path.startswith((LmsPath.LOGIN, LmsPath.REGISTER, "/auth/"))
     if page.status_code >= httpx.codes.BAD_REQUEST or must_sign_in:
-        raise BrokenError(f"the course {run} ends at {where} with {page.status_code}")
+        raise BrokenError(f"the course {run} ends at {final_path} with {page.status_code}")
     return f"was enrolled in {run} and opened it"
 
 
@@ -264,24 +273,25 @@ def _remove_at_lms(target: Target, username: str, enrolled_runs: list[str]) -> s
     sentences: list[str] = []
     with httpx.Client(
         base_url=target.lms_url, headers=agents.CONNECT, timeout=TIMEOUT, trust_env=False
-    ) as worker:
-        worker.headers["Authorization"] = f"Bearer {target.token}"
+    ) as client:
+        client.headers["Authorization"] = f"Bearer {target.token}"
         try:
-            if worker.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
+            if client.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
                 return ""
             for run in enrolled_runs:
                 enrollment = {"user": username, "mode": MODE, "is_active": False}
                 body = {**enrollment, "course_details": {"course_id": run}}
-                if not worker.post(LmsPath.ENROLLMENT, json=body).is_success:
+                if not client.post(LmsPath.ENROLLMENT, json=body).is_success:
                     sentences.append(f"{username} is still enrolled in {run}")
-            if not _is_deactivated(worker, username):
+            if not _deactivate(client, username):
                 sentences.append(f"the LMS account {username} is still active")
         except httpx.HTTPError as error:
             sentences.append(f"the LMS account {username} may still exist: {error}")
     return "; ".join(sentences)
 
 
-def _is_deactivated(worker: httpx.Client, username: str) -> bool:
+def _deactivate(client: httpx.Client, username: str) -> bool:
+    """Deactivates the LMS account through the batch API. Returns whether it is inactive now."""
     item = {
         "id": "1",
         "username": username,
@@ -289,7 +299,7 @@ def _is_deactivated(worker: httpx.Client, username: str) -> bool:
         "name": "Usher Testlearner",
         "is_active": False,
     }
-    answer = worker.post(LmsPath.USHER_ACCOUNTS, json={"items": [item]})
+    answer = client.post(LmsPath.USHER_ACCOUNTS, json={"items": [item]})
     if not answer.is_success:
         return False
     results = answer.json().get("results") or [{}]

@@ -51,7 +51,7 @@ def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
 def test_lms_9_notes_a_learner_dashboard_that_is_a_micro_frontend(micro_frontend: System) -> None:
     report = micro_frontend.examine()
     assert report.root_causes == []
-    (note,) = report.of_status(Status.NOTE)
+    (note,) = report.lines_with_status(Status.NOTE)
     assert (note.id, note.finding.seen) == (
         "LMS-9",
         "sign-in ends at the micro-frontend http://apps.usher.invalid/learner",

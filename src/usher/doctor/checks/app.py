@@ -117,7 +117,7 @@ class ServerAnswersConcurrently(Check):
 
     def probe(self, context: Context) -> Finding:
         url = context.application.url
-        context.application.get(ApplicationPath.USERS_ME)
+        context.application.get(ApplicationPath.USERS_ME)  # raises NotKnownError without an answer
         if urlsplit(url).scheme == "https":
             return skipped("a proxy is in front of the application")
         for _ in range(_MAX_TRIES):
@@ -145,6 +145,8 @@ _MAX_TRIES = 3
 _SHORTEST_WAIT_SECONDS = 2.0
 _LONGEST_WAIT_SECONDS = 10.0
 _WAIT_FACTOR = 5
+#: The number of requests that the LMS may send to the application at the same time.
+_REQUESTS_OF_LMS = 2
 
 
 def _answer_seconds(url: str, max_wait: float = _LONGEST_WAIT_SECONDS) -> float | None:
@@ -164,11 +166,11 @@ def _answer_seconds(url: str, max_wait: float = _LONGEST_WAIT_SECONDS) -> float 
 
 @contextlib.contextmanager
 def _unfinished_requests(url: str) -> Iterator[None]:
-    """Begins as many requests as the LMS may send at the same time, and finishes none of them. Each
-    occupies one thread of the server."""
+    """Begins ``_REQUESTS_OF_LMS`` requests and finishes none of them. Each occupies one thread of
+    the server until the end of the block."""
     _, host, port = origin(url)
     with contextlib.ExitStack() as stack:
-        for _ in range(2):
+        for _ in range(_REQUESTS_OF_LMS):
             connection = stack.enter_context(socket.create_connection((host, port), timeout=5))
             connection.sendall(f"GET {ApplicationPath.USERS_ME} HTTP/1.1\r\nHost: {host}".encode())
         yield
@@ -229,17 +231,20 @@ class BackendNamesAgree(Check):
             return self._failed(
                 f"{Env.OPENEDX_OAUTH_PROVIDER} is {backend}, but "
                 f"{Env.OPENEDX_SOCIAL_LOGIN_PATH} is {path}",
-                backend,
+                lms_backend=backend,
             )
         enabled = [row for row in context.lms.report.get("providers", []) if row.get("enabled")]
-        names = sorted({str(row.get("backend_name")) for row in enabled} - {"None"})
-        if names and not context.lms.providers(backend):
+        lms_backends = sorted(
+            {str(name) for row in enabled if (name := row.get("backend_name")) is not None}
+        )
+        if lms_backends and not context.lms.providers(backend):
             return self._failed(
-                f"the application asks for {backend}, the LMS has {', '.join(names)}", names[0]
+                f"the application asks for {backend}, the LMS has {', '.join(lms_backends)}",
+                lms_backend=lms_backends[0],
             )
         return ok(f"both use {backend}")
 
-    def _failed(self, seen: str, lms_backend: str) -> Finding:
+    def _failed(self, seen: str, *, lms_backend: str) -> Finding:
         return failed(
             seen,
             cause="the application and the LMS were set up with different backends",
@@ -346,11 +351,12 @@ class AuthorizeAcceptsLmsRequest(Check):
         status, location = page.get("status"), page.get("location", "")
         if status is None:
             return skipped(f"the request needs a user: {page.get('text')}")
-        if status == 302 and location.startswith(redirect_uri.split("?")[0]):
+        leads_to_lms = location.startswith(redirect_uri.split("?")[0])
+        if status == 302 and leads_to_lms:
             if error := query_of(location).get("error"):
                 return self._refused(f"the application answers {error} to the LMS's request")
             return ok("the application gives the LMS a code")
-        if status == 200 or (status == 302 and not location.startswith(redirect_uri.split("?")[0])):
+        if status in (200, 302):  # a page of the application, such as consent or sign-in
             return ok(f"the application redirects to {location.split('?')[0] or 'a consent page'}")
         return self._refused(f"the authorize page answers {status}: {str(page.get('text'))[:160]}")
 

@@ -5,6 +5,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 
 _WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
+_MAX_SHOWN = 3
 
 
 @check
@@ -25,7 +26,7 @@ class CourseKeysAreWellFormed(Check):
         if malformed:
             return warning(
                 f"{quantity(len(malformed), 'course key is', 'course keys are')} malformed: "
-                f"{', '.join(malformed[:3])}",
+                f"{', '.join(malformed[:_MAX_SHOWN])}",
                 cause="they were mistyped; a course key has the form course-v1:ORG+NUMBER+RUN",
                 fix=f"correct the course run {malformed[0]!r} in the application's admin; where "
                 "its key can't be changed, delete it and add it with the right key",
@@ -52,8 +53,8 @@ class LmsHasCourseRuns(Check):
         missing = rows["missing"]
         if missing:
             return warning(
-                f"the LMS does not show {', '.join(missing[:3])}"
-                + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+                f"the LMS does not show {', '.join(missing[:_MAX_SHOWN])}"
+                + (f" and {len(missing) - _MAX_SHOWN} more" if missing[_MAX_SHOWN:] else ""),
                 cause="there is no such run, or it is not published",
                 fix="publish it in the LMS, or clear 'offered to learners' of the run in the "
                 "application's admin",
@@ -74,10 +75,10 @@ class CourseRunSyncCompletes(Check):
     depends_on = _WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
-        rows = [*context.application.rows("run").get("errors", [])]
-        waiting = [row for row in rows if row.get("error_class") == "throttled"]
-        if waiting:
-            count = sum(row.get("count", 0) for row in waiting)
+        errors = context.application.rows("run").get("errors", [])
+        throttled = [error for error in errors if error.get("error_class") == "throttled"]
+        if throttled:
+            count = sum(error.get("count", 0) for error in throttled)
             return warning(
                 f"{quantity(count, 'run waits', 'runs wait')} because the LMS throttles the sync",
                 cause="the LMS answers 429 to the course list",

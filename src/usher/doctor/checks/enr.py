@@ -12,7 +12,10 @@ from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import RECONCILE, manage
 
 _EARLIER_CHECKS = ("OPS-1", "OPS-2", "OPS-3", "SVC-2", "CRS-1")
+#: Error codes of enrollments and accounts.
 _MISMATCH = "mode-mismatch"
+_SYNC_ERROR = "has-sync-error"
+_GIVEN_UP = "given-up"
 _IN_ADMIN = "at the enrollment in the application's admin"
 _ENROLLMENT_CLOSED = (
     "the run does not accept enrollments now",
@@ -103,12 +106,12 @@ class EnrollmentsMatch(Check):
     depends_on = ("ENR-1", "ENR-3")
 
     def probe(self, context: Context) -> Finding:
-        rows = context.application.report.get("enrollments")
-        if not rows:
+        reported = context.application.report.get("enrollments")
+        if not reported:
             raise NotKnownError("the application reports no enrollment to compare")
         missing_runs = context.application.rows("run").get("missing", [])
-        # CRS-1 names the missing runs.
-        rows = [row for row in rows if row["course_key"] not in missing_runs]
+        # The check CRS-1 reports the missing runs.
+        rows = [row for row in reported if row["course_key"] not in missing_runs]
         lms_enrollments = read_lms_enrollments(context, {row["username"] for row in rows})
         differing = [row for row in rows if not self._agree(row, lms_enrollments)]
         if differing:
@@ -172,27 +175,30 @@ class LmsEnrollmentsAreKnown(Check):
         learner_runs = context.application.report.get("learner_runs")
         if not learner_runs:
             raise NotKnownError("the application reports no learner to compare")
+        # None if the application does not report it, because it is not built on Usher.
         adopts = context.application.report.get("adopts_enrollments")
         if adopts is False:
             return ok(
                 "enrollments made in the LMS are not recorded: USHER_ADOPT_ENROLLMENTS is off"
             )
-        extra = [
-            (name, key)
-            for (name, key), row in read_lms_enrollments(context, set(learner_runs)).items()
-            if row["is_active"] and key not in learner_runs.get(name, [])
+        lms_enrollments = read_lms_enrollments(context, set(learner_runs))
+        only_in_lms = [
+            (name, course_key)
+            for (name, course_key), enrollment in lms_enrollments.items()
+            if enrollment["is_active"] and course_key not in learner_runs.get(name, [])
         ]
         learners = f"the newest {quantity(len(learner_runs), 'learner')}"
-        if not extra:
+        if not only_in_lms:
             return ok(f"the LMS has no other enrollment of {learners}")
-        name, key = extra[0]
+        name, course_key = only_in_lms[0]
         return warning(
-            f"only the LMS has {quantity(len(extra), 'enrollment')} of {learners}, such as "
-            f"{name} in {key}",
+            f"only the LMS has {quantity(len(only_in_lms), 'enrollment')} of {learners}, such as "
+            f"{name} in {course_key}",
             cause="an instructor or another service enrolled them in the LMS",
             fix=manage("reconcile --kind enrollment --recheck --wait 60")
             if adopts
-            else f"enroll {name} in {key} in the application's admin, or unenroll them in the LMS",
+            else f"enroll {name} in {course_key} in the application's admin, or unenroll them in "
+            "the LMS",
         )
 
 
@@ -226,7 +232,3 @@ class NoLearnerWasGivenUp(Check):
                 fix=RECONCILE,
             )
         return ok("the application has given up on no learner")
-
-
-_SYNC_ERROR = "has-sync-error"
-_GIVEN_UP = "given-up"

@@ -27,7 +27,8 @@ class EnvFileIsUnambiguous(Check):
 
     def probe(self, context: Context) -> Finding:
         all_problems = context.application.env.problems()
-        # Lesser problems concern `docker run`, which never reads the file of `usher dev`.
+        # Problems that are not serious concern only `docker run`, which never reads the file that
+        # `usher dev` writes.
         checked_keys = () if context.dev_home else ALL_KEYS
         problems = [
             problem for problem in all_problems if problem.serious or problem.key in checked_keys
@@ -165,6 +166,7 @@ class SettingsReadTheEnvFile(Check):
         # A key that is read, but is not in the environment, shows that the settings read the file.
         reads_file = bool((keys - environment_keys) & read_keys)
         readable_keys = keys if reads_file else keys & environment_keys
+        # The compose file reads OPENEDX_IP; the settings do not.
         ignored = sorted(readable_keys - read_keys - {Env.OPENEDX_IP})
         if ignored:
             lines = "; ".join(f'{key} = os.environ.get("{key}", "")' for key in ignored)
@@ -190,7 +192,7 @@ class ProjectCodeWorks(Check):
 
     def probe(self, context: Context) -> Finding:
         try:
-            _ = context.application.report
+            _ = context.application.report  # runs manage.py
         except CodeError as error:
             if _DATABASE_UNREACHABLE.search(error.error):
                 return failed(

@@ -180,13 +180,17 @@ class RegistrationIsNotRateLimited(Check):
                 cause="REGISTRATION_RATELIMIT counts all registrations by the application together",
                 fix=LMS_SETTINGS,
             )
-        if rate == "60/7d":
+        if rate == _DEFAULT_RATE:
             return warning(
                 f"REGISTRATION_RATELIMIT is {rate}",
                 cause="the platform's default: the sixty-first account of a week is refused",
                 fix=LMS_SETTINGS,
             )
         return ok(f"REGISTRATION_RATELIMIT is {rate}")
+
+
+#: The platform's default of REGISTRATION_RATELIMIT: 60 registrations in 7 days.
+_DEFAULT_RATE = "60/7d"
 
 
 def _count_forbidden(context: Context) -> int:
@@ -238,7 +242,7 @@ class AdminWorks(Check):
     def probe(self, context: Context) -> Finding:
         answer = context.lms.get("/admin/")
         target = answer.headers.get("location", "")
-        if answer.is_redirect and target.startswith("/"):
+        if answer.is_redirect and target.startswith("/"):  # to the admin's sign-in page
             answer = context.lms.get(target)
         if answer.status_code >= 500:
             return failed(

@@ -17,6 +17,7 @@ from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import NoAnswerError, host_of, query_of, resolves, same_origin
 from usher.doctor.fixes import CONNECT, ENV_FILE, LMS_START, START, manage, setting
 
+#: An address in the private networks, from which docker takes its gateways.
 _GATEWAY_ADDRESS = re.compile(r"^(172\.(1[6-9]|2\d|3[01])|192\.168|10)\.\d")
 _HOST_NAME_ON_MACOS = "host.docker.internal"
 
@@ -69,17 +70,17 @@ class ApplicationReachesLms(Check):
     depends_on = ("ENV-1", "NET-1")
 
     def probe(self, context: Context) -> Finding:
-        url, public = context.api_url, context.lms.url
-        differs = not same_origin(url, public)
+        url, public_url = context.api_url, context.lms.url
+        differs = not same_origin(url, public_url)
         server = identify_server(context, url)
-        if context.tutor.has_root and differs and host_of(url) == host_of(public):
+        if context.tutor.has_root and differs and host_of(url) == host_of(public_url):
             seen = (
                 f"{Env.OPENEDX_API_BASE_URL} is {url}, but Tutor's mode {context.tutor.mode} "
-                f"serves {public}"
+                f"serves {public_url}"
             )
-            return self._wrong_address(seen, public)
-        if not server.answers and differs and identify_server(context, public).is_lms:
-            return self._wrong_address(f"{server.text}; {public} answers", public)
+            return self._wrong_address(seen, lms_url=public_url)
+        if not server.answers and differs and identify_server(context, public_url).is_lms:
+            return self._wrong_address(f"{server.text}; {public_url} answers", lms_url=public_url)
         if not server.answers:
             return failed(
                 f"the LMS doesn't answer: {server.text}",
@@ -88,11 +89,13 @@ class ApplicationReachesLms(Check):
                 fix=LMS_START,
                 silent_server=SILENT_LMS,
             )
-        if not server.is_lms and differs and identify_server(context, public).is_lms:
-            return self._wrong_address(f"{server.text}; {public} is the LMS", public)
+        if not server.is_lms and differs and identify_server(context, public_url).is_lms:
+            return self._wrong_address(
+                f"{server.text}; {public_url} is the LMS", lms_url=public_url
+            )
         return ok(f"{url} answers")
 
-    def _wrong_address(self, seen: str, lms_url: str) -> Finding:
+    def _wrong_address(self, seen: str, *, lms_url: str) -> Finding:
         return failed(
             seen,
             cause=f"{Env.OPENEDX_API_BASE_URL} is not the LMS's address",
@@ -124,13 +127,13 @@ def _request_answer(context: Context, url: str) -> ServerAnswer:
     try:
         answer = context.web.get(url)
     except NoAnswerError as error:
-        return ServerAnswer(False, False, str(error))
+        return ServerAnswer(answers=False, is_lms=False, text=str(error))
     content_type = answer.headers.get("content-type", "").split(";")[0]
     text = f"{url} answers {answer.status_code} ({content_type or 'no content type'})"
-    expected_statuses = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
-    return ServerAnswer(
-        True, content_type == "application/json" and answer.status_code in expected_statuses, text
-    )
+    # The heartbeat answers 503 if a service fails; the other API answers 401 without a token.
+    lms_statuses = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
+    is_lms = content_type == "application/json" and answer.status_code in lms_statuses
+    return ServerAnswer(answers=True, is_lms=is_lms, text=text)
 
 
 @check
@@ -157,13 +160,14 @@ class ServerIsThisLms(Check):
         if not server.is_lms:
             return self._failed(
                 f"{server.text}, not as an LMS does",
-                "a proxy without its backend, a captive portal or another application answers",
+                cause="a proxy without its backend, a captive portal or another application "
+                "answers",
             )
         missing = self._missing_in_lms(context, url)
-        if len(missing) == _NUMBER_LOOKED_UP:
+        if len(missing) == _NUMBER_LOOKED_UP:  # both: only one may have been deleted in the LMS
             return self._failed(
                 f"this LMS knows neither {' nor '.join(missing)}",
-                "this LMS is empty, or this application's learners are in another LMS",
+                cause="this LMS is empty, or this application's learners are in another LMS",
             )
         return ok(f"{url} answers as an LMS does")
 
@@ -185,7 +189,7 @@ class ServerIsThisLms(Check):
             if context.web.get(url + path, token).status_code == httpx.codes.NOT_FOUND
         ]
 
-    def _failed(self, seen: str, cause: str) -> Finding:
+    def _failed(self, seen: str, *, cause: str) -> Finding:
         return failed(
             seen,
             cause=cause,
@@ -198,7 +202,7 @@ _NUMBER_LOOKED_UP = 2
 
 
 #: Errors of a connection that was made but got no answer in time, as on a busy machine.
-_SLOW = ("ReadTimeout",)
+_ERRORS_OF_SLOW_SERVER = ("ReadTimeout",)
 
 
 @check
@@ -225,7 +229,7 @@ class LmsReachesApplication(Check):
     def _judge_answer(self, probe: TokenProbe, context: Context) -> Finding:
         """The finding about the answer that the LMS got from the application's token endpoint."""
         status = probe.get("status")
-        if probe.get("error") in _SLOW:
+        if probe.get("error") in _ERRORS_OF_SLOW_SERVER:
             raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")
         if status == httpx.codes.INTERNAL_SERVER_ERROR:
             return failed(
@@ -270,7 +274,7 @@ def _error_of_manage(context: Context) -> str:
     """The error of the application's ``manage.py``, since the application's server often fails with
     the same error; '' if ``manage.py`` works."""
     try:
-        _ = context.application.report
+        _ = context.application.report  # runs manage.py
     except CommandError as error:
         return str(error)
     except NotKnownError:
@@ -306,19 +310,20 @@ class GatewayFitsPlatform(Check):
             return ok("no gateway address is in use")
         system = context.machine.system
         if context.machine.platform == "darwin" and _GATEWAY_ADDRESS.match(address):
-            return self._wrong(address, system, setting(f"{Env.OPENEDX_IP}={_HOST_NAME_ON_MACOS}"))
+            fix = setting(f"{Env.OPENEDX_IP}={_HOST_NAME_ON_MACOS}")
+            return self._wrong(address, system, fix=fix)
         if context.machine.platform == "linux" and address == _HOST_NAME_ON_MACOS:
             gateway = f"{Env.OPENEDX_IP}=<gateway> in {ENV_FILE}"
             return self._wrong(
                 address,
                 system,
-                f"{gateway}, from: {_INSPECT_COMMAND}"
+                fix=f"{gateway}, from: {_INSPECT_COMMAND}"
                 if context.tutor.has_root
                 else f"{gateway}, this machine's address for the LMS's containers",
             )
         return ok(f"{Env.OPENEDX_IP}={address} is what {system} needs")
 
-    def _wrong(self, address: str, system: str, fix: str) -> Finding:
+    def _wrong(self, address: str, system: str, *, fix: str) -> Finding:
         return failed(
             f"{Env.OPENEDX_IP}={address} does not work on {system}",
             cause="containers reach this machine by that address on another operating system only",
@@ -353,7 +358,7 @@ class RedirectsKeepScheme(Check):
         if urlsplit(redirect_uri).scheme != scheme:
             return self._wrong(
                 f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}",
-                "tutor config save --set ENABLE_HTTPS=true"
+                fix="tutor config save --set ENABLE_HTTPS=true"
                 if context.tutor.has_root
                 else _PROXY_FIX,
             )
@@ -362,12 +367,12 @@ class RedirectsKeepScheme(Check):
         target = page.headers.get("location", "")
         if target.startswith("http") and urlsplit(target).scheme != application_scheme:
             seen = f"{context.application.url} redirects to {target[:80]}"
-            return self._wrong(seen, _PROXY_FIX)
+            return self._wrong(seen, fix=_PROXY_FIX)
         if application_scheme == scheme:
             return ok(f"redirects keep {scheme}")
         return ok("redirects keep their schemes")
 
-    def _wrong(self, seen: str, fix: str) -> Finding:
+    def _wrong(self, seen: str, *, fix: str) -> Finding:
         return failed(
             seen,
             cause="the server behind the proxy does not know that the browser uses https",

@@ -64,7 +64,7 @@ class ClientIdIsKnown(Check):
             return self._failed(
                 f"{clients_with_redirect[0].get('name')} has another client id at the LMS than "
                 f"{Env.OPENEDX_API_CLIENT_ID}",
-                f"{CONNECT}, then {_REPAIR}",
+                fix=f"{CONNECT}, then {_REPAIR}",
             )
         if not is_known:
             return skipped("the LMS does not know the client: see OAU-1")
@@ -72,7 +72,7 @@ class ClientIdIsKnown(Check):
             return self._failed(
                 "the LMS answers invalid_grant for the tokens of "
                 f"{quantity(useless_tokens, 'learner')}",
-                _REPAIR,
+                fix=_REPAIR,
             )
         return ok("learners' tokens belong to a client that the LMS knows")
 
@@ -83,7 +83,7 @@ class ClientIdIsKnown(Check):
             return 0
         return sum(row.get("count", 0) for row in rows)
 
-    def _failed(self, seen: str, fix: str) -> Finding:
+    def _failed(self, seen: str, *, fix: str) -> Finding:
         return failed(seen, cause="tokens of a deleted client can't be refreshed", fix=fix)
 
 
@@ -121,6 +121,8 @@ class ApplicationClientIsComplete(Check):
         return self._check_secret(context, client_id)
 
     def _check_secret(self, context: Context, client_id: str) -> Finding:
+        """Sends a refresh token that does not exist: the LMS answers 401 to a wrong secret, and 400
+        to the right one."""
         secret = context.application.setting(Env.OPENEDX_API_CLIENT_SECRET)
         if not secret:
             return ok("the application's client in the LMS is complete")
@@ -181,29 +183,28 @@ class ServiceClientsWork(Check):
             )
             if answer.status_code != 200:
                 return self._failed(f"the LMS refuses {key_of_id} ({_error_of(answer)})")
-            if problem := self._problem_in_use(
-                context, purpose, str(answer.json()["access_token"])
-            ):
+            token = str(answer.json()["access_token"])
+            if problem := self._try_client(context, purpose, token):
                 return problem
             working_purposes.append(purpose)
         if not working_purposes:
             return not_applicable("the application uses no client for course runs or retirement")
         return ok(f"clients for {' and '.join(working_purposes)} work")
 
-    def _problem_in_use(self, context: Context, purpose: str, token: str) -> Finding | None:
+    def _try_client(self, context: Context, purpose: str, token: str) -> Finding | None:
         """Uses the client for its purpose without changing anything: reads course runs, or retires
         an empty list of learners. Returns a finding about a problem, or None."""
-        ask = partial(context.web.request, token=token, scheme="JWT")
+        send = partial(context.web.request, token=token, scheme="JWT")
         if purpose == RETIREMENT:
             url = context.lms.at(LmsPath.BULK_RETIRE)
-            answer = ask("POST", url, json={"usernames": ""})
+            answer = send("POST", url, json={"usernames": ""})
         else:
             studio = context.application.setting(ServiceEnv.OPENEDX_STUDIO_API_BASE_URL)
             if not studio:
                 raise NotKnownError(f"{ServiceEnv.OPENEDX_STUDIO_API_BASE_URL} is not set")
             url = studio.rstrip("/") + LmsPath.STUDIO_COURSE_RUNS
             try:
-                answer = ask("GET", url)
+                answer = send("GET", url)
             except NotKnownError as error:
                 return warning(
                     f"Studio does not answer: {error}",

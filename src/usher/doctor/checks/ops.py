@@ -1,6 +1,7 @@
 """The sync worker."""
 
 import shlex
+from typing import NamedTuple
 
 from usher.contract.application_report import NO_CELERY, RowError
 from usher.contract.failures import MALFORMED, RegistrationError
@@ -12,6 +13,7 @@ from usher.doctor.fixes import LMS_LOGS, START_BROKER, START_WORKER, manage
 #: Seconds that a due row may wait. If a worker runs, its sweeps find a due row long before that,
 #: even if the message for the row was lost.
 _MAX_WAIT_SECONDS = 300
+#: The attempts after which any error counts as retried in vain.
 _MANY_ATTEMPTS = 20
 
 
@@ -156,7 +158,8 @@ class RefusalsAreNotRetried(Check):
                 retried = error.get("count", 0) - error.get("refused", 0)
                 attempts = error.get("attempts", 0)
                 is_permanent = error.get("error_class") == "rejected"
-                if retried > 0 and ((is_permanent and attempts > 1) or attempts > _MANY_ATTEMPTS):
+                max_attempts = 1 if is_permanent else _MANY_ATTEMPTS
+                if retried > 0 and attempts > max_attempts:
                     return failed(
                         f"{_records(retried, kind)} with {error.get('error_code')} retried in "
                         f"vain, up to {attempts} times",
@@ -182,7 +185,7 @@ class NoRecordIsRefused(Check):
         if "rows" not in context.application.report:
             raise NotKnownError("the application keeps no records of refusals")
         all_refusals = [
-            (kind, error)
+            _Refusals(kind, error)
             for kind, rows in context.application.report["rows"].items()
             for error in rows.get("errors", [])
             if error.get("refused", 0)
@@ -190,15 +193,17 @@ class NoRecordIsRefused(Check):
         if not all_refusals:
             return ok("no record is refused")
         unreported_refusals = [
-            pair for pair in all_refusals if not _is_reported_by_another_check(*pair)
+            refusals for refusals in all_refusals if not _are_reported_by_another_check(refusals)
         ]
         if not unreported_refusals:
-            families = dict.fromkeys(_FAMILY_OF_OTHER_CHECKS[kind] for kind, _ in all_refusals)
+            families = dict.fromkeys(
+                _FAMILY_OF_OTHER_CHECKS[refusals.kind] for refusals in all_refusals
+            )
             return note(
                 f"the LMS refuses {_counts_text(all_refusals)}",
                 cause=f"the checks {' and '.join(families)} name the reasons and the fixes",
             )
-        unreported_refusals.sort(key=lambda refusal: -refusal[1].get("refused", 0))
+        unreported_refusals.sort(key=lambda refusals: refusals.count, reverse=True)
         reasons = [
             f"{error.get('message', '')[:160] or error.get('error_code')} "
             f"({_records(error.get('refused', 0), kind)}, such as {error.get('sample')})"
@@ -209,7 +214,7 @@ class NoRecordIsRefused(Check):
             if reasons[_MAX_SHOWN:]
             else ""
         )
-        kinds = dict.fromkeys(kind for kind, _ in unreported_refusals)
+        kinds = dict.fromkeys(refusals.kind for refusals in unreported_refusals)
         options = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
         return warning(
             f"the LMS refuses {_counts_text(unreported_refusals)}",
@@ -218,11 +223,22 @@ class NoRecordIsRefused(Check):
         )
 
 
-def _counts_text(errors: list[tuple[str, RowError]]) -> str:
+class _Refusals(NamedTuple):
+    """The refused records of one kind with the same error code, as the application reports them."""
+
+    kind: str
+    error: RowError
+
+    @property
+    def count(self) -> int:
+        return self.error.get("refused", 0)
+
+
+def _counts_text(all_refusals: list[_Refusals]) -> str:
     """The number of refused records of each kind."""
     counts: dict[str, int] = {}
-    for kind, error in errors:
-        counts[kind] = counts.get(kind, 0) + error.get("refused", 0)
+    for refusals in all_refusals:
+        counts[refusals.kind] = counts.get(refusals.kind, 0) + refusals.count
     return ", ".join(_records(count, kind) for kind, count in counts.items())
 
 
@@ -239,7 +255,8 @@ _NOUNS = {
 }
 
 
-def _is_reported_by_another_check(kind: str, error: RowError) -> bool:
+def _are_reported_by_another_check(refusals: _Refusals) -> bool:
+    kind, error = refusals
     code = error.get("error_code", "")
     if kind == "enrollment":
         return error.get("error_class") == "rejected" or code in _CODES_OF_OTHER_CHECKS[kind]

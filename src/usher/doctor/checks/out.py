@@ -36,13 +36,13 @@ class SignOutEndsBothSessions(Check):
                 fix=setting(f"{Env.LOGOUT_REDIRECT_URL}={logout_url}"),
             )
         addresses = context.lms.setting("IDA_LOGOUT_URI_LIST") or []
-        own = context.application.url + ApplicationPath.LOGOUT
+        application_logout_url = context.application.url + ApplicationPath.LOGOUT
         gateway_logout_url = context.application.url + ApplicationPath.GATEWAY_LOGOUT
         if gateway_logout_url in addresses:
             return self._check_gateway(gateway_logout_url, context)
-        if own not in addresses:
+        if application_logout_url not in addresses:
             return failed(
-                f"{own} is not in IDA_LOGOUT_URI_LIST",
+                f"{application_logout_url} is not in IDA_LOGOUT_URI_LIST",
                 cause="the LMS does not notify the application when a learner signs out",
                 fix=LMS_SETTINGS,
             )
@@ -50,14 +50,15 @@ class SignOutEndsBothSessions(Check):
         status = context.application.get(ApplicationPath.LOGOUT).status_code
         if status in (404, 405):
             return note(
-                f"{own} answers {status} in the hidden frame of the LMS's sign-out page",
+                f"{application_logout_url} answers {status} in the hidden frame of the LMS's "
+                "sign-out page",
                 cause=(
                     "this application signs out by POST only: signing out of the application "
                     "ends both sessions, signing out of the LMS does not end the application's"
                 ),
             )
         if status >= 500:
-            raise NotKnownError(f"{own} answers {status}")
+            raise NotKnownError(f"{application_logout_url} answers {status}")
         return ok("signing out of the application signs out of the LMS, and the reverse")
 
     def _check_gateway(self, address: str, context: Context) -> Finding:
@@ -96,20 +97,23 @@ class SignOutNeedsNoCookies(Check):
 
     def probe(self, context: Context) -> Finding:
         connections = context.lms.report.get("connections", [])
-        own = [row for row in connections if row.get("backend") == context.backend]
-        if not own:
+        connection = next(
+            (row for row in connections if row.get("backend") == context.backend), None
+        )
+        if connection is None:
             return skipped("the LMS has no record of the connection, which provisioning creates")
-        if not own[0].get("backchannel_logout_url") and not context.application.report.get("usher"):
+        has_address = bool(connection.get("backchannel_logout_url"))
+        if not has_address and not context.application.report.get("usher"):
             return note(
                 "sign-out at the LMS reaches the application by the browser's frames alone",
                 cause="an application without Usher can't receive the LMS's messages; the "
                 "application's session stays if the browser sends no cookies in frames",
             )
-        if not own[0].get("backchannel_logout_url"):
+        if not has_address:
             return self._failed(
                 "the LMS does not have the application's address for messages about sign-outs"
             )
-        if not own[0].get("jwks_url"):
+        if not connection.get("jwks_url"):
             return self._failed("the LMS does not have the address of the application's keys")
         path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=context.backend)
         answers = {

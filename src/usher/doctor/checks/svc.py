@@ -9,6 +9,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import CONNECT, PROVISION, lms_manage, setting
 
+#: A token that expires within this time is reported. Weekly provisioning renews it before.
 _SOON = timedelta(days=14)
 
 
@@ -29,18 +30,19 @@ class TokenIsAccepted(Check):
         answer = context.lms.me
         if answer.status_code == 200:
             return ok("the LMS accepts the token")
-        has_expired = "token_expired" in answer.text
-        return failed(
-            "the service worker's token expired"
-            if has_expired
-            else f"the LMS refuses the service worker's token: {LmsPath.ME} answers "
+        if "token_expired" in answer.text:
+            return self._failed(
+                "the service worker's token expired",
+                cause="it was not renewed; regular provisioning, for example every week, renews it",
+            )
+        return self._failed(
+            f"the LMS refuses the service worker's token: {LmsPath.ME} answers "
             f"{answer.status_code}",
-            cause="it was not renewed; regular provisioning, for example every week, renews it"
-            if has_expired
-            else f"{Env.OPENEDX_SERVICE_WORKER_API_TOKEN} is not a token of this LMS",
-            fix=CONNECT,
-            repair="provision",
+            cause=f"{Env.OPENEDX_SERVICE_WORKER_API_TOKEN} is not a token of this LMS",
         )
+
+    def _failed(self, seen: str, *, cause: str) -> Finding:
+        return failed(seen, cause=cause, fix=CONNECT, repair="provision")
 
 
 @check
@@ -149,19 +151,19 @@ class TokenDoesNotExpireSoon(Check):
 
     def probe(self, context: Context) -> Finding:
         worker = context.lms.report.get("service_worker") or {}
-        if not (end := worker.get("token_expires")):
+        if not (expires_text := worker.get("token_expires")):
             raise NotKnownError("the LMS does not report when the token expires")
-        moment = datetime.fromisoformat(end)
-        lifetime = moment - context.machine.now
-        if lifetime < _SOON:
+        expires_at = datetime.fromisoformat(expires_text)
+        remaining = expires_at - context.machine.now
+        if remaining < _SOON:
             return warning(
-                f"the service worker's token expires on {moment:%Y-%m-%d %H:%M} UTC, in "
-                f"{quantity(lifetime.days, 'day')}",
+                f"the service worker's token expires on {expires_at:%Y-%m-%d %H:%M} UTC, in "
+                f"{quantity(remaining.days, 'day')}",
                 cause="it was not renewed",
                 fix=PROVISION,
                 repair="provision",
             )
-        return ok(f"its token lasts until {moment:%Y-%m-%d}")
+        return ok(f"its token lasts until {expires_at:%Y-%m-%d}")
 
 
 @check
@@ -190,7 +192,7 @@ class WorkerIsBoundToApplication(Check):
             return failed(
                 f"{name} is a superuser of the LMS",
                 cause="somebody gave the service worker more rights than it needs",
-                fix=lms_manage(_NO_SUPERUSER.format(name=name)),
+                fix=lms_manage(_REMOVE_SUPERUSER_RIGHTS.format(name=name)),
             )
         if not worker["application"]:
             return self._failed(f"{name} belongs to no application")
@@ -205,8 +207,8 @@ class WorkerIsBoundToApplication(Check):
         )
 
 
-#: The arguments of the LMS's ``manage.py lms`` for this change.
-_NO_SUPERUSER = (
+#: The arguments of the LMS's ``manage.py lms`` that make the account ``name`` an ordinary one.
+_REMOVE_SUPERUSER_RIGHTS = (
     'shell -c "from django.contrib.auth import get_user_model; '
     "get_user_model().objects.filter(username='{name}').update(is_superuser=False)\""
 )

@@ -13,6 +13,7 @@ from usher.doctor.facts.tutor import describe_yaml_error
 from usher.doctor.facts.web import host_of, same_origin
 from usher.doctor.fixes import LMS_PACKAGES
 
+#: The supported releases of Tutor, by the first part of their number.
 _SUPPORTED = range(20, 23)
 _ENABLE_PLUGIN = "tutor plugins enable usher && tutor config save"
 
@@ -102,10 +103,10 @@ class PluginIsEnabled(Check):
     def probe(self, context: Context) -> Finding:
         if context.tutor.plugin_enabled:
             return ok("the plugin usher is enabled")
-        edited = context.tutor.edited_by_hand
+        hand_edited = context.tutor.hand_edited_files
         seen = (
-            f"the plugin is not enabled, and {edited[0]} was edited by hand"
-            if edited
+            f"the plugin is not enabled, and {hand_edited[0]} was edited by hand"
+            if hand_edited
             else "the plugin usher is not enabled"
         )
         return failed(
@@ -129,14 +130,15 @@ class RenderedSettingsAreInUse(Check):
     depends_on = ("TUT-3",)
 
     def probe(self, context: Context) -> Finding:
-        if not context.tutor.rendered:
+        if not context.tutor.has_rendered_plugin:
             return failed(
                 f"{context.tutor.lms_env_file} has none of the settings of the plugin",
                 cause="the environment was rendered before the plugin was enabled",
                 fix="tutor config save",
             )
         report = context.lms.report
-        if "openedx-usher" not in report.get("packages", {"openedx-usher": ""}):
+        # Without a list of packages it is not known that the package is missing.
+        if "packages" in report and "openedx-usher" not in report["packages"]:
             return failed(
                 "the running LMS does not have the package openedx-usher",
                 cause="its image was built before the plugin was enabled",
@@ -256,11 +258,11 @@ class NothingIsInstalledByHand(Check):
                 cause="these settings replace the plugin's, and are lost with the mounted folder",
                 fix="mv lms/envs/private.py lms/envs/private.py.old, then restart the LMS",
             )
-        extra = report.get("packages_outside_image", [])
+        packages = report.get("packages_outside_image", [])
         # If even Django was installed in the container, the LMS was set up there, without an image.
-        if extra and "django" not in extra:
+        if packages and "django" not in packages:
             return failed(
-                f"{', '.join(extra)} installed in the running container",
+                f"{', '.join(packages)} installed in the running container",
                 cause="packages installed by hand are lost when the container is re-created",
                 fix="add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx"
                 if context.tutor.has_root

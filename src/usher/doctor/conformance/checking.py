@@ -80,12 +80,13 @@ class ExpectationChecker:
                 self.values[name] = match[1]
 
     def _reason_to_skip(self, expectation: Expectation, *, write: bool) -> str:
+        """Why the request can't or must not be sent; '' if it is sent."""
         if expectation.skip_reason:
             return expectation.skip_reason
         if expectation.writes and not write:
             return "it changes the LMS: give --write"
-        missing = names_in(expectation.request) - set(self.values)
-        for name in sorted(missing):
+        if missing := names_in(expectation.request) - set(self.values):
+            name = min(missing)
             return self.why_missing.get(name, f"{name.replace('_', ' ')} is not known")
         if expectation.needs_mode and expectation.needs_mode not in self.modes:
             return f"the run does not offer the mode {expectation.needs_mode}"
@@ -114,7 +115,7 @@ class ExpectationChecker:
             # An LMS with a connected application accepts registrations from that application only.
             headers["X-Access-Token"] = worker
         if client is self.client:
-            client.cookies.clear()
+            client.cookies.clear()  # the token alone must decide who sends the request
         return client.request(
             request["method"],
             self._fill(request["path"], in_path=True),

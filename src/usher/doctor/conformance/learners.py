@@ -1,4 +1,8 @@
-"""Registers a test learner by the public form, and removes the learner."""
+"""Registers a test learner by the public form, and removes the learner.
+
+In all functions ``token`` is the service worker's token. ``client`` sends requests with this token
+only: each function deletes the client's cookies, so that the LMS does not take the session of an
+earlier answer."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -36,11 +40,16 @@ class RegisteredLearner:
 def register(session: httpx.Client, token: str) -> RegisteredLearner:
     """Registers a test learner with a password. Raises LearnerError if the LMS refuses.
 
-    token: the service worker's. An LMS with a connected application accepts no other registration.
+    token: an LMS with a connected application accepts no registration without it. session: is
+    signed in as the learner afterwards.
     """
     username = f"conformance-{secrets.token_hex(4)}"
     learner = RegisteredLearner(
-        username, f"{username}@learners.example", secrets.token_urlsafe(16) + "aA1", session
+        username=username,
+        email=f"{username}@learners.example",
+        # The LMS may require letters of both cases and a digit.
+        password=secrets.token_urlsafe(16) + "aA1",
+        session=session,
     )
     answer = session.post(
         LmsPath.REGISTRATION,
@@ -69,51 +78,54 @@ def _brief(answer: httpx.Response) -> str:
     return (str(body["title"]) if is_page else sentence_of(body))[:200]
 
 
-def remove(learner: RegisteredLearner, worker: httpx.Client, token: str) -> str:
+def remove(learner: RegisteredLearner, client: httpx.Client, token: str) -> str:
     """Unenrolls and deactivates the learner. Returns a text about the part that failed, or ''.
 
     The LMS's API can deactivate a learner, and can't delete one.
     """
     runs = learner.enrolled_runs()
     if _deactivate_as_learner(learner):
-        return _unenroll_all(learner.username, runs, worker, token)
-    return remove_as_worker(learner.username, runs, worker, token)
+        return _unenroll_all(learner.username, runs, client, token)
+    return remove_as_worker(learner.username, runs, client, token)
 
 
-def remove_if_present(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
+def remove_if_present(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
     """Like ``remove_as_worker``, but succeeds if the LMS has no such account."""
-    worker.cookies.clear()
+    client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
-    if worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
+    if client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
         return ""
-    return remove_as_worker(username, runs, worker, token)
+    return remove_as_worker(username, runs, client, token)
 
 
-def remove_as_worker(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
-    """Unenrolls and deactivates with the service worker's token, through usher.lms if possible."""
-    remaining = _unenroll_all(username, runs, worker, token)
-    if _deactivate_as_worker(username, worker, token):
+def remove_as_worker(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
+    """Unenrolls with the public API, and deactivates with the batch API, which only an LMS with
+    usher.lms has. Returns a text about the part that failed, or ''."""
+    remaining = _unenroll_all(username, runs, client, token)
+    if _deactivate_as_worker(username, client, token):
         return remaining
     return f"the account {username} is still active: deactivate it in the LMS admin"
 
 
-def _unenroll_all(username: str, runs: list[str], worker: httpx.Client, token: str) -> str:
-    remaining = [run for run in runs if not _unenroll(username, run, worker, token)]
+def _unenroll_all(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
+    """Returns a text about the runs in which the learner is still enrolled, or ''."""
+    remaining = [run for run in runs if not _unenroll(username, run, client, token)]
     return f"{username} is still enrolled in {', '.join(remaining)}" if remaining else ""
 
 
-def _unenroll(username: str, run: str, worker: httpx.Client, token: str) -> bool:
-    """Unenrolls in the mode that is active, because the LMS refuses any other."""
-    worker.cookies.clear()
+def _unenroll(username: str, run: str, client: httpx.Client, token: str) -> bool:
+    """Unenrolls in the active mode, because the LMS refuses any other. Returns whether the LMS
+    accepted it."""
+    client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
-    enrollment = worker.get(f"{LmsPath.ENROLLMENT}/{username},{run}", headers=headers)
+    enrollment = client.get(f"{LmsPath.ENROLLMENT}/{username},{run}", headers=headers)
     mode = (
         enrollment.json()["mode"]
         if enrollment.status_code == 200 and enrollment.content
         else "audit"
     )
-    worker.cookies.clear()
-    answer = worker.post(
+    client.cookies.clear()
+    answer = client.post(
         LmsPath.ENROLLMENT,
         headers=headers,
         json={
@@ -127,16 +139,18 @@ def _unenroll(username: str, run: str, worker: httpx.Client, token: str) -> bool
 
 
 def _deactivate_as_learner(learner: RegisteredLearner) -> bool:
+    """Returns whether the LMS deactivated the account."""
     answer = learner.session.post(
         _DEACTIVATE, data={"password": learner.password}, headers=csrf_headers(learner.session)
     )
     return answer.status_code == httpx.codes.NO_CONTENT
 
 
-def _deactivate_as_worker(username: str, worker: httpx.Client, token: str) -> bool:
-    worker.cookies.clear()
+def _deactivate_as_worker(username: str, client: httpx.Client, token: str) -> bool:
+    """Deactivates through the batch API. Returns whether it succeeded."""
+    client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
-    account = worker.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers)
+    account = client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers)
     if account.status_code != httpx.codes.OK:
         return False
     item = {
@@ -146,8 +160,8 @@ def _deactivate_as_worker(username: str, worker: httpx.Client, token: str) -> bo
         "name": account.json().get("name", ""),
         "is_active": False,
     }
-    worker.cookies.clear()
-    answer = worker.post(LmsPath.USHER_ACCOUNTS, headers=headers, json={"items": [item]})
+    client.cookies.clear()
+    answer = client.post(LmsPath.USHER_ACCOUNTS, headers=headers, json={"items": [item]})
     if answer.status_code != httpx.codes.OK:
         return False
     results = answer.json().get("results") or [{}]

@@ -190,6 +190,6 @@ def _test_learner(
         newcomer = checker.values["newcomer"]
         remaining = [
             remove(learner, checker.client, request.token),
-            remove_if_present(newcomer, [], checker.client, request.token),
+            remove_if_present(newcomer, runs=[], client=checker.client, token=request.token),
         ]
         result.left_over = "; ".join(filter(None, remaining))

@@ -29,12 +29,12 @@ def show(result: Result, console: Console) -> None:
         style="bold",
         highlight=False,
     )
-    text = wrap(f"{result.lms_url}: {result.release}.", 0)
+    text = wrap(f"{result.lms_url}: {result.release}.", indent=0)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     if result.left_over:
-        text = wrap(f"Left over: {result.left_over}.", 0)
+        text = wrap(f"Left over: {result.left_over}.", indent=0)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    console.print(wrap(_next_step(result), 6), highlight=False, soft_wrap=True)
+    console.print(wrap(_next_step(result), indent=len("Next: ")), highlight=False, soft_wrap=True)
 
 
 def _show_outcome(outcome: CheckedExpectation, console: Console) -> None:
@@ -42,11 +42,11 @@ def _show_outcome(outcome: CheckedExpectation, console: Console) -> None:
     line = Text.assemble(
         "  ",
         (f"{mark} {outcome.verdict:<8} ", style),
-        f"{outcome.expectation.id:<30} {wrap(outcome.expectation.says, 44)}",
+        f"{outcome.expectation.id:<30} {wrap(outcome.expectation.says, indent=44)}",
     )
     console.print(line, soft_wrap=True)
     for reason in outcome.reasons:
-        console.print(Text(f"{'':13}{wrap(reason, 13)}", style="dim"), soft_wrap=True)
+        console.print(Text(f"{'':13}{wrap(reason, indent=13)}", style="dim"), soft_wrap=True)
 
 
 def _next_step(result: Result) -> str:

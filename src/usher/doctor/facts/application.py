@@ -130,8 +130,8 @@ class Application:
         fingerprints = data.get("configuration") if isinstance(data, dict) else None
         if not isinstance(fingerprints, dict):
             return {}
-        # The process reports fingerprints, but has none of the settings. An empty result would mean
-        # that it does not report fingerprints.
+        # An empty result would mean that the process does not report fingerprints. A process that
+        # has none of the settings reports an empty dict; it is replaced by one without a setting.
         return fingerprints or {"": ""}
 
     def get(self, path: str, token: str = "") -> httpx.Response:

@@ -46,7 +46,7 @@ def _model(label):
         return None
 
 
-def _has(model, *names):
+def _has_fields(model, *names):
     fields = {field.name for field in model._meta.get_fields()} if model else set()
     return model is not None and set(names) <= fields
 
@@ -102,16 +102,16 @@ def _report_without_usher():
         "signs_in_at_gateway": "gateway" in str(settings.LOGIN_URL),
     }
     rows = {}
-    if _has(ACCOUNT, "user", "has_been_synced"):
+    if _has_fields(ACCOUNT, "user", "has_been_synced"):
         rows["account"] = _accounts()
         report["unfinished"] = _learners_without_username()
-    if _has(TOKEN, "user", "access_token"):
+    if _has_fields(TOKEN, "user", "access_token"):
         rows["token"] = {"due": _learners_without(TOKEN).count(), "errors": []}
-    if _has(ENROLLMENT, "user", "run", "active", "edx_enrolled"):
+    if _has_fields(ENROLLMENT, "user", "run", "active", "edx_enrolled"):
         rows["enrollment"] = _enrollments()
         report["enrollments"] = _settled_enrollments()
         report["learner_runs"] = _learner_runs(report["enrollments"])
-    if _has(RUN, "courseware_id"):
+    if _has_fields(RUN, "courseware_id"):
         report["malformed_runs"] = _malformed_course_keys()
     if rows:
         report["rows"] = rows
@@ -123,7 +123,7 @@ def _learners():
     model = get_user_model()
     users = model._base_manager.filter(is_active=True, last_login__isnull=False)
     for name in ("created_on", "date_joined"):
-        if _has(model, name):
+        if _has_fields(model, name):
             return users.filter(**{f"{name}__lt": timezone.now() - IGNORED_AGE})
     return users
 
@@ -136,14 +136,18 @@ def _accounts():
     synced = ACCOUNT._base_manager.filter(user=OuterRef("pk"), has_been_synced=True)
     due = _learners().filter(~Exists(synced))
     errors = []
-    if _has(ACCOUNT, "has_sync_error", "sync_error_data"):
+    if _has_fields(ACCOUNT, "has_sync_error", "sync_error_data"):
         broken = ACCOUNT._base_manager.filter(has_sync_error=True, has_been_synced=False)
         due = due.filter(~Exists(broken.filter(user=OuterRef("pk"))))
         sample = broken.select_related("user").order_by("-pk").first()
         if sample:
-            error = json.dumps(sample.sync_error_data, default=str)[:2000]
-            errors = [_error("has-sync-error", broken.count(), error, sample.user.email)]
-    return {"due": due.count(), "refused": sum(e["count"] for e in errors), "errors": errors}
+            message = json.dumps(sample.sync_error_data, default=str)[:2000]
+            errors = [_error("has-sync-error", broken.count(), message, sample.user.email)]
+    return {
+        "due": due.count(),
+        "refused": sum(error["count"] for error in errors),
+        "errors": errors,
+    }
 
 
 def _error(code, count, message, sample):
@@ -161,7 +165,7 @@ def _error(code, count, message, sample):
 def _active_enrollments():
     """Active enrollments, without those that were refunded or deferred."""
     enrollments = ENROLLMENT._base_manager.filter(active=True)
-    if _has(ENROLLMENT, "change_status"):
+    if _has_fields(ENROLLMENT, "change_status"):
         enrollments = enrollments.filter(Q(change_status__isnull=True) | Q(change_status=""))
     return enrollments.select_related("user", "run")
 
@@ -169,7 +173,7 @@ def _active_enrollments():
 def _enrollments():
     missing = _active_enrollments().filter(edx_enrolled=False)
     given_up = missing.none()
-    if _has(ENROLLMENT, "edx_enrollment_retry_count"):
+    if _has_fields(ENROLLMENT, "edx_enrollment_retry_count"):
         given_up = missing.filter(edx_enrollment_retry_count__gte=MAX_ATTEMPTS)
         missing = missing.filter(edx_enrollment_retry_count__lt=MAX_ATTEMPTS)
     errors = []
@@ -196,7 +200,7 @@ def _settled_enrollments():
 
 
 def _lms_username(user):
-    if not _has(ACCOUNT, "edx_username"):
+    if not _has_fields(ACCOUNT, "edx_username"):
         return user.get_username()
     row = ACCOUNT._base_manager.filter(user=user).order_by("-pk").first()
     return row.edx_username if row else ""
@@ -206,7 +210,7 @@ def _learner_runs(settled):
     """LMS username → course keys of all the learner's enrollments, of any state."""
     model, runs_by_learner = get_user_model(), {}
     for name in sorted({row["username"] for row in settled}):
-        if _has(ACCOUNT, "edx_username"):
+        if _has_fields(ACCOUNT, "edx_username"):
             owners = ACCOUNT._base_manager.filter(edx_username=name).values("user")
         else:
             owners = model._base_manager.filter(**{model.USERNAME_FIELD: name}).values("pk")
@@ -217,7 +221,7 @@ def _learner_runs(settled):
 
 def _learners_without_username():
     """Learners who signed up and have no LMS username yet: ``users/me`` answers null."""
-    if not _has(ACCOUNT, "edx_username"):
+    if not _has_fields(ACCOUNT, "edx_username"):
         return {"count": 0, "sample": ""}
     named = ACCOUNT._base_manager.filter(user=OuterRef("pk")).exclude(
         Q(edx_username__isnull=True) | Q(edx_username="")

@@ -108,8 +108,8 @@ class Command:
                 f"manage.py of the application has no command {arguments[0]!r}: the application "
                 "is not built on Usher, or its settings module lacks Usher's apps. If its settings "
                 "are in another module, set the environment variable DJANGO_SETTINGS_MODULE to "
-                "it. "
-                "In MITx Online and MIT xPro, reconcile says why nothing is done for a learner:\n"
+                "it. In MITx Online and MIT xPro, reconcile says why nothing is done for a "
+                "learner:\n"
                 "$ usher reconcile --user LEARNER --dry-run"
             )
         sys.stderr.write(result.stderr)
@@ -129,14 +129,10 @@ class Command:
     def json(self, *arguments: str, stdin: str = "") -> Any:
         """Returns the JSON object at the end of the command's output. Raises CommandError."""
         printed = self.output(*arguments, stdin=stdin)
-        start = printed.find("{")
+        _, brace, rest = printed.partition("{")
         try:
-            return json.loads(printed[start:]) if start >= 0 else _raise_no_json(printed)
+            return json.loads(brace + rest)
         except ValueError as error:
             raise CommandError(
                 f"`{' '.join((*self.words, *arguments))}` printed no JSON"
             ) from error
-
-
-def _raise_no_json(printed: str) -> Any:
-    raise ValueError(printed[:100])

@@ -49,6 +49,8 @@ class Lms:
         return self.web.get(self.at(path), token)
 
     def at(self, path: str) -> str:
+        """Returns the address of a path of the LMS. Raises NotKnownError without the LMS's
+        address."""
         if not self.url:
             raise NotKnownError("the LMS's address is not known: give --lms")
         return self.url.rstrip("/") + path

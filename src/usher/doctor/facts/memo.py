@@ -25,7 +25,8 @@ class fact(Generic[T]):
         self._lock = Lock()
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._slot = f"_fact_{name}"
+        #: The attribute of the object that has the ``Future`` of the result.
+        self._attribute = f"_fact_{name}"
 
     @overload
     def __get__(self, instance: None, owner: type) -> "fact[T]": ...
@@ -35,10 +36,10 @@ class fact(Generic[T]):
         if instance is None:
             return self
         with self._lock:
-            future: Future[T] | None = vars(instance).get(self._slot)
+            future: Future[T] | None = vars(instance).get(self._attribute)
             is_first_caller = future is None
             if future is None:
-                future = vars(instance)[self._slot] = Future()
+                future = vars(instance)[self._attribute] = Future()
         if is_first_caller:
             try:
                 future.set_result(self.gather(instance))

@@ -39,6 +39,7 @@ class Tutor:
 
     @property
     def _known_root(self) -> Path:
+        """``root``. Raises NotKnownError without one."""
         if self.root is None:
             error_class = NotApplicableError if self.is_replaced else NotKnownError
             raise error_class(self.reason_without_root)
@@ -51,7 +52,7 @@ class Tutor:
     @fact
     def version(self) -> str:
         """``22.0.3``; '' when there is no tutor command. Raises NotKnownError without a root."""
-        _ = self._known_root
+        _ = self._known_root  # raises NotKnownError
         if shutil.which(self.executable) is None:
             return ""
         printed = Command((self.executable,)).output("--version")
@@ -60,8 +61,8 @@ class Tutor:
 
     @fact
     def default_root(self) -> Path:
-        """The root that ``tutor`` uses by default."""
-        _ = self._known_root
+        """The root that ``tutor`` uses by default. Raises NotKnownError without a root."""
+        _ = self._known_root  # raises NotKnownError
         return Path(Command((self.executable,)).output("config", "printroot").strip())
 
     @fact
@@ -107,12 +108,12 @@ class Tutor:
         return self._known_root / SETTINGS / f"{name}.py"
 
     @fact
-    def rendered(self) -> bool:
+    def has_rendered_plugin(self) -> bool:
         """Whether the rendered files contain the plugin's settings."""
         return all(_PLUGIN_TEXT.search(text) for text in self._rendered_texts())
 
     @fact
-    def edited_by_hand(self) -> list[Path]:
+    def hand_edited_files(self) -> list[Path]:
         """Generated files with lines that were added by hand."""
         files = (self.lms_env_file, self.settings_file)
         return [path for path in files if any(text in _read(path) for text in _HAND_WRITTEN_TEXTS)]

@@ -39,7 +39,9 @@ class Web:
         )
     )
     _answers: dict[tuple[str, str], httpx.Response | NoAnswerError] = field(default_factory=dict)
+    #: Address and token → the lock that the thread holds which sends this request.
     _locks: dict[tuple[str, str], Lock] = field(default_factory=dict)
+    #: Protects ``_locks``.
     _lock: Lock = field(default_factory=Lock)
     #: The origins of servers that accept connections and do not answer. Further requests to them
     #: get a short timeout: otherwise each request would wait for the whole timeout.
@@ -69,12 +71,12 @@ class Web:
     ) -> httpx.Response:
         """Sends a request, never from the cache and never with a cookie. Raises NoAnswerError."""
         headers = {"Authorization": f"{scheme} {token}"} if token else {}
-        sent = datetime.now(UTC)
+        sent_at = datetime.now(UTC)
         if self._is_silent(url):
             options["timeout"] = _TIMEOUT_OF_SILENT
         try:
             answer = self._client.request(method, url, headers=headers, **options)
-            answer.extensions[SENT_AND_RECEIVED_AT] = (sent, datetime.now(UTC))
+            answer.extensions[SENT_AND_RECEIVED_AT] = (sent_at, datetime.now(UTC))
             self._silent.discard(origin(url))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             if isinstance(error, httpx.ReadTimeout):
@@ -146,5 +148,5 @@ def same_origin(one: str, other: str) -> bool:
 def origin(url: str) -> tuple[str, str, int]:
     """Returns scheme, host and port; without a port, the scheme's default one."""
     parts = urlsplit(url)
-    default = 443 if parts.scheme == "https" else 80
-    return parts.scheme, parts.hostname or "", parts.port or default
+    default_port = 443 if parts.scheme == "https" else 80
+    return parts.scheme, parts.hostname or "", parts.port or default_port
