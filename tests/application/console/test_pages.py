@@ -383,6 +383,7 @@ def test_the_heading_of_a_finding_names_the_problem(staff: Client) -> None:
     DoctorRun.objects.create(report=report)
     html = staff.get("/staff/doctor/").content.decode()
     assert "<h3>the LMS refuses 2 enrollments</h3>" in html
+    assert '<span class="state warning">Warning</span>' in html
     assert "<b>Check:</b> No record is refused" in html
     assert "<h3>No record is refused</h3>" not in html
 
