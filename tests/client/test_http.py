@@ -244,19 +244,19 @@ def state(request):
     return RedisState(request.getfixturevalue("redis_url"), f"{secrets.token_hex(4)}.example")
 
 
-def test_the_shared_state_keeps_pauses_claims_and_levels(state):
+def test_the_shared_state_keeps_pauses_claims_and_counts(state):
     assert state.remaining("x") == 0
     state.pause("x", 500)
     state.pause("x", 100)
     assert 300 < state.remaining("x") < 501
     assert state.claim("probe", 500)
     assert not state.claim("probe", 500)
-    assert state.level("x") == 0
-    assert [state.raise_level("x", 60) for _ in range(3)] == [1, 2, 3]
-    assert state.level("x") == 3
+    assert state.count("x") == 0
+    assert [state.increment("x", 60) for _ in range(3)] == [1, 2, 3]
+    assert state.count("x") == 3
     state.clear("x")
     assert state.remaining("x") == 0
-    assert state.level("x") == 0
+    assert state.count("x") == 0
 
 
 def test_the_budget_spreads_requests_over_time(state):
@@ -303,10 +303,10 @@ def test_a_process_uses_a_state_of_its_own_if_redis_is_missing():
     assert state.remaining("x") == 0
     assert state.claim("probe", 500)
     assert not state.claim("probe", 500)
-    assert state.raise_level("x", 500) == 1
+    assert state.increment("x", 500) == 1
     state.pause("x", 500)
     assert state.take("budget", 50.0) >= 0
-    assert state.level("x") == 1
+    assert state.count("x") == 1
     assert 300 < state.remaining("x") <= 500
 
 

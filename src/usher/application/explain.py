@@ -151,17 +151,16 @@ def worker() -> Iterator[Sentence]:
 def no_worker() -> Sentence | None:
     """A sentence that no worker is running, and how to start one; None if a worker was seen lately.
     Runs one query."""
-    beat = heartbeat.seconds_ago()
+    beat = heartbeat.newest_beat()
     if beat is None:
         text = "No worker has ever run."
     else:
-        seconds_ago, late_after = beat
-        if seconds_ago <= late_after:
+        if beat.seconds_ago <= beat.late_after:
             return None
-        if late_after == heartbeat.STOPPED:
-            text = f"The worker was stopped {span(seconds_ago)} ago."
+        if beat.late_after == heartbeat.STOPPED:
+            text = f"The worker was stopped {span(beat.seconds_ago)} ago."
         else:
-            text = f"No worker has reported for {span(seconds_ago)}."
+            text = f"No worker has reported for {span(beat.seconds_ago)}."
     return Sentence("worker", text, next=f"Start {_processes_to_start()}.")
 
 

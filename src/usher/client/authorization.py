@@ -121,7 +121,7 @@ class AuthorizationFlow:
     def _complete_path(self, location: str) -> str:
         """The path at which the LMS receives this application's code. The code comes from
         ``grant``, so the application needs no request to itself."""
-        query = {k: v[0] for k, v in parse_qs(urlsplit(location).query).items()}
+        query = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
         lms_redirect_uri = query.get("redirect_uri", "")
         path = self._lms.http.own_path(lms_redirect_uri)
         if path is None or not query.get("state") or query.get("response_type") != "code":

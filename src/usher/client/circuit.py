@@ -24,7 +24,7 @@ _FIRST_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 30.0
 #: Seconds that a probe may take before the next probe is allowed.
 _PROBE_SECONDS = 20.0
-#: Seconds after which the count of failures begins again.
+#: Seconds after which the count of pauses begins again.
 _MEMORY_SECONDS = 600.0
 
 
@@ -36,13 +36,13 @@ class Circuit:
         self._state = state
         self._key = f"circuit:{group}"
         self._lock = threading.Lock()
-        #: The subject of each failure, '' for each success.
+        #: The last outcomes: the subject of each failure, '' for each success.
         self._window: deque[str] = deque(maxlen=_WINDOW)
         self._connection_failures = 0
         self._reason = ""
 
     @property
-    def seconds_open(self) -> float:
+    def seconds_until_allowed(self) -> float:
         """Seconds until the next request is allowed; 0 if one is allowed now."""
         return self._state.remaining(self._key)
 
@@ -50,15 +50,13 @@ class Circuit:
     def is_open(self) -> bool:
         """Whether the circuit is open. An open circuit stays open until a request succeeds, even
         while a probe is allowed."""
-        return bool(self._state.level(self._key))
+        return bool(self._state.count(self._key))
 
     def enter(self) -> None:
         """Call it before each request. Raises CircuitOpen while the circuit is open, except for the
         one request that is the probe."""
-        seconds = self.seconds_open
-        if seconds <= 0 and (
-            not self._state.level(self._key) or self._state.claim(self._key, _PROBE_SECONDS)
-        ):
+        seconds = self.seconds_until_allowed
+        if seconds <= 0 and (not self.is_open or self._state.claim(self._key, _PROBE_SECONDS)):
             return
         self.refuse(seconds)
 
@@ -75,7 +73,7 @@ class Circuit:
         """Call it after each answer that shows that the LMS works, refusals included."""
         self._connection_failures = 0
         self._window.append("")
-        if self._state.level(self._key):
+        if self.is_open:
             self._state.clear(self._key)
 
     def record_failure(self, reason: str, *, subject: str, is_connected: bool) -> None:
@@ -85,21 +83,22 @@ class Circuit:
         same subject count once. is_connected: whether a connection was made.
         """
         self._reason = reason
-        if self.seconds_open > 0:
+        if self.seconds_until_allowed > 0:
             return  # the circuit opened after this request was sent
         with self._lock:
             if subject not in self._window:
                 self._window.append(subject)
             self._connection_failures = 0 if is_connected else self._connection_failures + 1
             failures = len(self._window) - self._window.count("")
+            is_window_full = len(self._window) == _WINDOW
             is_down = self._connection_failures >= _MAX_CONNECTION_FAILURES or (
-                len(self._window) == _WINDOW and failures >= _WINDOW * _FAILURE_SHARE
+                is_window_full and failures >= _WINDOW * _FAILURE_SHARE
             )
-            if not is_down and not self._state.level(self._key):
+            if not is_down and not self.is_open:
                 return
             self._window.clear()
             self._connection_failures = 0
-        level = self._state.raise_level(self._key, _MEMORY_SECONDS)
-        pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(level - 1, 10))
+        pauses = self._state.increment(self._key, _MEMORY_SECONDS)
+        pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(pauses - 1, 10))
         self._state.clear(f"claim:{self._key}")
         self._state.pause(self._key, pause * random.uniform(0.8, 1.2))  # noqa: S311

@@ -94,14 +94,16 @@ class LmsClient:
         nothing about the others: raises NotTheLms.
         """
         accounts: dict[str, payloads.ObservedAccount] = {}
-        step = NAMES_A_REQUEST - 1
+        step = NAMES_A_REQUEST - 1  # one name in each request is the service worker's
         for start in range(0, len(usernames), step):
             accounts |= self._accounts(usernames[start : start + step])
         return accounts
 
     def _accounts(self, usernames: Sequence[str]) -> dict[str, payloads.ObservedAccount]:
-        worker = self.who.service_worker
-        names = [*usernames, *([worker] if worker and worker not in usernames else [])]
+        service_worker = self.who.service_worker
+        names = list(usernames)
+        if service_worker and service_worker not in names:
+            names.append(service_worker)
         path = f"{LmsPath.ACCOUNTS}?{urlencode({'username': ','.join(names)})}"
         try:
             data = self._get(path, ACCOUNTS, has_plain_404=True)
@@ -110,11 +112,11 @@ class LmsClient:
         if not isinstance(data, list):
             raise BadAnswer("The LMS answered a request for accounts with something else.")
         accounts = {account.username: account for account in map(payloads.read_account, data)}
-        if worker.casefold() not in {name.casefold() for name in accounts}:
+        if service_worker.casefold() not in {name.casefold() for name in accounts}:
             raise NotTheLms(
                 f"The LMS at {self.http.base_url} doesn't show the account of the service worker "
-                f"{worker!r}, so its answer proves nothing about other accounts. Check that the "
-                "right LMS answers there, and OPENEDX_SERVICE_WORKER_USERNAME."
+                f"{service_worker!r}, so its answer proves nothing about other accounts. Check "
+                "that the right LMS answers there, and OPENEDX_SERVICE_WORKER_USERNAME."
             )
         names_casefolded = {name.casefold() for name in usernames}
         return {
@@ -262,7 +264,7 @@ class LmsClient:
         if answer.status == 404:
             raise _not_staff()
         if answer.status == 200 and answer.body.strip() in (b"", b"null"):
-            # Other servers answer with an empty body too. This server is the LMS if it then shows
+            # Another server may answer with an empty body too. This server is the LMS if it shows
             # the learner's account, or the service worker's.
             if self.account(username) is None:
                 raise EnrollmentRefused(
@@ -508,6 +510,7 @@ def _not_staff() -> AccessRefused:
 
 
 def _enrollment_code(message: str) -> str:
+    """Usher's code for a message of the enrollment API, which has no codes of its own."""
     for words, code in (
         ("mode mismatch", "mode-mismatch"),
         ("no course", "unknown-run"),

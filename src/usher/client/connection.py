@@ -33,6 +33,7 @@ _CONNECT_TIMEOUT = 10.0
 #: Seconds for which an idle connection is kept.
 _KEEPALIVE_SECONDS = 20.0
 _READ_BYTES = 64 * 1024
+#: What ``http.client`` finds in headers that it could not read completely.
 _HEADER_DEFECTS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 
 
@@ -127,7 +128,9 @@ class Connection:
                 f"The request for {outgoing.path} can't be sent.", code="unsendable"
             ) from error
         answer = self._http.getresponse()
-        defects = [d for d in answer.headers.defects if isinstance(d, _HEADER_DEFECTS)]
+        defects = [
+            defect for defect in answer.headers.defects if isinstance(defect, _HEADER_DEFECTS)
+        ]
         if answer.status < 200 or defects:
             raise http.client.HTTPException("its status line or headers can't be read")
         return answer

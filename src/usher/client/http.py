@@ -196,21 +196,26 @@ class Http:
         outgoing = Outgoing(method, self._url(path), self._headers)
         request_id = request_id or f"{random.getrandbits(64):016x}"
         outgoing.add(
-            json_body, form, {"X-Request-ID": request_id, **(headers or {})}, cookies, token
+            json_body=json_body,
+            form=form,
+            headers={"X-Request-ID": request_id, **(headers or {})},
+            cookies=cookies,
+            token=token,
         )
         is_repeatable = method == "GET" if again is None else again
-        for attempt in (0, 1):
+        for is_last_attempt in (False, True):
             try:
+                # A request without a subject is a subject of its own for the circuit breaker.
                 answer = self._request_once(
                     outgoing, group, subject or f"request {next(self._counter)}"
                 )
                 return replace(answer, request_id=request_id)
             except LmsError as error:
                 error.with_request_id(request_id)
-                if attempt or not _should_repeat(error, is_repeatable):
+                if is_last_attempt or not _should_repeat(error, is_repeatable=is_repeatable):
                     raise
                 time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - spreads load, no secret
-        raise AssertionError("unreachable")
+        raise AssertionError("the last attempt has returned an answer or raised an error")
 
     def _url(self, path: str) -> str:
         if not path.startswith("/") or path.startswith("//"):
@@ -221,7 +226,7 @@ class Http:
         if group and (pause := self.state.remaining(f"group:{group}")) > 0:
             raise Throttled(f"Rate limited by the LMS ({group}).", retry_after=pause)
         circuit = self._circuit(group)
-        if (pause := self._host_circuit.seconds_open) > 0:
+        if (pause := self._host_circuit.seconds_until_allowed) > 0:
             self._host_circuit.refuse(pause)
         circuit.enter()
         self._host_circuit.enter()
@@ -285,7 +290,7 @@ class Http:
             failure=health.failure,
             milliseconds=tuple(health.milliseconds),
             open_circuits={
-                name or "pages": circuit.seconds_open
+                name or "pages": circuit.seconds_until_allowed
                 for name, circuit in circuits.items()
                 if circuit.is_open
             },
@@ -355,10 +360,8 @@ class Http:
         except ValueError:  # includes BadAddress
             return None
         path = url.path or "/"
-        if (
-            target_origin not in (origin(self.base_url), origin(self.browser_url))
-            or path[:2] == "//"
-        ):
+        own_origins = (origin(self.base_url), origin(self.browser_url))
+        if target_origin not in own_origins or path.startswith("//"):
             return None
         return path + (f"?{url.query}" if url.query else "")
 
@@ -376,7 +379,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _should_repeat(error: LmsError, is_repeatable: bool) -> bool:
+def _should_repeat(error: LmsError, *, is_repeatable: bool) -> bool:
     """Whether to send the request a second time: always if no connection was made; never after a
     timeout, because the caller would wait twice as long; after other transient errors if the
     request is repeatable."""

@@ -48,6 +48,7 @@ class Outgoing:
 
     def add(
         self,
+        *,
         json_body: Any,
         form: Mapping[str, Any] | None,
         headers: Mapping[str, str] | None,
@@ -71,7 +72,9 @@ class Outgoing:
                 )
             self.headers["Authorization"] = f"Bearer {token}"
         if cookies:
-            self.headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.items() if v)
+            self.headers["Cookie"] = "; ".join(
+                f"{name}={value}" for name, value in cookies.items() if value
+            )
         for name, value in (headers or {}).items():
             if not is_header(value):
                 raise Misconfigured(

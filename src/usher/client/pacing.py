@@ -46,6 +46,8 @@ PROBE_DELAY_SECONDS = 0.05
 SLOT_SECONDS = 30.0
 #: Seconds between two attempts to take a slot.
 SLOT_RETRY_SECONDS = 0.05
+#: The key that workers increment in the shared state while they wait for a slot.
+_WAITING_WORKER = "batch:waiting"
 
 
 class Pacing:
@@ -63,12 +65,19 @@ class Pacing:
         self._state = state or LocalState()
         self.concurrency = 1
         self._sizes: dict[str, int] = {}
+        #: Whether the last batch showed that batches can be at least twice as large.
         self._is_growing = False
-        self._target = TARGET_SECONDS
-        self._ceiling = MOST_CONCURRENT
-        self._on_trial = False
+        #: Seconds that a batch should take now.
+        self._target_seconds = TARGET_SECONDS
+        #: The most concurrent batches that are tried now.
+        self._max_concurrency = MOST_CONCURRENT
+        #: Whether the last increase of ``concurrency`` is on trial.
+        self._is_on_trial = False
+        #: How many probes were good since the last change.
         self._good_probes = 0
-        self._fastest = float("inf")
+        #: Seconds that the fastest probe took.
+        self._fastest_probe = float("inf")
+        #: How many batches are in progress.
         self._in_progress = 0
         #: Threads that wait for their turn, in the order in which they came.
         self._waiting: list[object] = []
@@ -90,7 +99,7 @@ class Pacing:
                 self._wait()
             self._in_progress += 1
             size = self.size(kind)
-            if self._on_trial:
+            if self._is_on_trial:
                 size = max(size // TRIAL_DIVISOR, SMALLEST_SIZE)
         slot = None
         try:
@@ -121,12 +130,13 @@ class Pacing:
             for number in range(self.concurrency):
                 if self._state.claim(slot := f"batch:{number}", SLOT_SECONDS):
                     return slot
-            self._state.raise_level("batch:waiting", 4 * SLOT_RETRY_SECONDS)
+            # Tells other workers that one waits, until shortly after its last attempt.
+            self._state.increment(_WAITING_WORKER, 4 * SLOT_RETRY_SECONDS)
             time.sleep(SLOT_RETRY_SECONDS)
 
     def _release_slot(self, slot: str) -> None:
         self._state.clear(slot)
-        if self._state.level("batch:waiting"):
+        if self._state.count(_WAITING_WORKER):
             time.sleep(2 * SLOT_RETRY_SECONDS)  # otherwise this worker would take the slot again
 
     def record_time(self, kind: str, items: int, seconds: float) -> None:
@@ -135,7 +145,7 @@ class Pacing:
         larger batches take."""
         with self._changed:
             size = self.size(kind)
-            ideal_size = int(items * self._target / max(seconds, 0.001))
+            ideal_size = int(items * self._target_seconds / max(seconds, 0.001))
             self._is_growing = items >= size and min(ideal_size, self.largest) >= size * 2
             if ideal_size < size:
                 self._sizes[kind] = max(ideal_size, size // 2, SMALLEST_SIZE)
@@ -156,7 +166,7 @@ class Pacing:
         with self._changed:
             if self._in_progress + len(self._waiting) < self.concurrency:
                 return False
-            interval = TRIAL_INTERVAL_SECONDS if self._on_trial else PROBE_INTERVAL_SECONDS
+            interval = TRIAL_INTERVAL_SECONDS if self._is_on_trial else PROBE_INTERVAL_SECONDS
             if self._clock() - self._probed_at < interval:
                 return False
             self._probed_at = self._clock()
@@ -173,34 +183,35 @@ class Pacing:
         """Decides how many batches may be sent at the same time, and how long they should take.
         seconds: duration of the last probe."""
         with self._changed:
-            self._fastest = min(self._fastest, seconds)
-            patience = TRIAL_PATIENCE_SECONDS if self._on_trial else PATIENCE_SECONDS
-            if seconds - self._fastest > patience:
+            self._fastest_probe = min(self._fastest_probe, seconds)
+            patience = TRIAL_PATIENCE_SECONDS if self._is_on_trial else PATIENCE_SECONDS
+            if seconds - self._fastest_probe > patience:
                 self._reduce()
                 return
             self._good_probes += 1
             if self._good_probes % PROBES_UNTIL_RETRY == 0:
-                self._ceiling = min(self._ceiling + 1, MOST_CONCURRENT)
+                self._max_concurrency = min(self._max_concurrency + 1, MOST_CONCURRENT)
             if self._good_probes >= GOOD_PROBES:
                 self._increase()
 
     def _increase(self) -> None:
         """Allows longer batches or, if they are long enough already, one more concurrent batch."""
-        if self._on_trial:
-            self._on_trial, self._good_probes = False, 0
-        elif self._target < TARGET_SECONDS:
-            self._target, self._good_probes = min(self._target * 1.25, TARGET_SECONDS), 0
-        elif self.concurrency < self._ceiling and not self._is_growing:
+        if self._is_on_trial:
+            self._is_on_trial, self._good_probes = False, 0
+        elif self._target_seconds < TARGET_SECONDS:
+            self._target_seconds = min(self._target_seconds * 1.25, TARGET_SECONDS)
+            self._good_probes = 0
+        elif self.concurrency < self._max_concurrency and not self._is_growing:
             # While batches grow, they are too short for a probe to notice them.
             self.concurrency += 1
-            self._on_trial, self._good_probes = True, 0
+            self._is_on_trial, self._good_probes = True, 0
             self._changed.notify_all()
 
     def _reduce(self) -> None:
         """Allows one concurrent batch less or, if only one is allowed, only shorter batches."""
-        self._on_trial, self._good_probes = False, 0
+        self._is_on_trial, self._good_probes = False, 0
         if self.concurrency == 1:
-            self._target = max(self._target / 2, SHORTEST_SECONDS)
-            return
-        self._ceiling = self.concurrency - 1
-        self.concurrency = self._ceiling
+            self._target_seconds = max(self._target_seconds / 2, SHORTEST_SECONDS)
+            return  # one batch is the least
+        self._max_concurrency = self.concurrency - 1
+        self.concurrency = self._max_concurrency

@@ -68,7 +68,9 @@ def read_links(data: Any) -> ObservedLinks:
             else None,
             exists=account is not None,
             linked_from=(
-                tuple(name(uid, 255, "a username") for uid in items(account["linked_from"]))
+                tuple(
+                    name(username, 255, "a username") for username in items(account["linked_from"])
+                )
                 if account
                 else ()
             ),

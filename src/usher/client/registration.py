@@ -149,7 +149,7 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
     """
     if not lms.http.state.claim("provider-check", _SECONDS_BETWEEN_CHECKS):
         return
-    for _ in range(2):
+    for _ in range(2):  # twice, because a single 5xx answer may be temporary
         try:
             answer = lms.http.request("GET", social_login_path(lms.who.backend), again=False)
         except ServerFailed as error:

@@ -33,12 +33,12 @@ class SharedState(Protocol):
         """True for the first caller within ``seconds``, False for all others: only one worker does
         what ``key`` names."""
 
-    def raise_level(self, key: str, seconds: float) -> int:
-        """Counts a failure of ``key`` and returns the count. The count becomes 0 again ``seconds``
-        after the last failure."""
+    def increment(self, key: str, seconds: float) -> int:
+        """Adds 1 to the count of ``key``, such as a count of failures, and returns the count. The
+        count becomes 0 again ``seconds`` after the last call."""
 
-    def level(self, key: str) -> int:
-        """The count of failures; 0 for none."""
+    def count(self, key: str) -> int:
+        """The current count of ``key``; 0 if it was not incremented lately."""
 
     def clear(self, key: str) -> None:
         """Removes the pause, the claim and the count of ``key``."""
@@ -58,8 +58,11 @@ class LocalState:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: When each pause and each claim ends.
         self._until: dict[str, float] = {}
-        self._levels: dict[str, tuple[int, float]] = {}
+        #: Each count, and when it becomes 0 again.
+        self._counts: dict[str, tuple[int, float]] = {}
+        #: When each budget allows the next request.
         self._next: dict[str, float] = {}
 
     def pause(self, key: str, seconds: float) -> None:
@@ -79,21 +82,21 @@ class LocalState:
             self._until[name] = now + seconds
             return True
 
-    def raise_level(self, key: str, seconds: float) -> int:
+    def increment(self, key: str, seconds: float) -> int:
         with self._lock:
-            level = self.level(key) + 1
-            self._levels[key] = (level, time.monotonic() + seconds)
-            return level
+            count = self.count(key) + 1
+            self._counts[key] = (count, time.monotonic() + seconds)
+            return count
 
-    def level(self, key: str) -> int:
-        level, until = self._levels.get(key, (0, 0.0))
-        return level if until > time.monotonic() else 0
+    def count(self, key: str) -> int:
+        count, until = self._counts.get(key, (0, 0.0))
+        return count if until > time.monotonic() else 0
 
     def clear(self, key: str) -> None:
         with self._lock:
             self._until.pop(key, None)
             self._until.pop(f"claim:{key}", None)
-            self._levels.pop(key, None)
+            self._counts.pop(key, None)
 
     def take(self, key: str, per_second: float) -> float:
         with self._lock:
@@ -149,6 +152,7 @@ class RedisState:
         self._redis_paused_until = 0.0
         self._prefix = f"usher:{prefix}:"
         self._local = LocalState()
+        #: Key → when Redis was asked, and its answer: when the pause ends, or the count.
         self._cache: dict[str, tuple[float, float]] = {}
         self._run_take = self._redis.register_script(self._TAKE)
         self._run_pause = self._redis.register_script(self._PAUSE)
@@ -178,30 +182,34 @@ class RedisState:
         )
         return self._local.claim(key, seconds) if result is None else bool(result)
 
-    def raise_level(self, key: str, seconds: float) -> int:
-        def count() -> int:
+    def increment(self, key: str, seconds: float) -> int:
+        name = f"{self._prefix}count:{key}"
+
+        def increment_in_redis() -> int:
             pipe = self._redis.pipeline()
-            pipe.incr(f"{self._prefix}level:{key}")
-            pipe.pexpire(f"{self._prefix}level:{key}", int(seconds * 1000))
-            return int(pipe.execute()[0])
+            pipe.incr(name)
+            pipe.pexpire(name, int(seconds * 1000))
+            new_count, _ = pipe.execute()
+            return int(new_count)
 
-        self._cache.pop(f"level:{key}", None)
-        return self._ask_redis(count) or self._local.raise_level(key, seconds)
+        self._cache.pop(f"count:{key}", None)
+        return self._ask_redis(increment_in_redis) or self._local.increment(key, seconds)
 
-    def level(self, key: str) -> int:
+    def count(self, key: str) -> int:
         now = time.monotonic()
-        asked_at, value = self._cache.get(f"level:{key}", (0.0, 0.0))
+        asked_at, count = self._cache.get(f"count:{key}", (0.0, 0.0))
         if now - asked_at > _CACHE_SECONDS:
-            reply = self._ask_redis(lambda: [self._redis.get(f"{self._prefix}level:{key}")])
-            value = float(reply[0] or 0) if reply else self._local.level(key)
-            self._cache[f"level:{key}"] = (now, value)
-        return int(value)
+            # In a list, because None means both that Redis has no such key and that Redis failed.
+            reply = self._ask_redis(lambda: [self._redis.get(f"{self._prefix}count:{key}")])
+            count = float(reply[0] or 0) if reply else self._local.count(key)
+            self._cache[f"count:{key}"] = (now, count)
+        return int(count)
 
     def clear(self, key: str) -> None:
         self._local.clear(key)
         self._cache.pop(key, None)
-        self._cache.pop(f"level:{key}", None)
-        names = [f"{self._prefix}{kind}{key}" for kind in ("", "claim:", "level:")]
+        self._cache.pop(f"count:{key}", None)
+        names = [f"{self._prefix}{kind}{key}" for kind in ("", "claim:", "count:")]
         self._ask_redis(lambda: self._redis.delete(*names))
 
     def take(self, key: str, per_second: float) -> float:

@@ -119,7 +119,7 @@ def read_entries(items: Any) -> list[Entry]:
         raise EntryError("USHER_APPLICATIONS is not a list")
     entries = [_read_entry(item, index) for index, item in enumerate(items)]
     for attribute in ("name", "backend", "oauth_name", "service_worker_username"):
-        entry_names: dict[str, str] = {}
+        entry_names: dict[str, str] = {}  # value of the attribute → name of the entry that has it
         for entry in entries:
             value = getattr(entry, attribute)
             if value and value in entry_names:
@@ -169,7 +169,7 @@ def to_application(entry: Entry, secret: str) -> Application:
     )
 
 
-def built_on_usher(
+def application_built_on_usher(
     name: str,
     root_url: str,
     *,

@@ -71,7 +71,12 @@ class Connection:
     @property
     def key(self) -> tuple[str, str]:
         """The identity of a connection: the folder of the LMS, and the application's name."""
-        return self.tutor_root or self.lms_home, self.name
+        return self.lms_folder, self.name
+
+    @property
+    def lms_folder(self) -> str:
+        """Tutor's root, or the folder of an embedded LMS."""
+        return self.tutor_root or self.lms_home
 
 
 def config_home() -> Path:
@@ -131,7 +136,7 @@ def forget(lms_folder: str, name: str = "") -> None:
             [
                 connection
                 for connection in read_all()
-                if connection.key[0] != lms_folder or name not in ("", connection.name)
+                if connection.lms_folder != lms_folder or name not in ("", connection.name)
             ]
         )
 

@@ -52,14 +52,17 @@ def describe(config: Mapping[str, Any]) -> Description:
         email=config["USHER_SERVICE_WORKER_EMAIL"],
         token=config["USHER_SERVICE_WORKER_TOKEN"],
     )
-    applications = [
+    applications = []
+    for index, entry in enumerate(entries):
+        application = to_application(entry, secret)
         # Each application has its own service worker, so that a token leaked by one application
-        # gives no access to the learners of another.
-        replace(to_application(entry, secret), service_worker=service_worker(entry, secret))
-        if index or entry.service_worker_username
-        else to_application(entry, secret)
-        for index, entry in enumerate(entries)
-    ]
+        # gives no access to the learners of another. Only the first one may have the shared
+        # service worker.
+        has_own_worker = index > 0 or bool(entry.service_worker_username)
+        if has_own_worker:
+            own_worker = service_worker(entry, secret)
+            application = replace(application, service_worker=own_worker)
+        applications.append(application)
     unchecked = Description(
         applications=applications,
         service_worker=shared_worker,

@@ -132,7 +132,9 @@ class EnvFile:
     def values_for_process(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The settings that this file adds to a process with this ``environment``: all, except for
         empty values of settings that the environment has already."""
-        return {k: value for k, value in self.values().items() if value or k not in environment}
+        return {
+            key: value for key, value in self.values().items() if value or key not in environment
+        }
 
     def get(self, key: str) -> str | None:
         return self.values().get(key)
@@ -200,6 +202,8 @@ class EnvFile:
         return EnvFile(f"{self.text}{gap}{key}={value}{newline}")
 
     def _replace(self, index: int, key: str, value: str) -> "EnvFile":
+        """The file with another value in the line at ``index``. The text in front of the key and
+        the comment behind the value stay."""
         line = self._lines[index]
         prefix = _match(_PREFIX, line.text)
         rest = line.text[len(prefix) :].partition("=")[2].lstrip(" \t")
@@ -211,6 +215,7 @@ class EnvFile:
         return EnvFile(self._byte_order_mark + "".join(parts))
 
     def _first_malformed(self) -> str:
+        """The first malformed line, for a message; '' if there is none."""
         return next(
             (str(problem) for problem in self.problems() if problem.kind == "malformed"), ""
         )
@@ -222,17 +227,14 @@ class EnvFile:
                 continue
             if earlier := earlier_lines.get(line.key):
                 has_same_value = earlier.value == line.value
+                effect = (
+                    ", to the same value"
+                    if has_same_value
+                    else "; the later value counts, so remove one of the lines"
+                )
+                message = f"{line.key} is set again in line {line.number}{effect}"
                 yield Problem(
-                    earlier.number,
-                    "duplicate",
-                    line.key,
-                    f"{line.key} is set again in line {line.number}"
-                    + (
-                        ", to the same value"
-                        if has_same_value
-                        else "; the later value counts, so remove one of the lines"
-                    ),
-                    serious=not has_same_value,
+                    earlier.number, "duplicate", line.key, message, serious=not has_same_value
                 )
             earlier_lines[line.key] = line
 
@@ -322,6 +324,7 @@ def _keep_owner(temporary: Path, path: Path) -> None:
 
 
 def _match(pattern: re.Pattern[str], text: str) -> str:
+    """The part of ``text``, from its start, that matches; '' if nothing does."""
     match = pattern.match(text)
     return match.group() if match else ""
 
@@ -342,16 +345,16 @@ def _problems_of(line: _Line) -> Iterator[Problem]:
         message = f"{key} has spaces around '=', which docker compose refuses or other readers keep"
         yield Problem(number, "spaces", key, message, serious=True)
     value = value_text.strip()
-    if value[:1] and value[0] in _CURLY_QUOTES:
+    if value.startswith(tuple(_CURLY_QUOTES)):
         message = f"{key} is in typographic quotes, which become part of the value"
         yield Problem(number, "quotes", key, message, serious=True)
-    elif value[:1] in ("'", '"'):
+    elif value.startswith(("'", '"')):
         message = f"{key} is in quotes; 'docker run --env-file' makes them part of the value"
         yield Problem(number, "quotes", key, message, serious=False)
 
 
 def _why_malformed(text: str) -> str:
     name, equals, value = text.strip().partition("=")
-    if equals and value.strip()[:1] in ("'", '"'):
+    if equals and value.strip().startswith(("'", '"')):
         return f"{name.strip()} starts with a quote that is not closed, or has text behind it"
     return "neither KEY=value nor a comment"

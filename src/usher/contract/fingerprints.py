@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
+#: In front of everything that is hashed here, so that no hash made elsewhere is the same.
 _DOMAIN = b"usher-fingerprint-v1:"
 
 

@@ -188,8 +188,8 @@ def _account_name(name: str, ending: str) -> str:
     unique."""
     if len(name + ending) <= _USERNAME_LENGTH:
         return name + ending
-    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
-    return f"{name[: _USERNAME_LENGTH - len(ending) - 7]}_{digest}{ending}"
+    unique_ending = f"_{hashlib.sha256(name.encode()).hexdigest()[:6]}{ending}"
+    return name[: _USERNAME_LENGTH - len(unique_ending)] + unique_ending
 
 
 def _text(value: Any, place: str) -> str:
@@ -209,7 +209,8 @@ def _build_service_clients(items: Any, place: str) -> list[ServiceClient]:
     clients: list[ServiceClient] = []
     for index, item in enumerate(items):
         client = _build(ServiceClient, item, f"{place}.service_clients[{index}]")
-        if client.purpose not in PURPOSES or client.purpose in [c.purpose for c in clients]:
+        earlier_purposes = [earlier.purpose for earlier in clients]
+        if client.purpose not in PURPOSES or client.purpose in earlier_purposes:
             raise DescriptionError(
                 f"{place}.service_clients[{index}].purpose is not one of {', '.join(PURPOSES)}, "
                 "each once"
@@ -247,10 +248,12 @@ def _check_types(record_class: Any, data: dict[str, Any], place: str) -> None:
         expected = record_class.__dataclass_fields__[name].type
         if expected in (ServiceWorker | None, list[ServiceClient]):
             continue
-        matches = {
-            str: isinstance(value, str),
-            int: isinstance(value, int) and not isinstance(value, bool),
-        }.get(expected, isinstance(value, list) and all(isinstance(v, str) for v in value))
+        if expected is str:
+            matches = isinstance(value, str)
+        elif expected is int:
+            matches = isinstance(value, int) and not isinstance(value, bool)
+        else:
+            matches = isinstance(value, list) and all(isinstance(item, str) for item in value)
         if not matches:
             type_name = getattr(expected, "__name__", expected)
             raise DescriptionError(f"{place}.{name} is not {type_name}")

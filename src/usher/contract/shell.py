@@ -29,8 +29,8 @@ def _is_same_in_a_shell(env_file: Path) -> bool:
         settings = EnvFile.read(env_file)
     except (EnvFileError, OSError):
         return True  # neither Usher nor a shell can read the file
-    gives_the_same = settings.values_for_process(os.environ) == settings.values()
-    return settings.is_same_in_a_shell and gives_the_same
+    keeps_environment = settings.values_for_process(os.environ) == settings.values()
+    return settings.is_same_in_a_shell and keeps_environment
 
 
 def _path_from(folder: Path | None, env_file: Path) -> str:

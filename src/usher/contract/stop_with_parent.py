@@ -67,7 +67,7 @@ def main(command: list[str]) -> int:
 
 def _stop_when_parent_is_gone(child: subprocess.Popen[bytes]) -> None:
     # Not through sys.stdin: its lock would still be held by this thread when the interpreter exits.
-    while os.read(sys.stdin.fileno(), 1024):
+    while os.read(sys.stdin.fileno(), 1024):  # returns b"" when the parent has ended
         pass
     _stop(child)
     try:

@@ -48,7 +48,8 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
             yield sentence, False
         yield command, True
         start = match.end()
-        if text[start : start + 1] in (".", ",", ";") and text[start + 1 : start + 2] in ("", " "):
+        punctuation, following = text[start : start + 1], text[start + 1 : start + 2]
+        if punctuation in (".", ",", ";") and following in ("", " "):
             start += 1
     if rest := text[start:].strip(" ") if start else text:
         yield rest, False

@@ -31,10 +31,13 @@ def summary_of_output(output: str, folder: Path | None) -> str:
     traceback = output[output.rindex(_TRACEBACK) :]
     error = _error_of(traceback) or last_line
     missing_variable = _NO_VARIABLE.match(error)
-    if missing_variable and _IN_OS.search(_PLACE.findall(traceback)[-1][0]):
+    last_file, _ = _PLACE.findall(traceback)[-1] if missing_variable else ("", "")
+    if missing_variable and _IN_OS.search(last_file):
         error += f" (the environment variable {missing_variable[1]} is not set)"
-    place = _place_of(traceback, error, folder) if folder else None
-    return f"{place[0]}, line {place[1]}: {error}" if place else error
+    if folder is None or (place := _place_of(traceback, error, folder)) is None:
+        return error
+    file, line = place
+    return f"{file}, line {line}: {error}"
 
 
 def _place_of(traceback: str, error: str, folder: Path) -> tuple[Path, str] | None:
@@ -64,5 +67,5 @@ def _error_of(traceback: str) -> str:
     program printed afterwards follow an empty line, or are not indented."""
     lines = iter(traceback.splitlines()[1:])
     error = next((line for line in lines if line.strip() and not line.startswith(" ")), "")
-    more = itertools.takewhile(lambda line: line.startswith(("\t", " ")), lines)
-    return " ".join([error, *map(str.strip, more)]).strip()
+    further_lines = itertools.takewhile(lambda line: line.startswith(("\t", " ")), lines)
+    return " ".join([error, *map(str.strip, further_lines)]).strip()

@@ -62,11 +62,12 @@ requirement = _matching(
 
 def email(value: Any, place: str) -> str:
     """``value`` if it is an e-mail address, without a quoted local part. Raises NotAllowed."""
-    mailbox, _, domain = value.rpartition("@") if isinstance(value, str) else ("", "", "")
+    text = value if isinstance(value, str) else ""
+    mailbox, _, domain = text.rpartition("@")
     try:
         if not re.fullmatch(r"[A-Za-z0-9.!#%&'*+/=?^_~-]{1,64}", mailbox):
             raise NotAllowed
-        host(domain, place)
+        host(domain, place)  # raises NotAllowed for a bad host name
     except NotAllowed:
         raise NotAllowed(
             f"{place} is {quoted(value)}: write an e-mail address such as ada@example.org"
@@ -94,8 +95,9 @@ def _normalised_address(value: Any) -> str:
     if (
         parts.scheme not in ("http", "https")
         or "@" in parts.netloc
-        or parts.query
-        or (parts.fragment or "?" in value or "#" in value)
+        # Also an empty query or fragment, which urlsplit does not show.
+        or "?" in value
+        or "#" in value
     ):
         raise ValueError(value)
     if ":" in hostname:
@@ -105,7 +107,7 @@ def _normalised_address(value: Any) -> str:
     elif not hostname.isascii():
         hostname = hostname.encode("idna").decode()
     if not hostname.startswith("["):
-        host(hostname, "")
+        host(hostname, "the host name of an address")  # raises NotAllowed for a bad host name
     path = parts.path.rstrip("/")
     if not _PATH.fullmatch(path):
         raise ValueError(value)

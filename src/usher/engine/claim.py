@@ -76,7 +76,12 @@ def claim(
     is_one_statement = lane is not None or condition
     for claimed_lane in (lane,) if is_one_statement else tuple(Lane):
         leased |= _lease_due(
-            kind, condition, claimed_lane, limit - len(leased), owner, lease_seconds
+            kind,
+            condition,
+            claimed_lane,
+            limit=limit - len(leased),
+            owner=owner,
+            lease_seconds=lease_seconds,
         )
         if len(leased) >= limit:
             break
@@ -97,7 +102,13 @@ def _rows_with_data(kind: Kind, ids: Iterable[int]) -> ReconciledQuerySet:
 
 
 def _lease_due(
-    kind: Kind, condition: Q, lane: Lane | None, limit: int, owner: str, seconds: float
+    kind: Kind,
+    condition: Q,
+    lane: Lane | None,
+    *,
+    limit: int,
+    owner: str,
+    lease_seconds: float,
 ) -> dict[int, Work]:
     """Leases due work. Returns the row's id → its work.
 
@@ -118,7 +129,7 @@ def _lease_due(
         if connection.features.has_select_for_update_skip_locked
         else f"IN ({subquery})"
     )
-    until, until_parameters = _sql_of(moment(seconds))
+    until, until_parameters = _sql_of(moment(lease_seconds))
     sql = (
         f"UPDATE {quote(Work._meta.db_table)} "  # noqa: S608
         f"SET lease_owner = %s, lease_until = {until} WHERE id {is_chosen} RETURNING *"

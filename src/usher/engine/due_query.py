@@ -78,7 +78,7 @@ def _first_due(kind: Kind, lane: Lane | None, condition: Q, now: Any) -> Any:
     return due(kind.name, now).filter(lane=lane).order_by().values("pk")[:1]
 
 
-def count_due(kinds: Sequence[Kind], most: int) -> dict[str, int]:
+def count_due(kinds: Sequence[Kind], *, most: int) -> dict[str, int]:
     """A kind's name → how many of its rows are due, at most ``most``. Uses one statement."""
     columns: list[str] = []
     parameters: list[Any] = []

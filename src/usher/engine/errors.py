@@ -84,14 +84,14 @@ def as_known_error(error: Exception) -> KnownError:
     message. The traceback of a bug is logged once in each process."""
     if isinstance(error, KnownError):
         return error
-    if _is_first_occurrence(error):
+    if _remember_bug(error):
         log.error("A bug in a job; its rows are tried again later.", exc_info=error)
     return JobFailed(f"{type(error).__name__}: {error}")
 
 
-def _is_first_occurrence(error: Exception) -> bool:
-    """Whether this process sees an error of this type from this line of code for the first time. A
-    bug that fails every row must not fill the log."""
+def _remember_bug(error: Exception) -> bool:
+    """Remembers the error's type and the line of code that raised it. Returns whether this process
+    sees them for the first time: a bug that fails every row must not fill the log."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

@@ -25,12 +25,12 @@ class State(Protocol):
     def claim(self, key: str, seconds: float) -> bool:
         """Claims ``key``: True for the first caller within ``seconds``, False for all others."""
 
-    def raise_level(self, key: str, seconds: float) -> int:
-        """Counts one more failure of ``key`` and returns the count, which is reset ``seconds``
-        after the last failure."""
+    def increment(self, key: str, seconds: float) -> int:
+        """Adds 1 to the count of ``key``, such as a count of failures, and returns the count. The
+        count becomes 0 again ``seconds`` after the last call."""
 
-    def level(self, key: str) -> int:
-        """The current count of failures of ``key``."""
+    def count(self, key: str) -> int:
+        """The current count of ``key``; 0 if it was not incremented lately."""
 
     def clear(self, key: str) -> None:
         """Deletes the pause, the claim and the count of ``key``."""
@@ -55,17 +55,17 @@ class Gate:
     def is_closed(self) -> bool:
         """Whether a systemic failure occurred after the last success. A closed gate may allow a
         probe."""
-        return bool(self._state.level(self.key))
+        return bool(self._state.count(self.key))
 
     def close(self) -> None:
         """Closes the gate after a systemic failure, and pauses the kind, longer after each failure.
         Concurrent requests that fail together count once."""
         if self._state.remaining(self.key) > 0:
             return
-        level = self._state.raise_level(self.key, _MEMORY_SECONDS)
+        failures = self._state.increment(self.key, _MEMORY_SECONDS)
         self._state.clear(f"claim:{self.key}")
         self._state.pause(
-            self.key, min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(level - 1, 8))
+            self.key, min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 8))
         )
 
     def open(self) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from django.db import Error, connections
 
@@ -42,7 +43,7 @@ def beat(late_after: int = LATE_WATCHING_SECONDS) -> None:
     global _last_beat
     if _last_beat and time.monotonic() - _last_beat < _SECONDS_BETWEEN_BEATS:
         return
-    _write(WORKER, str(late_after))
+    _write(WORKER, since=str(late_after))
     _last_beat = time.monotonic()
     observers.beat()
 
@@ -72,21 +73,21 @@ def _beat_until(ended: threading.Event, late_after: int) -> None:
                 log.debug("no heartbeat: %s", error)
                 connections.close_all()
     finally:
-        connections.close_all()
+        connections.close_all()  # each thread has connections of its own
 
 
 def record_stop() -> None:
     """Records that a worker ended because it was told to. The next beat of another worker replaces
     this record."""
-    _write(WORKER, str(STOPPED))
+    _write(WORKER, since=str(STOPPED))
 
 
 def record_sweep() -> None:
     """Records that a sweep has ended."""
-    _write(SWEEP, "")
+    _write(SWEEP, since="")  # a sweep has no further value to record
 
 
-def _write(name: str, since: str) -> None:
+def _write(name: str, *, since: str) -> None:
     """Sets ``since`` and the current time in the ``Watermark`` of that name, which is created the
     first time."""
     values = {"since": since, "asked_at": moment()}
@@ -94,10 +95,18 @@ def _write(name: str, since: str) -> None:
         Watermark.objects.bulk_create([Watermark(name=name, **values)], ignore_conflicts=True)
 
 
-def seconds_ago() -> tuple[float, int] | None:
-    """Seconds since the newest beat, and the number of seconds after which a beat is late, or
-    ``STOPPED``; None when no worker has ever run."""
+class Beat(NamedTuple):
+    """seconds_ago: seconds since this beat. late_after: seconds after which the next beat is late;
+    ``STOPPED`` if the worker ended because it was told to."""
+
+    seconds_ago: float
+    late_after: int
+
+
+def newest_beat() -> Beat | None:
+    """The newest beat of all workers; None when no worker has ever run."""
     row = Watermark.objects.filter(name=WORKER).first()
     if row is None:
         return None
-    return max(0.0, (database_now() - row.asked_at).total_seconds()), int(row.since)
+    seconds_ago = (database_now() - row.asked_at).total_seconds()
+    return Beat(max(0.0, seconds_ago), late_after=int(row.since))

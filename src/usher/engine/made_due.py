@@ -70,7 +70,8 @@ def failures(made_due: Mapping[str, Q]) -> Iterator[tuple[Key, Failure]]:
 
 def succeeded_since(failed_keys: Iterable[Key]) -> Iterator[Key]:
     """Which of these rows have succeeded since they failed."""
-    soon = database_now() + timedelta(seconds=1)  # leaves out rows that have just become due
+    # A row that is due, or will be within a second, has not succeeded since.
+    soon = database_now() + timedelta(seconds=1)
     ids_by_kind: dict[str, list[int]] = {}
     for name, pk in failed_keys:
         ids_by_kind.setdefault(name, []).append(pk)

@@ -49,7 +49,7 @@ def _send_if_due() -> None:
     global _last_sent
     if not _last_sent or time.monotonic() - _last_sent >= _SECONDS_BETWEEN_MESSAGES:
         _last_sent = time.monotonic()
-        _send(None)
+        _send(user_id=None)
 
 
 def broker_url() -> str:

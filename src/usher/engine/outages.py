@@ -38,10 +38,11 @@ log = logging.getLogger("usher.engine")
 
 
 class Outages:
-    """The outages whose beginning this process has logged, with their times."""
+    """Notes outages, and logs when they begin and end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: Name of a kind or of other work → when this process logged that its outage begins.
         self._since: dict[str, float] = {}
 
     def forget(self) -> None:
@@ -64,10 +65,11 @@ class Outages:
             self.failed(kind, failures[0], state, system)
 
     def failed(self, work: str, error: KnownError, state: State, system: OtherSystem) -> None:
-        """Notes a failure, with no success at the same time. work: the name of a kind or of other
+        """Notes a failure, which begins an outage or continues one. Call it only if no row that was
+        written together with the failed row succeeded. work: the name of a kind or of other
         work."""
         key = _key(work)
-        failures = state.raise_level(key, _MEMORY_SECONDS)
+        failures = state.increment(key, _MEMORY_SECONDS)
         is_certain = _stops_all_rows(error) or system.is_down(error)
         if failures < _FAILURES_TO_LOG and not is_certain:
             return
@@ -84,7 +86,7 @@ class Outages:
         key = _key(work)
         with self._lock:
             began_at = self._since.pop(work, None)
-        if began_at is None and not state.level(key):
+        if began_at is None and not state.count(key):
             return
         # A worker that logs an outage claims the key, so a claim that fails shows a logged outage.
         was_logged = began_at is not None or not state.claim(key, _END_LOCK_SECONDS)

@@ -29,7 +29,7 @@ class Pool:
         self._urgent: deque[_Call] = deque()
         self._background: deque[_Call] = deque()
         self._changed = threading.Condition()
-        self._threads = self._idle = self._in_background = 0
+        self._thread_count = self._idle_count = self._background_count = 0
         self._is_closed = False
 
     def submit(self, call: Callable[..., None], *args: Any, urgent: bool = False) -> None:
@@ -38,9 +38,9 @@ class Pool:
             (self._urgent if urgent else self._background).append((call, args))
             self._changed.notify()
             waiting = len(self._urgent) + len(self._background)
-            if waiting > self._idle and self._threads < self._size:
-                self._threads += 1
-                name = f"{self._name}-{self._threads}"
+            if waiting > self._idle_count and self._thread_count < self._size:
+                self._thread_count += 1
+                name = f"{self._name}-{self._thread_count}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class Pool:
             finally:
                 if is_background:
                     with self._changed:
-                        self._in_background -= 1
+                        self._background_count -= 1
                         self._changed.notify()
 
     def _next(self) -> tuple[_Call, bool] | None:
@@ -69,10 +69,10 @@ class Pool:
             while not self._is_closed:
                 if self._urgent:
                     return self._urgent.popleft(), False
-                if self._background and self._in_background < self._max_background:
-                    self._in_background += 1
+                if self._background and self._background_count < self._max_background:
+                    self._background_count += 1
                     return self._background.popleft(), True
-                self._idle += 1
+                self._idle_count += 1
                 self._changed.wait()
-                self._idle -= 1
+                self._idle_count -= 1
         return None

@@ -43,7 +43,7 @@ _FLUSH_ROWS = 200
 _FLUSH_SECONDS = 0.25
 #: The most background rows that the database thread claims or writes at a time: few enough that
 #: interactive rows don't wait long for this thread.
-_ROWS_A_TURN = 500
+_MAX_ROWS_AT_A_TIME = 500
 #: Background rows are claimed when at least this many, or one batch, may be claimed.
 _CLAIM_ROWS = 200
 #: The most concurrent batch requests of one kind: each request keeps the other system busy with
@@ -171,7 +171,8 @@ class Runner:
             if (kind, Lane.INTERACTIVE) in self._due:
                 free = self._interactive_capacity()
                 self._claim(pool, kind, scope if kind in kinds else Scope(), Lane.INTERACTIVE, free)
-        capacity = _ROWS_A_TURN
+        capacity = _MAX_ROWS_AT_A_TIME
+        # ``DueQuery`` gives the lane None, for any lane, if the scope leaves only a few rows.
         for lane in (None, Lane.BACKGROUND, Lane.RECHECK):
             open_kinds = [kind for kind in kinds if (kind, lane) in self._due]
             for kind in open_kinds:
@@ -188,8 +189,9 @@ class Runner:
 
     def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, free: int) -> int:
         """Claims at most ``free`` rows of that kind and lane and starts their jobs. Returns how
-        many. lane: None for all lanes."""
-        allowed = Gate(kind.name, self.state).allows()
+        many. lane: None for all lanes. Claims a single row if the kind's gate allows only a
+        probe."""
+        allowed = Gate(kind.name, self.state).allows()  # None: any number of rows
         if allowed == 0 or kind in self._probing:
             self._due.discard((kind, lane))
             return 0
@@ -236,7 +238,8 @@ class Runner:
         """Prepares claimed rows and submits their jobs. is_urgent: a person waits for each of the
         rows, even for rows outside of the interactive lane."""
         claimed_jobs = self._claimed_jobs.setdefault(kind, {})
-        claimed_jobs.update({row.pk: Job(row, "") for row in rows})
+        # If ``prepare`` fails, the rows of these jobs are released.
+        claimed_jobs.update({row.pk: Job(row, display_name="") for row in rows})
         self._context.before_work()
         prepared = self._prepare(kind, rows)
         for job, _ in prepared:
@@ -290,7 +293,7 @@ class Runner:
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _act_once(self, kind: Kind, job: Job) -> Outcome:
-        outcome = self._suspension_error() or _outcome_of(
+        outcome = self._outcome_if_suspended() or _outcome_of(
             lambda: self._recognise_and_act(kind, job)
         )
         return self._verify_refusals([outcome])[0]
@@ -317,8 +320,8 @@ class Runner:
         self._events.put(_Finished(kind, results))
 
     def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Result]:
-        error = self._suspension_error()
-        return [(job, error) for job in jobs] if error else self._send_many(kind, jobs)
+        outcome = self._outcome_if_suspended()
+        return [(job, outcome) for job in jobs] if outcome else self._send_many(kind, jobs)
 
     def _needs_second_answer(self, job: Job, outcome: Outcome) -> bool:
         """Whether to send the job a second time before its refusal counts.
@@ -329,10 +332,10 @@ class Runner:
         """
         return _is_refusal(outcome) and job.row.refused_at is None
 
-    def _suspension_error(self) -> Outcome | None:
-        """The outcome of jobs if this process was suspended for longer than its leases last;
-        otherwise None. Meanwhile another worker may have claimed the rows, and the desired state
-        may have changed."""
+    def _outcome_if_suspended(self) -> Outcome | None:
+        """If this process was suspended for longer than its leases last: a failure, as the outcome
+        of its jobs. Otherwise None. Meanwhile another worker may have claimed the rows, and the
+        desired state may have changed."""
         if time.monotonic() - self._renewed_at < self._opts.lease_seconds:
             return None
         return Outcome(error=LeaseEnded("The worker was suspended for longer than its lease."))
@@ -437,8 +440,8 @@ class Runner:
         return any(_any_urgent(job for job, _ in results) for results in self._unwritten.values())
 
     def _flush(self) -> None:
-        """Writes all interactive outcomes, and at most ``_ROWS_A_TURN`` other outcomes."""
-        capacity = _ROWS_A_TURN
+        """Writes all interactive outcomes, and at most ``_MAX_ROWS_AT_A_TIME`` other outcomes."""
+        capacity = _MAX_ROWS_AT_A_TIME
         for kind in list(self._unwritten):
             self._write(kind, [result for result in self._unwritten[kind] if result[0].is_urgent])
         for kind in list(self._unwritten):
@@ -516,7 +519,7 @@ class Runner:
     def _abandon(self) -> None:
         """Ends the pass although outcomes are missing. Renews the leases of their rows a last time,
         because the other system may still receive the requests about these rows."""
-        self._renewed_at = 0.0
+        self._renewed_at = 0.0  # makes the leases due for renewal now
         self._renew_leases()
         log.info(
             "ended without an answer for %s rows; they are retried when their leases end",

@@ -122,7 +122,7 @@ def reconcile(
             seconds_for_other_workers -= wait
         else:  # no other worker has claimed a row, or the wait for other workers took too long
             tally.add_from_other_workers(made_due or {})
-            tally.expected = getattr(made_due, "rows", 0)
+            tally.expected = getattr(made_due, "rows", 0)  # only a ``MadeDue`` has counted its rows
             if not tally.has_open_rows or seconds_for_retries <= 0:
                 return tally.end()
             # A row whose kind's gate is closed is due, and no worker may claim it. So the pass

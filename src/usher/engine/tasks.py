@@ -76,7 +76,7 @@ def sweep() -> None:
 def spread() -> None:
     """Sends messages for the due rows of each kind. A message that was sent earlier and is still
     outstanding is not sent again."""
-    due_rows = count_due(list(all_kinds().values()), SHARES * ROWS_A_SHARE)
+    due_rows = count_due(list(all_kinds().values()), most=SHARES * ROWS_A_SHARE)
     for kind, count in due_rows.items():
         for number in range(math.ceil(count / ROWS_A_SHARE)):
             _send(kind, number)

@@ -59,6 +59,7 @@ def retry_transaction(act: Callable[[], T]) -> T:
         except OperationalError as error:
             if not _is_transient(error):
                 raise
+            # A random time, so that two transactions that aborted each other don't meet again.
             time.sleep(random.uniform(0.0, 0.02 * 2**attempt))  # noqa: S311 - no secret
     with transaction.atomic():
         return act()

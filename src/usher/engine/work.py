@@ -138,7 +138,10 @@ def set_columns(kind: str, ids: Sequence[int], **values: Any) -> None:
     """Sets these columns of these rows' work, even of rows that a worker has claimed. Creates work
     for rows that have none; deletes work that afterwards is neither due nor refused nor leased."""
     new_work = {
-        name: _default(name) for name in ("lane", "due_at", "lease_until", *NO_FAILURE)
+        "lane": Lane.BACKGROUND,
+        "due_at": None,
+        "lease_until": None,
+        **NO_FAILURE,
     } | values
     with transaction.atomic(savepoint=False):
         _insert_or_update(
@@ -170,10 +173,6 @@ def delete(kind: str, ids: Iterable[int]) -> None:
     Work.objects.filter(kind=kind, object_id__in=list(ids)).delete()
 
 
-def _default(column: str) -> Any:
-    return NO_FAILURE.get(column, Lane.BACKGROUND if column == "lane" else None)
-
-
 def _is_needed(work: Work) -> bool:
     """Whether the work is due, refused or leased."""
     return any((work.due_at, work.refused_at, work.lease_until))
@@ -188,8 +187,8 @@ def _insert_or_update(kind: str, ids: Sequence[int], values: dict[str, Any], upd
     values = {"lease_owner": ""} | values
     fields = [meta.get_field(name) for name in values]
     database_values = [
-        f.get_db_prep_save(value, connection)  # type: ignore[union-attr]
-        for f, value in zip(fields, values.values(), strict=True)
+        field.get_db_prep_save(value, connection)  # type: ignore[union-attr]
+        for field, value in zip(fields, values.values(), strict=True)
     ]
     names = ("kind", "object_id", *values)
     row_placeholders = f"({', '.join(['%s'] * len(names))})"

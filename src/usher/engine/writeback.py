@@ -40,10 +40,11 @@ def _write_in_transaction(kind: Kind, results: Sequence[Result]) -> list[Result]
     kind.settle_earlier_kinds(results)
     locked, now = _lock_leased(kind, results)
     owned = [(job, outcome) for job, outcome in results if job.row.pk in locked]
-    _recheck_lost(kind, [result for result in results if result[0].row.pk not in locked], now)
+    lost = [(job, outcome) for job, outcome in results if job.row.pk not in locked]
+    _recheck_lost(kind, lost, now)
     successes = [(job, outcome) for job, outcome in owned if outcome.error is None]
     _write_observed(kind, successes, now)
-    _write_work(kind, [(result, locked[result[0].row.pk]) for result in owned], now)
+    _write_work(kind, [((job, outcome), locked[job.row.pk]) for job, outcome in owned], now)
     kind.settle(owned, now)
     observers.writing(kind, owned)
     return owned
@@ -85,11 +86,30 @@ def _lock_leased(kind: Kind, results: Sequence[Result]) -> tuple[dict[int, _Lock
     # Selected by the ids of the work: with the rows' own ids, PostgreSQL chose a nested loop.
     work_ids = [job.row.work.pk for job, _ in results]
     leased = kind.rows().filter(work__pk__in=work_ids, work__lease_owner__in=set(owners.values()))
-    columns = ("generation", "work__id", "work__lane", "work__due_at", "work__refused_at")
     locked = leased.select_for_update().order_by("pk").annotate(now=moment())
-    rows = list(locked.values_list("pk", "work__lease_owner", "now", *columns))
-    now = rows[0][2] if rows else database_now()
-    return {pk: _Locked(*fields) for pk, owner, _, *fields in rows if owners[pk] == owner}, now
+    rows = locked.values(
+        "pk",
+        "generation",
+        "work__lease_owner",
+        "work__id",
+        "work__lane",
+        "work__due_at",
+        "work__refused_at",
+        "now",
+    )
+    now: datetime | None = None
+    locked_by_id: dict[int, _Locked] = {}
+    for row in rows:
+        now = row["now"]
+        if owners[row["pk"]] == row["work__lease_owner"]:
+            locked_by_id[row["pk"]] = _Locked(
+                generation=row["generation"],
+                work_id=row["work__id"],
+                lane=row["work__lane"],
+                due_at=row["work__due_at"],
+                refused_at=row["work__refused_at"],
+            )
+    return locked_by_id, now or database_now()
 
 
 def _write_observed(kind: Kind, successes: Sequence[Result], now: datetime) -> None:
@@ -196,4 +216,7 @@ def _update_many(
 
 
 def _for_database(fields: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-    return [f.get_db_prep_save(v, connection) for f, v in zip(fields, values, strict=True)]
+    return [
+        field.get_db_prep_save(value, connection)
+        for field, value in zip(fields, values, strict=True)
+    ]

@@ -19,7 +19,7 @@ LMS_CLIENT_ID, LMS_CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-
 WEBHOOK_SECRET = "webhook-secret-of-tests-0123456789"  # noqa: S105
 
 
-def set_up(settings: Any, lms_url: str, application_url: str) -> None:
+def set_up(settings: Any, *, lms_url: str, application_url: str) -> None:
     """Sets the connection's settings and creates the LMS's OAuth2 client in the project's database.
 
     settings: pytest-django's fixture."""

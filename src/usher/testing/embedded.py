@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from usher.contract import oauth
-from usher.contract.applications import built_on_usher
+from usher.contract.applications import application_built_on_usher
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import Description, ServiceWorker
 from usher.testing import connection
@@ -125,7 +125,8 @@ def embedded(folder: Path, application_url: str) -> Iterator[UsherLms]:
 
 
 def _describe(root_url: str) -> Description:
-    application = built_on_usher(
+    """The records that the LMS needs of the application at ``root_url``."""
+    application = application_built_on_usher(
         "tests",
         root_url,
         client_id=connection.LMS_CLIENT_ID,
@@ -134,7 +135,9 @@ def _describe(root_url: str) -> Description:
         oauth_client_secret=connection.CLIENT_SECRET,
         webhook_secret=connection.WEBHOOK_SECRET,
     )
-    worker = ServiceWorker(
-        connection.SERVICE_WORKER, "worker@example.org", connection.SERVICE_TOKEN
+    service_worker = ServiceWorker(
+        username=connection.SERVICE_WORKER,
+        email="worker@example.org",
+        token=connection.SERVICE_TOKEN,
     )
-    return Description(applications=[application], service_worker=worker)
+    return Description(applications=[application], service_worker=service_worker)

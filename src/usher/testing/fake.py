@@ -36,7 +36,9 @@ class UsherFakeLms:
                 "is_active": True,
             }
         }
+        #: Username and course key → mode, and whether the enrollment is active.
         self._enrollments: dict[tuple[str, str], tuple[str, bool]] = {}
+        #: Course key → error code and message with which enrollments in the run are refused.
         self._refusals: dict[str, tuple[str, str]] = {}
         self._is_down = False
 
@@ -175,10 +177,12 @@ class UsherFakeLms:
         if item["username"] not in self._accounts:
             refusal = ("unknown-user", f"The user {item['username']} does not exist.")
         if refusal and item["is_active"]:
-            error = {"code": refusal[0], "message": refusal[1]}
+            code, message = refusal
+            error = {"code": code, "message": message}
             return result | {"status": "refused", "error": error}
         existing = self._enrollments.get(key)
-        mode = item["mode"] or (existing[0] if existing else "audit")
+        current_mode, _ = existing or ("audit", False)
+        mode = item["mode"] or current_mode
         saved = self._enrollments[key] = (mode, item["is_active"])
         status = "unchanged" if existing == saved else "changed"
         return result | {"status": status, "mode": mode, "is_active": item["is_active"]}

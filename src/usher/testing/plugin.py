@@ -124,6 +124,7 @@ def _usher_fail_after_refused_request(
 def _usher_lms_process(
     live_server: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[UsherLms]:
+    """The embedded LMS of ``usher_lms``: runs until the end of the test session."""
     from usher.testing.embedded import embedded
 
     folder = tmp_path_factory.mktemp("usher") / "lms"
@@ -143,11 +144,11 @@ def usher_lms(
     course runs and no learners."""
     from usher.client.connection import opened_by
     from usher.testing import connection
-    from usher.testing.refusal import opener_for
+    from usher.testing.refusal import opener_that_allows
 
     _usher_lms_process.reset()
-    connection.set_up(settings, _usher_lms_process.url, live_server.url)
-    with opened_by(opener_for(_usher_lms_process.url)):
+    connection.set_up(settings, lms_url=_usher_lms_process.url, application_url=live_server.url)
+    with opened_by(opener_that_allows(_usher_lms_process.url)):
         yield _usher_lms_process
     connection.forget_clients()
 
@@ -162,7 +163,7 @@ def usher_fake_lms(
     from usher.testing import connection, fake
 
     lms = fake.UsherFakeLms()
-    connection.set_up(settings, fake.URL, "http://testserver")
+    connection.set_up(settings, lms_url=fake.URL, application_url="http://testserver")
     settings.USHER_USE_BATCH_API = True
     with opened_by(lambda base_url, ssl_context: lms):
         yield lms

@@ -85,13 +85,13 @@ def _equivalent_hosts(host: str) -> tuple[str, ...]:
     return _LOOPBACK if host in _LOOPBACK else (host,)
 
 
-def opener_for(allowed: str) -> Opener:
-    """Returns an opener that opens real connections to the LMS at ``allowed`` and refuses any other
-    LMS."""
+def opener_that_allows(allowed_url: str) -> Opener:
+    """An opener for ``usher.client.connection.opened_by``: opens real connections to the LMS at
+    ``allowed_url``, and raises LmsTrafficRefused for any other LMS."""
     from usher.client.connection import over_the_network
 
     def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
-        if base_url != allowed:
+        if base_url != allowed_url:
             raise LmsTrafficRefused(base_url)
         return over_the_network(base_url, ssl_context)
 

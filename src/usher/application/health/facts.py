@@ -149,14 +149,14 @@ def _engine(rows: dict[str, Rows]) -> Engine:
         for error in kind["errors"]
         if error["error_code"] == _CIRCUIT_OPEN
     ]
-    worker_seconds = heartbeat.seconds_ago()
+    beat = heartbeat.newest_beat()
     return {
         "overdue_seconds": max((kind["overdue_seconds"] for kind in rows.values()), default=0.0),
         "broker_error": _broker_error(),
         "breaker": "open" if circuit_errors else "closed",
         "breaker_reason": circuit_errors[0]["message"] if circuit_errors else "",
-        "worker_seen_seconds": worker_seconds[0] if worker_seconds else None,
-        "worker_late_seconds": worker_seconds[1] if worker_seconds else 0,
+        "worker_seen_seconds": beat.seconds_ago if beat else None,
+        "worker_late_seconds": beat.late_after if beat else 0,
     }
 
 

@@ -97,4 +97,4 @@ def _pauses(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
 
 
 def _seconds_of(state: SharedState, key: str) -> float:
-    return state.remaining(key) or (_PROBE_SECONDS if state.level(key) else 0.0)
+    return state.remaining(key) or (_PROBE_SECONDS if state.count(key) else 0.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 from usher.cli.demo.credentials import Credentials
 from usher.cli.demo.errors import DemoError
 from usher.contract import oauth
-from usher.contract.applications import built_on_usher
+from usher.contract.applications import application_built_on_usher
 from usher.contract.environment import Env
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.provisioning import Description, ServiceWorker, Superuser
@@ -34,7 +34,7 @@ def make_lms(folder: Path, lms_url: str, application_url: str) -> None:
 
 def describe(name: str, application_url: str, credentials: Credentials) -> Description:
     """The records that the LMS needs for this application."""
-    application = built_on_usher(
+    application = application_built_on_usher(
         name,
         application_url,
         client_id=credentials.lms_client_id,
