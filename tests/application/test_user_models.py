@@ -47,13 +47,13 @@ def test_naming_fields_are_the_username_and_email_fields_of_the_model() -> None:
     assert user_model.naming_fields() == ["username", "email"]
 
 
-def test_key_and_key_of_convert_primary_keys_of_any_type() -> None:
+def test_primary_keys_are_converted_to_and_from_text_whatever_their_type() -> None:
     member = Member()
-    assert user_model.key(str(member.pk), Member) == member.pk
-    assert user_model.key("12", Member) is None
-    assert user_model.key("x", Card) is None
-    assert user_model.key_of(member) == str(member.pk)
-    assert user_model.key_of(Card(pk=7)) == 7
+    assert user_model.primary_key_from_text(str(member.pk), Member) == member.pk
+    assert user_model.primary_key_from_text("12", Member) is None
+    assert user_model.primary_key_from_text("x", Card) is None
+    assert user_model.primary_key_for_json(member) == str(member.pk)
+    assert user_model.primary_key_for_json(Card(pk=7)) == 7
 
 
 def test_the_profile_contains_a_uuid_key_as_a_string(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,8 @@ _RETURN_TYPES: dict[str, type] = {
 _METHODS_FOR_QUERYSETS = ("confirmed", "eligible")
 #: Seconds between two mails about refusals.
 _SECONDS_BETWEEN_MAILS = 900
-_MAIL_ROWS = 20
+#: The most refused records that one mail lists.
+_MAX_RECORDS_IN_MAIL = 20
 
 
 class AdapterFailed(EngineError):
@@ -209,9 +210,10 @@ class DefaultAdapter:
         """
         if digest_minutes() and apps.is_installed("usher.console"):
             return
-        if not django_settings.MANAGERS or not cache.add(
-            "usher-refusals-mailed", 1, _SECONDS_BETWEEN_MAILS
-        ):
+        if not django_settings.MANAGERS:
+            return
+        # ``add`` stores nothing, and returns False, while the key of the last mail has not expired.
+        if not cache.add("usher-refusals-mailed", True, timeout=_SECONDS_BETWEEN_MAILS):
             return
         subject, text = self.refusal_mail(refusals)
         mail_managers(subject, text, fail_silently=True)
@@ -222,8 +224,9 @@ class DefaultAdapter:
             f"- {refusal.kind} {refusal.what}: {refusal.message} [{refusal.code}]"
             for refusal in refusals
         ]
-        omitted = len(lines) - _MAIL_ROWS
-        lines_of_mail = lines[:_MAIL_ROWS] + ([f"… and {omitted} more."] if omitted > 0 else [])
+        lines_of_mail = lines[:_MAX_RECORDS_IN_MAIL]
+        if omitted := len(lines) - len(lines_of_mail):
+            lines_of_mail.append(f"… and {omitted} more.")
         text = "Open edX refused:\n\n" + "\n".join(lines_of_mail)
         text += f"\n\n{REFUSED_NEXT} Choose Retry in the admin.\n"
         return f"Open edX refused {len(lines)} of our records", text
@@ -233,14 +236,14 @@ class DefaultAdapter:
 _METHODS = {name for name in vars(DefaultAdapter) if not name.startswith("_")} - {"overrides"}
 
 
-def eligible_among(users: QuerySet[Any], *, slice_of: int = 1000) -> Iterator[list[Any]]:
+def eligible_among(users: QuerySet[Any], *, slice_size: int = 1000) -> Iterator[list[Any]]:
     """Those of ``users`` who may have an LMS account, ordered by primary key, in lists of at most
-    ``slice_of``. Only one list is in memory at a time."""
+    ``slice_size``. Only one list is in memory at a time."""
     last_pk: Any = None
     ordered = users.order_by("pk")
     while True:
         later = ordered if last_pk is None else ordered.filter(pk__gt=last_pk)
-        keys = list(later.values_list("pk", flat=True)[:slice_of])
+        keys = list(later.values_list("pk", flat=True)[:slice_size])
         if not keys:
             return
         last_pk = keys[-1]
@@ -255,9 +258,9 @@ def log_failure(error: AdapterFailed) -> None:
     _log.error("%s", error.message, exc_info=error.__cause__)
 
 
-def failure_of(user: Any) -> AdapterFailed | None:
-    """Calls the methods that an LMS account needs for this learner. Returns the first failure; None
-    if all succeed. Does not reserve the username."""
+def find_adapter_failure(user: Any) -> AdapterFailed | None:
+    """Calls the adapter's methods that an LMS account needs for this learner. Returns the first
+    failure; None if all succeed. Does not reserve the username."""
     project_adapter = adapter()
     for method in (
         project_adapter.is_confirmed,
@@ -339,15 +342,15 @@ def _text_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(".")
 
 
-def mistakes(adapter_class: type[DefaultAdapter]) -> Iterator[str]:
+def problems_of_methods(adapter_class: type[DefaultAdapter]) -> Iterator[str]:
     """A sentence for each method of the project's class that can't be called as Usher calls it.
     Calls none of them."""
     for name in sorted(_names_defined_in(adapter_class) & _METHODS):
-        if problem := _not_callable(adapter_class, name):
+        if problem := _why_not_callable(adapter_class, name):
             yield f"{name} of {adapter_class.__name__} {problem}"
 
 
-def misspelt(adapter_class: type[DefaultAdapter]) -> Iterator[tuple[str, str]]:
+def misspelt_methods(adapter_class: type[DefaultAdapter]) -> Iterator[tuple[str, str]]:
     """Methods of the project's class with misspelt names, which Usher does not call. Yields pairs:
     the name, and the most similar name of a method that Usher calls."""
     for name in sorted(_names_defined_in(adapter_class) - _METHODS):
@@ -365,7 +368,7 @@ def _names_defined_in(adapter_class: type[DefaultAdapter]) -> set[str]:
     }
 
 
-def _not_callable(adapter_class: type[DefaultAdapter], name: str) -> str:
+def _why_not_callable(adapter_class: type[DefaultAdapter], name: str) -> str:
     """Why Usher can't call this method; '' if it can."""
     method, arguments = getattr(adapter_class, name), _arguments(name)
     if not callable(method):
@@ -387,12 +390,16 @@ def _arguments(name: str) -> list[str]:
 
 
 def _checked_method(name: str, method: Callable[..., Any], expected: type) -> Callable[..., Any]:
-    """Wraps a method: its exceptions, and answers of a wrong type, become an AdapterFailed that
-    names the method and the learner."""
+    """Wraps a method about one learner: its exceptions, and answers of a wrong type, become an
+    AdapterFailed that names the method and the learner.
+
+    expected: the type of the answers. None also counts as '' where a text is expected, and every
+    value as True or False where a bool is expected.
+    """
 
     @wraps(method)
     def checked(user: Any, *args: Any) -> Any:
-        answer = _call(name, user, method, user, *args)
+        answer = _call(method, user, *args, name=name, learner=user)
         if expected is str and answer is None:
             return ""
         if expected is bool:
@@ -411,7 +418,7 @@ def _checked_queryset_method(name: str, method: Callable[[Any], Any]) -> Callabl
 
     @wraps(method)
     def checked(users: Any) -> Any:
-        answer = _call(name, None, method, users)
+        answer = _call(method, users, name=name, learner=None)
         if not isinstance(answer, QuerySet):
             raise AdapterFailed(name, None, f"{_describe_answer(answer)}, not a queryset")
         return answer
@@ -419,13 +426,15 @@ def _checked_queryset_method(name: str, method: Callable[[Any], Any]) -> Callabl
     return checked
 
 
-def _call(name: str, user: Any, method: Callable[..., Any], *args: Any) -> Any:
+def _call(method: Callable[..., Any], *args: Any, name: str, learner: Any) -> Any:
+    """Calls the method. name, learner: for the error if the method fails; learner: None for a
+    method about many learners."""
     try:
         return method(*args)
     except (AdapterFailed, OperationalError, InterfaceError):
         raise  # the database's errors have nothing to do with the learner
     except Exception as error:
-        raise AdapterFailed(name, user, f"{type(error).__name__}: {error}") from error
+        raise AdapterFailed(name, learner, f"{type(error).__name__}: {error}") from error
 
 
 def _are_texts(modes: Any) -> bool:

@@ -39,6 +39,8 @@ from usher.engine.work import Work
 
 #: The most records that "Retry now and wait" sends to the LMS.
 _MAX_RETRIED = 25
+#: The most reasons that the message after "Retry now and wait" names.
+_MAX_REASONS = 5
 #: Fields of the sync worker, shown folded.
 _ADVANCED = (
     "generation",
@@ -177,14 +179,20 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def repair(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         from usher.engine.services import open_gates, reconcile
 
-        name = next(n for n, kind in all_kinds().items() if kind.model is queryset.model)
+        kind_name = next(name for name, kind in all_kinds().items() if kind.model is queryset.model)
         ids = list(queryset.values_list("pk", flat=True)[:_MAX_RETRIED])
         queryset.model._default_manager.filter(pk__in=ids).make_due()
-        open_gates([name])
+        open_gates([kind_name])
         total = Summary()
         try:
             for pk in ids:
-                total.add(reconcile([name], ids=(pk, pk + 1), made_due={name: Q(pk=pk)}))
+                total.add(
+                    reconcile(
+                        [kind_name],
+                        ids=(pk, pk + 1),  # from the first id to before the second: one row
+                        made_due={kind_name: Q(pk=pk)},
+                    )
+                )
         except InTransaction:
             notify_workers()
             self.message_user(
@@ -197,7 +205,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         level = messages.WARNING if total.failed else messages.SUCCESS
         reasons = [f"{failure.what}: {failure.message}" for failure in total.failures]
         reasons += [f"{group.count} waiting: {group.message}" for group in total.waiting]
-        self.message_user(request, f"{total.line()}. {'; '.join(reasons[:5])}", level)
+        self.message_user(request, f"{total.line()}. {'; '.join(reasons[:_MAX_REASONS])}", level)
 
 
 class DeletedWithLearnerAdmin(ReconciledAdmin):
@@ -334,8 +342,8 @@ class CourseRunAdmin(ReconciledAdmin):
         return (*fixed, *_COPIED_FROM_LMS, *super().get_readonly_fields(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not while the LMS has, or may have, learners in the run: deleting the run would delete
-        their enrollments here, and nobody would unenroll them in the LMS."""
+        """A run can't be deleted while learners are, or may be, enrolled in it in the LMS: deleting
+        the run would delete their enrollments here, and nobody would unenroll them in the LMS."""
         if not super().has_delete_permission(request, obj):
             return False
         rows = obj.enrollments.all() if obj else Enrollment.objects.none()
@@ -371,7 +379,7 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
         data = super().clean() or {}
         row = self.instance
         # The form of an existing enrollment has only the fields that may be changed.
-        user, run = (data.get("user"), data.get("run")) if not row.pk else (row.user, row.run)
+        user, run = (row.user, row.run) if row.pk else (data.get("user"), data.get("run"))
         mode = data.get("mode")
         mode_is_unchanged = bool(row.pk) and mode == self.initial.get("mode")
         if user is None or run is None or not mode or mode_is_unchanged:
@@ -434,11 +442,16 @@ class EnrollmentAdmin(ReconciledAdmin):
         if obj is None or not self.is_own_page(request) or not allowed:
             return allowed
         is_unenrolled = not obj.is_active and obj.is_settled
-        run_is_unknown = obj.refused_at and obj.error_code == "unknown-run"
-        return is_unenrolled or bool(run_is_unknown and not obj.observed_is_active)
+        lms_lacks_run = (
+            obj.refused_at is not None
+            and obj.error_code == "unknown-run"
+            and not obj.observed_is_active
+        )
+        return is_unenrolled or lms_lacks_run
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Saves changes with ``want``, which also makes the row due."""
+        """Saves changes with ``want``, which also makes the row due. For a new enrollment, also
+        requests the learner's LMS account."""
         if not change:
             super().save_model(request, obj, form, change)
             try:

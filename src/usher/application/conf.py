@@ -125,7 +125,8 @@ class _Reader:
 
     def text(self, name: str, default: str = "") -> str:
         value = getattr(self.source, name, None)
-        return str(value).strip() or default if value is not None else default
+        text = "" if value is None else str(value).strip()
+        return text or default
 
     def url(self, name: str, default: str = "") -> str:
         """An absolute http(s) address, normalized. Without a trailing slash, except for the address
@@ -153,7 +154,7 @@ class _Reader:
         try:
             number = convert(value)
         except ValueError:
-            number = 0
+            number = 0  # reported below, as is inf or nan
         if not 0 < number < 10**9:
             self.problems.append(f"{name} is {value!r}: write a number above 0")
             return default
@@ -184,16 +185,16 @@ def read(source: Any) -> tuple[Settings, list[str]]:
     """Reads Usher's settings from ``source``, Django's settings. Also returns a sentence for each
     malformed setting, which says what to write."""
     reader = _Reader(source)
-    edition = reader.choice("USHER_EDITION", "", _LMS_OF_EDITION)
-    default_api, default_backend = _LMS_OF_EDITION[edition]
-    api = reader.url(Env.OPENEDX_API_BASE_URL, default_api)
-    browser = reader.url(Env.OPENEDX_BASE_REDIRECT_URL, api)
+    edition = reader.choice("USHER_EDITION", default="", choices=_LMS_OF_EDITION)
+    default_api_url, default_backend = _LMS_OF_EDITION[edition]
+    api_url = reader.url(Env.OPENEDX_API_BASE_URL, default_api_url)
+    browser_url = reader.url(Env.OPENEDX_BASE_REDIRECT_URL, api_url)
     backend = reader.backend(Env.OPENEDX_OAUTH_PROVIDER, default_backend)
     settings = Settings(
         site_base_url=reader.url("SITE_BASE_URL"),
-        api_base_url=api,
-        base_redirect_url=browser,
-        course_base_url=_course_base(reader, browser),
+        api_base_url=api_url,
+        base_redirect_url=browser_url,
+        course_base_url=_course_base_url(reader, browser_url),
         course_base_url_suffix=reader.text(Env.OPENEDX_COURSE_BASE_URL_SUFFIX, _COURSE_SUFFIX),
         logout_redirect_url=reader.url(Env.LOGOUT_REDIRECT_URL),
         social_login_path=reader.path(Env.OPENEDX_SOCIAL_LOGIN_PATH, social_login_path(backend)),
@@ -206,20 +207,21 @@ def read(source: Any) -> tuple[Settings, list[str]]:
         registration_access_token=reader.text(Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN)
         or reader.text(Env.MITXPRO_REGISTRATION_ACCESS_TOKEN),
         webhook_secret=reader.text(Env.USHER_WEBHOOK_SECRET),
-        encryption_keys=_keys(reader),
-        timeout_seconds=reader.number(Env.EDX_API_CLIENT_TIMEOUT, 60, float),
+        encryption_keys=_encryption_keys(reader),
+        timeout_seconds=reader.number(Env.EDX_API_CLIENT_TIMEOUT, default=60, convert=float),
     )
     _check_same_backend(reader, settings)
     return settings, reader.problems
 
 
-def _course_base(reader: _Reader, browser: str) -> str:
-    """The address before a course key, with a slash at the end."""
-    default = browser + _COURSE_BASE if browser else ""
+def _course_base_url(reader: _Reader, browser_url: str) -> str:
+    """The part of a course run's address before its key, with a slash at the end; only a path if no
+    LMS is configured. browser_url: the LMS's address for browsers, or ''."""
+    default = browser_url + _COURSE_BASE if browser_url else ""
     return (reader.url(Env.OPENEDX_COURSE_BASE_URL, default) or _COURSE_BASE.rstrip("/")) + "/"
 
 
-def _keys(reader: _Reader) -> tuple[str, ...]:
+def _encryption_keys(reader: _Reader) -> tuple[str, ...]:
     text = reader.text(Env.USHER_ENCRYPTION_KEYS)
     return tuple(key.strip() for key in text.split(",") if key.strip())
 
@@ -239,17 +241,17 @@ def _check_same_backend(reader: _Reader, settings: Settings) -> None:
 def settings() -> Settings:
     """The settings of this process. Raises ImproperlyConfigured, which names all malformed
     settings."""
-    return _settings(_change_count)
+    return _settings(_django_settings_changes)
 
 
-#: How often Django's settings were changed in this process.
-_change_count = 0
+#: How often Django's settings were changed in this process. Only tests change them.
+_django_settings_changes = 0
 
 
 @lru_cache(maxsize=1)
-def _settings(_change_count: int) -> Settings:
-    """The number of changes is the cache's key. So no caller gets settings that another thread read
-    before the last change."""
+def _settings(_changes: int) -> Settings:
+    """Reads the settings, or returns them from the cache. The number of changes is the cache's key.
+    So no caller gets settings that another thread read before the last change."""
     settings_read, problems = read(django_settings)
     if problems := [*problems, *environment.malformed(django_settings)]:
         raise ImproperlyConfigured("; ".join(problems))
@@ -264,9 +266,9 @@ def missing() -> list[str]:
     return [name for name in needed if not reader.text(name)]
 
 
-def _count_change(**_kwargs: Any) -> None:
-    global _change_count
-    _change_count += 1
+def _count_settings_change(**_kwargs: Any) -> None:
+    global _django_settings_changes
+    _django_settings_changes += 1
 
 
-setting_changed.connect(_count_change, dispatch_uid="usher.application.conf")
+setting_changed.connect(_count_settings_change, dispatch_uid="usher.application.conf")

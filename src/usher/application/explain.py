@@ -17,7 +17,7 @@ from usher.application import dev_lms
 from usher.application.accounts import eligibility
 from usher.application.accounts.models import LmsAccount, LmsProfile
 from usher.application.accounts.naming import clean_username
-from usher.application.adapter import AdapterFailed, adapter, failure_of
+from usher.application.adapter import AdapterFailed, adapter, find_adapter_failure
 from usher.application.arguments import require_run, require_user
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseMode, CourseRun, problem_of_key
@@ -68,9 +68,10 @@ def explain(user: Any, run: CourseRun | None = None) -> list[Sentence]:
 
 
 def _identity(user: Any) -> Iterator[Sentence]:
-    known = dict.fromkeys((str(user.get_username()), from_adapter("email", user)))
-    names = ", ".join(filter(None, known))
-    if failure := failure_of(user):
+    # One name, if people sign in with their e-mail address.
+    name_and_address = dict.fromkeys((str(user.get_username()), from_adapter("email", user)))
+    names = ", ".join(filter(None, name_and_address))
+    if failure := find_adapter_failure(user):
         advice = "A developer must correct that class."
         yield Sentence("identity", names, cause=f"{failure.reason}.", next=advice)
     else:
@@ -88,7 +89,7 @@ def retry(user: Any) -> Sentence:
     )
 
 
-def mistyped(user: Any) -> list[Sentence]:
+def runs_to_delete(user: Any) -> list[Sentence]:
     """How to delete course runs whose keys may be mistyped: the LMS has never shown the run, and
     refused the learner's enrollment for this reason. Leaves out runs in which the LMS has any
     learner enrolled."""
@@ -103,6 +104,7 @@ def mistyped(user: Any) -> list[Sentence]:
 
 def _how_to_delete(run: CourseRun) -> Sentence:
     key, count = run.course_key, run.enrollments.count()
+    enrollments = "1 enrollment" if count == 1 else f"{count} enrollments"
     code = (
         "from usher.application.models import CourseRun; "
         f"CourseRun.objects.filter(course_key='{key}', observed_at=None).delete()"
@@ -110,8 +112,7 @@ def _how_to_delete(run: CourseRun) -> Sentence:
     return Sentence(
         "mistyped",
         f"The LMS has never shown {key}. If the key is mistyped, enroll the learner in the "
-        f"right run. To delete the run here, with its {count} "
-        f"enrollment{'s' * (count != 1)}:",
+        f"right run. To delete the run here, with its {enrollments}:",
         next=f'`python manage.py shell -c "{code}"`',
         about=key,
     )
@@ -133,7 +134,7 @@ def comparison(user: Any) -> list[Sentence]:
     ]
 
 
-def worker() -> Iterator[Sentence]:
+def worker_or_broker_problem() -> Iterator[Sentence]:
     """Why no worker processes due records. Yields nothing if a worker was seen lately and, with
     Celery, the broker answers. May take some seconds."""
     if error := broker_error():
@@ -144,13 +145,13 @@ def worker() -> Iterator[Sentence]:
             next="Start the broker, or correct CELERY_BROKER_URL.",
         )
         return
-    if (missing := no_worker()) is not None:
-        yield missing
+    if (problem := worker_problem()) is not None:
+        yield problem
 
 
-def no_worker() -> Sentence | None:
-    """A sentence that no worker is running, and how to start one; None if a worker was seen lately.
-    Runs one query."""
+def worker_problem() -> Sentence | None:
+    """Says that no worker is running, and how to start one; None if a worker was seen lately. Runs
+    one query."""
     beat = heartbeat.newest_beat()
     if beat is None:
         text = "No worker has ever run."
@@ -189,7 +190,7 @@ def confirmed_address(user: Any) -> bool:
 
 def _why_not_eligible(user: Any) -> str:
     """Why the user may have no LMS account now; '' for a user who may have one."""
-    code = eligibility.code_of(user)
+    code = eligibility.ineligibility_code(user)
     if code == eligibility.UNCONFIRMED:
         return f"{eligibility.SENTENCES[code]} Once it is confirmed, the LMS account is created."
     return eligibility.SENTENCES[code] if code else ""
@@ -234,7 +235,7 @@ def _token(user: Any) -> Iterator[Sentence]:
     row = LmsToken.objects.filter(user=user).first()
     if row is None:
         return
-    if row.is_valid_for(0):
+    if row.is_valid_for(seconds=0):
         text = f"LMS token, valid for {_time_until(row.expires_at)}."
     elif row.expires_at:
         text = f"The LMS token expired {_ago(row.expires_at)}; it is renewed when it is needed."
@@ -298,12 +299,12 @@ def _enrollment_text(row: Enrollment) -> str:
         return (
             f"Enrolled in {title} as {row.observed_mode}, not yet as {row.mode}{refused}.{missing}"
         )
-    return f"Not enrolled yet in {title} as {row.mode}{refused}.{missing}{_known_cause(row)}"
+    return f"Not enrolled yet in {title} as {row.mode}{refused}.{missing}{_why_run_may_refuse(row)}"
 
 
-def _known_cause(row: Enrollment) -> str:
-    """For a refused enrollment, why the run may not accept the learner now, as far as this
-    application knows; '' for none."""
+def _why_run_may_refuse(row: Enrollment) -> str:
+    """For a refused enrollment: the run's enrollment period or mode, if one of them may be why the
+    LMS refused it; else ''."""
     if not row.refused_at:
         return ""
     run, now, cause = row.run, timezone.now(), ""
@@ -312,11 +313,11 @@ def _known_cause(row: Enrollment) -> str:
     if run.enrollment_end and run.enrollment_end <= now:
         cause = f" The run accepted enrollments until {_day(run.enrollment_end)}."
     if row.error_code.startswith("mode-"):
-        cause += _mode_cause(row, CourseMode.objects.filter(run=run))
+        cause += _why_mode_may_be_refused(row, CourseMode.objects.filter(run=run))
     return cause
 
 
-def _mode_cause(row: Enrollment, modes: Iterable[CourseMode]) -> str:
+def _why_mode_may_be_refused(row: Enrollment, modes: Iterable[CourseMode]) -> str:
     """That the enrollment's mode has ended, or else which modes are open; '' for none."""
     now, open_slugs = timezone.now(), []
     for mode in modes:
@@ -352,7 +353,9 @@ def _sentence_of_row(row: Reconciled, topic: str, text: str, about: str = "") ->
         attempts = f" after {row.attempts} attempts" if row.attempts > 1 else ""
         # The message may end with a command, and no text may follow a command.
         cause = f"[{row.error_code}]{attempts} {row.error_message}"
-    return Sentence(topic, text, str(state(row)), cause, next_step(row), about)
+    return Sentence(
+        topic, text, state=str(state(row)), cause=cause, next=next_step(row), about=about
+    )
 
 
 def _ago(moment: Any) -> str:

@@ -30,7 +30,7 @@ def signs_in_by_email(model: Any = None) -> bool:
     return bool(model.get_email_field_name() == model.USERNAME_FIELD)
 
 
-def key(text: str, model: Any = None) -> Any:
+def primary_key_from_text(text: str, model: Any = None) -> Any:
     """``text`` converted to the type of a user's primary key; None when it cannot be one. model:
     the project's user model by default."""
     field = (model or get_user_model())._meta.pk
@@ -42,7 +42,7 @@ def key(text: str, model: Any = None) -> Any:
     return value
 
 
-def key_of(user: Any) -> int | str:
+def primary_key_for_json(user: Any) -> int | str:
     """The user's primary key for JSON: an int, or text for any other type, such as a UUID."""
     return user.pk if isinstance(user.pk, int) else str(user.pk)
 

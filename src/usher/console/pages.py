@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from usher.application.explain import no_worker
+from usher.application.explain import worker_problem
 from usher.console.access import allowed_actions
 
 
@@ -26,7 +26,7 @@ def render_page(
         "theme_edition": str(getattr(settings, "USHER_EDITION", "") or ""),
         "notices": list(messages.get_messages(request)),
         # The overview's first sentence already says that no worker is running.
-        "no_worker": None if name == "overview" else no_worker(),
+        "worker_problem": None if name == "overview" else worker_problem(),
     }
     return render(request, f"usher_console/{name}.html", {**frame, **context}, status=status)
 

@@ -13,7 +13,7 @@ from tests.support import faults
 from tests.support.faults import faulty_proxy
 from usher.application import explain
 from usher.application.accounts.services import ensure_account
-from usher.application.explain import no_worker
+from usher.application.explain import worker_problem
 from usher.application.lms.changes import pull_changes
 from usher.application.reconcilers import Lms
 from usher.client.errors import (
@@ -186,7 +186,7 @@ def test_a_worker_that_waits_for_the_lms_counts_as_running(faulty, system, monke
         eventually(lambda: faulty.requests)
         for _ in range(3):  # the worker counts as running during the whole request
             Watermark.objects.filter(name=heartbeat.WORKER).update(asked_at="2020-01-01T00:00:00Z")
-            eventually(lambda: no_worker() is None, 10)
+            eventually(lambda: worker_problem() is None, 10)
         assert len(faulty.requests) <= 3
     finally:
         stop.set()
@@ -203,21 +203,21 @@ def test_a_worker_that_hangs_counts_as_running_only_for_a_limited_time(
     monkeypatch.setattr(heartbeat, "_MAX_WAIT_SECONDS", 0.5)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
     with heartbeat.beating():
-        eventually(lambda: no_worker() is None, 10)
+        eventually(lambda: worker_problem() is None, 10)
         time.sleep(0.6)
         outdated = heartbeat.database_now() - timedelta(seconds=60)
         Watermark.objects.filter(name=heartbeat.WORKER).update(asked_at=outdated)
         time.sleep(0.2)
-        assert no_worker() is not None
+        assert worker_problem() is not None
 
 
 def test_a_worker_that_was_stopped_is_reported_as_stopped(db):
     stop = threading.Event()
     stop.set()
     heartbeat.beat()
-    assert explain.no_worker() is None
+    assert explain.worker_problem() is None
     watch(stop=stop)
-    assert explain.no_worker().text.startswith("The worker was stopped ")
+    assert explain.worker_problem().text.startswith("The worker was stopped ")
     heartbeat._last_beat = 0.0
     heartbeat.beat()
-    assert explain.no_worker() is None
+    assert explain.worker_problem() is None

@@ -24,7 +24,7 @@ from usher.application.adapter import AdapterFailed, adapter, log_failure
 from usher.application.arguments import require_user
 from usher.application.lms_client import client
 from usher.application.tokens.models import LmsToken
-from usher.application.user_model import active, key, key_of
+from usher.application.user_model import active, primary_key_for_json, primary_key_from_text
 from usher.client import batch
 from usher.client.payloads import ObservedAccount
 from usher.engine.clock import database_now
@@ -89,11 +89,11 @@ def propose(by: str) -> list[Proposal]:
     for users in _pages_of_users():
         accounts = _find_by_email(users) if by == BY_EMAIL else _find_by_username(users)
         proposals += [_proposal(user, accounts[user.pk]) for user in users if user.pk in accounts]
-    users_of: dict[str, list[str]] = defaultdict(list)
+    users_by_lms_username: dict[str, list[str]] = defaultdict(list)
     for proposal in proposals:
-        users_of[proposal.lms_username.lower()].append(proposal.user)
+        users_by_lms_username[proposal.lms_username.lower()].append(proposal.user)
     return [
-        _with_conflict_if_shared(proposal, users_of[proposal.lms_username.lower()])
+        _with_conflict_if_shared(proposal, users_by_lms_username[proposal.lms_username.lower()])
         for proposal in proposals
     ]
 
@@ -128,7 +128,7 @@ def _proposal(user: Any, account: ObservedAccount) -> Proposal:
     except AdapterFailed as error:
         email, conflict = "", error.reason
     return Proposal(
-        user_id=key_of(user),
+        user_id=primary_key_for_json(user),
         user=str(user.get_username()),
         email=email,
         lms_username=account.username,
@@ -203,7 +203,9 @@ def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Itera
             yield _link(row, application)
         elif decision.lower() not in ("", SKIP):
             problem = f"the decision is {decision!r}: write {LINK} or {SKIP}"
-            yield DecisionResult(row.get("user") or "", row.get("lms_username") or "", problem)
+            yield DecisionResult(
+                row.get("user") or "", row.get("lms_username") or "", problem=problem
+            )
 
 
 def _link(row: Mapping[str, str], application: str) -> DecisionResult:
@@ -211,29 +213,30 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
     user = _find_user(str(row.get("user_id") or ""))
     if user is None:
         return DecisionResult(
-            row.get("user") or "", name, f"no user has the id {row.get('user_id')!r}"
+            row.get("user") or "", name, problem=f"no user has the id {row.get('user_id')!r}"
         )
     username = str(user.get_username())
     if username != (row.get("user") or username):
-        return DecisionResult(
-            username, name, f"the user {row.get('user_id')} is {username}, not {row['user']}"
-        )
+        problem = f"the user {row.get('user_id')} is {username}, not {row['user']}"
+        return DecisionResult(username, name, problem=problem)
     account = client().account(name) if name else None
     if account is None or account.username != name:
-        return DecisionResult(username, name, "the LMS has no such account")
+        return DecisionResult(username, name, problem="the LMS has no such account")
     if str(account.lms_user_id or "") != (row.get("lms_user_id") or ""):
-        return DecisionResult(username, name, "the LMS has another account of that name now")
+        return DecisionResult(
+            username, name, problem="the LMS has another account of that name now"
+        )
     links = batch.links_of(client(), name)
     is_linked = None if links is None else links.leads_to == (name, account.lms_user_id)
     other_learners = [learner for learner in links.linked_from if learner != name] if links else []
     if other_learners:
-        return DecisionResult(
-            username, name, f"in the LMS the learner {other_learners[0]} signs in to this account"
-        )
+        problem = f"in the LMS the learner {other_learners[0]} signs in to this account"
+        return DecisionResult(username, name, problem=problem)
     try:
         is_new = _adopt(user, account, links.application if links else application)
     except ValueError as error:
-        return DecisionResult(username, name, str(error))
+        return DecisionResult(username, name, problem=str(error))
+    # If the LMS can't say, a repeated decision means that ``usher_link`` has run there.
     if is_linked or (is_linked is None and not is_new):
         LmsAccount.objects.filter(user=user).make_due()
         LmsToken.objects.filter(user=user).make_due()
@@ -249,7 +252,7 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
 
 def _find_user(text: str) -> Any:
     """The user whose primary key, of any type, is ``text``; None if there is no such user."""
-    pk = key(text.strip())
+    pk = primary_key_from_text(text.strip())
     users = get_user_model()._default_manager
     return users.filter(pk=pk).first() if pk is not None else None
 

@@ -142,7 +142,10 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
         require_known_accounts(context)
         # Missing in the LMS, for example after a restored backup: due immediately, to be created
         # again.
-        return Outcome(_observed_values(None, None, None), changed=True, next_in=0.0)
+        nothing_observed = _observed_values(
+            lms_user_id=None, created_in_lms_at=None, is_active=None
+        )
+        return Outcome(nothing_observed, changed=True, next_in=0.0)
     if learner.awaits_link and learner.is_active and account.is_active:
         return _check_link(learner, account, context)
     if learner.is_active and learner.reactivate and not account.is_active:
@@ -153,8 +156,12 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
         )
     if learner.is_active or not account.is_active:
         # An account that the LMS's staff deactivated stays inactive.
-        is_active = account.is_active
-        return Outcome(_observed_values(account.lms_user_id, learner.created_in_lms_at, is_active))
+        values = _observed_values(
+            lms_user_id=account.lms_user_id,
+            created_in_lms_at=learner.created_in_lms_at,
+            is_active=account.is_active,
+        )
+        return Outcome(values)
     return _deactivate(learner, context)
 
 
@@ -164,14 +171,22 @@ def _check_link(learner: AccountData, account: ObservedAccount, context: LmsCont
     tokens = own_tokens(context.lms, flow, learner.username)
     if tokens is None:
         return _outcome_awaiting_link(learner, context)
-    values = _observed_values(account.lms_user_id, learner.created_in_lms_at, True)
+    values = _observed_values(
+        lms_user_id=account.lms_user_id,
+        created_in_lms_at=learner.created_in_lms_at,
+        is_active=True,
+    )
     return Outcome(values, changed=True, extra=NewAccount(tokens))
 
 
 def require_known_accounts(context: LmsContext) -> None:
     """Call before acting on a missing account. Raises LmsError when too many known accounts are
     missing, since another LMS or an empty database may be answering."""
-    context.evidence.require("account", lambda names: len(names) - len(context.lms.accounts(names)))
+
+    def count_missing(usernames: Sequence[str]) -> int:
+        return len(usernames) - len(context.lms.accounts(usernames))
+
+    context.evidence.require("account", count_missing)
 
 
 def _deactivate(learner: AccountData, context: LmsContext) -> Outcome:
@@ -183,7 +198,11 @@ def _deactivate(learner: AccountData, context: LmsContext) -> Outcome:
             "install usher.lms, or deactivate the account in the LMS's admin.",
             code="deactivation-by-hand",
         ) from error
-    values = _observed_values(learner.lms_user_id, learner.created_in_lms_at, False)
+    values = _observed_values(
+        lms_user_id=learner.lms_user_id,
+        created_in_lms_at=learner.created_in_lms_at,
+        is_active=False,
+    )
     return Outcome(values, changed=True)
 
 
@@ -225,12 +244,16 @@ def _register(learner: AccountData, context: LmsContext) -> Outcome:
         tokens = own_tokens(context.lms, flow, learner.username)
         if tokens is None:
             raise _taken_or_unclear(learner, error) from error
-        return Outcome(
-            _observed_values(None, timezone.now(), True), changed=True, extra=NewAccount(tokens)
+        # The LMS did not return the account's id; a later check reads it.
+        values = _observed_values(
+            lms_user_id=None, created_in_lms_at=timezone.now(), is_active=True
         )
+        return Outcome(values, changed=True, extra=NewAccount(tokens))
     if registration.username != learner.username:
         raise BadAnswer(f"The LMS made {registration.username[:50]} instead of {learner.username}.")
-    values = _observed_values(registration.lms_user_id, timezone.now(), True)
+    values = _observed_values(
+        lms_user_id=registration.lms_user_id, created_in_lms_at=timezone.now(), is_active=True
+    )
     tokens = _tokens_of_session(flow, registration.cookies)
     return Outcome(values, changed=True, extra=NewAccount(tokens))
 
@@ -290,7 +313,7 @@ def _tokens_of_session(flow: AuthorizationFlow, cookies: dict[str, str]) -> Toke
 
 
 def _observed_values(
-    lms_user_id: int | None, created_in_lms_at: datetime | None, is_active: bool | None
+    *, lms_user_id: int | None, created_in_lms_at: datetime | None, is_active: bool | None
 ) -> dict[str, Any]:
     return {
         "created_in_lms_at": created_in_lms_at,
@@ -302,7 +325,7 @@ def _observed_values(
 # The batch API
 
 
-def batch_item(row_id: int, username: str, details: Details, is_active: bool) -> dict[str, Any]:
+def batch_item(row_id: int, username: str, details: Details, *, is_active: bool) -> dict[str, Any]:
     """One account in a request to the batch API. row_id: the LMS returns this id with the
     result."""
     return {
@@ -329,7 +352,9 @@ def send_batch(learners: Sequence[AccountData], context: LmsContext) -> list[Out
         [learner for learner in learners if not learner.is_ready], context
     )
     items = [
-        batch_item(learner.account_id, learner.username, learner.details, learner.is_active)
+        batch_item(
+            learner.account_id, learner.username, learner.details, is_active=learner.is_active
+        )
         | {"tokens": _needs_tokens(learner), "reactivate": learner.reactivate}
         for learner in learners
         if learner.account_id not in outcomes
@@ -398,11 +423,12 @@ def _obtain_tokens_of_staff(learner: AccountData, context: LmsContext, error: Re
         if learner.awaits_link:
             return _outcome_awaiting_link(learner, context)
         return Outcome(error=error)
-    return Outcome(
-        _observed_values(learner.lms_user_id, learner.created_in_lms_at or timezone.now(), True),
-        changed=True,
-        extra=NewAccount(tokens),
+    values = _observed_values(
+        lms_user_id=learner.lms_user_id,
+        created_in_lms_at=learner.created_in_lms_at or timezone.now(),
+        is_active=True,
     )
+    return Outcome(values, changed=True, extra=NewAccount(tokens))
 
 
 def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
@@ -424,7 +450,9 @@ def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
     is_active = flag(result.get("is_active", learner.is_active), "whether an account is active")
     created_in_lms_at = None if status == "created" else learner.created_in_lms_at
     values = _observed_values(
-        user_id(result.get("lms_user_id")), created_in_lms_at or timezone.now(), is_active
+        lms_user_id=user_id(result.get("lms_user_id")),
+        created_in_lms_at=created_in_lms_at or timezone.now(),
+        is_active=is_active,
     )
     extra = NewAccount(_tokens_in_result(result)) if is_new else None
     return Outcome(values, changed=is_new or status == "updated", extra=extra)

@@ -38,14 +38,14 @@ def _filter_ids(filter_users: Callable[[Any], Any], user_ids: Sequence[Any]) -> 
     return set(filter_users(users).values_list("pk", flat=True))
 
 
-def codes_of(users: Sequence[Any]) -> dict[Any, str]:
+def ineligibility_codes(users: Sequence[Any]) -> dict[Any, str]:
     """Why these users, who are not eligible, may have no LMS account now: user's id → a code of
     ``SENTENCES``."""
     confirmed_users = confirmed([user.pk for user in users])
     return {user.pk: _code(user, is_confirmed=user.pk in confirmed_users) for user in users}
 
 
-def code_of(user: Any) -> str:
+def ineligibility_code(user: Any) -> str:
     """Why the user may have no LMS account now, a code of ``SENTENCES``; '' for a user who may have
     one. Raises AdapterFailed."""
     if adapter().is_eligible(user):
@@ -70,7 +70,7 @@ def require_decision(user: Any, decide: Callable[[Any], bool]) -> None:
         decide(user)
 
 
-def not_sent(code: str, user: Any, decide: Callable[[Any], bool]) -> Outcome:
+def outcome_of_unsent(code: str, user: Any, *, decide: Callable[[Any], bool]) -> Outcome:
     """The outcome of a user's record that is not sent for now. code: one of ``SENTENCES``. decide:
     as for ``require_decision``, whose error is raised."""
     require_decision(user, decide)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,8 @@ from usher.engine.lanes import Lane, user_ids_by_lane
 MAX_RENAMINGS = 10
 #: Seconds after which a registration request of a worker can no longer reach the LMS.
 _REGISTRATION_MAX_SECONDS = 600.0
+#: Seconds for which a learner's token must still be valid when a profile is sent with it.
+_TOKEN_VALID_SECONDS = 60
 
 
 class AccountKind(LmsKind):
@@ -53,17 +55,22 @@ class AccountKind(LmsKind):
         if any(row.is_ready or not row.is_active for row in rows):
             context.evidence.offer("account", known_accounts)
         by_batch = self.batch_capability in context.batch
-        absent = [row.user for row in rows if row.is_active and not row.is_ready]
-        eligible = eligibility.eligible([user.pk for user in absent])
-        reasons = eligibility.codes_of([user for user in absent if user.pk not in eligible])
-        tokens = registration_tokens(eligible) if eligible and not by_batch else {}
+        users_without_account = [row.user for row in rows if row.is_active and not row.is_ready]
+        eligible_ids = eligibility.eligible([user.pk for user in users_without_account])
+        reasons = eligibility.ineligibility_codes(
+            [user for user in users_without_account if user.pk not in eligible_ids]
+        )
+        needs_tokens = bool(eligible_ids) and not by_batch
+        tokens = registration_tokens(eligible_ids) if needs_tokens else {}
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             outcome = None
             try:
                 learner_details = details(row.user)
                 if reason := reasons.get(row.user_id):
-                    outcome = eligibility.not_sent(reason, row.user, adapter().is_eligible)
+                    outcome = eligibility.outcome_of_unsent(
+                        reason, row.user, decide=adapter().is_eligible
+                    )
             except AdapterFailed as error:
                 prepared.append((Job(row, row.username), Outcome(error=error)))
                 continue
@@ -135,7 +142,10 @@ def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
             yield Event(f"lms-account-{_change(job.row, outcome)}", job.row.username)
         elif error is not None and error.failure_class == FailureClass.REJECTED:
             yield Event(
-                _refusal_event(job.row), job.row.username, False, {"error_code": error.code}
+                _refusal_event(job.row),
+                job.row.username,
+                succeeded=False,
+                detail={"error_code": error.code},
             )
 
 
@@ -153,8 +163,8 @@ def _activation_changed(row: LmsAccount, outcome: Outcome) -> bool:
     """Whether the account was activated or deactivated in the LMS since the row's last outcome: by
     the LMS's staff, or by a request for another record of the learner. row: with the values from
     before this outcome."""
-    is_active = outcome.values.get("observed_is_active")
-    return None not in (is_active, row.observed_is_active) and is_active != row.observed_is_active
+    was_active, is_active = row.observed_is_active, outcome.values.get("observed_is_active")
+    return was_active is not None and is_active is not None and was_active != is_active
 
 
 def _change(row: LmsAccount, outcome: Outcome) -> str:
@@ -268,7 +278,9 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
 
 def _outcome_of_unconfirmed(row: LmsProfile) -> Outcome:
     try:
-        return eligibility.not_sent(eligibility.UNCONFIRMED, row.user, adapter().is_confirmed)
+        return eligibility.outcome_of_unsent(
+            eligibility.UNCONFIRMED, row.user, decide=adapter().is_confirmed
+        )
     except AdapterFailed as error:
         return Outcome(error=error)
 
@@ -317,7 +329,7 @@ class ProfileKind(LmsKind):
             if row.email != row.observed_email and row.user_id not in confirmed:
                 prepared.append((Job(row, display_name), _outcome_of_unconfirmed(row)))
                 continue
-            token_is_usable = token is not None and token.is_valid_for(60)
+            token_is_usable = token is not None and token.is_valid_for(_TOKEN_VALID_SECONDS)
             if not by_batch and not token_is_usable:
                 rows_without_token.append(row)
                 error = LmsError(
@@ -360,7 +372,9 @@ class ProfileKind(LmsKind):
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         items = [
-            creation.batch_item(job.row.pk, job.data.username, job.data.desired, job.data.is_active)
+            creation.batch_item(
+                job.row.pk, job.data.username, job.data.desired, is_active=job.data.is_active
+            )
             for job in jobs
         ]
         results = batch.send(
@@ -382,8 +396,10 @@ def _profile(
     return _Profile(
         username=account.username,
         token=vault.decrypt(token.access_token) if token and token_is_usable else "",
-        desired=Details(row.email, row.name, row.country),
-        observed=Details(row.observed_email, row.observed_name, row.observed_country),
+        desired=Details(email=row.email, name=row.name, country=row.country),
+        observed=Details(
+            email=row.observed_email, name=row.observed_name, country=row.observed_country
+        ),
         is_active=account.is_active,
     )
 
@@ -447,13 +463,12 @@ class RetirementKind(LmsKind):
             if account is None:
                 outcomes.append(_outcome_without_active_account(job.row))
                 continue
-            details = replace(
-                _NO_DETAILS, email=account.email, name=account.name, country=account.country
-            )
+            # The account's own details, since the request also sets these.
+            details = Details(email=account.email, name=account.name, country=account.country)
             results = batch.send(
                 context.lms,
                 batch.ACCOUNTS,
-                [creation.batch_item(job.row.pk, job.row.username, details, False)],
+                [creation.batch_item(job.row.pk, job.row.username, details, is_active=False)],
                 client_id=context.lms.who.client_id,
             )
             result = batch.result_of(results, job.row.pk)
@@ -463,9 +478,6 @@ class RetirementKind(LmsKind):
                 error = None  # the LMS account is not linked to this application's learner
             outcomes.append(Outcome(changed=not is_refused, error=error))
         return outcomes
-
-
-_NO_DETAILS = Details("", "", "")
 
 
 def _outcome_without_active_account(row: Retirement) -> Outcome:

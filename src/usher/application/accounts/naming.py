@@ -72,20 +72,21 @@ def candidates(wanted: str, suggestions: Iterable[str] = ()) -> Iterator[str]:
     for suggestion in suggestions:
         if clean_username(suggestion) == suggestion:
             yield suggestion
-    base = clean_username(wanted)
-    if base == _FALLBACK and wanted != _FALLBACK:
-        base = private_username()
-    yield base
+    name = clean_username(wanted)
+    if name == _FALLBACK and wanted != _FALLBACK:
+        name = private_username()
+    yield name
     for number in range(1, _NUMBERED_TRIES + 1):
         # The numbers grow ever faster, so a popular name does not need thousands of tries.
-        yield _with_number(base, number if number <= 10 else number**4)
+        yield _with_number(name, number if number <= 10 else number**4)
     for _ in range(_RANDOM_TRIES):
-        yield _with_number(base, secrets.randbelow(_RANDOM_NUMBER_LIMIT))
+        yield _with_number(name, secrets.randbelow(_RANDOM_NUMBER_LIMIT))
 
 
-def _with_number(base: str, number: int) -> str:
+def _with_number(name: str, number: int) -> str:
+    """The name with the number at its end; cuts the name if both together would be too long."""
     suffix = f"_{number}"
-    return base[: USERNAME_MAX_LENGTH - len(suffix)] + suffix
+    return name[: USERNAME_MAX_LENGTH - len(suffix)] + suffix
 
 
 def reserve(

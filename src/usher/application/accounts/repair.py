@@ -27,6 +27,7 @@ from usher.engine.services import (
 from usher.engine.summary import Summary
 
 _KINDS = ("account", "token")
+_ROWS_AT_A_TIME = 1000
 
 
 def missing(user: Any = None) -> int:
@@ -82,10 +83,12 @@ def _ensure_tokens(of_learner: Q) -> None:
     last_pk = 0
     accounts = LmsAccount.objects.filter(of_learner, user__lms_token__isnull=True)
     while page := list(
-        accounts.filter(pk__gt=last_pk).order_by("pk").values_list("pk", "user_id")[:1000]
+        accounts.filter(pk__gt=last_pk)
+        .order_by("pk")
+        .values_list("pk", "user_id")[:_ROWS_AT_A_TIME]
     ):
         LmsToken.objects.bulk_create(
             [LmsToken(user_id=user_id) for _, user_id in page],
             ignore_conflicts=True,
         )
-        last_pk = page[-1][0]
+        last_pk, _ = page[-1]

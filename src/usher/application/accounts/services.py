@@ -84,7 +84,7 @@ def ensure_accounts(*, batch: int = 1000) -> int:
     """Creates account rows for all eligible learners without one; returns how many. Reads ``batch``
     learners at a time, so that memory use stays constant."""
     users = get_user_model()._default_manager.filter(lms_account__isnull=True)
-    return sum(_create_accounts(eligible) for eligible in eligible_among(users, slice_of=batch))
+    return sum(_create_accounts(eligible) for eligible in eligible_among(users, slice_size=batch))
 
 
 def _create_accounts(users: list[Any]) -> int:
@@ -125,7 +125,7 @@ def _create_with_own_names(users: list[Any]) -> set[int]:
     return set(names)
 
 
-def confirmed(user: Any) -> None:
+def retry_after_confirmation(user: Any) -> None:
     """Call after the learner confirmed their e-mail address: makes due the account and the profile
     that waited for the confirmation."""
     require_user(user)
@@ -165,7 +165,7 @@ def is_username_free(username: str, *, user: Any = None) -> bool:
 
 def adopt(user: Any, username: str, lms_user_id: int | None = None) -> LmsAccount:
     """Links an LMS account that existed before Usher to this learner. The operator must know that
-    the account is the learner's.
+    the account is the learner's. lms_user_id: the account's id in the LMS, if it is known.
 
     Raises ValueError when the username is or was another learner's, or when this learner has an
     LMS account already.
@@ -220,6 +220,8 @@ def reactivate(user: Any) -> LmsAccount:
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().get(user=user)
         if account.is_active:
+            # Otherwise the next call would change nothing, and ``is_to_be_activated`` would be
+            # false, since the row's generation stays the same.
             account.want(is_active=False)
         account.want(is_active=True)
     return account
@@ -251,7 +253,7 @@ def follow_profile(user: Any) -> None:
         if is_created:
             notify_workers(user.pk)
         else:
-            row.want(None, **values)
+            row.want(**values)
 
 
 def usernames(user_ids: Collection[int]) -> dict[int, str]:

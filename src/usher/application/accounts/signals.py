@@ -29,7 +29,7 @@ def connect() -> None:
 
 
 def _on_confirmed(email_address: Any, **_kwargs: Any) -> None:
-    services.confirmed(email_address.user)
+    services.retry_after_confirmation(email_address.user)
 
 
 def _on_saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:

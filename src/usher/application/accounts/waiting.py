@@ -38,7 +38,7 @@ def _ineligibility_codes(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
     users for whom the adapter fails: the account's row has that error."""
     eligible = eligibility.eligible([row.user_id for row in accounts])
     users = [row.user for row in accounts if row.user_id not in eligible]
-    codes = eligibility.codes_of(users)
+    codes = eligibility.ineligibility_codes(users)
     for user in users:
         try:
             eligibility.require_decision(user, adapter().is_eligible)

@@ -19,7 +19,7 @@ from django.core.checks import Warning as WarningMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from usher.application import conf
-from usher.application.adapter import adapter, misspelt, mistakes
+from usher.application.adapter import adapter, misspelt_methods, problems_of_methods
 from usher.application.defaults import INSTALLED_APPS, KEYED_HASHER, MIDDLEWARE, environment
 from usher.application.metrics.views import networks_of_settings
 from usher.application.tokens.vault import fernet_of_keys
@@ -361,9 +361,9 @@ def _adapter() -> Iterator[CheckMessage]:
             id="usher.E011",
         )
         return
-    for mistake in mistakes(adapter_class):
-        yield Error(f"USHER_ADAPTER: {mistake}", id="usher.E022")
-    for name, correct_name in misspelt(adapter_class):
+    for problem in problems_of_methods(adapter_class):
+        yield Error(f"USHER_ADAPTER: {problem}", id="usher.E022")
+    for name, correct_name in misspelt_methods(adapter_class):
         yield WarningMessage(
             f"USHER_ADAPTER: Usher does not call the method {name} of {adapter_class.__name__}.",
             hint=f"Did you mean {correct_name}? Otherwise give it another name.",

@@ -28,7 +28,7 @@ from usher.engine.models import Watermark
 #: Username in the LMS and course key.
 Pair = tuple[str, str]
 #: The name of the watermark that has the id of the last account whose enrollments were read.
-LISTED = "enrollments-listed"
+ENROLLMENTS_LISTED = "enrollments-listed"
 _MIN_INTERVAL = timedelta(seconds=45)
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def adopt_next_learners() -> int:
     """
     if not options().adopt_enrollments:
         return 0
-    watermark = Watermark.objects.filter(name=LISTED).first()
+    watermark = Watermark.objects.filter(name=ENROLLMENTS_LISTED).first()
     now = timezone.now()
     if watermark is not None and now - watermark.asked_at < _MIN_INTERVAL:
         return 0
@@ -103,7 +103,7 @@ def adopt_next_learners() -> int:
     except LmsError:
         return 0  # the watermark is unchanged, so the next sweep asks for the same learners
     Watermark.objects.update_or_create(
-        name=LISTED, defaults={"since": str(last_id), "asked_at": now}
+        name=ENROLLMENTS_LISTED, defaults={"since": str(last_id), "asked_at": now}
     )
     return count
 
@@ -138,4 +138,5 @@ def _adopt_page(last_id: int, user: Any = None) -> tuple[int, int]:
         for enrollment in enrollments
         if enrollment.is_active
     )
-    return count, page[-1][0] if len(page) == NAMES_A_REQUEST else 0
+    last_id_of_page, _ = page[-1]
+    return count, last_id_of_page if len(page) == NAMES_A_REQUEST else 0

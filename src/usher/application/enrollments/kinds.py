@@ -31,9 +31,11 @@ from usher.engine.summary import Failure
 class EnrollmentData:
     """The data of an enrollment's job.
 
-    compare_first: read the LMS, and send nothing if it has the desired state. adopt: record the
-    LMS's state here and send nothing. refusal: for a refused row, the LMS's last answer; None for
-    other rows. Refused rows are compared with the LMS and not sent again.
+    username: the learner's, in the LMS. mode, is_active: the desired state. force: enroll even when
+    enrollment is closed in the LMS. compare_first: read the LMS, and send nothing if it has the
+    desired state. adopt: record the LMS's state here and send nothing. refusal: for a refused row,
+    the LMS's last answer; None for other rows. Refused rows are compared with the LMS and not sent
+    again.
     """
 
     username: str
@@ -80,11 +82,11 @@ class EnrollmentKind(LmsKind):
             if row.refused_at:
                 refusal = EnrollmentRefused(row.error_message, code=row.error_code)
             data = EnrollmentData(
-                name,
-                row.run.course_key,
-                row.mode,
-                row.is_active,
-                row.force,
+                username=name,
+                course_key=row.run.course_key,
+                mode=row.mode,
+                is_active=row.is_active,
+                force=row.force,
                 compare_first=row.is_settled or refusal is not None,
                 adopt=row.is_settled and (lms_wins or not row.mode),
                 refusal=refusal,
@@ -97,7 +99,7 @@ class EnrollmentKind(LmsKind):
         try:
             return self._act(job, context)
         except EnrollmentRefused as error:
-            raise _retry_if_unknown_learner(error) from error
+            raise _temporary_if_unknown_learner(error) from error
 
     def _act(self, job: Job, context: LmsContext) -> Outcome:
         data: EnrollmentData = job.data
@@ -109,7 +111,7 @@ class EnrollmentKind(LmsKind):
                     "enrollment", lambda known: _count_missing(context.lms, known)
                 )
             if data.adopt or data.matches(enrollment):
-                observed = enrollment or ObservedEnrollment(data.mode, False)
+                observed = enrollment or ObservedEnrollment(data.mode, is_active=False)
                 return _outcome(job, observed, adopt=data.adopt)
             if data.refusal:
                 raise data.refusal
@@ -147,7 +149,7 @@ class EnrollmentKind(LmsKind):
             outcome.changed = result["status"] == "changed"
             return outcome
         except LmsError as error:
-            return Outcome(error=_retry_if_unknown_learner(error))
+            return Outcome(error=_temporary_if_unknown_learner(error))
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Rechecks accounts that the LMS does not know, and runs in which the LMS refused learners.
@@ -184,8 +186,13 @@ class EnrollmentKind(LmsKind):
         try:
             adoption.adopt_all(user)
         except LmsError as error:
-            failure = (error.failure_class, error.code, error.message)
-            return Failure(self.name, "list of the LMS", *failure)
+            return Failure(
+                kind=self.name,
+                what="list of the LMS",
+                failure_class=error.failure_class,
+                code=error.code,
+                message=error.message,
+            )
         return None
 
 
@@ -209,13 +216,16 @@ def _unenroll(data: EnrollmentData, context: LmsContext) -> ObservedEnrollment:
     """Unenrolls the learner. Also succeeds if the LMS refuses because the learner is not
     enrolled."""
     try:
+        # '' names no mode. If the LMS then assumes another mode than the learner's, it answers
+        # ``mode-mismatch``, and the request is repeated below with the learner's mode.
         return context.lms.enroll(data.username, data.course_key, mode="", is_active=False)
     except EnrollmentRefused as error:
         if error.code == "unknown-user":
             raise
         observed = context.lms.enrollment(data.username, data.course_key)
         if observed is None or not observed.is_active:
-            return ObservedEnrollment(observed.mode if observed else data.mode, False)
+            mode = observed.mode if observed else data.mode
+            return ObservedEnrollment(mode, is_active=False)
         if error.code != "mode-mismatch":
             raise
         return context.lms.enroll(
@@ -243,11 +253,11 @@ def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
         if error is None:
             name, detail = _change_event(row, outcome)
             if name:
-                yield Event(name, job.data.username, True, {"run": run} | detail)
+                yield Event(name, job.data.username, detail={"run": run} | detail)
         elif error.failure_class == FailureClass.REJECTED and row.error_code != error.code:
             name = "enrollment-refused" if row.is_active else "unenrollment-refused"
             detail = {"run": run, "mode": row.mode, "error_code": error.code}
-            yield Event(name, job.data.username, False, detail)
+            yield Event(name, job.data.username, succeeded=False, detail=detail)
 
 
 def _change_event(row: Enrollment, outcome: Outcome) -> tuple[str, dict[str, Any]]:
@@ -315,8 +325,9 @@ def _batch_item(job: Job) -> dict[str, Any]:
     }
 
 
-def _retry_if_unknown_learner(error: LmsError) -> LmsError:
-    """Makes the refusal of an unknown learner temporary: the account will be created again."""
+def _temporary_if_unknown_learner(error: LmsError) -> LmsError:
+    """A temporary error in place of the refusal of an unknown learner, since the account will be
+    created again; any other error as it is."""
     if isinstance(error, EnrollmentRefused) and error.code == "unknown-user":
         return LmsError(error.message, code=error.code, status=error.status)
     return error

@@ -110,6 +110,8 @@ def _change_or_create(user: Any, run: CourseRun, values: dict[str, Any]) -> Enro
 
 
 def _change(user: Any, run: CourseRun, *, only_active: bool = False, **values: Any) -> Enrollment:
+    """Changes the desired values of the enrollment's row. Raises NotEnrolled if there is no row, or
+    with ``only_active`` if the enrollment has ended."""
     with transaction.atomic():
         rows = Enrollment.objects.select_for_update().annotate(now=moment())
         try:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from usher.application.accounts.eligibility import code_of
+from usher.application.accounts.eligibility import ineligibility_code
 from usher.application.accounts.kinds import is_to_be_activated
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed, adapter
@@ -101,7 +101,7 @@ def _missing_account(row: LmsAccount) -> Iterator[Difference]:
     action = "create it again" if row.is_ready else "create it"
     if not row.is_ready:
         try:
-            if code_of(row.user):
+            if ineligibility_code(row.user):
                 return
         except AdapterFailed as error:
             yield Difference("account", row.username, "exists", "yes", "no", error.reason)

@@ -23,7 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 import usher
-from usher.application.enrollments.adoption import LISTED
+from usher.application.enrollments.adoption import ENROLLMENTS_LISTED
 from usher.application.metrics import conditions
 from usher.application.metrics.models import MetricValue
 from usher.application.provider.models import SignOutMessage
@@ -92,7 +92,7 @@ def _known_labels(metric: Metric) -> Iterator[tuple[str, ...]]:
 
 #: Lists that the application requests from the LMS. Other watermarks, such as the one of the
 #: console's mails, are not about the LMS.
-_REQUESTED_LISTS = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS, LISTED)
+_REQUESTED_LISTS = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS, ENROLLMENTS_LISTED)
 #: Gauges that workers write.
 _GAUGES_OF_WORKERS = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)
 

@@ -6,7 +6,7 @@ from django.core.exceptions import ObjectDoesNotExist
 
 from usher.application.accounts.details import full_name
 from usher.application.adapter import adapter
-from usher.application.user_model import key_of
+from usher.application.user_model import primary_key_for_json
 from usher.contract.oauth import SCOPE_USER_READ
 
 
@@ -29,7 +29,7 @@ def profile(user: Any) -> dict[str, Any]:
     """The answer of ``/api/users/me``. ``social-auth-mitxpro`` and ``ol-social-auth`` read
     ``username``, ``email`` and ``name``. Raises as ``lms_username``."""
     return {
-        "id": key_of(user),
+        "id": primary_key_for_json(user),
         "username": lms_username(user),
         "email": adapter().email(user),
         "name": full_name(user),
@@ -57,5 +57,5 @@ def claims(user: Any, scopes: set[str]) -> dict[str, Any]:
     if reads_user or "email" in scopes:
         result["email"] = adapter().email(user)
     if reads_user:
-        result["id"] = key_of(user)
+        result["id"] = primary_key_for_json(user)
     return result

@@ -91,7 +91,9 @@ def _ineligibility_for_lms(request: HttpRequest) -> str:
     """Why this user must not be signed in at the LMS, a code of ``eligibility.SENTENCES``: the LMS
     would create an account, perhaps with another person's e-mail address. '' if the user may have
     an LMS account, or if the client is no LMS. Raises AdapterFailed."""
-    if not request.user.is_authenticated or not (code := eligibility.code_of(request.user)):
+    if not request.user.is_authenticated or not (
+        code := eligibility.ineligibility_code(request.user)
+    ):
         return ""
     client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""
     clients = get_application_model().objects.select_related("usher_policy")
@@ -181,7 +183,7 @@ def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
 
 
 def _require_eligible(user: Any) -> None:
-    if code := eligibility.code_of(user):
+    if code := eligibility.ineligibility_code(user):
         raise bearer.BearerError(403, "access_denied", eligibility.SENTENCES[code])
 
 

@@ -304,7 +304,7 @@ def _report_state():
     account = learner.lms_account
     rows = list(learner.lms_enrollments.filter(run__course_key__in=COURSES).select_related("run"))
     records = [account, learner.lms_token, *rows]
-    code = eligibility.code_of(learner)
+    code = eligibility.ineligibility_code(learner)
     closed = eligibility.SENTENCES[code] if code else ""
     if account.due_at is None and account.observed_is_active is False:
         closed = closed or "The learner's LMS account is deactivated."

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import REFUSED_NEXT
-from usher.application.explain import no_worker
+from usher.application.explain import worker_problem
 from usher.application.metrics.models import MetricValue
 from usher.application.states import State, in_state, span
 from usher.application.webhooks.models import ReceivedEvent
@@ -423,8 +423,8 @@ def _newest_watermark(*names: str) -> datetime | None:
 def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: list[Gate]) -> Verdict:
     """The most important finding about all records."""
     unsettled = sum((kind.pending + kind.retrying for kind in kinds), Count(0))
-    if (missing := no_worker()) is not None:
-        return Verdict("bad", missing.text, missing.next)
+    if (problem := worker_problem()) is not None:
+        return Verdict("bad", problem.text, problem.next)
     if lms.state == "failing":
         return Verdict(
             "bad", "The last request to the LMS failed.", f"{lms.sentence} {_DOCTOR_ADVICE}"

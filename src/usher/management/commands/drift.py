@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from usher.application.explain import no_worker
+from usher.application.explain import worker_problem
 from usher.application.lms.drift import KINDS, drift
 from usher.application.management.differences import line_of, rows_of
 from usher.application.management.output import EngineCommand
@@ -28,7 +28,7 @@ class Command(EngineCommand):
                 reported_differences.append(difference)
                 continue
             self.stdout.write(line_of(difference))
-        sentence = no_worker() if count else None
+        sentence = worker_problem() if count else None
         worker = f"{sentence.text} {sentence.next}" if sentence else ""
         if options["json"]:
             report = {

@@ -20,7 +20,8 @@ class Command(EngineCommand):
             return
         rotated, unreadable = rotate_keys()
         counts = {"done": rotated, "lost": unreadable}
-        record_many([Event("encryption-keys", "rotated", not unreadable, counts)])
+        event = Event("encryption-keys", "rotated", succeeded=unreadable == 0, detail=counts)
+        record_many([event])
         if unreadable:
             self.note(
                 f"{unreadable} tokens could not be decrypted with any key: new ones will be "

@@ -3,7 +3,14 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from usher.application.explain import Sentence, comparison, explain, mistyped, retry, worker
+from usher.application.explain import (
+    Sentence,
+    comparison,
+    explain,
+    retry,
+    runs_to_delete,
+    worker_or_broker_problem,
+)
 from usher.application.management.output import EngineCommand
 from usher.application.management.runs import find_run
 from usher.application.management.users import find_user
@@ -29,9 +36,9 @@ class Command(EngineCommand):
         story = [*explain(user, run)]
         states = {sentence.state for sentence in story}
         if State.REFUSED in states:
-            story += [retry(user), *mistyped(user)]
+            story += [retry(user), *runs_to_delete(user)]
         if {State.PENDING, State.RETRYING} & states:
-            story += worker()
+            story += worker_or_broker_problem()
         if any(sentence.topic == "account" and sentence.state for sentence in story):
             story += comparison(user)
         if options["json"]:
