@@ -14,7 +14,7 @@ from django.db.models.functions import Lower, Upper
 
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.requests import is_storable
-from usher.application.user_model import key, naming_fields
+from usher.application.user_model import naming_fields, primary_key_from_text
 
 MAX_RESULTS = 20
 _MAX_SIMILAR = 5
@@ -73,7 +73,7 @@ def find_similar(user: Any) -> list[Any]:
 def _exact_matches(text: str) -> Iterator[QuerySet[Any]]:
     model = get_user_model()
     users = model._default_manager.all()
-    if (pk := key(text)) is not None:
+    if (pk := primary_key_from_text(text)) is not None:
         yield users.filter(pk=pk)
     for name in naming_fields():
         if _has_index(model, name, Lower):
