@@ -162,12 +162,12 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
                 return str(self.cleaned_data["email"])
             return super().clean_email()
 
-    form_values = {"terms_of_service": "hidden", "honor_code": "hidden"}
-    extra_fields = settings.REGISTRATION_EXTRA_FIELDS
-    if "country" in extra_fields:
-        form_values["country"] = extra_fields["country"]
+    # The application has values for no other field of REGISTRATION_EXTRA_FIELDS.
+    extra_fields = {"terms_of_service": "hidden", "honor_code": "hidden"}
+    if "country" in settings.REGISTRATION_EXTRA_FIELDS:
+        extra_fields["country"] = settings.REGISTRATION_EXTRA_FIELDS["country"]
     values = {"username": username, "email": email, "name": name, "country": country}
-    form = Form({**values, "password": "not validated here"}, form_values)
+    form = Form({**values, "password": "not validated here"}, extra_fields)
     form.fields.pop("terms_of_service", None)
     return {field: str(messages[0]) for field, messages in form.errors.items()}
 
@@ -194,6 +194,7 @@ def new_registration(user: Any) -> Any:
     from django.utils import timezone
 
     registration = registration_model()()
+    # ``register`` saves the record, but the caller inserts many at once.
     registration.save = lambda: None
     registration.register(user)
     del registration.save
@@ -305,7 +306,6 @@ def set_enrollment(
 ) -> State:
     """As ``usher.lms.platform_enrollments.set_enrollment``: new enrollments get the requested mode
     directly. (The public API enrolls in the default mode first.)"""
-    from usher.embedded.enrollments import services
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
 
@@ -318,13 +318,9 @@ def set_enrollment(
         if current_state and step is Step.NOTHING:
             return current_state
         if step is Step.ADD and mode is None:
-            mode = compute_once(cache, ("default", key), lambda: student.default_mode(key))
+            mode = _default_mode(cache, key)
         if mode is not None:
-            compute_once(
-                cache,
-                ("mode", key, mode, is_active, force),
-                lambda: services.require_mode(key, mode, is_active, include_expired=force),
-            )
+            _require_mode(cache, key, mode, is_active=is_active, force=force)
         if step is Step.ADD:
             try:
                 enrollment = student.enroll(
@@ -335,6 +331,28 @@ def set_enrollment(
                 enrollment = CourseEnrollment.get_enrollment(user, key)
         enrollment.update_enrollment(mode=mode, is_active=is_active)
     return enrollment.mode, enrollment.is_active
+
+
+def _default_mode(cache: dict[Any, Any], key: Any) -> str:
+    """The mode of an enrollment whose request names no mode, computed once for each run."""
+    from usher.embedded.student import services as student
+
+    mode: str = compute_once(cache, ("default", key), lambda: student.default_mode(key))
+    return mode
+
+
+def _require_mode(
+    cache: dict[Any, Any], key: Any, mode: str, *, is_active: bool, force: bool
+) -> None:
+    """Check, once for each run and mode, that the run offers the mode. force: also accept an
+    expired mode. Raises the errors of ``enrollments.services.require_mode``."""
+    from usher.embedded.enrollments import services
+
+    compute_once(
+        cache,
+        ("mode", key, mode, is_active, force),
+        lambda: services.require_mode(key, mode, is_active, include_expired=force),
+    )
 
 
 def _error_codes() -> dict[type[Exception], EnrollmentError]:
@@ -378,6 +396,7 @@ def add_enrollments(
             enrollment.key in runs_with_invitations
             or run.max_student_enrollments_allowed is not None
         ):
+            # ``set_enrollment`` also uses up the invitation, or counts the places taken.
             continue
         try:
             unsaved_rows[index] = _new_enrollment(enrollment, run, cache)
@@ -392,18 +411,15 @@ def add_enrollments(
 def _new_enrollment(
     new_enrollment: NewEnrollment, run: Any, cache: dict[Any, Any]
 ) -> tuple[Any, str]:
-    from usher.embedded.enrollments import services
+    """The unsaved row of an enrollment that ``student.enroll_all`` may insert, and its mode. Raises
+    EnrollmentRefused."""
     from usher.embedded.student import services as student
     from usher.embedded.student.models import CourseEnrollment
 
     key, mode = new_enrollment.key, new_enrollment.mode
     with raising_refusals(_error_codes(), key, mode):
-        mode = mode or compute_once(cache, ("default", key), lambda: student.default_mode(key))
-        compute_once(
-            cache,
-            ("mode", key, mode, True, new_enrollment.force),
-            lambda: services.require_mode(key, mode, True, include_expired=new_enrollment.force),
-        )
+        mode = mode or _default_mode(cache, key)
+        _require_mode(cache, key, mode, is_active=True, force=new_enrollment.force)
         if not new_enrollment.force and not student.may_enroll(new_enrollment.user, run):
             raise student.EnrollmentClosedError(str(key))
     return CourseEnrollment(user=new_enrollment.user, course=run, is_active=False), mode

@@ -22,6 +22,7 @@ EMBEDDED_PLUGINS: list[str] = _FOLDER_SETTINGS.get("EMBEDDED_PLUGINS", [])
 SECRET_KEY = _SECRETS["SECRET_KEY"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
+#: As in Tutor's Open edX; site 1 is Django's ``example.com``.
 SITE_ID = 2
 #: False makes this LMS behave like the recorded one, which had no course content. Without content
 #: an LMS can't open courses, grade or bulk-enroll.
@@ -160,6 +161,8 @@ EDX_DRF_EXTENSIONS = {
 }
 #: No performance data is reported.
 OPENEDX_TELEMETRY: list[str] = []
+#: django_ratelimit requires a cache that all processes share. The default cache here is not shared,
+#: because one process serves the LMS.
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
 
 LOGGING: dict[str, Any] = {

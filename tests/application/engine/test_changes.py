@@ -69,7 +69,7 @@ def test_a_new_run_in_the_lms_is_added(system_with_batch_api):
     pull_changes()
     key = "course-v1:New+Run+1"
     system_with_batch_api.lms.shell(
-        f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'New', (None,) * 4)"
+        f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'New')"
     )
     pull_again()
     assert reconcile(["run"]).failed == 0

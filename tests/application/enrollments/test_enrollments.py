@@ -24,14 +24,19 @@ from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
-#: Start and end of a run, and start and end of its enrollment.
-DATES_OF_CLOSED_RUN = ("2019-01-01", "2020-01-01", "2018-01-01", "2018-12-31")
-DATES_OF_OPEN_RUN = ("2019-01-01", "2039-01-01", "2018-01-01", "2038-12-31")
+DATES_OF_CLOSED_RUN = {
+    "start": "2019-01-01",
+    "end": "2020-01-01",
+    "enrollment_start": "2018-01-01",
+    "enrollment_end": "2018-12-31",
+}
+DATES_OF_OPEN_RUN = {**DATES_OF_CLOSED_RUN, "end": "2039-01-01", "enrollment_end": "2038-12-31"}
 
 
 def _seed_run(system, key, dates):
     system.lms.shell(
-        f"from usher.embedded.home.seeds import create_run; create_run({key!r}, 'Closed', {dates})"
+        "from usher.embedded.home.seeds import create_run; "
+        f"create_run({key!r}, 'Closed', **{dates!r})"
     )
 
 

@@ -17,7 +17,7 @@ KEY = "course-v1:edX+Modes+1"
 _SCRIPT_FOR_RUN_WITH_ONE_MODE = (
     "from usher.embedded.home.seeds import create_run; "
     "from usher.embedded.course_modes.models import CourseMode as M; "
-    "create_run({key!r}, 'Only {slug}', (None,) * 4); "
+    "create_run({key!r}, 'Only {slug}'); "
     "M.objects.filter(course_id={key!r}).delete(); "
     "M.objects.create(course_id={key!r}, mode_slug={slug!r}, min_price={price})"
 )

@@ -26,6 +26,9 @@ from usher.embedded.student.models import (
 
 
 class StringListField(serializers.ListField):
+    """A list in one text, separated by commas. As on the platform, only the first text counts if a
+    request sends several."""
+
     def to_internal_value(self, data: Any) -> list[str]:
         if not data:
             return []
@@ -67,8 +70,9 @@ def _find_user(identifier: str) -> tuple[User | None, str]:
     return user, user.email if user else identifier
 
 
-def _enroll(user: User | None, email: str, key: CourseKey, auto_enroll: bool) -> None:
-    """Enroll an active user. Without an active user, invite the e-mail address."""
+def _enroll(user: User | None, email: str, key: CourseKey, *, auto_enroll: bool) -> None:
+    """Enroll an active user. Without an active user, invite the e-mail address. auto_enroll:
+    whether the invitation enrolls the person who later registers with this address."""
     if user is None or not user.is_active:
         CourseEnrollmentAllowed.objects.update_or_create(
             email=email, course_id=key, defaults={"auto_enroll": auto_enroll}
@@ -86,6 +90,9 @@ def _unenroll(user: User | None, email: str, key: CourseKey) -> None:
 def _change_enrollment(
     requester: User, identifier: str, key: CourseKey, form_data: dict[str, Any]
 ) -> dict[str, Any]:
+    """Enroll or unenroll one learner as ``form_data`` says, and record who did so. identifier: the
+    learner's e-mail address or username. Returns the learner's entry in ``results`` of the
+    answer."""
     user, email = _find_user(identifier)
     try:
         if user is None:
@@ -94,7 +101,7 @@ def _change_enrollment(
         return {"identifier": identifier, "invalidIdentifier": True}
     before = _enrollment_state(user, email, key)
     if form_data["action"] == "enroll":
-        _enroll(user, email, key, form_data["auto_enroll"])
+        _enroll(user, email, key, auto_enroll=form_data["auto_enroll"])
     else:
         _unenroll(user, email, key)
     after = _enrollment_state(user, email, key)
@@ -118,6 +125,7 @@ class BulkEnrollView(APIView):
             return Response(serializer.errors, status=400)
         form_data = serializer.validated_data
         if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
+            # The platform must load a course's content to enroll in bulk.
             raise Http404
         identifiers = [
             identifier for identifier in re.split(r"[\s,]+", form_data["identifiers"]) if identifier

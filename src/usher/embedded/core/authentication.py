@@ -45,8 +45,10 @@ class BearerAuthentication(BaseAuthentication):
                 "token_expired", "The provided access token has expired and is no longer valid."
             )
         user = token.user
-        owns_client = get_application_model().objects.filter(user_id=user.id)
-        if not user.has_usable_password() and not owns_client:
+        # An account without a usable password counts as disabled, except a service account, which
+        # never has a password and owns an OAuth client.
+        own_clients = get_application_model().objects.filter(user_id=user.id)
+        if not user.has_usable_password() and not own_clients.exists():
             raise _refusal("user_is_disabled", f"User disabled by admin: {user.get_username()}")
         if not self.allow_inactive_users and not user.is_active:
             raise _refusal("user_not_active", f"User inactive or deleted: {user.get_username()}")

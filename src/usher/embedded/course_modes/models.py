@@ -125,15 +125,15 @@ class CourseMode(models.Model):
 
     def to_tuple(self) -> Mode:
         return Mode(
-            self.mode_slug,
-            self.mode_display_name,
-            self.min_price,
-            self.suggested_prices,
-            self.currency,
-            self.expiration_datetime,
-            self.description,
-            self.sku,
-            self.android_sku,
-            self.ios_sku,
-            self.bulk_sku,
+            slug=self.mode_slug,
+            name=self.mode_display_name,
+            min_price=self.min_price,
+            suggested_prices=self.suggested_prices,
+            currency=self.currency,
+            expiration_datetime=self.expiration_datetime,
+            description=self.description,
+            sku=self.sku,
+            android_sku=self.android_sku,
+            ios_sku=self.ios_sku,
+            bulk_sku=self.bulk_sku,
         )

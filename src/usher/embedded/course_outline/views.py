@@ -29,8 +29,8 @@ class CourseOutlineView(DeveloperErrorMixin, APIView):
             key = CourseKey.from_string(course_id)
         except InvalidKeyError as error:
             message = "The provided course key cannot be parsed."
-            raise ApiError(404, message, "invalid_course_key") from error
+            raise ApiError(404, message, code="invalid_course_key") from error
         if not CourseOverview.course_exists(key):
-            raise ApiError(404, f"Unknown course {key}", "course_does_not_exist")
+            raise ApiError(404, f"Unknown course {key}", code="course_does_not_exist")
         now = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         return Response({"course_id": str(key), "generated_at": now, "modules": []})

@@ -28,7 +28,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class EnrollmentRequest:
-    """A validated request for which the user has permission."""
+    """A validated request for which the requester has permission. user: the learner. mode,
+    is_active, attributes: None if the request does not name them. force: enroll even outside the
+    enrollment period, and in an expired mode. by_staff: whether the requester is staff."""
 
     user: User
     course_id: CourseKey
@@ -49,7 +51,7 @@ def _course_id(data: Any) -> CourseKey:
         raise Refused(400, f"No course '{text}' found for enrollment") from error
 
 
-def _username(data: Any, requester: User, privileged: bool) -> str:
+def _username(data: Any, requester: User, *, privileged: bool) -> str:
     """The username of the learner: from the username or e-mail address in the request, otherwise
     the requester's own. Only a privileged requester may name another user."""
     username = data.get("user")
@@ -69,6 +71,8 @@ def _username(data: Any, requester: User, privileged: bool) -> str:
 
 
 def _boolean(data: Any, name: str, label: str) -> bool | None:
+    """The field ``name`` of the request, None if it is missing. Raises Refused for a value that is
+    not a boolean; the message calls the field ``label``."""
     value = data.get(name)
     if value is not None and not isinstance(value, bool):
         raise Refused(400, f"'{value}' is an invalid {label} status.")
@@ -79,7 +83,7 @@ def validate(data: Any, requester: User) -> EnrollmentRequest:
     """Validate the request, in the platform's order of checks. Raises Refused."""
     staff = requester.is_staff
     course_id = _course_id(data)
-    username = _username(data, requester, staff)
+    username = _username(data, requester, privileged=staff)
     mode = data.get("mode")
     if mode not in {CourseMode.AUDIT, CourseMode.HONOR, None} and not staff:
         raise Refused(

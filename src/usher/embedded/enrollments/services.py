@@ -15,7 +15,8 @@ Answer = dict[str, Any]
 
 
 def course_details(course_id: CourseKey, include_expired: bool = False) -> Answer:
-    """The run with its modes. Raises CourseNotFoundError."""
+    """The run with its modes. include_expired: also modes whose deadline has passed. Raises
+    CourseNotFoundError."""
     run = CourseOverview.objects.filter(id=course_id).first()
     if run is None:
         raise errors.CourseNotFoundError(
@@ -45,13 +46,14 @@ def get_enrollments(username: str) -> list[Answer]:
 
 
 def require_mode(
-    course_id: CourseKey, mode: str, is_active: bool | None, include_expired: bool
+    course_id: CourseKey, mode: str, is_active: bool | None, *, include_expired: bool
 ) -> None:
-    """Check that the run offers the mode. An expired mode is accepted with ``include_expired``, and
-    for unenrolling. Raises CourseNotFoundError or CourseModeNotFoundError."""
+    """Check that the run offers the mode. is_active: the requested state of the enrollment. An
+    expired mode is accepted with ``include_expired``, and if ``is_active`` is false. Raises
+    CourseNotFoundError or CourseModeNotFoundError."""
     if not include_expired and is_active is not None:
         include_expired = not is_active
-    details = course_details(course_id, include_expired)
+    details = course_details(course_id, include_expired=include_expired)
     available = [offered["slug"] for offered in details["course_modes"]]
     if mode not in available:
         raise errors.CourseModeNotFoundError(
@@ -71,10 +73,11 @@ def add_enrollment(
     force: bool = False,
     include_expired: bool = False,
 ) -> Answer:
-    """Enroll ``user``. force: enroll even outside the enrollment period. Raises this package's
-    errors."""
+    """Enroll ``user``. mode: None for the run's default mode. force: enroll even outside the
+    enrollment period. include_expired: accept a mode whose deadline has passed. Raises this
+    package's errors."""
     mode = mode or student.default_mode(course_id)
-    require_mode(course_id, mode, is_active, include_expired)
+    require_mode(course_id, mode, is_active, include_expired=include_expired)
     try:
         enrollment = student.enroll(user, course_id, check_access=True, can_upgrade=force)
     except student.NonExistentCourseError as error:
@@ -101,10 +104,10 @@ def update_enrollment(
     attributes: list[Answer] | None = None,
     include_expired: bool = False,
 ) -> Answer:
-    """Change the mode or ``is_active`` of an existing enrollment (None: unchanged). Raises this
-    package's errors."""
+    """Change the mode or ``is_active`` of an existing enrollment (None: unchanged).
+    include_expired: accept a mode whose deadline has passed. Raises this package's errors."""
     if mode is not None:
-        require_mode(course_id, mode, is_active, include_expired)
+        require_mode(course_id, mode, is_active, include_expired=include_expired)
     enrollment = CourseEnrollment.get_enrollment(user, course_id)
     if enrollment is None:
         raise errors.EnrollmentNotFoundError(

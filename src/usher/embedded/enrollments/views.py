@@ -83,7 +83,7 @@ class EnrollmentCourseDetailView(APIView):
         include_expired = bool(request.GET.get("include_expired", ""))
         try:
             key = CourseKey.from_string(course_id)
-            return Response(services.course_details(key, include_expired))
+            return Response(services.course_details(key, include_expired=include_expired))
         except errors.CourseNotFoundError:
             return Response({"message": f"No course found for course ID '{course_id}'"}, status=400)
 

@@ -28,8 +28,9 @@ class GradesPagination(CursorPagination):
 def _grade_fields(
     user: User, mode: str, key: CourseKey, grade: PersistentCourseGrade | None
 ) -> Any:
-    """One grade as the API returns it. Only master's students have their e-mail address in it. A
-    learner without a stored grade has zero percent."""
+    """One grade as the API returns it. mode: the learner's enrollment mode; the e-mail address is
+    included only for ``masters``. grade: None for a learner without a stored grade, who has zero
+    percent."""
     return {
         "username": user.username,
         "email": user.email if mode == "masters" else "",
@@ -62,11 +63,11 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
             key = CourseKey.from_string(text)
         except InvalidKeyError as error:
             raise ApiError(
-                404, "The provided course key cannot be parsed.", "invalid_course_key"
+                404, "The provided course key cannot be parsed.", code="invalid_course_key"
             ) from error
         if not CourseOverview.course_exists(key):
             raise ApiError(
-                404, f"Requested grade for unknown course {key}", "course_does_not_exist"
+                404, f"Requested grade for unknown course {key}", code="course_does_not_exist"
             )
         return key
 
@@ -76,16 +77,17 @@ class CourseGradesView(DeveloperErrorMixin, APIView):
             raise ApiError(
                 404,
                 "The user matching the requested username does not exist.",
-                "user_does_not_exist",
+                code="user_does_not_exist",
             )
         if CourseEnrollment.get_enrollment(user, key) is None:
             raise ApiError(
                 404,
                 "The user matching the requested username is not enrolled in this course",
-                "user_not_enrolled",
+                code="user_not_enrolled",
             )
         grade = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
-        return _grade_fields(user, "", key, grade)
+        # As on the platform, a request for one learner never returns the e-mail address.
+        return _grade_fields(user, mode="", key=key, grade=grade)
 
     def _page_of_grades(self, request: Any, key: CourseKey) -> Response:
         """A page of learners' grades. The page is empty if runs have no content, because then no

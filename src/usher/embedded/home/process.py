@@ -15,12 +15,18 @@ from usher.contract.paths import LmsPath
 from usher.embedded.home.folder import FolderError, environment
 
 _START_SECONDS = 180.0
+#: Seconds between two checks whether the server answers.
+_POLL_SECONDS = 0.03
+#: Seconds for the server to end its requests; then it is killed.
+_STOP_SECONDS = 10.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that no program of this machine listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        _, port = listener.getsockname()
+        return int(port)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -42,20 +48,22 @@ def _is_answering(address: str) -> bool:
 
 
 def _wait_until_answering(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    """Raises FolderError, with the end of ``log``, if the process ends or needs too long."""
     deadline = time.monotonic() + _START_SECONDS
     while not _is_answering(address):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = log.read_text(errors="replace")[-2000:]
             raise FolderError(f"the LMS does not answer at {address}:\n{tail}")
-        time.sleep(0.03)
+        time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
 def running_lms(
     folder: Path, port: int = 0, variables: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Serve ``folder``; yields the URL. The output goes to ``server.log`` in the folder.
-    variables: added to the environment of the process.
+    """Serve the LMS in ``folder`` within the block; yields its URL. The output goes to
+    ``server.log`` in the folder. port: 0 for a free port. variables: added to the environment of
+    the process.
 
     Raises FolderError when the server does not start.
     """
@@ -77,7 +85,7 @@ def running_lms(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

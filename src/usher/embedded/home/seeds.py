@@ -1,7 +1,6 @@
 """Initial data of an LMS: required records, example courses, and many courses for load tests."""
 
 import secrets
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -17,7 +16,15 @@ from usher.embedded.student.models import UserProfile
 from usher.embedded.user_api.retirement import populate_states
 
 LOGIN_SERVICE_USER = "login_service_user"
-_DATE_FIELDS = ("start", "end", "enrollment_start", "enrollment_end")
+#: Price of the mode verified, in USD.
+VERIFIED_PRICE = 49
+#: The dates of the first run that ``create_load_runs`` creates.
+_FIRST_LOAD_DATES = {
+    "start": datetime(2026, 1, 1, tzinfo=UTC),
+    "end": datetime(2027, 1, 1, tzinfo=UTC),
+    "enrollment_start": datetime(2025, 6, 1, tzinfo=UTC),
+    "enrollment_end": datetime(2026, 12, 1, tzinfo=UTC),
+}
 
 
 def create_person(
@@ -68,19 +75,34 @@ def create_required_records() -> None:
     populate_states()
 
 
-def _parse_day(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC) if text else None
+def _parse_day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def create_run(key: str, title: str, dates: Iterable[str | datetime | None]) -> CourseOverview:
-    """Create a self-paced run with the modes audit and verified (49 USD). dates: in the order of
-    ``_DATE_FIELDS``, None for no date."""
-    moments = [_parse_day(date) if isinstance(date, str) else date for date in dates]
+def create_run(
+    key: str,
+    title: str,
+    *,
+    start: str | datetime | None = None,
+    end: str | datetime | None = None,
+    enrollment_start: str | datetime | None = None,
+    enrollment_end: str | datetime | None = None,
+) -> CourseOverview:
+    """Create a self-paced run with the modes audit and verified (49 USD). A date as text, such as
+    ``2026-01-31``, is the beginning of that day in UTC."""
+    dates = {
+        "start": start,
+        "end": end,
+        "enrollment_start": enrollment_start,
+        "enrollment_end": enrollment_end,
+    }
+    moments = {
+        field: _parse_day(date) if isinstance(date, str) else date for field, date in dates.items()
+    }
     overview, _ = CourseOverview.objects.update_or_create(
-        id=CourseKey.from_string(key),
-        defaults={"display_name": title, **dict(zip(_DATE_FIELDS, moments, strict=True))},
+        id=CourseKey.from_string(key), defaults={"display_name": title, **moments}
     )
-    for slug, name, price in (("audit", "Audit", 0), ("verified", "Verified", 49)):
+    for slug, name, price in (("audit", "Audit", 0), ("verified", "Verified", VERIFIED_PRICE)):
         CourseMode.objects.get_or_create(
             course=overview,
             mode_slug=slug,
@@ -96,9 +118,16 @@ E2E_RUN = "course-v1:edX+E2E-101+course"
 
 @transaction.atomic
 def create_courses() -> int:
-    """Create the demonstration course and the E2E test course; return their number, 2."""
-    create_run(DEMO_RUN, "Demonstration Course", ("2013-02-05", None, None, None))
-    create_run(E2E_RUN, "E2E Test Course", ("2016-01-01", "2030-01-01", "2015-01-01", "2029-12-31"))
+    """Create the demonstration course and the E2E test course. Returns the number of runs, 2."""
+    create_run(DEMO_RUN, "Demonstration Course", start="2013-02-05")
+    create_run(
+        E2E_RUN,
+        "E2E Test Course",
+        start="2016-01-01",
+        end="2030-01-01",
+        enrollment_start="2015-01-01",
+        enrollment_end="2029-12-31",
+    )
     return 2
 
 
@@ -106,14 +135,11 @@ def create_courses() -> int:
 def create_load_runs(runs: int) -> int:
     """Create ``runs`` course runs: ``course-v1:LoadX+C0000+2026_T1``, ``…C0001+2026_T1`` and so on.
     Each run starts a day later than the previous run. Returns ``runs``."""
-    first_dates = [
-        _parse_day(date) for date in ("2026-01-01", "2027-01-01", "2025-06-01", "2026-12-01")
-    ]
     overviews, modes = [], []
     for number in range(runs):
         org, course = "LoadX", f"C{number:04d}"
         key = CourseKey.from_string(f"course-v1:{org}+{course}+2026_T1")
-        dates = [date + timedelta(days=number) for date in first_dates if date]
+        dates = {field: date + timedelta(days=number) for field, date in _FIRST_LOAD_DATES.items()}
         overviews.append(
             CourseOverview(
                 id=key,
@@ -122,13 +148,16 @@ def create_load_runs(runs: int) -> int:
                 display_org_with_default=org,
                 display_number_with_default=course,
                 display_name=f"Load Course {number}",
-                **dict(zip(_DATE_FIELDS, dates, strict=True)),
+                **dates,
             )
         )
         modes += [
             CourseMode(course_id=key, mode_slug="audit", mode_display_name="Audit"),
             CourseMode(
-                course_id=key, mode_slug="verified", mode_display_name="Verified", min_price=49
+                course_id=key,
+                mode_slug="verified",
+                mode_display_name="Verified",
+                min_price=VERIFIED_PRICE,
             ),
         ]
     CourseOverview.objects.bulk_create(overviews, ignore_conflicts=True, batch_size=500)

@@ -18,10 +18,13 @@ from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 
 
 def cached_template(name: str, version: str, make: Callable[[Path], None]) -> Path:
-    """The path of a file in the user's cache. If the file is missing, calls ``make`` with the path;
-    ``make`` must write the file. Waits while another process creates the file."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "usher" / name
+    """The path of a database file in the user's cache. If the file is missing, calls ``make`` with
+    the path; ``make`` must write the file. Waits while another process creates the file.
+
+    name: the cache folder. version: identifies the content, so that a new version is a new file.
+    """
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(cache_home) / "usher" / name
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{version}.sqlite3"
     if target.exists():
@@ -55,10 +58,13 @@ def _version(plugins: tuple[str, ...]) -> str:
 
 
 def _migrate(target: Path, plugins: tuple[str, ...]) -> None:
+    """Write a new database with all migrations to ``target``, by means of a temporary LMS
+    folder."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder_name:
         folder = Path(folder_name)
         secrets = {
             "SECRET_KEY": "template",
+            # No token is signed with this key.
             "JWT_PRIVATE_SIGNING_JWK": {"kty": "RSA", "kid": "", "n": "", "e": ""},
         }
         (folder / SECRETS_FILE).write_text(json.dumps(secrets))
@@ -86,7 +92,7 @@ def migrated_database(plugins: tuple[str, ...]) -> Path:
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copies a file, readable by its owner only. A copy that fails, for example on a full disk,
-    leaves no incomplete file that a later run would use. Raises OSError."""
+    leaves no incomplete file that a later process would use. Raises OSError."""
     partial_copy = target.with_name(f"{target.name}.part")
     try:
         shutil.copyfile(source, partial_copy)

@@ -48,7 +48,8 @@ def _private_key(jwk: str, algorithm: str) -> Any:
     return jwt.PyJWK(json.loads(jwk), algorithm).key
 
 
-def _sign(claims: dict[str, Any], asymmetric: bool) -> str:
+def _sign(claims: dict[str, Any], *, asymmetric: bool) -> str:
+    """The JSON Web Token. asymmetric: sign with the private key, not the shared secret."""
     jwt_settings = settings.JWT_AUTH
     if not asymmetric:
         return jwt.encode(
@@ -98,7 +99,8 @@ def replace_access_token(token: dict[str, Any], asymmetric: bool = False) -> dic
         claims |= _profile_claims(user)
     return {
         **token,
-        "access_token": _sign(claims, asymmetric or restricted),
+        # As on the platform, a restricted application's tokens have the asymmetric signature.
+        "access_token": _sign(claims, asymmetric=asymmetric or restricted),
         "token_type": "JWT",
         "expires_in": seconds,
         "scope": " ".join(scopes),

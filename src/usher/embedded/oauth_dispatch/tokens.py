@@ -17,7 +17,8 @@ def issue(
     scopes: list[str] | None = None,
 ) -> dict[str, Any]:
     """Issue and store an access and a refresh token of ``client`` for ``user``. Returns them as the
-    token endpoint does. seconds: lifetime of the access token; None for the default.
+    token endpoint does. seconds: lifetime of the access token; None for the default. scopes: None
+    for no scopes.
 
     As on the platform, this sets ``request.user`` to ``user``.
     """

@@ -76,7 +76,8 @@ class AuthorizationView(views.AuthorizationView):
 )
 @method_decorator(csrf_exempt, name="dispatch")
 class AccessTokenView(views.TokenView):
-    """``token_type=jwt`` turns the answer's opaque token into a JSON Web Token."""
+    """The token endpoint. If the request has ``token_type=jwt`` or a header ``X-Token-Type: jwt``,
+    the answer has a JSON Web Token in place of the opaque token."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().dispatch(request, *args, **kwargs)

@@ -15,6 +15,9 @@ from usher.embedded.course_overviews.models import CourseOverview
 from usher.embedded.student.models import CourseEnrollment
 from usher.embedded.student.services import has_staff_access
 
+#: The course page has no further pages; runs after these are not listed.
+MAX_LISTED_RUNS = 200
+
 
 def index(request: HttpRequest) -> HttpResponse:
     return redirect("dashboard" if request.user.is_authenticated else "courses")
@@ -43,7 +46,9 @@ def courses(request: HttpRequest) -> HttpResponse:
     if not settings.FEATURES.get("COURSES_ARE_BROWSABLE", True):
         raise Http404
     runs = CourseOverview.get_all_courses(filter_={"catalog_visibility": "both"})
-    return render(request, "pages/courses.html", {"runs": runs[:200], "title": "Courses"})
+    return render(
+        request, "pages/courses.html", {"runs": runs[:MAX_LISTED_RUNS], "title": "Courses"}
+    )
 
 
 def _get_run(course_id: str) -> CourseOverview:
@@ -68,6 +73,7 @@ def run(request: SignedInRequest, course_id: str) -> HttpResponse:
     to the run's about page."""
     run_ = _get_run(course_id)
     if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
+        # The platform must load a course's content to show its home page.
         raise Http404("Course not found.")
     enrollment = CourseEnrollment.get_enrollment(request.user, run_.id)
     enrolled = enrollment is not None and enrollment.is_active

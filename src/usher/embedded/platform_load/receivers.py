@@ -10,6 +10,7 @@ from django.db.models.signals import post_save, pre_save
 from usher.embedded.platform_load.models import EnrollmentHistory, ForumRole, NotificationPreference
 from usher.embedded.student.models import CourseEnrollment, UserProfile
 
+#: The platform creates this number of rows for each new user.
 _PREFERENCES = tuple(f"notification-{number}" for number in range(12))
 
 

@@ -1,8 +1,8 @@
 """Compares an answer with the recorded one.
 
 Status and body must be equal, and so must the headers in ``_HEADERS``: no header may be missing or
-added. Values that differ in every run (ids, times, tokens, states, codes, random names) are
-compared by shape. Values that later requests send back are stored in ``KnownValues``.
+added. Values that differ in each replay (ids, times, tokens, states, codes, random names) are
+compared by shape. Random values that later requests send back are stored in ``KnownValues``.
 """
 
 import json
@@ -24,13 +24,15 @@ _TIMES = {"created", "date_joined", "last_login", "created_date", "modified_date
 _NUMERIC_IDS = {"id", "user_id", "lms_user_id", "retirement_id"}
 _RANDOM_TEXTS = {"activation_key", "uuid"}
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
+#: The seconds in a message about a rate limit.
 _WAIT = re.compile(r"(?<=available in )\d+(?= second)")
 
 
 class KnownValues(dict[str, str]):
-    """Recorded random values, and the values that replace them in this run."""
+    """Recorded random value → the value that the LMS answered in its place in this replay."""
 
     def translate(self, text: str) -> str:
+        """``text`` of a recorded request, with the values of this replay."""
         for recorded, actual in self.items():
             text = text.replace(recorded, actual)
         return text
@@ -66,8 +68,9 @@ def _shape(text: str) -> str:
 def differences(
     recorded: dict[str, Any], actual: httpx.Response, known_values: KnownValues
 ) -> list[str]:
-    """One line for each difference; empty when the answers agree. Adds random values of this run to
-    ``known_values``."""
+    """One line for each difference between the recorded answer and the actual one; empty when they
+    agree. If the answer has a random value (a state, a code or a token), stores in
+    ``known_values`` which actual value replaces the recorded one."""
     sentences: list[str] = []
     if recorded["status"] != actual.status_code:
         sentences.append(f"status {recorded['status']}, here {actual.status_code}")
@@ -92,6 +95,7 @@ def _header_differences(
 
 
 def _location_differences(recorded: str, actual: str, known_values: KnownValues) -> Iterator[str]:
+    """The differences between two redirect URLs. Stores random parameters in ``known_values``."""
     recorded_url, actual_url = urlsplit(recorded), urlsplit(actual)
     if recorded_url._replace(query="") != actual_url._replace(query=""):
         yield f"Location {recorded!r}, here {actual!r}"
@@ -146,6 +150,9 @@ def _body_differences(
 def _value_differences(
     place: str, key: str, recorded_value: Any, actual_value: Any, known_values: KnownValues
 ) -> Iterator[str]:
+    """The differences between two JSON values and the values in them. place: where they are in the
+    body, for the line about a difference, such as ``body.results[0].id``. key: name of the field
+    that has the value or the list around it; '' for the body."""
     if isinstance(recorded_value, dict) and isinstance(actual_value, dict):
         for name in sorted(recorded_value.keys() | actual_value.keys()):
             if name not in actual_value:
@@ -173,7 +180,8 @@ def _value_differences(
 def _values_agree(
     key: str, recorded_value: Any, actual_value: Any, known_values: KnownValues
 ) -> bool:
-    """Whether two values of the same type agree."""
+    """Whether two values of the same type agree. key: the name of their field, which says whether
+    they are random. Stores an access or refresh token in ``known_values``."""
     if recorded_value == actual_value:
         return True
     if isinstance(recorded_value, int) and not isinstance(recorded_value, bool):

@@ -44,6 +44,7 @@ class _StateSetter:
     """The process that changes the LMS's data between recordings."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
+        """Waits until the process has created the start state. Raises RuntimeError if it fails."""
         self.process = process
         self.current_records: dict[str, Any] = {}
         self._read_answer()
@@ -108,6 +109,7 @@ class Player:
         self.browsers: dict[str, httpx.Client] = defaultdict(self._new_client)
         # Shared by all clients, because its creation reads every certificate.
         self._tls = httpx.create_ssl_context()
+        #: The last request that the LMS answered with an authorization code, and its browser.
         self.authorize_request: tuple[httpx.Client, dict[str, Any]] | None = None
 
     def _new_client(self) -> httpx.Client:
@@ -118,6 +120,7 @@ class Player:
         )
 
     def _send(self, client: httpx.Client, request: dict[str, Any]) -> httpx.Response:
+        """Send a recorded request, with the random values of this replay."""
         translate = self.known_values.translate
         headers = {name: translate(value) for name, value in request.get("headers", {}).items()}
         options: dict[str, Any] = {"headers": headers}
@@ -181,9 +184,12 @@ class Player:
         code = data.get("code", "") if isinstance(data, dict) else ""
         accepted = recording.response["status"] == 200
         if self.authorize_request and accepted and code and code not in self.known_values:
-            self.known_values[code] = _authorization_code(self._send(*self.authorize_request))
+            browser, request = self.authorize_request
+            self.known_values[code] = _authorization_code(self._send(browser, request))
 
     def _register(self, client: httpx.Client, number: int) -> None:
+        """Register another learner, so that the rate limit counts a registration from this
+        address. number: distinguishes these learners."""
         name = f"before_{number}"
         data = {
             "username": name,

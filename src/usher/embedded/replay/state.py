@@ -18,6 +18,8 @@ from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
 SERVICE_WORKER = "mit_Application_serviceworker"
 APPLICATION_ROOT = "http://app.example:8013"
 LMS_ROOT = "http://lms.example:8000"
+#: The recorded LMS had this many course runs in addition to the three others that
+#: ``create_start_state`` creates.
 LOAD_RUNS = 300
 
 
@@ -30,7 +32,6 @@ def _create_people() -> None:
 
 def _create_clients() -> None:
     applications = get_application_model()
-    worker = User.objects.get(username=SERVICE_WORKER)
     redirect_uris = [APPLICATION_ROOT + path for path in ApplicationPath.LANDINGS]
     common = {"client_type": applications.CLIENT_CONFIDENTIAL, "hash_client_secret": False}
     applications.objects.create(
@@ -48,7 +49,7 @@ def _create_clients() -> None:
         client_id="svc-client-id",
         client_secret="svc-client-secret",  # noqa: S106 - the recordings' own
         authorization_grant_type=applications.GRANT_CLIENT_CREDENTIALS,
-        user=worker,
+        user=User.objects.get(username=SERVICE_WORKER),
         **common,
     )
 
@@ -56,16 +57,17 @@ def _create_clients() -> None:
 def _create_tokens() -> None:
     now = timezone.now()
     client = get_application_model().objects.get(client_id="svc-client-id")
-    for token, username, days in (
-        ("service-worker-token", SERVICE_WORKER, 1),
-        ("learner-token", "plainlearner", 1),
-        ("expired-token", "plainlearner", -1),
+    one_day = timedelta(days=1)
+    for token, username, expires in (
+        ("service-worker-token", SERVICE_WORKER, now + one_day),
+        ("learner-token", "plainlearner", now + one_day),
+        ("expired-token", "plainlearner", now - one_day),
     ):
         get_access_token_model().objects.create(
             token=token,
             user=User.objects.get(username=username),
             application=client,
-            expires=now + timedelta(days=days),
+            expires=expires,
             scope="read write email profile",
         )
 
@@ -97,13 +99,16 @@ def _replace_provider_record(application: str, **changed: Any) -> None:
     OAuth2ProviderConfig.objects.create(**{**values, **changed})
 
 
+#: State of the provider record, as in ``given`` of a recording → fields with other than the initial
+#: values. None: the initial state.
 _PROVIDER_STATES: dict[str | None, dict[str, Any]] = {
     None: {},
     "disabled": {"enabled": False},
     "on another site": {"site_id": 1},
     "other_settings empty": {"other_settings": ""},
 }
-_WORKER_STATES: dict[str | None, dict[str, bool]] = {
+#: The same for the service worker's account.
+_SERVICE_WORKER_STATES: dict[str | None, dict[str, bool]] = {
     None: {"is_active": True, "is_staff": True},
     "inactive": {"is_active": False, "is_staff": True},
     "not staff": {"is_active": True, "is_staff": False},
@@ -123,7 +128,10 @@ def create_start_state(application: str) -> None:
     seeds.create_run(
         "course-v1:edX+Closed+2020",
         "Closed Enrollment Course",
-        ("2019-01-01", "2020-01-01", "2018-01-01", "2018-12-31"),
+        start="2019-01-01",
+        end="2020-01-01",
+        enrollment_start="2018-01-01",
+        enrollment_end="2018-12-31",
     )
 
 
@@ -132,9 +140,9 @@ def set_records(given: dict[str, Any], application: str) -> None:
     """Set the states of the provider record and the service worker.
 
     given: may have ``provider``, a key of ``_PROVIDER_STATES``, and ``service_worker``, a key of
-    ``_WORKER_STATES``. Without a key, the initial state is set. Raises KeyError for an unknown
-    state.
+    ``_SERVICE_WORKER_STATES``. A record that ``given`` does not name gets its initial state. Raises
+    KeyError for an unknown state.
     """
     _replace_provider_record(application, **_PROVIDER_STATES[given.get("provider")])
-    worker = User.objects.filter(username=SERVICE_WORKER)
-    worker.update(**_WORKER_STATES[given.get("service_worker")])
+    service_worker = User.objects.filter(username=SERVICE_WORKER)
+    service_worker.update(**_SERVICE_WORKER_STATES[given.get("service_worker")])

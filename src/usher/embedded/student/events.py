@@ -47,21 +47,21 @@ def enrollment_data(enrollment: CourseEnrollment) -> CourseEnrollmentData:
     )
 
 
-def registration_completed(user: User) -> None:
+def send_registration_completed(user: User) -> None:
     STUDENT_REGISTRATION_COMPLETED.send_event(user=user_data(user))
 
 
-def login_completed(user: User) -> None:
+def send_login_completed(user: User) -> None:
     SESSION_LOGIN_COMPLETED.send_event(user=user_data(user))
 
 
-def enrollment_created(enrollment: CourseEnrollment) -> None:
+def send_enrollment_created(enrollment: CourseEnrollment) -> None:
     COURSE_ENROLLMENT_CREATED.send_event(enrollment=enrollment_data(enrollment))
 
 
-def enrollment_changed(enrollment: CourseEnrollment) -> None:
+def send_enrollment_changed(enrollment: CourseEnrollment) -> None:
     COURSE_ENROLLMENT_CHANGED.send_event(enrollment=enrollment_data(enrollment))
 
 
-def unenrollment_completed(enrollment: CourseEnrollment) -> None:
+def send_unenrollment_completed(enrollment: CourseEnrollment) -> None:
     COURSE_UNENROLLMENT_COMPLETED.send_event(enrollment=enrollment_data(enrollment))

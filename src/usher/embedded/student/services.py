@@ -81,7 +81,9 @@ def default_mode(course_key: CourseKey) -> str:
     return CourseMode.DEFAULT_MODE_SLUG
 
 
-def _check_access(user: User, course_key: CourseKey, can_upgrade: bool) -> None:
+def _check_access(user: User, course_key: CourseKey, *, can_upgrade: bool) -> None:
+    """Raises the subclass of CourseEnrollmentException that says why ``user`` can't be enrolled.
+    can_upgrade: as in ``enroll``."""
     run = CourseOverview.objects.filter(id=course_key).first()
     if run is None:
         raise NonExistentCourseError(str(course_key))
@@ -108,13 +110,15 @@ def enroll(
     check_access: bool = False,
     can_upgrade: bool = False,
 ) -> CourseEnrollment:
-    """Enroll ``user``, or reactivate the enrollment. can_upgrade: enroll even outside the
-    enrollment period.
+    """Enroll ``user``, or reactivate the enrollment. mode: None for the run's default mode.
+    check_access: first check that the user may enroll, that the run has a free place and that the
+    user is not enrolled yet. can_upgrade: enroll even outside the enrollment period.
 
-    With ``check_access``, raises the subclasses of CourseEnrollmentException.
+    Without ``check_access`` nothing is raised; with it, the subclasses of
+    CourseEnrollmentException.
     """
     if check_access:
-        _check_access(user, course_key, can_upgrade)
+        _check_access(user, course_key, can_upgrade=can_upgrade)
     enrollment, _ = CourseEnrollment.objects.get_or_create(
         user=user,
         course_id=course_key,
@@ -124,7 +128,7 @@ def enroll(
         email=user.email, course_id=course_key, user__isnull=True
     ).update(user=user)
     update_enrollment(enrollment, mode=mode or default_mode(course_key), is_active=True)
-    events.enrollment_created(enrollment)
+    events.send_enrollment_created(enrollment)
     return enrollment
 
 
@@ -151,8 +155,8 @@ def enroll_all(new_enrollments: Sequence[tuple[CourseEnrollment, str]]) -> list[
         row.mode, row.is_active = mode, True
         bulk.send_pre_save(row)
         bulk.send_post_save(row, created=False, replaced=replaced_receivers)
-        events.enrollment_changed(row)
-        events.enrollment_created(row)
+        events.send_enrollment_changed(row)
+        events.send_enrollment_created(row)
     return rows
 
 
@@ -189,6 +193,6 @@ def update_enrollment(
     if mode is not None:
         enrollment.mode = mode
     enrollment.save()
-    events.enrollment_changed(enrollment)
+    events.send_enrollment_changed(enrollment)
     if activity_changed and not enrollment.is_active:
-        events.unenrollment_completed(enrollment)
+        events.send_unenrollment_completed(enrollment)

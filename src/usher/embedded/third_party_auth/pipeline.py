@@ -105,7 +105,7 @@ def get_username(
     name = clean_username(username[:USERNAME_MAX_LENGTH])
     letters = string.ascii_lowercase + string.digits
     while len(name) < USERNAME_MIN_LENGTH or user_exists({"username": name}):
-        length = 3 + secrets.randbelow(8)
+        length = 3 + secrets.randbelow(8)  # from 3 to 10
         suffix = "".join(secrets.choice(letters) for _ in range(length))
         name = clean_username(f"{username[: USERNAME_MAX_LENGTH - length - 1]}-{suffix}")
     return {"username": name}
@@ -131,6 +131,7 @@ def ensure_user_information(
     """Continue with a known user. Otherwise redirect to ``/login`` or ``/register``, or answer 400
     if an API started the pipeline for a learner without an account."""
     if current_partial:
+        # ``registry.running_pipeline`` reads this copy of the token.
         strategy.session_set("partial_pipeline_token_", current_partial.token)
         strategy.storage.partial.store(current_partial)
     if user:

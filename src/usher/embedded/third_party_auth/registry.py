@@ -47,6 +47,8 @@ def running_pipeline(request: HttpRequest) -> dict[str, Any] | None:
     strategy = utils.load_strategy(request)
     token = strategy.session_get("partial_pipeline_token")
     if not token:
+        # python-social-auth deletes this token when it resumes the pipeline. The step
+        # ``ensure_user_information`` keeps a copy.
         strategy.session_set(
             "partial_pipeline_token", strategy.session_get("partial_pipeline_token_")
         )

@@ -69,7 +69,8 @@ class BulkUsersRetirementView(APIView):
 
 
 def populate_states() -> None:
-    """Create the retirement states if there are none, as ``populate_retirement_states`` does."""
+    """Create the missing retirement states, as the platform's command
+    ``populate_retirement_states`` does. Order numbers leave room for states of the operator."""
     for index, name in enumerate(settings.RETIREMENT_STATES):
         is_final = name in ("ERRORED", "ABORTED", "COMPLETE")
         RetirementState.objects.get_or_create(
@@ -108,7 +109,8 @@ def request_retirement(user: User) -> None:
 
 
 def close_account(user: User) -> None:
-    """Delete links, tokens and password, and replace the e-mail address."""
+    """Delete the account's links, tokens and password, and replace its e-mail address, so that
+    nobody can sign in."""
     UserSocialAuth.objects.filter(user=user).delete()
     Registration.objects.filter(user=user).delete()
     get_refresh_token_model().objects.filter(user=user).delete()

@@ -79,7 +79,7 @@ def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, A
 
 
 def account_data(user: User, fields: list[str] | None, request: Any) -> dict[str, Any]:
-    """The named fields; by default those that everybody may see."""
+    """The account's fields named in ``fields``; None for those that everybody may see."""
     try:
         profile = user.profile
     except ObjectDoesNotExist:

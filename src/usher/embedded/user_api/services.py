@@ -65,14 +65,12 @@ def read_accounts(
     if not users:
         raise UserNotFound
     all_fields: list[str] = settings.ACCOUNT_VISIBILITY_CONFIGURATION["admin_fields"]
+
+    def may_see_all_fields(user: User) -> bool:
+        return view != "shared" and (requester.is_staff or requester.username == user.username)
+
     return [
-        account_data(
-            user,
-            all_fields
-            if (requester.is_staff or requester.username == user.username) and view != "shared"
-            else None,
-            request,
-        )
+        account_data(user, all_fields if may_see_all_fields(user) else None, request)
         for user in users
     ]
 
@@ -107,7 +105,8 @@ def _email_error(user: User, email: str) -> str:
 def _validate_changes(
     user: User, profile: UserProfile, update: dict[str, Any]
 ) -> ProfileSerializer:
-    """Validate the changes. Raises AccountValidationError with all errors."""
+    """The serializer with the valid changes, not saved yet. Deletes from ``update`` an e-mail
+    address that another account has. Raises AccountValidationError with all errors."""
     field_errors: dict[str, Any] = {}
     for name in sorted(_READ_ONLY & set(update)):
         field_errors[name] = _field_error(

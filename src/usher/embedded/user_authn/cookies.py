@@ -13,12 +13,13 @@ from oauth2_provider.models import get_application_model
 from usher.embedded.oauth_dispatch import jwt, tokens
 from usher.embedded.user_api.images import profile_image_urls
 
-JWT_COOKIES = (
-    settings.JWT_AUTH["JWT_AUTH_COOKIE_HEADER_PAYLOAD"],
-    settings.JWT_AUTH["JWT_AUTH_COOKIE_SIGNATURE"],
-)
+#: Cookie with header and payload of the JSON Web Token, and cookie with its signature, which
+#: scripts of a page can't read.
+PAYLOAD_COOKIE = settings.JWT_AUTH["JWT_AUTH_COOKIE_HEADER_PAYLOAD"]
+SIGNATURE_COOKIE = settings.JWT_AUTH["JWT_AUTH_COOKIE_SIGNATURE"]
 ALL_COOKIES = (
-    *JWT_COOKIES,
+    PAYLOAD_COOKIE,
+    SIGNATURE_COOKIE,
     settings.EDXMKTG_LOGGED_IN_COOKIE_NAME,
     settings.EDXMKTG_USER_INFO_COOKIE_NAME,
 )
@@ -29,6 +30,7 @@ class LoginClientMissingError(RuntimeError):
 
 
 def are_set(request: HttpRequest) -> bool:
+    """Whether the browser has all sign-in cookies."""
     return all(request.COOKIES.get(name) for name in ALL_COOKIES)
 
 
@@ -62,8 +64,8 @@ def _user_info(request: HttpRequest, user: User) -> str:
 
 
 def _jwt_cookie_values(request: HttpRequest, user: User, seconds: int) -> tuple[str, str]:
-    """The values of the two ``JWT_COOKIES``: header and payload joined by a dot, and signature.
-    Raises LoginClientMissingError."""
+    """The values of ``PAYLOAD_COOKIE`` (header and payload joined by a dot) and of
+    ``SIGNATURE_COOKIE``. seconds: lifetime of the token. Raises LoginClientMissingError."""
     client_id = settings.JWT_AUTH["JWT_LOGIN_CLIENT_ID"]
     client = get_application_model().objects.filter(client_id=client_id).first()
     if client is None:
@@ -90,6 +92,6 @@ def set_logged_in_cookies(request: HttpRequest, response: HttpResponse, user: Us
     seconds = settings.JWT_AUTH["JWT_IN_COOKIE_EXPIRATION"]
     options = _cookie_options(request, seconds)
     payload, signature = _jwt_cookie_values(request, user, seconds)
-    response.set_cookie(JWT_COOKIES[0], payload, **options)
-    response.set_cookie(JWT_COOKIES[1], signature, httponly=True, **options)
+    response.set_cookie(PAYLOAD_COOKIE, payload, **options)
+    response.set_cookie(SIGNATURE_COOKIE, signature, httponly=True, **options)
     return response

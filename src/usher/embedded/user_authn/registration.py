@@ -37,6 +37,9 @@ from usher.embedded.user_authn.suggestions import suggest_usernames
 
 log = logging.getLogger(__name__)
 
+#: This many random letters and digits can't be guessed: they are more than 256 random bits, and the
+#: password is shorter than MaximumLengthValidator allows.
+RANDOM_LENGTH = 43
 _PROFILE_FIELDS = (
     "name",
     "level_of_education",
@@ -52,7 +55,9 @@ _PROFILE_FIELDS = (
 def random_password() -> str:
     """A random, usable password for a user who signs in through a provider."""
     letters = string.ascii_letters + string.digits
-    return "a1" + "".join(secrets.choice(letters) for _ in range(43))
+    random_text = "".join(secrets.choice(letters) for _ in range(RANDOM_LENGTH))
+    # Password rules of an LMS may require a letter and a digit.
+    return f"a1{random_text}"
 
 
 def refuse_duplicates(data: dict[str, Any]) -> None:
@@ -82,7 +87,8 @@ def refuse_unknown_country(data: dict[str, Any]) -> None:
 
 
 def create_account(request: Any, data: dict[str, Any]) -> User:
-    """Create the account that ``data`` describes and sign its owner in to this session.
+    """Create the account that ``data`` describes and sign its owner in to this session. If the
+    learner comes from a provider, sets a random password in ``data``.
 
     Raises RegistrationRefused; PermissionDenied where public registration is disabled.
     """
@@ -109,7 +115,7 @@ def create_account(request: Any, data: dict[str, Any]) -> User:
             request, username=user.username, password=form.cleaned_data["password"]
         )
         login(request, signed_in)
-        request.session.set_expiry(0)
+        request.session.set_expiry(0)  # when the browser is closed
     _activate_and_announce(request, user, registration)
     return user
 
@@ -125,6 +131,8 @@ def _validated_form(data: dict[str, Any]) -> AccountCreationForm:
 
 
 def _create_user(form: AccountCreationForm) -> tuple[User, Registration]:
+    """Create the inactive account, its activation key and its profile. Raises RegistrationRefused
+    if another request has created the account since the check for duplicates."""
     clean = form.cleaned_data
     user = User(username=clean["username"], email=clean["email"], is_active=False)
     user.set_password(clean["password"])
@@ -155,7 +163,9 @@ def _token_refusal(code: str, message: str) -> RegistrationRefused:
 
 
 def _fetch_identity(request: Any, data: dict[str, Any]) -> dict[str, Any]:
-    """The owner of the learner's access token, according to the application."""
+    """The owner of the learner's access token, according to the application. Sets
+    ``request.backend`` and ``request.social_strategy``, which ``_link_account`` uses. Raises
+    RegistrationRefused."""
     name, token = data["provider"], data.get("access_token")
     request.social_strategy = load_strategy(request)
     request.backend = load_backend(
@@ -175,7 +185,8 @@ def _fetch_identity(request: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 def _link_account(request: Any, user: User, token: str, identity: dict[str, Any]) -> None:
     """Link the account ``user`` to the application's user in ``identity``, through the sign-in
-    pipeline."""
+    pipeline. Raises RegistrationRefused; code and message are empty if a step of the pipeline
+    answered with a page."""
     strategy, backend = request.social_strategy, request.backend
     code, message = "", ""
     linked = None
@@ -202,7 +213,7 @@ def announce(users: Sequence[User], site: Any) -> None:
             UserAttribute.set_user_attribute(user, "created_on_site", site.domain)
     _add_language_preferences(users)
     for user in users:
-        events.registration_completed(user)
+        events.send_registration_completed(user)
 
 
 def _add_language_preferences(users: Sequence[User]) -> None:

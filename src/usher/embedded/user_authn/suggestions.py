@@ -7,7 +7,11 @@ from usher.contract.limits import USERNAME_MAX_LENGTH
 from usher.embedded.student.models import username_exists_or_retired
 
 SUGGESTIONS = 3
+#: Ranges of the random number in a suggestion. The next range is tried if suggestions are missing.
 _RANGES = ((0, 9), (10, 99), (100, 999), (1000, 9999), (10000, 99999))
+#: Length of the longest suffix: an underscore and a number of five digits.
+_SUFFIX_LENGTH = 6
+#: Random numbers to try in one range.
 _MAX_TRIES = 10
 
 
@@ -38,7 +42,7 @@ def suggest_usernames(name: str) -> list[str]:
         offer(f"{first}{last}"[:USERNAME_MAX_LENGTH])
         offer(f"{first[0]}-{last}"[:USERNAME_MAX_LENGTH])
     if len(first) >= 2:
-        stem = re.sub(r"[_-]", "", first[: USERNAME_MAX_LENGTH - 6])
+        stem = re.sub(r"[_-]", "", first[: USERNAME_MAX_LENGTH - _SUFFIX_LENGTH])
         for low, high in _RANGES:
             if len(suggestions) >= SUGGESTIONS:
                 break

@@ -170,7 +170,7 @@ class LoginSessionView(APIView):
             }
             return JsonResponse(body, status=400)
         login(django_request, user)
-        events.login_completed(user)
+        events.send_login_completed(user)
         answer = JsonResponse(
             {"success": True, "redirect_url": with_host(after_sign_in(django_request))}
         )
@@ -178,6 +178,8 @@ class LoginSessionView(APIView):
 
 
 def _frame_url(url: str) -> str:
+    """The sign-out URL ``url`` of an application, for a hidden frame. ``no_redirect`` tells the
+    application not to redirect back to the LMS's sign-out page."""
     scheme, host, path, query, fragment = urlsplit(url)
     parameters = {**parse_qs(query), "no_redirect": ["1"]}
     return urlunsplit((scheme, host, path, urlencode(parameters, doseq=True), fragment))
@@ -196,8 +198,10 @@ def _logout_target(request: HttpRequest) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def logout_view(request: HttpRequest) -> HttpResponse:
     """End the session, then load every URL of IDA_LOGOUT_URI_LIST in a hidden frame."""
+    # Read before ``logout``, which deletes the session with the unfinished sign-in.
     provider = registry.provider_of_running_pipeline(request) if registry.is_enabled() else None
     logout(request)
+    # The application from which the browser comes has already ended its own session.
     referrer = request.META.get("HTTP_REFERER", "").strip("/")
     frames = [
         _frame_url(url)

@@ -38,13 +38,16 @@ def prepare(runs):
     ConnectedApplication.objects.update(created=now - TIME_SINCE_CONNECTION)
     opened, later = now - timedelta(days=60), now + timedelta(days=120)
     past = now - timedelta(days=9)
-    # Start and end of the run, start and end of enrollment.
-    dates = {
-        "closed": (opened, later, opened, past),
-        "upcoming": (now + timedelta(days=40), later, now + timedelta(days=30), later),
+    dates = {"start": opened, "end": later, "enrollment_start": opened, "enrollment_end": later}
+    other_dates = {
+        "closed": {"enrollment_end": past},
+        "upcoming": {
+            "start": now + timedelta(days=40),
+            "enrollment_start": now + timedelta(days=30),
+        },
     }
     for name, (key, title) in runs.items():
-        seeds.create_run(key, title, dates.get(name, (opened, later, opened, later)))
+        seeds.create_run(key, title, **{**dates, **other_dates.get(name, {})})
     full = runs["full"][0]
     CourseOverview.objects.filter(id=full).update(max_student_enrollments_allowed=1)
     CourseMode.objects.filter(course_id=runs["upgrade"][0], mode_slug="verified").update(
