@@ -20,6 +20,7 @@ COURSES = (
     ("edX", "DemoX", "Demo_Course", "Demonstration Course"),
     ("edX", "E2E-101", "course", "E2E Test Course"),
 )
+#: What a command yields: the service that runs a script, and the script.
 Job = Iterator[tuple[str, str]]
 
 
@@ -43,7 +44,7 @@ def _checked_by(check: Callable[[str, str], str]) -> Callable[..., Any]:
 @click.command(help="Create the applications' records, service workers and tokens in the LMS")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing")
 def usher_provision(dry_run: bool) -> Job:
-    yield "lms", provision("--dry-run" if dry_run else "")
+    yield "lms", provision_script("--dry-run" if dry_run else "")
 
 
 @click.command(help="Print facts about the running LMS, as JSON without secrets")
@@ -64,7 +65,8 @@ def usher_send_events() -> Job:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing")
 def usher_remove(purge: bool, dry_run: bool) -> Job:
-    yield "lms", provision("--remove", "--purge" if purge else "", "--dry-run" if dry_run else "")
+    options = ("--remove", "--purge" if purge else "", "--dry-run" if dry_run else "")
+    yield "lms", provision_script(*options)
 
 
 @click.command(help="Link an application's learner to the existing LMS account of that username")
@@ -132,8 +134,9 @@ def courses_script(owner: str) -> str:
     return "\n".join(lines)
 
 
-def provision(*options: str) -> str:
-    """Returns a script that runs ``usher_provision`` with the description and these options."""
+def provision_script(*options: str) -> str:
+    """Returns a script that runs ``usher_provision`` with the description and these options; ''
+    is no option."""
     arguments = ["./manage.py lms usher_provision --file", DESCRIPTION, *options]
     return " ".join(argument for argument in arguments if argument)
 

@@ -81,13 +81,15 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     )
     if other_hosts is None:
         return _insert(text, service_match.start("block"), margin, ["extra_hosts:", *items])
-    # Another plugin has written an ``extra_hosts`` list: a second list would make the file invalid.
+    # Another plugin has written an ``extra_hosts`` list. A second list would make the file invalid,
+    # so the items are added to that list, with its indentation.
     indent = other_hosts["indent"].removeprefix(margin)
     position = service_match.start("block") + other_hosts.start("indent")
     return _insert(text, position, margin, [indent + item.lstrip() for item in items])
 
 
 def _insert(text: str, position: int, margin: str, lines: Sequence[str]) -> str:
-    """Inserts lines, between the marker comments and behind ``margin``, at the position."""
+    """Returns ``text`` with these lines inserted at the position. They are between the marker
+    comments, and each is indented by ``margin``."""
     block = "".join(f"{margin}{line}\n" for line in (_BEGIN, *lines, _END))
     return text[:position] + block + text[position:]

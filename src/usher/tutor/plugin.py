@@ -92,7 +92,8 @@ def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
 
 
 def _description(config: Config) -> str:
-    """Returns the description as JSON. Protects the description's file before Tutor writes it."""
+    """Returns the description as JSON. Also saves the generated secrets, and protects the
+    description's file before Tutor writes it."""
     text = describe(config).to_json()
     if root := _root():
         _save_secrets(root, config)
@@ -136,10 +137,11 @@ def _before_containers_start(root: str, config: Config, _project_name: str) -> N
         fmt.echo_alert(f"Usher: {error}")
 
 
+# Tutor removes the plugin's hooks with priority HIGH; a smaller number runs earlier.
 @hooks.Actions.PLUGIN_UNLOADED.add(priority=hooks.priorities.HIGH - 1)
 def _remove_files(plugin: str, root: str, _config: Config) -> None:
-    """Removes the plugin's files before Tutor removes its hooks. Tutor renders the other files
-    again."""
+    """Removes the files that only this plugin has, when it is disabled. Tutor renders the other
+    files again."""
     if plugin == "usher":
         files.remove_files(Path(root))
 

@@ -44,6 +44,7 @@ def build() -> bytes:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path, content in files.items():
             entry = zipfile.ZipInfo(path, _OLDEST_DATE_OF_ZIP)
+            # The upper half has the Unix mode: a regular file, writable by its owner only.
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, content)
     return target.getvalue()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 from usher.contract.paths import LmsPath
 
+#: Timeout of one request.
 _SECONDS = 30
 _MAX_REDIRECTS = 5
 
@@ -34,20 +35,22 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def get(url: str, cookies: dict[str, str] | None = None) -> tuple[int, HTTPMessage]:
-    """Returns status and headers. Adds the cookies of the answer to ``cookies``."""
+    """Returns status and headers of the answer, which may be a redirect. Adds the cookies of the
+    answer to ``cookies``."""
     cookies = {} if cookies is None else cookies
     request = urllib.request.Request(  # noqa: S310 - the LMS's address
         url, headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
     )
     try:
         answer = urllib.request.build_opener(_NoRedirects()).open(request, timeout=_SECONDS)
-        response = answer.status, answer.headers
+        status, headers = answer.status, answer.headers
     except urllib.error.HTTPError as error:
-        response = error.code, error.headers
-    for cookie in response[1].get_all("Set-Cookie") or ():
-        name, _, value = cookie.partition(";")[0].partition("=")
+        status, headers = error.code, error.headers
+    for cookie in headers.get_all("Set-Cookie") or ():
+        name_and_value, _, _attributes = cookie.partition(";")
+        name, _, value = name_and_value.partition("=")
         cookies[name] = value
-    return response
+    return status, headers
 
 
 def test_the_login_page_of_the_lms_redirects_to_the_application() -> None:
