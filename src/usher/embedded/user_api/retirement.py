@@ -70,7 +70,8 @@ class BulkUsersRetirementView(APIView):
 
 def populate_states() -> None:
     """Create the missing retirement states, as the platform's command
-    ``populate_retirement_states`` does. Order numbers leave room for states of the operator."""
+    ``populate_retirement_states`` does. The order numbers have gaps for the operator's own
+    states."""
     for index, name in enumerate(settings.RETIREMENT_STATES):
         is_final = name in ("ERRORED", "ABORTED", "COMPLETE")
         RetirementState.objects.get_or_create(
