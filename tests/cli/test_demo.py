@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from usher.cli.demo.command import _print_trouble
+from usher.cli.demo.command import _print_questions
 from usher.cli.demo.credentials import FILE_NAME, Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
@@ -62,12 +62,12 @@ def test_the_thirty_cases_are_documented_and_a_missing_case_is_reported() -> Non
     assert len({case.learner for case in CASES}) == len(CASES) == 30
     for case in CASES:
         assert case.learner in LEARNERS
-        assert case.observed
+        assert case.expected
         assert f"| `{case.email}` | {case.says} |" in page
         assert f"| `{case.learner}` | {case.cause} | {case.repair} |" in page
-        case.expect(case.observed)
+        case.require_expected(case.expected)
         with pytest.raises(DemoError, match=case.learner):
-            case.expect({})
+            case.require_expected({})
 
 
 def unwrapped(text: str) -> str:
@@ -190,5 +190,5 @@ def interrupt(process: subprocess.Popen[str]) -> int:
 
 def test_the_questions_of_learners_fit_a_terminal() -> None:
     out = io.StringIO()
-    _print_trouble(Console(file=out, width=80))
+    _print_questions(Console(file=out, width=80))
     assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 80

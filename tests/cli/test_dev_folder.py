@@ -347,14 +347,14 @@ def test_ports_are_remembered_for_the_next_start(tmp_path: Path) -> None:
     servers = ProjectWithLms(
         Project.at(tmp_path),
         home,
-        Ports.of_last_start(home).replaced(project=chosen.project, lms=chosen.lms),
+        Ports.of_last_start(home).with_options(project=chosen.project, lms=chosen.lms),
     )
     try:
         servers.open()
     finally:
         servers.stop()
-    assert Ports.of_last_start(home).replaced(project=None, lms=None) == chosen
-    assert Ports.of_last_start(home).replaced(project=None, lms=9) == Ports(chosen.project, 9)
+    assert Ports.of_last_start(home).with_options(project=None, lms=None) == chosen
+    assert Ports.of_last_start(home).with_options(project=None, lms=9) == Ports(chosen.project, 9)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"project": "x", "lms": null}'])
@@ -394,7 +394,7 @@ def test_the_error_about_a_folder_that_cannot_be_locked_names_the_folder(tmp_pat
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     (tmp_path / "lms" / "lock").mkdir(parents=True)
     with pytest.raises(DemoError, match=r"lms can't be created or changed: Is a directory"):
-        servers.is_running()
+        servers.try_to_lock()
 
 
 def test_connecting_the_project_fails_if_the_adapter_fails_for_the_learner(tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ def test_lines_have_at_most_80_columns_on_a_wider_terminal() -> None:
     console = Console(file=io.StringIO(), width=200)
     say(console, SENTENCE)
     say(console, SENTENCE, title="usher dev")
-    show_step(Step("lms", True, 1.0, f"{SENTENCE}\n$ rm -r /srv/a-shop/.usher/dev/lms"), console, 9)
+    show_step(
+        Step(
+            id="lms", ok=True, seconds=1.0, detail=f"{SENTENCE}\n$ rm -r /srv/a-shop/.usher/dev/lms"
+        ),
+        console,
+        9,
+    )
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line != line.rstrip()] == []

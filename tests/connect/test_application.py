@@ -18,12 +18,14 @@ from usher.connect.application.remote import RemoteApplication
 from usher.connect.application.settings import SETTINGS
 from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import NeedsPerson, Refused, ToolFailed
-from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.process import Secrets
 from usher.contract.editions import MITXONLINE, MITXPRO
 from usher.contract.provisioning import Application, Description, ServiceWorker
 
-ADDRESSES = Addresses("http://lms.example:8000", "http://lms.example:8000", with_gateway=True)
+ADDRESSES = Addresses(
+    "http://lms.example:8000", "http://lms.example:8000", lms_on_this_machine=True
+)
 SECRET = "s3cret-" + "x" * 40
 
 
@@ -278,9 +280,9 @@ def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
     shop.env_file.write_text(shop.env_file.read_text() + "MAIL_KEY=\n")
     original = shop.env_file.read_bytes()
     target = target_of(shop)
-    target.needed = {"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"}
+    target.new_example_values = {"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"}
     values = target.env_values(description(application(shop.url)), ADDRESSES)
-    target.write_env(values | target.needed)
+    target.write_env(values | target.new_example_values)
 
     later_target = target_of(shop)
     later_target.write_env(values)
@@ -288,8 +290,8 @@ def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
     assert shop.env_file.read_bytes() == original
     assert later_target.is_env_restored(values)
 
-    later_target.needed = target.needed
-    later_target.write_env(values | later_target.needed)
+    later_target.new_example_values = target.new_example_values
+    later_target.write_env(values | later_target.new_example_values)
     shop.env_file.write_text(shop.env_file.read_text().replace("mail.example.org", "mail.mit.edu"))
     assert (
         later_target.restore_env(values)
@@ -380,7 +382,7 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
 ):
     campus.probe(None, ADDRESSES)
     assert campus.facts["usher"]
-    entry = campus.entry(Choice("mitxpro-oauth2", "mitxpro-oauth2"))
+    entry = campus.entry(BackendChoice("mitxpro-oauth2", "mitxpro-oauth2"))
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
     application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)

@@ -39,7 +39,7 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
     target = target_of(shop)
     target.probe(None, ADDRESSES)
     assert target.facts["oauth_name"] == "edx-oauth-app"
-    assert target.needed == {
+    assert target.new_example_values == {
         "SHOP_COMPANY_ID": "1",
         "MAILGUN_SENDER_DOMAIN": "mail.example.org",
         "MAILGUN_KEY": "no-key-yet",
@@ -49,7 +49,9 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
 
     application_entry = application(shop.url)
     target.write_record(application_entry, ADDRESSES)
-    target.write_env(target.env_values(description(application_entry), ADDRESSES) | target.needed)
+    target.write_env(
+        target.env_values(description(application_entry), ADDRESSES) | target.new_example_values
+    )
     values = EnvFile.read(shop.env_file).values()
     assert values["MAILGUN_KEY"] == "no-key-yet"
     assert values["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
@@ -69,7 +71,7 @@ def test_the_oauth2_record_can_be_removed_after_the_settings_were_restored(shop:
     application_entry = application(shop.url)
     target.write_record(application_entry, ADDRESSES)
     written_values = target.env_values(description(application_entry), ADDRESSES)
-    target.write_env(written_values | target.needed)
+    target.write_env(written_values | target.new_example_values)
 
     later_target = target_of(shop)
     later_target.probe(None, ADDRESSES)

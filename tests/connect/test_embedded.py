@@ -34,7 +34,7 @@ from usher.connect.discovery import (
 )
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
-from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.serving import Server
 from usher.connect.plan import Plan
@@ -371,11 +371,11 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     lms_url = "http://lms.example:8000"
     lms = EmbeddedLms(shop.state / "lms", lms_url, Runner(Secrets()), open_to_containers=False)
     configuration.write(lms.config_file, lms.generated())
-    addresses = Addresses(lms_url, lms_url, with_gateway=True)
+    addresses = Addresses(lms_url, lms_url, lms_on_this_machine=True)
     options = ApplicationOptions(str(shop.folder), url="http://other.example")
     target = TargetApplication(recognise(options), options, Secrets())
     target.probe(None, addresses)
-    backend = Choice("ol-oauth2", "ol-oauth2")
+    backend = BackendChoice("ol-oauth2", "ol-oauth2")
     connecting = Connecting(lms, [(target, backend)], addresses, Options(), Runner(Secrets()))
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render", "record:shop", "env:shop"}

@@ -256,11 +256,11 @@ def test_configuration_values_are_written_to_a_file_that_only_its_owner_can_read
 
 def test_each_application_gets_a_backend_of_its_own():
     default, other = "mitxpro-oauth2", "ol-oauth2"
-    choice = configuration.Choice
+    choice = configuration.BackendChoice
 
     def choose(
         entries: list, name: str, option: str, setting: str = default
-    ) -> configuration.Choice:
+    ) -> configuration.BackendChoice:
         return configuration.choose_backend(entries, name, option, setting)
 
     first = [{"name": "mitxonline", "backend": default}]

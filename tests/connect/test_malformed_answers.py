@@ -33,7 +33,7 @@ def test_malformed_answers_are_refused_with_a_message(answer: str, tmp_path: Pat
     script.write_text(f"import sys; sys.stdin.read(); print({answer!r})")
     checkout = checkout_of(script)
     target = TargetApplication(checkout, ApplicationOptions(str(tmp_path)), Secrets())
-    lms = Addresses("http://lms.example", "http://lms.example", with_gateway=False)
+    lms = Addresses("http://lms.example", "http://lms.example", lms_on_this_machine=False)
     with pytest.raises(Refused, match="Shop") as refusal:
         target.probe(None, lms)
     assert len(str(refusal.value)) < 20_000

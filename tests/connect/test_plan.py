@@ -33,7 +33,14 @@ class World:
                 raise Killed
             return "set"
 
-        return Step(name, "here", f"set {name}", "why not", lambda: name in self.values, change)
+        return Step(
+            id=name,
+            where="here",
+            what=f"set {name}",
+            reason="why not",
+            is_done=lambda: name in self.values,
+            apply=change,
+        )
 
     def plan(self, names: list[str]) -> Plan:
         return Plan({}, [self.step(name) for name in names]).find_due()
@@ -79,7 +86,14 @@ def test_a_plan_killed_at_any_point_ends_in_the_same_state(kill_times):
 
 def test_a_step_without_effect_stops_the_plan():
     world = World()
-    lost = Step("lost", "here", "write to nowhere", "", lambda: False, lambda: "written")
+    lost = Step(
+        id="lost",
+        where="here",
+        what="write to nowhere",
+        reason="",
+        is_done=lambda: False,
+        apply=lambda: "written",
+    )
     with pytest.raises(
         StepFailed, match=r"write to nowhere: done \(.*\), but a check finds no change"
     ) as failure:
@@ -102,7 +116,19 @@ def test_an_error_in_a_step_names_the_step(error, kind):
 
     with pytest.raises(kind) as failure:
         apply(
-            Plan({}, [Step("x", "here", "do x", "", lambda: False, change)]).find_due(),
+            Plan(
+                {},
+                [
+                    Step(
+                        id="x",
+                        where="here",
+                        what="do x",
+                        reason="",
+                        is_done=lambda: False,
+                        apply=change,
+                    )
+                ],
+            ).find_due(),
             SilentProgress(),
         )
     assert type(failure.value) is kind

@@ -17,7 +17,7 @@ from usher.connect import checks, manual
 from usher.connect.application.checkout import ApplicationOptions, recognise
 from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import ToolFailed
-from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.plan import Check
 from usher.connect.process import Secrets
 from usher.contract.editions import MITXPRO, Edition
@@ -287,11 +287,11 @@ def test_the_lms_counts_as_up_if_its_heartbeat_fails_and_its_api_answers(
     serve: Callable[[Pages], Served], monkeypatch: pytest.MonkeyPatch
 ):
     lms = serve({"/heartbeat": 503, "/api/user/v1/me": 401})
-    checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
+    checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False))
     lms.pages["/api/user/v1/me"] = 503  # a proxy without its LMS
     monkeypatch.setattr(checks, "START_SECONDS", 0.0)
     with pytest.raises(ToolFailed, match=r"did not come up within 0 seconds: .* answers 503"):
-        checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
+        checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False))
 
 
 def test_the_lms_counts_as_up_if_its_heartbeat_is_slow_and_its_api_answers(
@@ -306,7 +306,7 @@ def test_the_lms_counts_as_up_if_its_heartbeat_is_slow_and_its_api_answers(
     monkeypatch.setattr(checks, "TIMEOUT", 0.5)
     lms = serve({"/heartbeat": slow, "/api/user/v1/me": 401})
     try:
-        checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False))
+        checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False))
     finally:
         checked.set()
 
@@ -325,7 +325,7 @@ def test_progress_is_printed_while_connect_waits_for_a_server(
         if len(calls) == 3:
             lms.pages["/heartbeat"] = "OK"
 
-    checks.wait_for_lms(Addresses(lms.url, lms.url, with_gateway=False), meanwhile)
+    checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False), meanwhile)
     output = capsys.readouterr().err
     assert f"waiting for {lms.url}, " in output
     words = " ".join(output.split())
@@ -411,7 +411,7 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
     )
     target = target_of(application)
     assert target.url == "http://mitxonline.odl.local:9090"
-    entry = target.entry(Choice("ol-oauth2", "ol-oauth2"))
+    entry = target.entry(BackendChoice("ol-oauth2", "ol-oauth2"))
     # Browsers use the gateway; the LMS's server sends requests to the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
@@ -424,7 +424,7 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
 
 def test_an_application_gets_the_service_clients_for_which_it_has_settings(application: StandIn):
     target = target_of(application)
-    entry = target.entry(Choice("ol-oauth2", "ol-oauth2"))
+    entry = target.entry(BackendChoice("ol-oauth2", "ol-oauth2"))
     assert entry["service_clients"] == ["courses", "retirement"]
     planned = target.planned_env(replace(ADDRESSES, studio_url="http://studio.example:8001"))
     assert planned["OPENEDX_STUDIO_API_BASE_URL"] == "http://studio.example:8001"
@@ -432,7 +432,7 @@ def test_an_application_gets_the_service_clients_for_which_it_has_settings(appli
     assert len(pairs) == 4
     # An application without such a setting gets none.
     target.facts["readable"] = []
-    assert "service_clients" not in target.entry(Choice("ol-oauth2", "ol-oauth2"))
+    assert "service_clients" not in target.entry(BackendChoice("ol-oauth2", "ol-oauth2"))
 
 
 def test_a_temporary_learner_is_created_with_a_session_and_removed(application: StandIn):

@@ -7,7 +7,7 @@ installed, only the commands that need it fail, with a message that names the ex
 import importlib
 import json
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     import click
@@ -20,63 +20,74 @@ except ModuleNotFoundError:
 
 import usher
 
-#: command name -> (module, attribute, extra with its dependencies, short help)
-COMMANDS: dict[str, tuple[str, str, str, str]] = {
-    "demo": (
+
+class _Entry(NamedTuple):
+    """Where a command is. attribute: the command's name in its module. extra: the extra of Usher
+    with the packages that the command needs."""
+
+    module: str
+    attribute: str
+    extra: str
+    short_help: str
+
+
+#: Command name → its entry.
+COMMANDS: dict[str, _Entry] = {
+    "demo": _Entry(
         "usher.cli.demo.command",
         "demo",
         "campus,embedded",
         "Run the reference application and an embedded LMS.",
     ),
-    "dev": (
+    "dev": _Entry(
         "usher.cli.dev.command",
         "dev",
         "embedded",
         "Run an embedded LMS, connected to your Django project.",
     ),
-    "why": (
+    "why": _Entry(
         "usher.cli.why",
         "why",
         "shell",
         "Explain one learner's state: account, enrollments, what happens next.",
     ),
-    "connect": (
+    "connect": _Entry(
         "usher.connect.command",
         "connect",
         "shell",
         "Connect an application to Open edX run by Tutor, or to an embedded LMS.",
     ),
-    "disconnect": (
+    "disconnect": _Entry(
         "usher.connect.command",
         "disconnect",
         "shell",
         "Remove the connection and restore the LMS's own sign-in.",
     ),
-    "status": (
+    "status": _Entry(
         "usher.connect.status",
         "status",
         "shell",
         "List the connections that usher connect has made on this machine.",
     ),
-    "doctor": (
+    "doctor": _Entry(
         "usher.doctor.command",
         "doctor",
         "shell",
         "Check the connection and name the cause of failures.",
     ),
-    "drift": (
+    "drift": _Entry(
         "usher.sidecar.command",
         "drift_command",
         "shell",
         "Compare MITx Online or MIT xPro with the LMS; changes nothing.",
     ),
-    "reconcile": (
+    "reconcile": _Entry(
         "usher.sidecar.command",
         "reconcile_command",
         "shell",
         "Create missing accounts, tokens and enrollments of MITx Online or MIT xPro.",
     ),
-    "conformance": (
+    "conformance": _Entry(
         "usher.doctor.command",
         "conformance",
         "shell",
@@ -94,9 +105,9 @@ class LazyCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, attribute, extra, _ = COMMANDS[cmd_name]
+        entry = COMMANDS[cmd_name]
         try:
-            command = getattr(importlib.import_module(module), attribute)
+            command = getattr(importlib.import_module(entry.module), entry.attribute)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] == "usher":
                 raise
@@ -104,7 +115,7 @@ class LazyCommands(click.Group):
 
             raise CannotRun(
                 f"usher {cmd_name} needs the package {error.name!r}, which is not installed here. "
-                f"Install it with:\n$ pip install 'openedx-usher[{extra}]'"
+                f"Install it with:\n$ pip install 'openedx-usher[{entry.extra}]'"
             ) from error
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake in COMMANDS, not input
         return command
@@ -140,7 +151,7 @@ class LazyCommands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[3]) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, entry.short_help) for name, entry in COMMANDS.items()])
 
 
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,6 +43,12 @@ _SKIPPED = "skipped by --no-prove"
 REPAIR_COMMAND = "repair_missing_courseware_records"
 #: Seconds between progress messages while waiting.
 PROGRESS_SECONDS = 10.0
+#: Seconds between two attempts while waiting.
+_SECONDS_BETWEEN_ATTEMPTS = 0.5
+#: The id of a check whose result is not shown.
+_NOT_SHOWN = ""
+#: The address is required with a code, and is not used: the code is invalid.
+_UNUSED_REDIRECT_URI = "http://x/"
 
 
 def run(
@@ -171,9 +177,13 @@ def _wait_for(
     probe: Callable[[httpx.Client], Check],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
+    """Calls ``probe`` until its result is ok. Raises ToolFailed after ``START_SECONDS``.
+
+    url: for messages; meanwhile: as for ``wait_for_lms``.
+    """
     start = reported = time.monotonic()
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
-        while (check := _run_probe("", lambda: probe(client))).outcome != "ok":
+        while (check := _run_probe(_NOT_SHOWN, lambda: probe(client))).outcome != "ok":
             meanwhile()
             now = time.monotonic()
             if now > start + START_SECONDS:
@@ -186,10 +196,12 @@ def _wait_for(
                     f"waiting for {url}, {now - start:.0f} of at most {START_SECONDS:.0f} seconds"
                 )
                 sys.stderr.write(f"{' ' * 10}{wrap(f'{progress}: {check.seen}', 10)}\n")
-            time.sleep(0.5)
+            time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
 
 
 def _run_probe(name: str, probe: Callable[[], Check]) -> Check:
+    """Returns the result of the probe. If it raises an error, the result is the failed check
+    ``name``."""
     try:
         return probe()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -245,7 +257,8 @@ def _check_application_answers(client: httpx.Client, target: TargetApplication) 
         return check
     for url, answer in answers.items():
         location = answer.headers.get("location", "")
-        if location == url.replace("http:", "https:", 1) + "/":
+        https_address = url.replace("http:", "https:", 1) + "/"
+        if location == https_address:
             edition = target.checkout.edition
             name = edition.https_redirect_key if edition else "SECURE_SSL_REDIRECT"
             fix = (
@@ -279,8 +292,9 @@ def _request_application(
 
 
 def _check_own_server(client: httpx.Client, target: TargetApplication) -> Check:
+    """Checks that the application's own address gives any answer. Raises httpx.HTTPError."""
     status = client.get(target.own_url + "/").status_code
-    return Check("", "ok", f"{target.own_url} answers {status}")
+    return Check(_NOT_SHOWN, "ok", f"{target.own_url} answers {status}")
 
 
 def _check_sign_in_start(
@@ -339,7 +353,8 @@ def _check_application_client(client: httpx.Client, application: Application) ->
         "client_secret": application.client_secret,
         **NO_CODE,
     }
-    error = _oauth_error(client.post(token_url, data={**data, "redirect_uri": "http://x/"}))
+    answer = client.post(token_url, data={**data, "redirect_uri": _UNUSED_REDIRECT_URI})
+    error = _oauth_error(answer)
     is_known = error == "invalid_grant"
     seen = "knows the LMS's id and secret" if is_known else f"{token_url} answers {error}"
     return Check("application-client", "ok" if is_known else "failed", seen)
@@ -358,6 +373,7 @@ def _check_service_worker(
 
 
 def _authorization_of(worker: ServiceWorker | None) -> dict[str, str]:
+    """Returns the header with the service worker's token; with an empty token for None."""
     return {"Authorization": f"Bearer {worker.token if worker else ''}"}
 
 

@@ -173,7 +173,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
         targets = find_targets(options_given, context, dry_run=dry_run)
         warn_of_moves(targets, context)
         choices = Options(
-            build=lambda: arguments["build"] or (_can_ask(yes, as_json) and _offer_to_build()),
+            build=lambda: arguments["build"] or (_can_ask(yes, as_json) and _confirms_build()),
             recreate=not arguments["no_recreate"],
             superuser=arguments["superuser"],
         )
@@ -196,7 +196,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
             [target for target, _ in targets], context, view, prove=not arguments["no_prove"]
         )
         if advice := _start_advice([target for target, _ in targets], results):
-            raise NeedsPerson("start", advice)
+            raise NeedsPerson(step="start", message=advice)
 
 
 def _check_and_show(
@@ -281,7 +281,11 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
             apply(plan, view)
         for name in names:
             connections.forget(root, name)
-        view.print_disconnected(names, disconnection.remaining(), last=disconnection.is_last)
+        view.print_disconnected(
+            names,
+            disconnection.remaining(),
+            own_sign_in_restored=disconnection.leaves_no_application,
+        )
 
 
 def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) -> str:
@@ -301,11 +305,17 @@ def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) ->
 
 
 def _with_warnings(plan: Plan, context: LmsContext) -> Plan:
+    """Inserts the context's warnings before the plan's own, and returns the plan."""
     plan.warnings[:0] = context.warnings
     return plan
 
 
 def _options_of(arguments: dict[str, Any]) -> CommandOptions:
+    """Returns the options of the command line.
+
+    The first value of an option such as --name is for the first --application, and so on. Raises
+    Refused if an option is given more often than --application.
+    """
     targets = list(arguments["targets"])
     fields = ("edition", "backend", "name", "manage", "env_file", "url", "server_url")
     for name in fields:
@@ -335,6 +345,7 @@ def _options_of(arguments: dict[str, Any]) -> CommandOptions:
 
 
 def _confirm(yes: bool, as_json: bool) -> None:
+    """Asks the operator to confirm the plan, unless ``yes``. Raises Refused."""
     if yes:
         return
     if not _can_ask(yes, as_json):
@@ -349,10 +360,12 @@ def _confirms(question: str, *, yes: bool, as_json: bool) -> bool:
 
 
 def _can_ask(yes: bool, as_json: bool) -> bool:
+    """Whether questions are wanted, and somebody is at a terminal to answer them."""
     return not yes and not as_json and sys.stdin.isatty()
 
 
-def _offer_to_build() -> bool:
+def _confirms_build() -> bool:
+    """Whether the operator agrees that the LMS's image is built now."""
     question = (
         "        The LMS's image has no Usher yet. Build it now? It takes ten minutes to an hour"
     )
@@ -385,7 +398,7 @@ def _exit_code_of_errors(view: View) -> Iterator[None]:
     if message:
         view.print_error(message)
     else:
-        view.flush(True)
+        view.flush(ok=True)
         code = exits.FAILED if view.failed else exits.DONE
     if code:
         sys.exit(code)

@@ -6,7 +6,7 @@ from typing import Any
 
 from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.openedx import configuration
-from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.platform import Platform
 from usher.connect.plan import Plan, Step
@@ -39,7 +39,7 @@ class Connecting:
     def __init__(
         self,
         lms: Platform | EmbeddedLms,
-        targets: list[tuple[TargetApplication, Choice]],
+        targets: list[tuple[TargetApplication, BackendChoice]],
         addresses: Addresses,
         options: Options,
         runner: Runner,
@@ -64,7 +64,7 @@ class Connecting:
         plan = Plan(facts, steps, warnings=warnings).find_due()
         plan.warnings += lms_steps.warnings()
         if isinstance(lms_steps, TutorLmsSteps):
-            lms_steps.may_run_jobs = True
+            lms_steps.may_run_jobs = True  # while the plan is applied
         return plan
 
     def _steps_of_the_lms(
@@ -109,20 +109,26 @@ class Connecting:
             *([] if self._lms.in_cluster else [lms_steps.restart_step()]),
         ]
 
+    @property
+    def _superuser_target(self) -> TargetApplication:
+        """The first application, whose superuser becomes one in the LMS."""
+        target, _ = self._targets[0]
+        return target
+
     def _superuser_step(self) -> Step:
-        target = self._targets[0][0]
+        target = self._superuser_target
         return Step(
-            f"superuser:{target.name}",
-            f"{target.checkout.title}, accounts",
-            "reserve the superuser's username in the LMS",
-            "a learner could get this username in the LMS before it is reserved",
-            lambda: bool(target.superuser[0]),
-            target.reserve_superuser,
+            id=f"superuser:{target.name}",
+            where=f"{target.checkout.title}, accounts",
+            what="reserve the superuser's username in the LMS",
+            reason="a learner could get this username in the LMS before it is reserved",
+            is_done=lambda: bool(target.superuser.username),
+            apply=target.reserve_superuser,
         )
 
     def _config_values(self) -> dict[str, Any]:
         """Returns the keys and values that config.yml must have. Raises Refused."""
-        entries = self._lms.entries()
+        entries = self._lms.application_entries()
         in_containers = not isinstance(self._lms, EmbeddedLms)
         for target, backend in self._targets:
             entry = target.entry(backend, lms_in_containers=in_containers)
@@ -132,11 +138,11 @@ class Connecting:
         if isinstance(self._lms, EmbeddedLms):
             values |= self._lms.generated()
         if self._options.superuser:
-            name, email = self._targets[0][0].superuser
+            superuser = self._superuser_target.superuser
             values |= {
-                configuration.SUPERUSER: name,
-                configuration.SUPERUSER_EMAIL: email,
-                configuration.SUPERUSER_APPLICATION: self._targets[0][0].name,
+                configuration.SUPERUSER: superuser.username,
+                configuration.SUPERUSER_EMAIL: superuser.email,
+                configuration.SUPERUSER_APPLICATION: self._superuser_target.name,
             }
         # Checked while planning, so that invalid values are refused before the first change.
         return configuration.require_safe(values)

@@ -59,7 +59,7 @@ def running(
     announce(server)
     process = target.manage.start(*arguments, log=server.log)
     try:
-        checks.wait_for_own_server(target, lambda: _check(process, target, server))
+        checks.wait_for_own_server(target, lambda: _require_running(process, target, server))
         yield server
     finally:
         stop_with_parent.stop(process)
@@ -74,7 +74,7 @@ def _free_address(target: TargetApplication) -> str:
     if parts.scheme != "http" or not parts.port or not parts.hostname:
         return ""
     host = _loopback(parts.hostname)
-    return "" if not host or _listens(parts.hostname, parts.port) else host
+    return "" if not host or _has_listener(parts.hostname, parts.port) else host
 
 
 def _loopback(host: str) -> str:
@@ -84,7 +84,8 @@ def _loopback(host: str) -> str:
         results = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return ""
-    addresses = [ipaddress.ip_address(address[0]) for *_, address in results]
+    # A socket address begins with the IP address.
+    addresses = [ipaddress.ip_address(socket_address[0]) for *_, socket_address in results]
     loopbacks = sorted(
         (address for address in addresses if address.is_loopback),
         key=lambda address: address.version,
@@ -94,7 +95,8 @@ def _loopback(host: str) -> str:
     )
 
 
-def _listens(host: str, port: int) -> bool:
+def _has_listener(host: str, port: int) -> bool:
+    """Whether a program uses the port, also if the program doesn't answer."""
     try:
         socket.create_connection((host, port), timeout=checks.TIMEOUT).close()
     except ConnectionRefusedError:
@@ -104,7 +106,7 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _check(
+def _require_running(
     process: "subprocess.Popen[bytes]", target: TargetApplication, started: StartedServer
 ) -> None:
     """Raises ToolFailed, with the end of the log, if the server has ended."""

@@ -46,12 +46,15 @@ class Disconnection(ABC):
         self._restart_mark = RestartMark(lms.folder)
         self._saved_description = SavedDescription(lms.folder)
         self._description = _merge(self._saved_description.description(), lms.description())
-        entries = configuration.entries_with_workers(lms.entries())
-        self._remaining_entries = [entry for entry in entries if entry.get("name") not in names]
+        present_entries = configuration.entries_with_workers(lms.application_entries())
+        self._remaining_entries = [
+            entry for entry in present_entries if entry.get("name") not in names
+        ]
 
     @property
-    def is_last(self) -> bool:
-        """Whether no other application stays connected; the plugin is then disabled as well."""
+    def leaves_no_application(self) -> bool:
+        """Whether no other application stays connected to the LMS; the plugin is then disabled as
+        well."""
         return not self._remaining_entries
 
     def save_description(self) -> None:
@@ -59,6 +62,7 @@ class Disconnection(ABC):
         self._saved_description.save(self._description)
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:
+        """Returns the plan; changes nothing. running: whether the LMS runs."""
         self._running = running
         return Plan(facts, self._steps()).find_due()
 
@@ -80,26 +84,28 @@ class Disconnection(ABC):
 
     def _records_step(self) -> Step:
         return Step(
-            "lms-records",
-            self._lms.lms_url,
-            f"remove the records that were created for {' and '.join(self._names)}",
-            "the provider record is disabled, OAuth client and token are deleted; accounts stay",
-            self._are_records_gone,
-            self._remove_records,
+            id="lms-records",
+            where=self._lms.lms_url,
+            what=f"remove the records that were created for {' and '.join(self._names)}",
+            reason=(
+                "the provider record is disabled, OAuth client and token are deleted; accounts stay"
+            ),
+            is_done=self._are_records_gone,
+            apply=self._remove_records,
             # The command reports what it did; an LMS that is broken can't be examined afterwards.
             trust_apply=True,
         )
 
     def _config_step(self, step_id: str) -> Step:
         return Step(
-            step_id,
-            str(self._lms.config_file),
-            "remove Usher's settings" if self._purges_settings else "remove the application",
-            "--purge was given"
+            id=step_id,
+            where=str(self._lms.config_file),
+            what="remove Usher's settings" if self._purges_settings else "remove the application",
+            reason="--purge was given"
             if self._purges_settings
             else "it is disconnected; its secrets stay, for connecting it again",
-            lambda: not self._config_changes(),
-            self._configure,
+            is_done=lambda: not self._config_changes(),
+            apply=self._configure,
         )
 
     def _applications_to_remove(self) -> list[Application]:
@@ -116,19 +122,20 @@ class Disconnection(ABC):
         the records are gone, too.
         """
         config = configuration.read(self._lms.config_file)
-        entries = config.get(configuration.APPLICATIONS, [])
-        remaining = {entry.get("name") for entry in entries} & set(self._names)
-        if not self._lms.enabled or not remaining:
+        configured_names = {
+            entry.get("name") for entry in config.get(configuration.APPLICATIONS, [])
+        }
+        if not self._lms.enabled or configured_names.isdisjoint(self._names):
             return True
-        connected = checks.connected_names(self._description, self._addresses)
-        return connected is not None and not connected & set(self._names)
+        connected_names = checks.connected_names(self._description, self._addresses)
+        return connected_names is not None and connected_names.isdisjoint(self._names)
 
     def _remove_records(self) -> str:
         records = Description(applications=self._applications_to_remove())
         try:
             answer = self._lms.remove(records, purge=self._purge)
         except ToolFailed as error:
-            if not self.is_last:
+            if not self.leaves_no_application:
                 raise
             return f"not removed; without effect once the plugin is disabled; {error}"
         outcomes = [f"{item['what']} {item['name']} {item['outcome']}" for item in answer["items"]]
@@ -138,7 +145,7 @@ class Disconnection(ABC):
     def _purges_settings(self) -> bool:
         """Whether all of Usher's settings are removed: with ``purge``, but not while another
         application stays connected."""
-        return self._purge and self.is_last
+        return self._purge and self.leaves_no_application
 
     def _config_changes(self) -> dict[str, Any]:
         """Returns the keys of config.yml to change and their new values; None removes a key."""
@@ -180,52 +187,55 @@ class Disconnection(ABC):
         env_values = self._env_values(target) if application else {}
         steps = [
             Step(
-                f"env:{target.name}",
-                str(target.checkout.env_file or "the application's settings"),
-                "restore the earlier values of the application's settings",
-                "the LMS no longer accepts these ids and secrets; other lines stay as they are",
-                lambda: target.is_env_restored(env_values),
-                lambda: target.restore_env(env_values),
+                id=f"env:{target.name}",
+                where=str(target.checkout.env_file or "the application's settings"),
+                what="restore the earlier values of the application's settings",
+                reason=(
+                    "the LMS no longer accepts these ids and secrets; other lines stay as they are"
+                ),
+                is_done=lambda: target.is_env_restored(env_values),
+                apply=lambda: target.restore_env(env_values),
             )
         ]
         if application:
             client_id = application.client_id
             steps.append(
                 Step(
-                    f"record:{target.name}",
-                    f"{target.checkout.title}, OAuth2 application",
-                    "remove the LMS's OAuth2 record, or restore the earlier one",
-                    "the LMS no longer signs in with it",
-                    lambda: not target.has_record(client_id),
-                    lambda: target.remove_record(client_id),
+                    id=f"record:{target.name}",
+                    where=f"{target.checkout.title}, OAuth2 application",
+                    what="remove the LMS's OAuth2 record, or restore the earlier one",
+                    reason="the LMS no longer signs in with it",
+                    is_done=lambda: not target.has_record(client_id),
+                    apply=lambda: target.remove_record(client_id),
                     trust_apply=True,
                 )
             )
         if target.checkout.compose:
             steps.append(
                 Step(
-                    f"recreate:{target.name}",
-                    f"{target.checkout.title}, containers",
-                    "re-create the containers: docker compose up -d",
-                    "a restarted container keeps its old environment",
-                    lambda: not target.runs_with_old(env_values),
-                    target.recreate,
+                    id=f"recreate:{target.name}",
+                    where=f"{target.checkout.title}, containers",
+                    what="re-create the containers: docker compose up -d",
+                    reason="a restarted container keeps its old environment",
+                    is_done=lambda: not target.runs_with_removed_values(env_values),
+                    apply=target.recreate,
                     trust_apply=True,
                 )
             )
         steps.append(
             Step(
-                f"state:{target.name}",
-                str(target.saved_state.folder),
-                "delete the saved copies of record and .env",
-                "the record and the .env are restored by the steps before",
-                lambda: not target.saved_state.folder.exists(),
-                target.saved_state.delete,
+                id=f"state:{target.name}",
+                where=str(target.saved_state.folder),
+                what="delete the saved copies of record and .env",
+                reason="the record and the .env are restored by the steps before",
+                is_done=lambda: not target.saved_state.folder.exists(),
+                apply=target.saved_state.delete,
             )
         )
         return steps
 
     def _env_values(self, target: TargetApplication) -> dict[str, str]:
+        """Returns the settings that connect wrote into the ``.env``; {} if they are unknown."""
         if self._description.service_worker_of(target.name) is None:
             return {}
         return target.env_values(self._description, self._addresses)
@@ -258,35 +268,35 @@ class DisconnectionFromTutor(Disconnection):
     def _lms_steps(self) -> list[Step]:
         instance = self._platform.instance
         steps = [self._records_step()]
-        if self.is_last:
+        if self.leaves_no_application:
             steps.append(
                 Step(
-                    "tutor-plugin",
-                    str(instance.root),
-                    "disable the plugin usher",
-                    "without its patches the LMS uses its own sign-in",
-                    lambda: not self._platform.current_instance.enabled,
-                    self._disable,
+                    id="tutor-plugin",
+                    where=str(instance.root),
+                    what="disable the plugin usher",
+                    reason="without its patches the LMS uses its own sign-in",
+                    is_done=lambda: not self._platform.current_instance.enabled,
+                    apply=self._disable,
                 )
             )
         return [
             *steps,
             self._config_step("tutor-config"),
             Step(
-                "tutor-render",
-                str(instance.root / "env"),
-                "render Tutor's environment",
-                "restores the settings that Tutor renders without the plugin",
-                lambda: not self._platform.current_instance.report["stale"],
-                self._render,
+                id="tutor-render",
+                where=str(instance.root / "env"),
+                what="render Tutor's environment",
+                reason="restores the settings that Tutor renders without the plugin",
+                is_done=lambda: not self._platform.current_instance.report["stale"],
+                apply=self._render,
             ),
             Step(
-                "restart",
-                instance.lms_url,
-                "restart the LMS",
-                "the LMS reads settings when it starts",
-                self._offers_no_sign_in,
-                self._restart,
+                id="restart",
+                where=instance.lms_url,
+                what="restart the LMS",
+                reason="the LMS reads settings when it starts",
+                is_done=self._offers_no_sign_in,
+                apply=self._restart,
                 trust_apply=True,
             ),
         ]
@@ -313,23 +323,24 @@ class DisconnectionFromTutor(Disconnection):
         wheels = self._platform.instance.root / "env/build/openedx/usher"
 
         def remove() -> str:
-            if self.is_last:
+            if self.leaves_no_application:
                 shutil.rmtree(wheels, ignore_errors=True)
                 description.unlink(missing_ok=True)
             self._saved_description.delete()
             return "removed"
 
         def is_removed() -> bool:
-            rendered = self.is_last and (description.exists() or wheels.exists())
-            return self._saved_description.description() is None and not rendered
+            if self.leaves_no_application and (description.exists() or wheels.exists()):
+                return False
+            return self._saved_description.description() is None
 
         return Step(
-            "tutor-files",
-            str(description.parent),
-            "delete the file that the plugin rendered",
-            "it holds secrets, and Tutor keeps files of disabled plugins",
-            is_removed,
-            remove,
+            id="tutor-files",
+            where=str(description.parent),
+            what="delete the file that the plugin rendered",
+            reason="it holds secrets, and Tutor keeps files of disabled plugins",
+            is_done=is_removed,
+            apply=remove,
         )
 
 
@@ -345,9 +356,9 @@ class DisconnectionFromEmbedded(Disconnection):
         self._embedded = embedded
 
     def remaining(self) -> list[str]:
-        if self.is_last and self._purge:
+        if self.leaves_no_application and self._purge:
             return [text for text in super().remaining() if not text.startswith("LMS: ")]
-        folder = [f"LMS: its folder {self._embedded.folder}"] if self.is_last else []
+        folder = [f"LMS: its folder {self._embedded.folder}"] if self.leaves_no_application else []
         return super().remaining() + folder
 
     def _lms_steps(self) -> list[Step]:
@@ -355,40 +366,40 @@ class DisconnectionFromEmbedded(Disconnection):
         if not embedded.exists:
             return []
         update = Step(
-            "lms-folder",
-            str(embedded.folder),
-            "update the embedded LMS and its database",
-            "another version or installation of Usher created it",
-            lambda: embedded.is_current,
-            self._update,
+            id="lms-folder",
+            where=str(embedded.folder),
+            what="update the embedded LMS and its database",
+            reason="another version or installation of Usher created it",
+            is_done=lambda: embedded.is_current,
+            apply=self._update,
         )
         stop = Step(
-            "stop",
-            embedded.lms_url,
-            "stop the embedded LMS",
-            "no application is connected to it any more",
-            lambda: not embedded.server.is_running,
-            self._stop,
+            id="stop",
+            where=embedded.lms_url,
+            what="stop the embedded LMS",
+            reason="no application is connected to it any more",
+            is_done=lambda: not embedded.server.is_running,
+            apply=self._stop,
         )
         start = Step(
-            "restart",
-            embedded.lms_url,
-            "start the embedded LMS again",
-            "the LMS reads settings when it starts",
-            self._offers_no_sign_in,
-            self._restart,
+            id="restart",
+            where=embedded.lms_url,
+            what="start the embedded LMS again",
+            reason="the LMS reads settings when it starts",
+            is_done=self._offers_no_sign_in,
+            apply=self._restart,
             trust_apply=True,
         )
         render = Step(
-            "lms-render",
-            str(embedded.folder),
-            f"write lms.env.yml and {embedded.description_file.name}",
-            "the LMS's settings without the application",
-            embedded.is_rendered,
-            self._render,
+            id="lms-render",
+            where=str(embedded.folder),
+            what=f"write lms.env.yml and {embedded.description_file.name}",
+            reason="the LMS's settings without the application",
+            is_done=embedded.is_rendered,
+            apply=self._render,
         )
         records = [self._records_step(), self._config_step("lms-config")]
-        return [update, *records, *([stop] if self.is_last else [render, start])]
+        return [update, *records, *([stop] if self.leaves_no_application else [render, start])]
 
     def _update(self) -> str:
         self._embedded.make()
@@ -413,24 +424,24 @@ class DisconnectionFromEmbedded(Disconnection):
         embedded = self._embedded
 
         def remove() -> str:
-            if self.is_last:
+            if self.leaves_no_application:
                 embedded.clear(purge=self._purge)
             self._saved_description.delete()
             return "removed"
 
         def is_removed() -> bool:
             path = embedded.folder if self._purge else embedded.description_file
-            return self._saved_description.description() is None and not (
-                self.is_last and path.exists()
-            )
+            if self.leaves_no_application and path.exists():
+                return False
+            return self._saved_description.description() is None
 
         return Step(
-            "lms-files",
-            str(embedded.folder if self._purge else embedded.description_file),
-            "delete the LMS, with its learners" if self._purge else "delete the description",
-            "--purge was given" if self._purge else "it holds secrets",
-            is_removed,
-            remove,
+            id="lms-files",
+            where=str(embedded.folder if self._purge else embedded.description_file),
+            what="delete the LMS, with its learners" if self._purge else "delete the description",
+            reason="--purge was given" if self._purge else "it holds secrets",
+            is_done=is_removed,
+            apply=remove,
         )
 
 

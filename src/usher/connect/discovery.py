@@ -16,7 +16,7 @@ from usher.connect.application.remote import RemoteApplication
 from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
-from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.openedx.embedded import (
     CONTAINER_HOST,
     PORT,
@@ -114,27 +114,32 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
     present_connections = [
         connection for connection in _stored_connections() if connection.lms_home == str(home)
     ]
-    in_containers = any(checkout.compose for checkout in checkouts) or any(
+    for_containers = any(checkout.compose for checkout in checkouts) or any(
         connection.manage.startswith("docker ") for connection in present_connections
     )
     present_url = url_of(home)
-    default_host = CONTAINER_HOST if in_containers else _unused_host(present_connections)
+    default_host = CONTAINER_HOST if for_containers else _unused_host(present_connections)
     url = _address(
         command_options.lms_url or present_url or f"http://{default_host}:{PORT}", "--lms-url"
     )
     if present_url and url != present_url:
         names = {checkout.name for checkout in checkouts}
         _refuse_if_others_use(home, present_url, present_connections, names)
-    lms = EmbeddedLms(home, url, runner, open_to_containers=in_containers)
+    lms = EmbeddedLms(home, url, runner, open_to_containers=for_containers)
     secrets.add(lms.generated().values())
     running = lms.server.is_running
-    if not (running and url == present_url):
+    if not (running and url == present_url):  # otherwise the port is the running LMS's own
         check_port(url)
     lms_server_url = _address(command_options.lms_server_url or url, "--lms-server-url")
     return LmsContext(
         lms=lms,
         # The embedded LMS serves Studio's API at its own address.
-        addresses=Addresses(url, lms_server_url, with_gateway=True, studio_url=lms_server_url),
+        addresses=Addresses(
+            lms_url=url,
+            lms_server_url=lms_server_url,
+            lms_on_this_machine=True,
+            studio_url=lms_server_url,
+        ),
         runner=runner,
         secrets=secrets,
         facts={
@@ -142,7 +147,7 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
             "folder": str(home),
             "state": "runs" if running else "does not run" if present_url else "will be created",
         },
-        warnings=[_OPEN_TO_ALL.format(port=lms.server.port)] if in_containers else [],
+        warnings=[_OPEN_TO_ALL.format(port=lms.server.port)] if for_containers else [],
         running=running,
     )
 
@@ -187,8 +192,9 @@ def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
         raise Refused(str(error)) from error
     secrets.add(str(report["usher"].get(key, "")) for key in report["usher"] if _is_secret(key))
     warning = check_version(report["version"])
-    running = [] if command_options.mode == "k8s" else running_modes(report["values"], runner)
-    mode, why = find_mode(command_options.mode, report["version"], running)
+    is_cluster = command_options.mode == "k8s"
+    modes_running = [] if is_cluster else running_modes(report["values"], runner)
+    mode, reason = find_mode(command_options.mode, report["version"], modes_running)
     if mode == "k8s":
         check_cluster(runner, str(report["values"]["K8S_NAMESPACE"]))
     instance = Instance(tutor, python, root, mode, report)
@@ -197,18 +203,21 @@ def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
     return LmsContext(
         lms=Platform(instance, runner),
         addresses=Addresses(
-            lms_url, lms_server_url, with_gateway=mode != "k8s", studio_url=instance.studio_url
+            lms_url=lms_url,
+            lms_server_url=lms_server_url,
+            lms_on_this_machine=mode != "k8s",
+            studio_url=instance.studio_url,
         ),
         runner=runner,
         secrets=secrets,
         facts={
             "Tutor": f"{report['version']}, {tutor}",
             "root": str(root),
-            "mode": f"{mode} ({why})",
+            "mode": f"{mode} ({reason})",
             "LMS": lms_url,
         },
         warnings=[warning] if warning else [],
-        running=_is_running(instance, runner) if instance.command in running else False,
+        running=_is_running(instance, runner) if instance.command in modes_running else False,
     )
 
 
@@ -230,32 +239,36 @@ def _address(value: str, name: str) -> str:
 
 def find_targets(
     command_options: CommandOptions, context: LmsContext, *, dry_run: bool = False
-) -> list[tuple[TargetApplication, Choice]]:
+) -> list[tuple[TargetApplication, BackendChoice]]:
     """Returns each requested application with its backend. Raises Refused."""
-    entries = context.lms.entries()
-    targets: list[tuple[TargetApplication, Choice]] = []
+    application_entries = context.lms.application_entries()
+    targets: list[tuple[TargetApplication, BackendChoice]] = []
     for options in command_options.applications:
         target = _target_of(options, context, dry_run=dry_run)
         if target.name in [other.name for other, _ in targets]:
             raise Refused(f"two applications are called {target.name}; tell them apart with --name")
-        target.probe(_connected_entry(context, target.name), context.addresses)
+        target.probe(_described_application(context, target.name), context.addresses)
         backend = configuration.choose_backend(
-            entries, target.name, options.backend, target.default_backend
+            application_entries,
+            target.name,
+            option=options.backend,
+            default=target.default_backend,
         )
-        target.check_backend(backend.base)
-        context.warnings += _warnings_of_backend_change(entries, target, backend)
+        target.check_backend(backend.known_backend)
+        context.warnings += _warnings_of_backend_change(application_entries, target, backend)
         context.warnings += _warnings_of_shared_cookie(target, context.addresses)
-        entries = configuration.with_entry(entries, target.entry(backend))
+        application_entries = configuration.with_entry(application_entries, target.entry(backend))
         targets.append((target, backend))
         context.facts |= _facts_of(target, backend)
     return targets
 
 
 def _warnings_of_backend_change(
-    entries: list[dict[str, Any]], target: TargetApplication, backend: Choice
+    application_entries: list[dict[str, Any]], target: TargetApplication, backend: BackendChoice
 ) -> list[str]:
     earlier_backend = next(
-        (entry.get("backend") for entry in entries if entry.get("name") == target.name), None
+        (entry.get("backend") for entry in application_entries if entry.get("name") == target.name),
+        None,
     )
     if earlier_backend in (None, backend.name):
         return []
@@ -289,7 +302,7 @@ def find_connected(
     requested, an unreachable one is left as it is, with a warning.
     """
     if command_options.applications:
-        targets = [_reopen(options, context) for options in command_options.applications]
+        targets = [_probed_target(options, context) for options in command_options.applications]
         return targets, [target.name for target in targets]
     folder = context.lms.folder
     targets, names = [], []
@@ -299,7 +312,7 @@ def find_connected(
         options = ApplicationOptions(**entry[OPTIONS])
         names.append(options.name)
         try:
-            targets.append(_reopen(options, context))
+            targets.append(_probed_target(options, context))
         except Refused as error:
             warning = (
                 f"{options.name} can't be reached and keeps its OAuth2 record and .env. Disconnect "
@@ -308,11 +321,12 @@ def find_connected(
             context.warnings.append(warning)
     description = SavedDescription(folder).description()
     names += [application.name for application in description.applications] if description else []
-    names += [str(entry["name"]) for entry in context.lms.entries()]
+    names += [str(entry["name"]) for entry in context.lms.application_entries()]
     return targets, list(dict.fromkeys(names))
 
 
-def _reopen(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
+def _probed_target(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
+    """Examines an application that is to be disconnected, and returns it. Raises Refused."""
     target = _target_of(options, context)
     target.probe(None, context.addresses)
     return target
@@ -324,13 +338,12 @@ def _target_of(
     checkout = recognise(options)
     if dry_run:
         checkout = with_example(checkout)
-    return (TargetApplication if checkout.manage else RemoteApplication)(
-        checkout, options, context.secrets
-    )
+    application_class = TargetApplication if checkout.manage else RemoteApplication
+    return application_class(checkout, options, context.secrets)
 
 
-def _connected_entry(context: LmsContext, name: str) -> Application | None:
-    """Returns the application's entry in the rendered description; None if it has none."""
+def _described_application(context: LmsContext, name: str) -> Application | None:
+    """Returns the application as in the rendered description; None if it isn't there."""
     description = context.lms.description() if context.lms.enabled else None
     applications = description.applications if description else []
     return next((application for application in applications if application.name == name), None)
@@ -345,7 +358,9 @@ def remember(target: TargetApplication, context: LmsContext) -> None:
     target.saved_state.save_application(options, root=str(context.lms.folder), lms=lms)
 
 
-def connection_of(target: TargetApplication, backend: Choice, context: LmsContext) -> Connection:
+def connection_of(
+    target: TargetApplication, backend: BackendChoice, context: LmsContext
+) -> Connection:
     """Returns the connection as it is saved for other commands, which take defaults from it."""
     checkout = target.checkout
     return Connection(
@@ -420,12 +435,18 @@ def with_earlier_lms(command_options: CommandOptions) -> CommandOptions:
         if _is_requested(connection, command_options)
     ]
     if not earlier:  # an interrupted run has saved its options, but no connection
-        entries = [
+        saved_entries = [
             entry for options in command_options.applications for entry in _saved_entries(options)
         ]
         earlier = [
-            Connection("", "", "", lms=str(entry["lms"]), lms_home=str(entry["root"]))
-            for entry in entries
+            Connection(
+                name="",
+                application="",
+                lms_url="",
+                lms=str(entry["lms"]),
+                lms_home=str(entry["root"]),
+            )
+            for entry in saved_entries
             if entry.get("lms")
         ]
     homes = {connection.lms_home for connection in earlier}
@@ -440,10 +461,10 @@ def connected_applications() -> list[ApplicationOptions]:
     Raises Refused if they are connected to more than one LMS.
     """
     all_connections = _stored_connections()
-    lms_keys = sorted({connection.key[0] for connection in all_connections})
-    if len(lms_keys) > 1:
+    lms_folders = sorted({_lms_folder(connection) for connection in all_connections})
+    if len(lms_folders) > 1:
         raise Refused(
-            f"applications are connected to several LMSs ({', '.join(lms_keys)}); name those to "
+            f"applications are connected to several LMSs ({', '.join(lms_folders)}); name those to "
             "connect: --application DIRECTORY"
         )
     return [
@@ -456,12 +477,12 @@ def with_earlier_options(options: ApplicationOptions) -> ApplicationOptions:
     """Returns ``options``, completed with the options given when this application was connected,
     so that an operator who connects it again needs to give only its path or address.
     """
-    entries = _saved_entries(options)
-    if not entries:
+    saved_entries = _saved_entries(options)
+    if not saved_entries:
         return options
     new_options = {key: value for key, value in vars(options).items() if value}
     return ApplicationOptions(
-        **{**entries[0][OPTIONS], **new_options, "target": _normalize(options.target)}
+        **{**saved_entries[0][OPTIONS], **new_options, "target": _normalize(options.target)}
     )
 
 
@@ -476,6 +497,12 @@ def _saved_entries(options: ApplicationOptions) -> list[dict[str, Any]]:
     ]
 
 
+def _lms_folder(connection: Connection) -> str:
+    """Returns Tutor's root, or the folder of an embedded LMS."""
+    folder, _ = connection.key
+    return folder
+
+
 def _normalize(target: str) -> str:
     if urlsplit(target).scheme in ("http", "https"):
         return target.rstrip("/")
@@ -483,7 +510,7 @@ def _normalize(target: str) -> str:
 
 
 def moved_connections(
-    targets: list[tuple[TargetApplication, Choice]], context: LmsContext
+    targets: list[tuple[TargetApplication, BackendChoice]], context: LmsContext
 ) -> list[Connection]:
     """Returns connections of these applications to other LMSs; connecting to this LMS replaces
     them."""
@@ -492,17 +519,19 @@ def moved_connections(
     return [
         connection
         for connection in _stored_connections()
-        if connection.application in applications and connection.key[0] != folder
+        if connection.application in applications and _lms_folder(connection) != folder
     ]
 
 
-def warn_of_moves(targets: list[tuple[TargetApplication, Choice]], context: LmsContext) -> None:
+def warn_of_moves(
+    targets: list[tuple[TargetApplication, BackendChoice]], context: LmsContext
+) -> None:
     for connection in moved_connections(targets, context):
         context.warnings.append(
             f"{connection.title or connection.name} is connected to {connection.lms_url} "
-            f"({connection.key[0]}). This moves it to {context.addresses.lms_url}, which has none "
-            "of the accounts and enrollments made in the other LMS. To remove the old connection, "
-            "run usher disconnect first"
+            f"({_lms_folder(connection)}). This moves it to {context.addresses.lms_url}, which has "
+            "none of the accounts and enrollments made in the other LMS. To remove the old "
+            "connection, run usher disconnect first"
         )
 
 
@@ -519,10 +548,10 @@ def _stored_connections() -> list[Connection]:
         raise Refused(str(error)) from error
 
 
-def _facts_of(target: TargetApplication, backend: Choice) -> dict[str, str]:
+def _facts_of(target: TargetApplication, backend: BackendChoice) -> dict[str, str]:
     backend_text = backend.name
-    if backend.base != backend.name:
-        backend_text += f", which behaves as {backend.base}"
+    if backend.known_backend != backend.name:
+        backend_text += f", which behaves as {backend.known_backend}"
     facts = target.facts
     if target.checkout.compose:
         access = "docker compose"

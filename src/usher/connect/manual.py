@@ -88,7 +88,7 @@ def _left_to_operator(
         )
     elif f"env:{target.name}" in changed_ids and not checkout.compose:
         sentences.append(f"restart {checkout.title}, so that it reads its .env again")
-    if examples := target.examples:
+    if examples := target.keys_with_example_values:
         sentences.append(
             f"give {', '.join(examples)} in {checkout.env_file} values of your own; they have "
             "example values now"

@@ -112,5 +112,5 @@ def apply(plan: Plan, progress: Progress) -> list[str]:
             raise StepFailed(step.id, f"{step.what}: {error}") from error
         if is_due:
             changed_ids.append(step.id)
-        progress.finish_step(step, is_due, result)
+        progress.finish_step(step, changed=is_due, result=result)
     return changed_ids

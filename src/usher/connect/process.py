@@ -14,7 +14,10 @@ from usher.contract import stop_with_parent
 from usher.contract.envfile import write_private
 from usher.contract.terminal import COLOURS
 
+#: The most lines of a program's output in an error message.
 _LAST_LINES = 12
+#: Secrets with fewer characters are not hidden.
+_MIN_LENGTH = 8
 _CRASH = "Traceback (most recent call last)"
 #: Seconds that a program may take: containers that start for the first time build assets and a
 #: database.
@@ -23,13 +26,13 @@ USUAL_TIMEOUT = 600.0
 
 @dataclass
 class Secrets:
-    """Texts that must never be shown. ``hide`` replaces them in messages. Texts of fewer than 8
-    characters are not hidden, because they may also be parts of other words."""
+    """Texts that must never be shown. ``hide`` replaces them in messages. Short texts are not
+    hidden, because they may also be parts of other words."""
 
     _known: set[str] = field(default_factory=set, repr=False)
 
     def add(self, values: Iterable[str | None]) -> None:
-        self._known.update(value for value in values if value and len(value) >= 8)
+        self._known.update(value for value in values if value and len(value) >= _MIN_LENGTH)
 
     def hide(self, text: str) -> str:
         for secret in sorted(self._known, key=len, reverse=True):
@@ -104,8 +107,8 @@ class Runner:
             raise ToolFailed(
                 f"{self.as_typed(command)} ended with {finished.returncode}:\n"
                 f"{self.secrets.hide(output_end)}",
-                finished.returncode,
-                finished.stdout,
+                exit_code=finished.returncode,
+                stdout=finished.stdout,
             )
         return Output(finished.stdout, finished.stderr)
 
@@ -138,7 +141,9 @@ class Runner:
             process.kill()
         if code:
             output_end = last_lines("\n".join(newest_lines))
-            raise ToolFailed(f"{self.as_typed(command)} ended with {code}:\n{output_end}", code)
+            raise ToolFailed(
+                f"{self.as_typed(command)} ended with {code}:\n{output_end}", exit_code=code
+            )
 
     def start(self, argv: Sequence[str | Path], log: Path) -> "subprocess.Popen[bytes]":
         """Starts a program and doesn't wait for it.
@@ -160,8 +165,8 @@ def last_lines(text: str) -> str:
     If the program crashed with a traceback, leaves out everything before the traceback.
     """
     lines = [line.rstrip() for line in COLOURS.sub("", text).splitlines() if line.strip()]
-    begin = next((i for i, line in enumerate(lines) if line.startswith(_CRASH)), 0)
+    begin = next((index for index, line in enumerate(lines) if line.startswith(_CRASH)), 0)
     lines = lines[begin:]
-    frames = ("  File ", "    ")
-    lines = [line for line in lines if not line.startswith(frames)] or lines
+    begin_of_frame_lines = ("  File ", "    ")
+    lines = [line for line in lines if not line.startswith(begin_of_frame_lines)] or lines
     return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])

@@ -52,6 +52,7 @@ class RestartMark:
 
     @property
     def is_set(self) -> bool:
+        """Whether the LMS is due for a restart."""
         return self._file.exists()
 
     def set(self) -> None:
@@ -95,8 +96,8 @@ class SavedState:
         self.folder = state_home() / hashlib.sha256(application.encode()).hexdigest()[:16]
 
     def save_env(self, path: Path) -> None:
-        """Saves a copy of the ``.env``, or the fact that there was none. Does nothing if one of
-        both was saved before."""
+        """Saves a copy of the ``.env``, or the fact that there was no ``.env``. Does nothing if the
+        copy or the fact was saved before."""
         if (self.folder / _ENV).exists() or (self.folder / _NO_ENV).exists():
             return
         if path.exists():
@@ -105,8 +106,8 @@ class SavedState:
             self._write(_NO_ENV, b"")
 
     def save_record(self, record: dict[str, Any] | None) -> None:
-        """Saves the fields of the OAuth2 record, unless they were saved before. record: None if
-        there was no record."""
+        """Saves the fields of the application's OAuth2 record of the LMS, unless they were saved
+        before. record: None if there was no such record."""
         if not (self.folder / _RECORD).exists():
             self._write(_RECORD, json.dumps(record).encode())
 
@@ -117,7 +118,8 @@ class SavedState:
         self._write(_APPLICATION, json.dumps({OPTIONS: options, **lms}, indent=1).encode())
 
     def env(self) -> EnvFile | None:
-        """Returns the earlier ``.env``; None if it isn't known."""
+        """Returns the ``.env`` as ``save_env`` saved it, empty if there was no ``.env``; None if
+        nothing was saved."""
         if (self.folder / _NO_ENV).exists():
             return EnvFile()
         return EnvFile.read(self.folder / _ENV) if (self.folder / _ENV).exists() else None
@@ -134,10 +136,11 @@ class SavedState:
 
     @property
     def had_no_env(self) -> bool:
+        """Whether there was no ``.env`` when ``save_env`` was called."""
         return (self.folder / _NO_ENV).exists()
 
     def record(self) -> dict[str, Any] | None:
-        """Returns the earlier OAuth2 record; None if there was none or it isn't known."""
+        """Returns what ``save_record`` saved; None if nothing was saved, or there was no record."""
         file = self.folder / _RECORD
         return json.loads(file.read_text()) if file.exists() else None
 

@@ -39,9 +39,11 @@ class View:
         self._data["plan"] = plan.as_data()
         width = max(map(len, plan.facts), default=0)
         for name, value in plan.facts.items():
-            self._print(f"  [bold]{escape(name):<{width}}[/bold]  {_wrap_text(value, width + 4)}")
+            self._print(
+                f"  [bold]{escape(name):<{width}}[/bold]  {_wrap_text(value, indent=width + 4)}"
+            )
         for warning in plan.warnings:
-            self._print(f"  [yellow]![/yellow] warning  {_wrap_text(warning, 13)}")
+            self._print(f"  [yellow]![/yellow] warning  {_wrap_text(warning, indent=13)}")
         due = [step for step in plan.steps if step.id in plan.due]
         if not due:
             self._print("\nNothing to change: everything is as planned already.")
@@ -50,11 +52,11 @@ class View:
             f"\n{len(due)} of {len(plan.steps)} changes {'is' if len(due) == 1 else 'are'} due:"
         )
         for number, step in enumerate(due, start=1):
-            self._print(f"  {number:>2}. {_wrap_text(step.what, 6)}")
+            self._print(f"  {number:>2}. {_wrap_text(step.what, indent=6)}")
             for detail in step.details():
-                self._print(f"        {_wrap_text(detail, 10)}")
-            self._print(f"      in {_wrap_text(step.where, 9)}", style="dim")
-            self._print(f"      because {_wrap_text(step.reason, 14)}", style="dim")
+                self._print(f"        {_wrap_text(detail, indent=10)}")
+            self._print(f"      in {_wrap_text(step.where, indent=9)}", style="dim")
+            self._print(f"      because {_wrap_text(step.reason, indent=14)}", style="dim")
         if dry_run:
             self._print("\nNothing was changed (--dry-run).")
 
@@ -63,24 +65,26 @@ class View:
         self._data.setdefault("prepared", []).append(text)
         self._has_prepared = self._has_prepared or not dry_run
         mark = "· planned " if dry_run else "[green]✓[/green] done    "
-        self._print(f"  {mark} {_wrap_text(text, 13)}")
+        self._print(f"  {mark} {_wrap_text(text, indent=13)}")
 
     def start_step(self, step: Step, number: int, total: int) -> None:
         self._has_begun = True
-        self._print(f"  [{number}/{total}] {step.id:<24} {_wrap_text(step.what + ' ...', 33)}")
+        self._print(
+            f"  [{number}/{total}] {step.id:<24} {_wrap_text(step.what + ' ...', indent=33)}"
+        )
 
     def finish_step(self, step: Step, changed: bool, result: str) -> None:
         if changed:
             self._data["changed"].append(step.id)
         mark = "[green]✓[/green] done   " if changed else "· already"
-        self._print(f"        {mark} {step.id:<24} {_wrap_text(result, 43)}")
+        self._print(f"        {mark} {step.id:<24} {_wrap_text(result, indent=43)}")
 
     def print_server(self, target: TargetApplication, server: StartedServer) -> None:
         """Shows that connect starts the application for the checks."""
         self._data.setdefault("started", []).append(server.command)
         title = escape(target.checkout.title)
         log = escape(str(server.log))
-        self._print(wrap(f"\nStarting {title} for the checks; its log: {log}", 0))
+        self._print(wrap(f"\nStarting {title} for the checks; its log: {log}", indent=0))
         if server.open_to_all:
             self._print("  It listens on every interface, as the LMS's containers must reach it.")
 
@@ -90,9 +94,11 @@ class View:
     def print_check(self, check: Check) -> None:
         self._data["checks"].append(vars(check))
         self.failed = self.failed or check.outcome == "failed"
-        self._print(f"  {_MARKS[check.outcome]}  {check.id:<22} {_wrap_text(check.seen, 36)}")
+        self._print(
+            f"  {_MARKS[check.outcome]}  {check.id:<22} {_wrap_text(check.seen, indent=36)}"
+        )
         if check.fix:
-            self._print(f"             fix: {_wrap_text(check.fix, 18)}")
+            self._print(f"             fix: {_wrap_text(check.fix, indent=18)}")
 
     @property
     def has_preparations(self) -> bool:
@@ -122,47 +128,54 @@ class View:
         self._print_list("Not needed:", manual.unnecessary)
         self._print_list("Left to you:", manual.left)
         text = f"{addresses.lms_url} signs in through {_titles(targets)}."
-        self._print(f"\nConnected: {_wrap_text(text, 11)}")
+        self._print(f"\nConnected: {_wrap_text(text, indent=11)}")
         self._print_next("sign in once in a private window, then run: usher doctor --journey")
 
     def _print_list(self, heading: str, lines: list[str]) -> None:
         if lines:
             self._print(f"\n{heading}")
         for line in lines:
-            self._print(f"  - {_wrap_text(line, 4)}")
+            self._print(f"  - {_wrap_text(line, indent=4)}")
 
-    def print_disconnected(self, names: list[str], stays: list[str], *, last: bool) -> None:
-        """Shows the end of a disconnection. stays: sentences about data that was not removed."""
+    def print_disconnected(
+        self, names: list[str], stays: list[str], *, own_sign_in_restored: bool
+    ) -> None:
+        """Shows the end of a disconnection. stays: sentences about data that was not removed;
+        own_sign_in_restored: whether the LMS uses its own sign-in again."""
         self._data["stays"] = stays
         self._print_list("Not removed:", stays)
         self._print(f"\nDisconnected: {', '.join(names)}.")
-        if last:
+        if own_sign_in_restored:
             self._print("The LMS's own sign-in is restored; learners' accounts are unchanged.")
 
     def print_nothing_to_do(self, text: str) -> None:
-        self._print(f"Nothing to do: {_wrap_text(text, 15)}.")
+        self._print(f"Nothing to do: {_wrap_text(text, indent=15)}.")
 
     def print_error(self, message: str) -> None:
         """Shows why the run ended early."""
         self._data["error"] = message
         if self._as_json:
-            self.flush(False)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(_wrap_text(message, 0))
+            self.flush(ok=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(_wrap_text(message, indent=0))
 
-    def flush(self, ok: bool) -> None:
+    def flush(self, *, ok: bool) -> None:
+        """With ``as_json``, prints the JSON object. ok: whether the command ended without an
+        error."""
         if self._as_json:
             self._data["ok"] = ok and not self.failed
             sys.stdout.write(json.dumps(self._data) + "\n")
 
     def _print_next(self, text: str) -> None:
         self._data.setdefault("remains", []).append(text)
-        self._print(f"  next: {_wrap_text(text, 8)}")
+        self._print(f"  next: {_wrap_text(text, indent=8)}")
 
     def _print(self, text: str, style: str | None = None) -> None:
         self._console.print(printable(text), style=style)
 
 
-def _wrap_text(text: str, indent: int) -> str:
+def _wrap_text(text: str, *, indent: int) -> str:
+    """Returns the text for the console, wrapped. indent: spaces before the second and later
+    lines."""
     return wrap(escape(text), indent)
 
 

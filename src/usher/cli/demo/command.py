@@ -19,7 +19,7 @@ from usher.cli.demo.errors import DemoError
 from usher.cli.demo.learner_journey import LearnerJourney
 from usher.cli.demo.pair import LMS_PORT, Pair, checkout_folder
 from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
-from usher.cli.demo.trouble.breaking import Trouble, as_data
+from usher.cli.demo.trouble.breaking import Trouble, cases_as_data
 from usher.cli.demo.trouble.cases import CASES
 from usher.cli.errors import as_click_error
 from usher.cli.output import relative_to_here, say, show_rows, show_step
@@ -27,6 +27,9 @@ from usher.contract import exits
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
 from usher.contract.terminal import wrap
+
+#: Seconds between two checks of whether the servers are running.
+_SECONDS_BETWEEN_CHECKS = 0.5
 
 
 @click.command()
@@ -111,12 +114,12 @@ def demo(
                 steps_as_dicts = [
                     asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps
                 ]
-                cases = {"trouble": as_data()} if trouble and ok else {}
+                cases = {"trouble": cases_as_data()} if trouble and ok else {}
                 click.echo(
                     json.dumps({"ok": ok, "edition": edition, "steps": steps_as_dicts, **cases})
                 )
             if trouble and ok:
-                _print_trouble(console)
+                _print_questions(console)
             if not once and ok:
                 _stay_up(pair, journey, console)
             elif not ok:
@@ -162,6 +165,8 @@ def _message_about_folder(error: OSError) -> str:
 
 
 def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], LearnerJourney]:
+    """Sets up and starts the pair, then does the learner's journey, and with ``trouble`` breaks the
+    cases. Returns the steps done, of which the last may have failed, and the journey."""
     steps: list[Step] = []
 
     def report(step: Step) -> None:
@@ -177,10 +182,10 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Le
     pair.start()
     report(
         Step(
-            "servers",
-            True,
-            time.monotonic() - started,
-            f"{pair.edition.title} at {pair.application_url}, LMS at {pair.lms_url}, worker",
+            id="servers",
+            ok=True,
+            seconds=time.monotonic() - started,
+            detail=f"{pair.edition.title} at {pair.application_url}, LMS at {pair.lms_url}, worker",
         )
     )
     journey = LearnerJourney(pair)
@@ -192,16 +197,17 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Le
     return steps, journey
 
 
-#: The column in which a learner's question begins.
-_QUESTION_COLUMN = len("  30  ") + 26 + len(" ")
+_EMAIL_WIDTH = 26
+#: The column in which a learner's question begins, behind its number and the learner's address.
+_QUESTION_COLUMN = len("  30  ") + _EMAIL_WIDTH + len(" ")
 
 
-def _print_trouble(console: Console) -> None:
+def _print_questions(console: Console) -> None:
     """Prints the learners' questions; the answers are in docs/trouble.md."""
     console.print(f"\n[bold]{len(CASES)} learners write to support[/bold]\n")
     for number, case in enumerate(CASES, 1):
         question = wrap(f"“{case.says}”", _QUESTION_COLUMN)
-        console.print(f"  {number:>2}  {case.email:<26} {question}", soft_wrap=True)
+        console.print(f"  {number:>2}  {case.email:<{_EMAIL_WIDTH}} {question}", soft_wrap=True)
     say(
         console,
         "\nFind the cause of each in the console, as support staff would. "
@@ -240,7 +246,7 @@ def _stay_up(pair: Pair, journey: LearnerJourney, console: Console) -> None:
     )
     while True:
         pair.check()
-        time.sleep(0.5)
+        time.sleep(_SECONDS_BETWEEN_CHECKS)
 
 
 def _print_logs(pair: Pair, console: Console, *, keeps_home: bool) -> None:

@@ -15,13 +15,13 @@ _CHARACTERS = string.ascii_letters + string.digits
 
 
 def new_secret(length: int = 43) -> str:
-    """A new secret of letters and digits."""
+    """A new secret of letters and digits; by default as hard to guess as 256 random bits."""
     return "".join(secrets.choice(_CHARACTERS) for _ in range(length))
 
 
 def new_password() -> str:
     """A new password, short enough to type."""
-    return new_secret(20)
+    return new_secret(length=20)
 
 
 @dataclass(frozen=True)

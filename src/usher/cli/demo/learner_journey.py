@@ -46,7 +46,8 @@ class LearnerJourney:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.browser = Browser()
-        self.worker = httpx.Client(
+        #: Sends requests to the LMS's API with the service worker's token.
+        self._lms_client = httpx.Client(
             base_url=pair.lms_url,
             headers={"Authorization": f"Bearer {pair.credentials.service_worker_token}"},
             timeout=30,
@@ -77,12 +78,12 @@ class LearnerJourney:
                     detail, ok = action(), True
                 except (DemoError, httpx.HTTPError) as error:
                     detail, ok = str(error) or type(error).__name__, False
-                yield Step(name, ok, time.monotonic() - started, detail)
+                yield Step(id=name, ok=ok, seconds=time.monotonic() - started, detail=detail)
                 if not ok:
                     return
         finally:
             self.browser.close()
-            self.worker.close()
+            self._lms_client.close()
 
     # -- the steps
 
@@ -107,11 +108,11 @@ class LearnerJourney:
 
     def wait_for_lms_account(self) -> str:
         """Waits until the worker has created the account and its token."""
-        account = self._wait_for(
+        account, *_ = self._wait_for(
             lambda: self._list_from_lms(LmsPath.ACCOUNTS, email=self.email), "an LMS account"
-        )[0]
+        )
         self.lms_username = account["username"]
-        self._wait_for(lambda: not self._is_missing(), "an LMS token")
+        self._wait_for(lambda: not self._lacks_account_or_token(), "an LMS token")
         return f"the worker created the LMS account {self.lms_username} and its token"
 
     def sign_in_to_lms(self) -> str:
@@ -120,8 +121,11 @@ class LearnerJourney:
             str(page.url) == self.pair.lms_url + LmsPath.DASHBOARD and page.status_code == 200,
             f"sign-in ended at {page.url.copy_with(query=None)} with {page.status_code}",
         )
-        hops = len(page.history)
-        return f"the LMS signed the learner in through {self.pair.edition.title}, {hops} redirects"
+        redirects = len(page.history)
+        return (
+            f"the LMS signed the learner in through {self.pair.edition.title}, "
+            f"{redirects} redirects"
+        )
 
     def open_dashboard(self) -> str:
         page = self.browser.get(self._lms_url(LmsPath.DASHBOARD))
@@ -156,7 +160,7 @@ class LearnerJourney:
         out = self.pair.manage_application(
             *self.pair.edition.repair_command, "--user", self.username
         )
-        self._require(not self._is_missing(), "the token was not repaired")
+        self._require(not self._lacks_account_or_token(), "the token was not repaired")
         return f"deleted the token and restored it: {last_line(out)}"
 
     def sign_out(self) -> str:
@@ -179,15 +183,15 @@ class LearnerJourney:
 
     def _list_from_lms(self, path: str, **query: str) -> list[Any]:
         """The list at ``path`` of the LMS's API; empty if the LMS answers with an error."""
-        answer = self.worker.get(path, params=query)
+        answer = self._lms_client.get(path, params=query)
         return list(answer.json()) if answer.status_code == 200 else []
 
     def _find_enrollment(self) -> dict[str, Any] | None:
-        answer = self.worker.get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
+        answer = self._lms_client.get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
         enrollment = answer.json() if answer.status_code == 200 and answer.content else None
         return enrollment if enrollment and enrollment["is_active"] else None
 
-    def _is_missing(self) -> bool:
+    def _lacks_account_or_token(self) -> bool:
         """Whether the learner lacks an account or a token, according to the repair command, which
         counts such learners."""
         out = self.pair.manage_application(
@@ -211,5 +215,6 @@ class LearnerJourney:
 
     @staticmethod
     def _require(condition: bool, error: str) -> None:
+        """Raises DemoError with the message ``error`` if the condition is False."""
         if not condition:
             raise DemoError(error)

@@ -80,6 +80,7 @@ class Pair(RunningServers):
         self.campus_folder = checkout_folder() / "campus"
         self.application_home = self.home / "application"
         self.lms_home = self.home / "lms"
+        #: The application's settings; ``environment_file`` is a file for the shell.
         self.env_file = self.application_home / ".env"
         self.extra_environment = dict(extra_environment or {})
         self.credentials = Credentials.empty()
@@ -156,7 +157,7 @@ class Pair(RunningServers):
         """Locks the folder until :meth:`stop` or the end of this process. Raises DemoError if
         another run uses it."""
         self.home.mkdir(parents=True, exist_ok=True)
-        lock = (self.home / "lock").open("a+")
+        lock = (self.home / "lock").open("a+")  # keeps the text of the run that holds the lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -51,7 +51,12 @@ class SetUp:
         pair.credentials = Credentials.load_or_make(pair.home)
         if prepared.is_prepared(pair.home, self._fingerprint()):
             self.report(
-                Step("prepared", True, 0.0, f"uses the data of the earlier run in {pair.home}")
+                Step(
+                    id="prepared",
+                    ok=True,
+                    seconds=0.0,
+                    detail=f"uses the data of the earlier run in {pair.home}",
+                )
             )
             return
         self._run_step("application-settings", self._write_environment)
@@ -104,7 +109,7 @@ class SetUp:
             raise DemoError("The demo is stopping.")
         started = time.monotonic()
         detail = action()
-        self.report(Step(name, True, time.monotonic() - started, detail))
+        self.report(Step(id=name, ok=True, seconds=time.monotonic() - started, detail=detail))
 
     # -- the LMS
 
@@ -119,8 +124,10 @@ class SetUp:
     def _provision_lms(self) -> str:
         description = self.describe()
         out = self.pair.manage_lms("usher_provision", "--file", "-", stdin=description.to_json())
-        changed = json.loads(out)["changed"]
-        return f"superuser, service worker, provider record, OAuth2 client; {changed} changed"
+        changed_records = json.loads(out)["changed"]
+        return (
+            f"superuser, service worker, provider record, OAuth2 client; {changed_records} changed"
+        )
 
     def describe(self) -> Description:
         """The records that the LMS needs for this application."""

@@ -28,6 +28,8 @@ from usher.contract.paths import LmsPath
 
 #: Seconds between two attempts of a step.
 _SECONDS_BETWEEN_ATTEMPTS = 0.5
+#: Seconds between two checks of the processes and of the project's files.
+_SECONDS_BETWEEN_CHECKS = 1.0
 
 
 @click.command()
@@ -89,7 +91,7 @@ def dev(
         with stopped_by_signals():
             project = Project.at(folder)
             data_folder = home or project.folder / DEV_FOLDER
-            ports = Ports.of_last_start(data_folder).replaced(project=port, lms=lms_port)
+            ports = Ports.of_last_start(data_folder).with_options(project=port, lms=lms_port)
             servers = ProjectWithLms(project, data_folder, ports)
             servers.open()
             say(console, f"{project.name} and an embedded LMS\n", title="usher dev")
@@ -126,9 +128,9 @@ def _provision(folder: Path, home: Path) -> None:
     console = Console(highlight=False)
     try:
         servers = ProjectWithLms.existing(folder, home)
-        is_running = servers.is_running()
+        is_running = not servers.try_to_lock()
         try:
-            _run_steps(servers.restore(), [], console)
+            _run_steps(servers.restore(), steps=[], console=console)
         finally:
             servers.stop()
     except (DemoError, OSError) as error:
@@ -153,7 +155,10 @@ def _repeat_after_saves(
             try:
                 return action()
             except DemoError as error:
-                if isinstance(error, NotStarted) or not servers.can_repeat():
+                if isinstance(error, NotStarted):
+                    raise
+                servers.restart_after_changes()
+                if not servers.has_changed:
                     raise
                 if servers.has_had_time_to_reload():
                     if once:
@@ -176,11 +181,12 @@ def _run_steps(
     run: Callable[[Callable[[], str]], str] = lambda action: action(),
 ) -> None:
     """Runs the actions with ``run``, adds each result to ``steps`` and prints it."""
+    longest_name = "connected"
     for name, action in actions:
         started = time.monotonic()
         detail = run(action)
-        steps.append(Step(name, True, time.monotonic() - started, detail))
-        show_step(steps[-1], console, width=len("connected"))
+        steps.append(Step(id=name, ok=True, seconds=time.monotonic() - started, detail=detail))
+        show_step(steps[-1], console, width=len(longest_name))
 
 
 def _stay_up(servers: ProjectWithLms, console: Console) -> None:
@@ -197,7 +203,7 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
         ("sign in", servers.lms_url + LmsPath.sign_in_start(DEFAULT_BACKEND)),
         (
             "learner",
-            f"{learner.login}   {learner.password}" if learner.login else learner.missing_reason,
+            f"{learner.login}   {learner.password}" if learner.login else learner.creation_error,
         ),
         ("LMS admin", f"{servers.lms_url}/admin/"),
         ("LMS superuser", f"{SUPERUSER}   {password}"),
@@ -218,4 +224,4 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
         if message := servers.follow_changes():
             say(console, f"\n{message}")
         servers.check()
-        time.sleep(1)
+        time.sleep(_SECONDS_BETWEEN_CHECKS)

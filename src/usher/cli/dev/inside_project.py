@@ -23,12 +23,20 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.models import Q
 
 LEARNER = "testlearner"
+#: The environment variable with the learner's password.
 PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name
+#: Lifetime of the session that is created for the check of the sign-in.
+_SESSION_SECONDS = 600
 
 
 def _check(expected):
-    """Whether the project has Usher's settings, and which of the ``expected`` settings (name →
-    value) it does not take from the environment."""
+    """Checks the project and its settings. expected: name → value in the environment.
+
+    Returns a dict. ``problem``: what must be corrected before ``usher dev`` can continue, or "".
+    If Usher's apps are installed, it also has ``warnings``; ``unread``: the names of ``expected``
+    settings that the project does not take from the environment; ``celery``: the result of
+    ``_celery_package``.
+    """
     if not apps.is_installed("usher.application"):
         return {
             "problem": "Usher's apps are not in INSTALLED_APPS of "
@@ -110,30 +118,31 @@ def _celery_package():
     return os.environ["DJANGO_SETTINGS_MODULE"].split(".")[0] if broker_url() else ""
 
 
-def _prepare(client_id, is_new_lms, lms_accounts):
+def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
     """Creates the tables, the LMS's OAuth2 client and a learner who is enrolled in two course runs,
     unless they exist. The records of the learner become due, so that the worker compares them with
     the LMS.
 
+    client_id: of the LMS's OAuth2 client. refuse_accounts_of_another_lms: if the LMS is new, all
+    accounts in the database belong to another LMS; whether to create only the tables in this case.
     lms_accounts: the accounts in the LMS of an earlier run, the result of ``cli.dev.lms_accounts``.
 
     Returns a dict. Its keys, among others:
 
-    ``accounts_of_another_lms``: a number, which isn't 0 if the LMS is new and the database has
-    accounts of another LMS; then only the tables are created. ``changes``: for people.
+    ``accounts_of_another_lms``: the number of refused accounts. ``changes``: for people.
     ``to_link``: the LMS username of the learner's account, if the LMS must still link it to the
     learner. ``unknown_emails``: the addresses of learners' LMS accounts that are not in the
-    database. ``missing_reason``: why the learner could not be created.
+    database. ``creation_error``: why the learner could not be created, or "".
     """
     migrations = _migrate()
     from usher.application.models import LmsAccount
 
     earlier_accounts = LmsAccount.objects.filter(created_in_lms_at__isnull=False).count()
-    if is_new_lms and earlier_accounts:
+    if refuse_accounts_of_another_lms and earlier_accounts:
         return {"accounts_of_another_lms": earlier_accounts}
     earlier_counts = _count_records()
     try:
-        is_changed, missing_reason = _configure_instance(client_id)
+        is_changed, creation_error = _create_client_runs_and_learner(client_id)
     except CommandError as error:
         return {"accounts_of_another_lms": 0, "problem": str(error)}
     learner = _find_learner()
@@ -148,13 +157,13 @@ def _prepare(client_id, is_new_lms, lms_accounts):
         if adopted := _adopt(learner, lms_accounts):
             changes.append(f"LMS account {adopted['username']} linked to the learner")
             to_link = "" if adopted["is_linked"] else adopted["username"]
-        _recheck(learner)
+        _make_records_due(learner)
     return {
         "accounts_of_another_lms": 0,
         "changes": changes,
         "to_link": to_link,
         "unknown_emails": _emails_of_unknown_accounts(lms_accounts),
-        "missing_reason": missing_reason,
+        "creation_error": creation_error,
         "login": learner.get_username() if learner else "",
         "login_name": _login_name(),
     }
@@ -168,7 +177,7 @@ def _migrate():
     return pending
 
 
-def _configure_instance(client_id):
+def _create_client_runs_and_learner(client_id):
     """Runs ``configure_instance``, and once more without a learner if the learner can't be created.
 
     Returns whether the command changed anything, and why the learner could not be created ("" if
@@ -178,15 +187,15 @@ def _configure_instance(client_id):
 
     arguments = ["none", "--no-input", "--json", "--dont-create-superuser"]
     arguments.append("--edx-oauth-client=" + client_id)
-    missing_reason, output = "", io.StringIO()
+    creation_error, output = "", io.StringIO()
     try:
         call_command("configure_instance", *arguments, stdout=output)
     except CommandError as error:
         if not isinstance(error.__cause__, CantMakeUser):
             raise
-        missing_reason, output = str(error), io.StringIO()
+        creation_error, output = str(error), io.StringIO()
         call_command("configure_instance", *arguments, "--dont-create-users", stdout=output)
-    return json.loads(output.getvalue())["changed"], missing_reason
+    return json.loads(output.getvalue())["changed"], creation_error
 
 
 def _login_name():
@@ -274,11 +283,11 @@ def _list_changes(earlier_counts, is_changed):
 
 
 def _number_of(number, name):
-    """For example "2 enrollments"."""
+    """The number and the name, in the plural if needed: "2 enrollments" for 2 and "enrollment"."""
     return f"{number} {name}" + ("" if number == 1 else "s")
 
 
-def _recheck(learner):
+def _make_records_due(learner):
     """Makes the learner's records due, so that the worker compares them with the LMS."""
     from usher.application.models import Enrollment, LmsAccount
     from usher.engine.notify import notify_workers
@@ -295,8 +304,13 @@ def _find_learner():
 
 
 def _report_state():
-    """The state of the learner's account, token and enrollments in the two course runs. closed: the
-    reason why the learner can't sign in to the LMS; "" if the learner can."""
+    """The state of the learner's account, token and enrollments in the two course runs.
+
+    has_account, has_token: whether they are ready in the LMS. sign_in_problem: the reason why the
+    learner can't sign in to the LMS; "" if the learner can. enrolled: keys of the runs in which the
+    learner is enrolled in the LMS. waiting: keys of the runs for which the worker still has work.
+    problems: messages of the LMS's refusals. errors: messages of attempts that failed.
+    """
     from usher.application.accounts import eligibility
     from usher.application.management.instance import COURSES
 
@@ -305,19 +319,19 @@ def _report_state():
     rows = list(learner.lms_enrollments.filter(run__course_key__in=COURSES).select_related("run"))
     records = [account, learner.lms_token, *rows]
     code = eligibility.ineligibility_code(learner)
-    closed = eligibility.SENTENCES[code] if code else ""
+    sign_in_problem = eligibility.SENTENCES[code] if code else ""
     if account.due_at is None and account.observed_is_active is False:
-        closed = closed or "The learner's LMS account is deactivated."
+        sign_in_problem = sign_in_problem or "The learner's LMS account is deactivated."
     return {
         "username": account.username,
-        "account": account.is_ready and account.due_at is None,
-        "closed": closed,
+        "has_account": account.is_ready and account.due_at is None,
+        "has_token": learner.lms_token.is_settled,
+        "sign_in_problem": sign_in_problem,
         "enrolled": [row.run.course_key for row in rows if row.is_settled and row.is_active],
         # Records in sync are due, too, until the worker has compared them with the LMS.
         "waiting": [row.run.course_key for row in rows if row.due_at or not row.is_settled],
         "problems": [row.error_message for row in records if row.refused_at and not row.due_at],
         "errors": [row.error_message for row in records if row.error_message and row.attempts],
-        "token": learner.lms_token.is_settled,
     }
 
 
@@ -328,7 +342,7 @@ def _create_session():
     store[auth.SESSION_KEY] = learner._meta.pk.value_to_string(learner)
     store[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
     store[auth.HASH_SESSION_KEY] = learner.get_session_auth_hash()
-    store.set_expiry(600)
+    store.set_expiry(_SESSION_SECONDS)
     store.create()
     return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
 

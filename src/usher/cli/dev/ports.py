@@ -23,8 +23,8 @@ class Ports:
         except (OSError, ValueError, TypeError, KeyError):
             return cls()
 
-    def replaced(self, *, project: int | None, lms: int | None) -> Ports:
-        """A copy with these ports; None keeps the present port."""
+    def with_options(self, *, project: int | None, lms: int | None) -> Ports:
+        """A copy with the ports given as options; None, for no option, keeps the present port."""
         return Ports(project or self.project, lms or self.lms)
 
     def remember(self, home: Path) -> None:

@@ -62,12 +62,12 @@ class DevLearner:
     """The test learner in the project.
 
     login: the name to enter at the project's sign-in page; '' if the learner could not be created.
-    missing_reason: why the learner could not be created. login_name: the kind of login, such as
-    ``e-mail address``."""
+    creation_error: why the learner could not be created; '' if there is a learner. login_name: the
+    kind of login, such as ``e-mail address``."""
 
     login: str
     password: str = field(repr=False)
-    missing_reason: str = ""
+    creation_error: str = ""
     login_name: str = "username"
 
 
@@ -83,9 +83,9 @@ class ProjectWithLms(RunningServers):
         self.lms_url = f"http://{LMS_HOST}:{ports.lms}"
         self.ports = ports
         #: The reason why the learner can't sign in to the LMS; "" if the learner can.
-        self.closed = ""
+        self.sign_in_problem = ""
         self.credentials = Credentials.empty()
-        self.learner = DevLearner("", "")
+        self.learner = DevLearner(login="", password="")
         self._username = ""
         self._celery = ""
         #: Whether the learner was signed in to the LMS.
@@ -107,7 +107,10 @@ class ProjectWithLms(RunningServers):
         DemoError if there was no earlier run."""
         try:
             record = prepared.read_record(home)
-            ports = Ports(*(urlsplit(str(record[name])).port or 0 for name in ("url", "lms_url")))
+            ports = Ports(
+                project=urlsplit(str(record["url"])).port or 0,
+                lms=urlsplit(str(record["lms_url"])).port or 0,
+            )
         except (ValueError, KeyError) as error:
             raise NotStarted(
                 f"{home} has no LMS of `usher dev` yet. Run `usher dev` once to create it."
@@ -136,7 +139,7 @@ class ProjectWithLms(RunningServers):
                 gitignore.write_text("*\n")
         except OSError as error:
             raise self._folder_error(error) from error
-        if self.is_running():
+        if not self.try_to_lock():
             raise NotStarted(
                 f"`usher dev` is already running for {self.project.folder}. "
                 "Use the running servers, or stop them with Ctrl-C first."
@@ -153,9 +156,9 @@ class ProjectWithLms(RunningServers):
         self.credentials = Credentials.load_or_make(self.home)
         self.project.environment = self._environment()
 
-    def is_running(self) -> bool:
-        """Whether another run uses the folder. If not, locks the folder for this run until
-        ``stop``. Raises DemoError if the folder can't be locked."""
+    def try_to_lock(self) -> bool:
+        """Locks the folder for this run until ``stop``. Returns False if another run uses the
+        folder. Raises DemoError if the folder can't be written."""
         try:
             lock = (self.home / "lock").open("a+")
         except OSError as error:
@@ -164,9 +167,9 @@ class ProjectWithLms(RunningServers):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            return True
+            return False
         self._lock = lock
-        return False
+        return True
 
     def _folder_error(self, error: OSError) -> DemoError:
         return DemoError(
@@ -207,17 +210,17 @@ class ProjectWithLms(RunningServers):
         LMS."""
         yield "project", self._check_project
         yield "lms", self._make_lms
-        yield "connected", lambda: self._connect_project(recheck)
+        yield "connected", lambda: self._connect_project(recheck=recheck)
         yield "servers", self._start_servers
         if self.learner.login:
             yield "learner", self._wait_for_learner
-            if not self.closed:
+            if not self.sign_in_problem:
                 yield "sign-in", self._sign_in
 
     def _check_project(self) -> str:
         expected = {
             key: self.project.environment[key]
-            for key in (*connection.environment("", self.credentials), "SITE_BASE_URL")
+            for key in (*connection.environment(self.lms_url, self.credentials), "SITE_BASE_URL")
         }
         report = self.project.ask("check", expected)
         if report["problem"]:
@@ -247,12 +250,12 @@ class ProjectWithLms(RunningServers):
         """Restores settings and records of the LMS. Returns a line with the differences found."""
         settings = self.lms_home / SETTINGS_FILE
         earlier_settings = settings.read_text() if settings.exists() else ""
-        changed = self._write_settings_and_records()
+        restored_records = self._write_settings_and_records()
         self.settings_restored = settings.read_text() != earlier_settings
         return (
             f"settings of the LMS {'restored' if self.settings_restored else 'unchanged'}, "
-            f"{changed or 'none'} of the connection's records "
-            f"{'restored' if changed else 'changed'}, two course runs written again"
+            f"{restored_records or 'none'} of the connection's records "
+            f"{'restored' if restored_records else 'changed'}, two course runs written again"
         )
 
     def _write_settings_and_records(self) -> int:
@@ -269,11 +272,12 @@ class ProjectWithLms(RunningServers):
             raise DemoError(str(error)) from error
         return int(json.loads(out)["changed"])
 
-    def _connect_project(self, recheck: bool) -> str:
-        is_new = not (self.home / prepared.FILE_NAME).exists()
-        accounts = accounts_in(self.lms_home)
+    def _connect_project(self, *, recheck: bool) -> str:
+        client_id, lms_accounts = self.credentials.lms_client_id, accounts_in(self.lms_home)
+        is_new_lms = not (self.home / prepared.FILE_NAME).exists()
+        refuse_accounts_of_another_lms = is_new_lms and not recheck
         report = self.project.ask(
-            "prepare", self.credentials.lms_client_id, is_new and not recheck, accounts
+            "prepare", client_id, refuse_accounts_of_another_lms, lms_accounts
         )
         if count := report["accounts_of_another_lms"]:
             amount = "an account" if count == 1 else f"{count} accounts"
@@ -287,12 +291,14 @@ class ProjectWithLms(RunningServers):
         if report["to_link"]:
             self._link_learner(report["to_link"])
         if recheck:
+            # The LMS isn't running yet, so the command fails after it has made the rows due. The
+            # worker then reconciles them.
             self._run_manage("reconcile", "--recheck", allow_failure=True)
         self.learner = DevLearner(
-            report["login"],
-            self.credentials.learner_password,
-            report["missing_reason"],
-            report["login_name"],
+            login=report["login"],
+            password=self.credentials.learner_password,
+            creation_error=report["creation_error"],
+            login_name=report["login_name"],
         )
         self._write_environment_file()
         prepared.save_record(
@@ -302,10 +308,12 @@ class ProjectWithLms(RunningServers):
             url=self.url,
             lms_url=self.lms_url,
         )
-        records = "tables, OAuth2 client, course runs" + (" and learner" * bool(self.learner.login))
+        records = "tables, OAuth2 client, course runs"
+        if self.learner.login:
+            records += " and learner"
         changes = ", ".join(report["changes"]) or f"{records} exist"
-        reason = self.learner.missing_reason
-        lines = [f"{changes}. {reason}" if reason else changes]
+        error = self.learner.creation_error
+        lines = [f"{changes}. {error}" if error else changes]
         if report["unknown_emails"]:
             lines.append(self._advice_about_unknown(report["unknown_emails"]))
         return "\n".join(lines)
@@ -352,16 +360,16 @@ class ProjectWithLms(RunningServers):
         while True:
             self._require_all_running()
             state = self.project.ask("state")
-            self.closed = state["closed"]
-            if self.closed:
-                return f"{self.closed} `usher dev` does not try to sign in."
+            self.sign_in_problem = state["sign_in_problem"]
+            if self.sign_in_problem:
+                return f"{self.sign_in_problem} `usher dev` does not try to sign in."
             if state["problems"]:
                 raise DemoError(
                     f"The LMS refused: {' '.join(state['problems'])}\n"
                     "If somebody changed its courses or records, restore them:\n"
                     "$ usher dev --provision"
                 )
-            if state["account"] and state["token"] and not state["waiting"]:
+            if state["has_account"] and state["has_token"] and not state["waiting"]:
                 self._username, count = state["username"], len(state["enrolled"])
                 courses = "1 course" if count == 1 else f"{count or 'no'} courses"
                 return f"LMS account {self._username}, enrolled in {courses}"
@@ -456,10 +464,12 @@ class ProjectWithLms(RunningServers):
         for process in self._servers:
             if not self._may_end(process):
                 continue
-            end_report, was_stopped = process.end_report(), process.process is None
+            end_report = process.end_report()
+            was_stopped = process.process is None
             if _has_new_code(process, changed) or (changed and (was_stopped or end_report)):
                 process.restart()
-                restarted += [process.name] if was_stopped else []
+                if was_stopped:
+                    restarted.append(process.name)
             elif end_report:
                 process.stop()
                 messages.append(end_report)
@@ -495,18 +505,23 @@ class ProjectWithLms(RunningServers):
         return False
 
     def _notice_changes(self) -> set[str]:
-        """The names of files that were changed since the last call."""
+        """Records the time if files were changed since the last call, and returns their names."""
         changed = self._files.changed() if self._files else set()
         if changed:
             self._changed_at = time.monotonic()
         return changed
 
-    def can_repeat(self) -> bool:
-        """Whether a failed step should be repeated, because a file of the project has changed since
-        ``open``. The step may have read a half-written file, or ``runserver`` may have been
-        reloading the project. Also restarts processes that have ended."""
-        self._restart_changed(self._notice_changes())
+    @property
+    def has_changed(self) -> bool:
+        """Whether a file of the project has changed since ``open``. If a step has failed, the
+        change may be the cause: the step may have read a half-written file, or ``runserver`` may
+        have been reloading the project."""
         return self._changed_at is not None
+
+    def restart_after_changes(self) -> None:
+        """Looks for changes of the project. If there were any since ``open``, restarts processes
+        that have ended or must read a changed file."""
+        self._restart_changed(self._notice_changes())
 
     def has_had_time_to_reload(self) -> bool:
         """Whether ``runserver`` has had time to reload the project after the last change."""

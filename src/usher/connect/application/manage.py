@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,9 @@ class Manage:
         ]
         command = [*self._checkout.manage, *arguments]
         if self._checkout.compose:
-            if "run" in command:
-                position = command.index("run") + 1
-                command[position:position] = [
-                    word for assignment in assignments for word in ("-e", assignment)
-                ]
-            return self._runner().as_typed(command)
+            return self._runner().as_typed(_with_run_options(command, assignments))
         if assignments:
-            command[:0] = ["env", *assignments]
+            command = ["env", *assignments, *command]
         line = self._runner().as_typed(command)
         return with_env_file(line, self._checkout.folder, self._checkout.settings_file)
 
@@ -135,12 +131,8 @@ class Manage:
         machine can read arguments: ``docker compose run -e NAME`` takes the value from this
         process's environment.
         """
-        manage = list(self._checkout.manage)
-        names = list(self._missing_settings()) if self._checkout.compose and "run" in manage else []
-        if names:
-            position = manage.index("run") + 1
-            manage[position:position] = [word for name in names for word in ("-e", name)]
-        return [*manage, *arguments]
+        names = self._missing_settings() if self._checkout.compose else ()
+        return [*_with_run_options(self._checkout.manage, names), *arguments]
 
     def _missing_settings(self) -> dict[str, str]:
         """Returns the placeholders for settings that the ``.env`` doesn't have."""
@@ -163,6 +155,16 @@ class Manage:
         values = EnvFile.read(path).values_for_process(os.environ) if path else {}
         cwd = checkout.folder or Path.cwd()
         return Runner(self._secrets, cwd=cwd, env=values | self._missing_settings())
+
+
+def _with_run_options(command: Sequence[str], variables: Iterable[str]) -> list[str]:
+    """Returns a ``docker compose`` command whose subcommand ``run`` has the option ``-e`` for each
+    variable. Another command is returned unchanged. variables: NAME=VALUE, or NAME alone."""
+    if "run" not in command:
+        return list(command)
+    position = command.index("run") + 1
+    options = [word for variable in variables for word in ("-e", variable)]
+    return [*command[:position], *options, *command[position:]]
 
 
 def as_line(

@@ -81,7 +81,7 @@ class RemoteApplication(TargetApplication):
             return False
 
     def remove_record(self, client_id: str) -> str:
-        params = self._params("remove", None) | {"client_id": client_id, "before": None}
+        params = self._params("remove") | {"client_id": client_id, "before": None}
         raise self._write_script(params, "and remove the OPENEDX_* settings")
 
     def _write_script(self, params: dict[str, Any], next_step: str) -> NeedsPerson:

@@ -63,7 +63,7 @@ class Identity:
     backend: str
     client_id: str
     client_secret: str = field(repr=False)
-    worker: str
+    worker_username: str
     worker_token: str = field(repr=False)
     webhook_secret: str = field(repr=False)
     service_clients: list[ServiceClient] = field(default_factory=list)
@@ -74,7 +74,7 @@ def identity_of(application: Application, worker: ServiceWorker) -> Identity:
         backend=application.backend,
         client_id=application.oauth_client_id,
         client_secret=application.oauth_client_secret,
-        worker=worker.username,
+        worker_username=worker.username,
         worker_token=worker.token,
         webhook_secret=application.webhook_secret,
         service_clients=application.service_clients,
@@ -86,14 +86,14 @@ def settings_for(
     *,
     lms_url: str,
     lms_server_url: str,
-    with_gateway: bool,
+    lms_on_this_machine: bool,
     studio_url: str = "",
     registration_token_key: str = "",
 ) -> dict[str, str]:
     """Returns the settings that the ``.env`` must have.
 
     lms_url: for browsers; lms_server_url: for the application's server; studio_url: Studio's, for
-    the application's server; with_gateway: whether the LMS runs on this machine;
+    the application's server; lms_on_this_machine: whether the LMS runs on this machine;
     registration_token_key: the name of the setting for the token that exempts the application from
     the LMS's rate limit of registrations; '' if the application has no such setting.
     """
@@ -101,7 +101,7 @@ def settings_for(
         Env.OPENEDX_API_BASE_URL: lms_server_url,
         Env.OPENEDX_BASE_REDIRECT_URL: lms_url,
         Env.OPENEDX_COURSE_BASE_URL: f"{lms_url}/courses/",
-        Env.OPENEDX_SERVICE_WORKER_USERNAME: identity.worker,
+        Env.OPENEDX_SERVICE_WORKER_USERNAME: identity.worker_username,
         Env.OPENEDX_SERVICE_WORKER_API_TOKEN: identity.worker_token,
         Env.OPENEDX_API_CLIENT_ID: identity.client_id,
         Env.OPENEDX_API_CLIENT_SECRET: identity.client_secret,
@@ -109,7 +109,7 @@ def settings_for(
         Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(identity.backend),
         Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
     }
-    if with_gateway:
+    if lms_on_this_machine:
         values[Env.OPENEDX_IP] = HOST_GATEWAY
     if registration_token_key:
         values[registration_token_key] = identity.worker_token

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from usher.connect.application import boot
@@ -17,7 +17,7 @@ from usher.connect.application.settings import (
     settings_for,
 )
 from usher.connect.errors import Refused, ToolFailed
-from usher.connect.openedx.configuration import Choice
+from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.process import Secrets
 from usher.connect.saved_state import SavedState
 from usher.contract import envfile
@@ -49,13 +49,20 @@ _FACTS: dict[str, type] = {
 @dataclass(frozen=True)
 class Addresses:
     """lms_url: the LMS's address for browsers. lms_server_url, studio_url: the addresses of the LMS
-    and of Studio for the application's server. with_gateway: whether the LMS runs on this
+    and of Studio for the application's server. lms_on_this_machine: whether the LMS runs on this
     machine."""
 
     lms_url: str
     lms_server_url: str
-    with_gateway: bool
+    lms_on_this_machine: bool
     studio_url: str = ""
+
+
+class Superuser(NamedTuple):
+    """The application's superuser. username: in the LMS; '' if it isn't reserved yet."""
+
+    username: str
+    email: str
 
 
 class TargetApplication:
@@ -68,8 +75,9 @@ class TargetApplication:
         self.manage = Manage(checkout, secrets)
         self.saved_state = SavedState(str(checkout.env_file or checkout.url))
         self.facts: dict[str, Any] = {}
-        #: Example values of settings that the application needs to start and has no value for.
-        self.needed: dict[str, str] = {}
+        #: Setting that the application needs to start and has no value for → the example value that
+        #: connect will write into the ``.env``.
+        self.new_example_values: dict[str, str] = {}
         self.backend = ""
         self._last_params: dict[str, Any] = {}
         self._secrets = secrets
@@ -162,7 +170,7 @@ class TargetApplication:
                     for key, value in missing.with_examples.items()
                 }
                 self.manage.placeholders |= missing.written_by_connect | example_values
-                self.needed |= example_values
+                self.new_example_values |= example_values
                 self._secrets.add(
                     value for key, value in missing.with_examples.items() if key in SECRET_KEYS
                 )
@@ -185,7 +193,7 @@ class TargetApplication:
                 "the LMS's client, then run this command again"
             )
 
-    def entry(self, backend: Choice, *, lms_in_containers: bool = True) -> dict[str, Any]:
+    def entry(self, backend: BackendChoice, *, lms_in_containers: bool = True) -> dict[str, Any]:
         """Returns this application's entry for USHER_APPLICATIONS.
 
         lms_in_containers: whether loopback addresses must be replaced for the LMS's containers.
@@ -195,7 +203,7 @@ class TargetApplication:
             "name": self.name,
             "root_url": self.url,
             "backend": backend.name,
-            "backend_base": backend.base,
+            "backend_base": backend.known_backend,
             "usher": bool(self.facts["usher"]),
         }
         edition = self.checkout.edition
@@ -232,9 +240,8 @@ class TargetApplication:
     # -- its superuser
 
     @property
-    def superuser(self) -> tuple[str, str]:
-        """The superuser's username in the LMS and e-mail address. The username is '' if it isn't
-        reserved yet.
+    def superuser(self) -> Superuser:
+        """The application's superuser.
 
         Raises Refused if there is no superuser. Also raises Refused if the superuser has no
         username in the LMS and the application isn't built on Usher: connect can't reserve one
@@ -245,18 +252,18 @@ class TargetApplication:
                 f"{self.checkout.title} has no superuser; create one there, or leave out "
                 "--superuser"
             )
-        name, email = self.facts["superuser"]
-        if not name and not self.facts["usher"]:
+        username, email = self.facts["superuser"]
+        if not username and not self.facts["usher"]:
             raise Refused(
                 f"{self.checkout.title} has given its superuser {email} no username in the LMS "
                 "yet; run its repair_missing_courseware_records, then run this command again"
             )
-        return str(name), str(email)
+        return Superuser(str(username), str(email))
 
     def reserve_superuser(self) -> str:
-        params = self._params("reserve_superuser", None)
+        params = self._params("reserve_superuser")
         self.facts["superuser"] = self._run_script(params)["superuser"]
-        return f"reserved {self.superuser[0]}"
+        return f"reserved {self.superuser.username}"
 
     # -- the record
 
@@ -295,7 +302,7 @@ class TargetApplication:
     def remove_record(self, client_id: str) -> str:
         """Deletes the OAuth2 record, or restores the saved one. Returns what was done, for people.
         Raises ToolFailed."""
-        params = self._params("remove", None)
+        params = self._params("remove")
         params |= {"client_id": client_id, "before": self.saved_state.record()}
         self.facts.pop("record", None)
         answer = self._run_script(params)
@@ -307,7 +314,7 @@ class TargetApplication:
         """Whether the application has an OAuth2 record with this client id. Raises ToolFailed."""
         record = self.facts.get("record")
         if not record or record["client_id"] != client_id:
-            params = self._params("inspect", None) | {"client_id": client_id}
+            params = self._params("inspect") | {"client_id": client_id}
             record = self._run_script(params)["record"]
         return record is not None and record["client_id"] == client_id
 
@@ -317,8 +324,13 @@ class TargetApplication:
         return None if not record or record["client_id"] == application.client_id else dict(record)
 
     def _params(
-        self, action: str, application: Application | None, addresses: Addresses | None = None
+        self,
+        action: str,
+        application: Application | None = None,
+        addresses: Addresses | None = None,
     ) -> dict[str, Any]:
+        """Returns the parameters of the script. application: the application as in the description;
+        None if the action doesn't need the LMS's client."""
         params: dict[str, Any] = {
             "action": action,
             "name": EDX_OAUTH_APP,
@@ -354,13 +366,16 @@ class TargetApplication:
         """Returns the settings as ``env_values`` does, but needs no description: ids and secrets
         are ``GENERATED``."""
         identity = Identity(
-            self.backend,
-            GENERATED,
-            GENERATED,
-            GENERATED,
-            GENERATED,
-            GENERATED * bool(self.facts["usher"]),
-            [ServiceClient(purpose, GENERATED, GENERATED) for purpose in self.service_purposes],
+            backend=self.backend,
+            client_id=GENERATED,
+            client_secret=GENERATED,
+            worker_username=GENERATED,
+            worker_token=GENERATED,
+            webhook_secret=GENERATED if self.facts["usher"] else "",
+            service_clients=[
+                ServiceClient(purpose, client_id=GENERATED, client_secret=GENERATED)
+                for purpose in self.service_purposes
+            ],
         )
         return self._settings_for(identity, addresses)
 
@@ -370,7 +385,7 @@ class TargetApplication:
             identity,
             lms_url=addresses.lms_url,
             lms_server_url=addresses.lms_server_url,
-            with_gateway=addresses.with_gateway and not self.checkout.runs_here,
+            lms_on_this_machine=addresses.lms_on_this_machine and not self.checkout.runs_here,
             studio_url=addresses.studio_url,
             registration_token_key=edition.registration_token_key if edition else "",
         )
@@ -386,8 +401,8 @@ class TargetApplication:
         path = self.checkout.env_file
         if path is None or not path.exists():
             return False
-        private = path.stat().st_mode & 0o777 == envfile.PRIVATE_MODE
-        return private and not self.differing_keys(values)
+        is_private = path.stat().st_mode & 0o777 == envfile.PRIVATE_MODE
+        return is_private and not self.differing_keys(values)
 
     def runs_with(self, values: dict[str, str]) -> bool:
         """Whether a container is running with these values, and with all other values that docker
@@ -398,9 +413,9 @@ class TargetApplication:
             present.get(key) == value for key, value in expected.items()
         )
 
-    def runs_with_old(self, values: dict[str, str]) -> bool:
-        """Whether the running container still has one of these values although the ``.env`` has
-        another one."""
+    def runs_with_removed_values(self, values: dict[str, str]) -> bool:
+        """Whether the running container still has one of these values, although disconnect has
+        removed the value from the ``.env``."""
         container_values = self._container_env() or {}
         path = self.checkout.env_file
         env_values = envfile.EnvFile.read(path).values() if path else {}
@@ -438,7 +453,7 @@ class TargetApplication:
         return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
     @property
-    def examples(self) -> list[str]:
+    def keys_with_example_values(self) -> list[str]:
         """Returns the settings that still have the example values that connect wrote."""
         path = self.checkout.env_file
         present = envfile.EnvFile.read(path).values() if path else {}
@@ -452,7 +467,7 @@ class TargetApplication:
         if path is None:
             raise Refused(f"{self.checkout.title} has no .env here; name it with --env-file")
         self.saved_state.save_env(path)
-        self.saved_state.save_examples(self.needed)
+        self.saved_state.save_examples(self.new_example_values)
         keys = self.differing_keys(values)
         envfile.update(path, values)
         return f"{_count_settings(len(keys))} written" if keys else "mode set to 0600"
@@ -498,7 +513,7 @@ class TargetApplication:
     def _written_keys(self) -> set[str]:
         """The settings to restore: the settings that connect writes, and the settings that still
         have an example value from connect."""
-        return {*KEYS, *self.examples}
+        return {*KEYS, *self.keys_with_example_values}
 
 
 def _count_settings(count: int) -> str:

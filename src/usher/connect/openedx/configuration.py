@@ -84,7 +84,7 @@ def has_values(path: Path, values: dict[str, Any]) -> bool:
     return is_same and path.exists() and path.stat().st_mode & 0o777 == PRIVATE_MODE
 
 
-def entries(path: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
+def application_entries(path: Path, report: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the connected applications, as in USHER_APPLICATIONS. If ``path`` has none, returns
     the plugin's default if the plugin is enabled.
 
@@ -148,12 +148,12 @@ def keys_of_applications(present: dict[str, Any], names: Iterable[str]) -> set[s
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A backend. name: unique for each application; base: the known backend of which it is a
-    variant, or the same name."""
+class BackendChoice:
+    """The sign-in backend of one application. name: unique for each application; known_backend: the
+    name in ``oauth.BACKENDS`` of the backend that it is, or of which it is a variant."""
 
     name: str
-    base: str
+    known_backend: str
 
 
 def choose_backend(
@@ -161,7 +161,7 @@ def choose_backend(
     name: str,
     option: str,
     default: str = oauth.OL_OAUTH2.name,
-) -> Choice:
+) -> BackendChoice:
     """Returns the backend of application ``name``: the requested one, the present one or the
     default.
 
@@ -170,22 +170,22 @@ def choose_backend(
     """
     own_entry = next((item for item in present_entries if item.get("name") == name), {})
     present = own_entry.get("backend", "")
-    base = option or own_entry.get("backend_base") or present or default
-    if present and base in (present, own_entry.get("backend_base")):
-        return Choice(present, base)
+    known = option or own_entry.get("backend_base") or present or default
+    if present and known in (present, own_entry.get("backend_base")):
+        return BackendChoice(name=present, known_backend=known)
     used_names = {
         item.get("backend", oauth.DEFAULT_BACKEND)
         for item in present_entries
         if item.get("name") != name
     }
     # The names of known backends are never used for variants.
-    names = [base, *(variant for variant in _variants_for(name) if variant not in oauth.BACKENDS)]
+    names = [known, *(variant for variant in _variants_for(name) if variant not in oauth.BACKENDS)]
     free = [variant for variant in names if variant not in used_names]
     if not free:
         raise Refused(
             f"other applications have the backends {' and '.join(names)}; choose another --name"
         )
-    return Choice(free[0], base)
+    return BackendChoice(name=free[0], known_backend=known)
 
 
 def _variants_for(name: str) -> list[str]:

@@ -100,8 +100,10 @@ class EmbeddedLms:
     def render_command(self) -> str:
         return "usher connect --lms embedded"
 
-    def entries(self) -> list[dict[str, Any]]:
-        return configuration.entries(self.config_file, {"usher": {}, "enabled": []})
+    def application_entries(self) -> list[dict[str, Any]]:
+        # An embedded LMS has no plugin whose default could be used.
+        report_without_plugin = {"usher": {}, "enabled": []}
+        return configuration.application_entries(self.config_file, report_without_plugin)
 
     def leftovers(self) -> Iterable[str]:
         return ()
@@ -174,6 +176,8 @@ class EmbeddedLms:
         )
 
     def _init(self) -> None:
+        """Creates or updates the LMS's files and database. The settings are passed through standard
+        input, because every user of the machine can read arguments."""
         command = [sys.executable, "-m", "usher.embedded", "init", str(self.folder)]
         options = ["--root-url", self.lms_url, "--settings-file", "-"]
         self._runner.run([*command, *options], stdin=json.dumps(self._settings()))

@@ -16,6 +16,7 @@ from usher.connect.process import Runner
 
 #: mode on the command line -> Tutor's command for it.
 MODES = {"local": "local", "dev": "dev", "nightly": "dev", "k8s": "k8s"}
+#: The oldest and newest major version of Tutor that Usher supports.
 OLDEST, NEWEST = 20, 22
 #: Suffixes of the version of Tutor's main branch; older releases use "nightly".
 MAIN_SUFFIXES = ("main", "nightly")
@@ -45,13 +46,14 @@ class Instance:
     @property
     def lms_url(self) -> str:
         """Returns the address for browsers; with a port only in dev mode."""
-        return self._at("LMS_HOST", 8000)
+        return self._at("LMS_HOST", port_in_dev=8000)
 
     @property
     def studio_url(self) -> str:
-        return self._at("CMS_HOST", 8001)
+        return self._at("CMS_HOST", port_in_dev=8001)
 
-    def _at(self, name: str, port_in_dev: int) -> str:
+    def _at(self, name: str, *, port_in_dev: int) -> str:
+        """Returns the address of the host in the setting ``name``."""
         values = self.report["values"]
         if self.command == "dev":
             return f"http://{values[name]}:{port_in_dev}"

@@ -35,7 +35,7 @@ class Lms(Protocol):
     def logs_command(self) -> str:
         """The command that shows the LMS's log, as the operator types it in a shell."""
 
-    def entries(self) -> list[dict[str, Any]]:
+    def application_entries(self) -> list[dict[str, Any]]:
         """Returns the connected applications, as in USHER_APPLICATIONS."""
 
     def leftovers(self) -> Iterable[str]:
@@ -66,7 +66,9 @@ class Lms(Protocol):
         """Runs ``usher_provision`` and returns its report. Raises ToolFailed."""
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
-        """Removes the records that were created from this description. Raises ToolFailed."""
+        """Removes the records that were created from this description. purge: also removes records
+        that are otherwise only disabled. Raises ToolFailed."""
 
     def restart(self, *, running: bool) -> None:
-        """Restarts the LMS, so that it reads its settings. Raises ToolFailed."""
+        """Restarts the LMS, so that it reads its settings; starts it if it doesn't run. running:
+        whether it runs. Raises ToolFailed."""

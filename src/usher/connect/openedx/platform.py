@@ -77,8 +77,8 @@ class Platform:
     def logs_command(self) -> str:
         return f"tutor {self.instance.command} logs --tail=100 lms"
 
-    def entries(self) -> list[dict[str, Any]]:
-        return configuration.entries(self.config_file, self.current_instance.report)
+    def application_entries(self) -> list[dict[str, Any]]:
+        return configuration.application_entries(self.config_file, self.current_instance.report)
 
     def leftovers(self) -> Iterable[str]:
         return leftovers.find_edits(self.current_instance.root, self.current_instance.report)

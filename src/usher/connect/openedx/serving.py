@@ -18,6 +18,7 @@ from usher.contract.folders import is_locked
 
 #: Seconds to wait for the process to end after a signal.
 STOP_SECONDS = 15.0
+#: The most lines of the log in an error message.
 _LAST_LINES = 12
 
 
@@ -50,12 +51,15 @@ class Server:
             process = subprocess.Popen(
                 self.command,
                 cwd=self._home,
+                # Connect may run in the environment of an application with other settings.
                 env={**os.environ, "USHER_LMS_HOME": str(self._home), "DJANGO_SETTINGS_MODULE": ""},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=[lock.fileno()],
+                pass_fds=[
+                    lock.fileno()
+                ],  # the process inherits the lock and holds it until it ends
             )
             self._pid_file.write_text(f"{process.pid}\n")
 

@@ -33,16 +33,16 @@ class ApplicationSteps:
         target = self._target
         verb = "update" if target.facts.get("record") else "create"
         step = Step(
-            f"record:{target.name}",
-            f"{target.checkout.title}, OAuth2 application",
-            f"{verb} the OAuth2 application that the LMS signs in with",
-            "it holds the LMS's client id, secret and redirect URI",
-            self._with_description(
+            id=f"record:{target.name}",
+            where=f"{target.checkout.title}, OAuth2 application",
+            what=f"{verb} the OAuth2 application that the LMS signs in with",
+            reason="it holds the LMS's client id, secret and redirect URI",
+            is_done=self._with_description(
                 lambda description: target.record_agrees(
                     find_application(description, target.name), self._addresses
                 )
             ),
-            lambda: target.write_record(
+            apply=lambda: target.write_record(
                 find_application(self._configuration.description_or_error(), target.name),
                 self._addresses,
             ),
@@ -61,15 +61,17 @@ class ApplicationSteps:
             return []
         steps = [
             Step(
-                f"env:{target.name}",
-                str(target.checkout.env_file),
-                "write the application's settings",
-                "they are the LMS's addresses and the application's ids and secrets in the LMS; "
-                "other lines stay as they are, and the file gets mode 0600",
-                self._with_description(
+                id=f"env:{target.name}",
+                where=str(target.checkout.env_file),
+                what="write the application's settings",
+                reason=(
+                    "they are the LMS's addresses and the application's ids and secrets in the "
+                    "LMS; other lines stay as they are, and the file gets mode 0600"
+                ),
+                is_done=self._with_description(
                     lambda description: target.env_agrees(self._expected_env(description))
                 ),
-                lambda: target.write_env(
+                apply=lambda: target.write_env(
                     self._expected_env(self._configuration.description_or_error())
                 ),
                 details=self._changed_lines,
@@ -78,14 +80,14 @@ class ApplicationSteps:
         if target.checkout.compose:
             steps.append(
                 Step(
-                    f"recreate:{target.name}",
-                    f"{target.checkout.title}, containers",
-                    "re-create the containers: docker compose up -d",
-                    "a restarted container keeps its old environment",
-                    self._with_description(
+                    id=f"recreate:{target.name}",
+                    where=f"{target.checkout.title}, containers",
+                    what="re-create the containers: docker compose up -d",
+                    reason="a restarted container keeps its old environment",
+                    is_done=self._with_description(
                         lambda description: target.runs_with(self._expected_env(description))
                     ),
-                    self._recreate,
+                    apply=self._recreate,
                     trust_apply=True,
                 )
             )
@@ -98,24 +100,24 @@ class ApplicationSteps:
         if description:
             values = self._expected_env(description)
         else:
-            values = target.planned_env(self._addresses) | target.needed
+            values = target.planned_env(self._addresses) | target.new_example_values
         note = "   (an example: the application needs a value to start; replace it)"
         return [
             f"{key}={'(secret)' if key in SECRET_KEYS else values[key]}"
-            + (note if key in target.needed else "")
+            + (note if key in target.new_example_values else "")
             for key in target.differing_keys(values)
         ]
 
     def _hand_over_step(self, target: RemoteApplication) -> Step:
         return Step(
-            f"settings:{target.name}",
-            str(target.hand_over_env),
-            "write the settings into a file for the application's operator",
-            "the application can't be changed from here",
-            self._with_description(
+            id=f"settings:{target.name}",
+            where=str(target.hand_over_env),
+            what="write the settings into a file for the application's operator",
+            reason="the application can't be changed from here",
+            is_done=self._with_description(
                 lambda description: target.env_is_written(description, self._addresses)
             ),
-            lambda: target.write_env_to_hand_over(
+            apply=lambda: target.write_env_to_hand_over(
                 self._configuration.description_or_error(), self._addresses
             ),
         )
@@ -133,7 +135,9 @@ class ApplicationSteps:
         return "up"
 
     def _expected_env(self, description: Description) -> dict[str, str]:
-        return self._target.env_values(description, self._addresses) | self._target.needed
+        return (
+            self._target.env_values(description, self._addresses) | self._target.new_example_values
+        )
 
     def _with_description(self, check: Callable[[Description], bool]) -> Callable[[], bool]:
         """Returns ``check`` as a function that returns False while there is no description."""

@@ -21,28 +21,28 @@ class EmbeddedSteps(ConfigurationSteps):
         embedded = self._embedded
         return [
             Step(
-                "lms-folder",
-                str(embedded.folder),
-                "create an embedded LMS: its database and two courses",
-                "it runs on this machine, without Tutor and containers",
-                lambda: embedded.is_current,
-                self._make,
+                id="lms-folder",
+                where=str(embedded.folder),
+                what="create an embedded LMS: its database and two courses",
+                reason="it runs on this machine, without Tutor and containers",
+                is_done=lambda: embedded.is_current,
+                apply=self._make,
             ),
             Step(
-                "lms-config",
-                str(embedded.config_file),
-                f"name {names} in {configuration.APPLICATIONS}",
-                "ids, secrets and the LMS's settings are derived from this list; mode 0600",
-                self.is_configured,
-                self.configure,
+                id="lms-config",
+                where=str(embedded.config_file),
+                what=f"name {names} in {configuration.APPLICATIONS}",
+                reason="ids, secrets and the LMS's settings are derived from this list; mode 0600",
+                is_done=self.is_configured,
+                apply=self.configure,
             ),
             Step(
-                "lms-render",
-                str(embedded.folder),
-                f"write lms.env.yml and {embedded.description_file.name}",
-                "they hold the LMS's settings and a description of its records; mode 0600",
-                self.is_rendered,
-                self._render,
+                id="lms-render",
+                where=str(embedded.folder),
+                what=f"write lms.env.yml and {embedded.description_file.name}",
+                reason="they hold the LMS's settings and a description of its records; mode 0600",
+                is_done=self.is_rendered,
+                apply=self._render,
             ),
         ]
 
@@ -76,13 +76,13 @@ class EmbeddedLmsSteps(LmsSteps):
     def restart_step(self) -> Step:
         embedded = self._embedded
         return Step(
-            "restart",
-            embedded.lms_url,
-            f"start the embedded LMS on {embedded.server.host}:{embedded.server.port}",
-            "the LMS reads settings when it starts; it runs in the background until usher "
+            id="restart",
+            where=embedded.lms_url,
+            what=f"start the embedded LMS on {embedded.server.host}:{embedded.server.port}",
+            reason="the LMS reads settings when it starts; it runs in the background until usher "
             "disconnect",
-            lambda: embedded.server.is_running and self._is_in_force(),
-            self._restart,
+            is_done=lambda: embedded.server.is_running and self._is_in_force(),
+            apply=self._restart,
             trust_apply=True,
         )
 

@@ -33,17 +33,20 @@ class LmsSteps:
 
     def provision_step(self) -> Step:
         return Step(
-            "provision",
-            self._lms.lms_url,
-            "create service worker, its token, provider record and OAuth clients",
-            "the LMS signs in through the provider record; the application uses the LMS's API as "
-            "an OAuth client and with the service worker's token",
-            self._is_provisioned,
-            self._provision,
+            id="provision",
+            where=self._lms.lms_url,
+            what="create service worker, its token, provider record and OAuth clients",
+            reason=(
+                "the LMS signs in through the provider record; the application uses the LMS's API "
+                "as an OAuth client and with the service worker's token"
+            ),
+            is_done=self._is_provisioned,
+            apply=self._provision,
             trust_apply=True,
         )
 
     def _is_provisioned(self) -> bool:
+        """Whether provisioning would change nothing; False if the LMS can't be asked."""
         if not self._jobs_can_run():
             return False
         try:
@@ -58,6 +61,7 @@ class LmsSteps:
         return "; ".join([", ".join(outcomes) or "nothing differed", *report["warnings"]])
 
     def _jobs_can_run(self) -> bool:
+        """Whether the LMS can be asked about its records."""
         return self._configuration.is_rendered()
 
     def warnings(self) -> list[str]:
@@ -71,17 +75,19 @@ class LmsSteps:
 
     def restart_step(self) -> Step:
         return Step(
-            "restart",
-            self._lms.lms_url,
-            "reboot the LMS",
-            "the LMS reads settings when it starts; afterwards learners sign in through the "
+            id="restart",
+            where=self._lms.lms_url,
+            what="reboot the LMS",
+            reason="the LMS reads settings when it starts; afterwards learners sign in through the "
             "application",
-            self._is_in_force,
-            self._restart,
+            is_done=self._is_in_force,
+            apply=self._restart,
             trust_apply=True,
         )
 
     def _is_in_force(self) -> bool:
+        """Whether the running LMS uses the rendered settings: it sends learners to each application
+        to sign in, and no restart is due."""
         description = self._configuration.description()
         if description is None or self._configuration.restart_mark.is_set:
             return False
@@ -128,12 +134,12 @@ class TutorLmsSteps(LmsSteps):
 
     def image_step(self) -> Step:
         return Step(
-            "image",
-            f"image {' and '.join(self._platform.images())}",
-            "build the image with Usher in it",
-            "the LMS needs its backends and plugin; takes 10 minutes to an hour",
-            self._is_in_image,
-            self._build,
+            id="image",
+            where=f"image {' and '.join(self._platform.images())}",
+            what="build the image with Usher in it",
+            reason="the LMS needs its backends and plugin; takes 10 minutes to an hour",
+            is_done=self._is_in_image,
+            apply=self._build,
             trust_apply=True,
         )
 
@@ -173,6 +179,8 @@ class TutorLmsSteps(LmsSteps):
         return False
 
     def _build(self) -> str:
+        """Builds the image if the operator allows it. Raises NeedsPerson with the commands that are
+        left to the operator: the build if it isn't allowed, and in a cluster the push."""
         if self._platform.has_usher_in_image():
             return "Usher is in the image"
         may_build = self._may_build()
@@ -204,13 +212,15 @@ class TutorLmsSteps(LmsSteps):
         Jobs mount the configuration that was applied last, so this step precedes the jobs.
         """
         return Step(
-            "apply",
-            f"namespace {self._platform.instance.report['values']['K8S_NAMESPACE']}",
-            "apply the rendered configuration: tutor k8s start",
-            "jobs and the LMS read their settings from the applied configuration; Kubernetes "
-            "replaces the pods",
-            self._jobs_can_run,
-            self._apply,
+            id="apply",
+            where=f"namespace {self._platform.instance.report['values']['K8S_NAMESPACE']}",
+            what="apply the rendered configuration: tutor k8s start",
+            reason=(
+                "jobs and the LMS read their settings from the applied configuration; Kubernetes "
+                "replaces the pods"
+            ),
+            is_done=self._jobs_can_run,
+            apply=self._apply,
         )
 
     def _apply(self) -> str:

@@ -25,37 +25,41 @@ class TutorSteps(ConfigurationSteps):
         instance = self.platform.instance
         return [
             Step(
-                "tutor-package",
-                str(instance.python),
-                "install openedx-usher into Tutor's environment",
-                "Tutor loads plugins from its own Python only",
-                lambda: bool(self.platform.current_instance.report["installed"]),
-                self._install,
+                id="tutor-package",
+                where=str(instance.python),
+                what="install openedx-usher into Tutor's environment",
+                reason="Tutor loads plugins from its own Python only",
+                is_done=lambda: bool(self.platform.current_instance.report["installed"]),
+                apply=self._install,
             ),
             Step(
-                "tutor-config",
-                str(instance.config_file),
-                f"name {names} in {configuration.APPLICATIONS}",
-                "the plugin derives ids, secrets and settings from this list; tutor config save "
-                "keeps it",
-                self.is_configured,
-                self.configure,
+                id="tutor-config",
+                where=str(instance.config_file),
+                what=f"name {names} in {configuration.APPLICATIONS}",
+                reason=(
+                    "the plugin derives ids, secrets and settings from this list; tutor config "
+                    "save keeps it"
+                ),
+                is_done=self.is_configured,
+                apply=self.configure,
             ),
             Step(
-                "tutor-plugin",
-                str(instance.root),
-                "enable the plugin usher",
-                "its patches replace edits of generated files",
-                lambda: self.platform.current_instance.enabled,
-                self._enable,
+                id="tutor-plugin",
+                where=str(instance.root),
+                what="enable the plugin usher",
+                reason="its patches replace edits of generated files",
+                is_done=lambda: self.platform.current_instance.enabled,
+                apply=self._enable,
             ),
             Step(
-                "tutor-render",
-                str(instance.root / "env"),
-                "render Tutor's environment",
-                "it holds the LMS's settings, its Dockerfile and a description of its records",
-                self.is_rendered,
-                self._render,
+                id="tutor-render",
+                where=str(instance.root / "env"),
+                what="render Tutor's environment",
+                reason=(
+                    "it holds the LMS's settings, its Dockerfile and a description of its records"
+                ),
+                is_done=self.is_rendered,
+                apply=self._render,
             ),
         ]
 

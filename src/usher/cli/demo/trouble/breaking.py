@@ -31,7 +31,12 @@ class Trouble:
         """Does the steps in order and yields each when it is done. The first step that failed is
         the last."""
         if self._file.exists():
-            yield Step("trouble", True, 0.0, f"from the earlier run in {self.pair.home}")
+            yield Step(
+                id="trouble",
+                ok=True,
+                seconds=0.0,
+                detail=f"from the earlier run in {self.pair.home}",
+            )
             return
         for name, action in (
             ("trouble-before", self._prepare),
@@ -43,7 +48,7 @@ class Trouble:
                 detail, ok = action(), True
             except DemoError as error:
                 detail, ok = str(error), False
-            yield Step(name, ok, time.monotonic() - started, detail)
+            yield Step(id=name, ok=ok, seconds=time.monotonic() - started, detail=detail)
             if not ok:
                 return
 
@@ -74,28 +79,29 @@ class Trouble:
                 if time.monotonic() > deadline:
                     raise
                 self.pair.check()
-        self._file.write_text(json.dumps(as_data()))
+        self._file.write_text(json.dumps(cases_as_data()))
         return f"all {len(CASES)} are seen in the application or the LMS"
 
     def _require_all_cases(self) -> None:
         """Raises DemoError for the first case whose observed state is not the expected one."""
         in_application = self._run_in_application("read_states", [case.learner for case in CASES])
-        names = {case.learner: in_application[case.learner]["lms username"] for case in CASES}
-        in_lms = self._run_in_lms(
-            "read_states", [names[case.learner] or case.learner for case in CASES]
-        )
+        lms_usernames = {
+            learner: records["lms username"] or learner
+            for learner, records in in_application.items()
+        }
+        in_lms = self._run_in_lms("read_states", list(lms_usernames.values()))
         for case in CASES:
             observed = {
                 **_flatten("application", in_application[case.learner]),
-                **_flatten("LMS", in_lms[names[case.learner] or case.learner]),
+                **_flatten("LMS", in_lms[lms_usernames[case.learner]]),
             }
-            case.expect(observed)
-        if self._run_in_application("end_of_run", RUNS["moved"][0]) == self._run_in_lms(
-            "end_of_run", RUNS["moved"][0]
-        ):
+            case.require_expected(observed)
+        moved_key, _ = RUNS["moved"]
+        end_in_application = self._run_in_application("end_of_run", moved_key)
+        if end_in_application == self._run_in_lms("end_of_run", moved_key):
             raise DemoError(
-                f"The run {RUNS['moved'][0]} should end at different times in the application and "
-                "the LMS; the times are equal."
+                f"The run {moved_key} should end at different times in the application and the "
+                "LMS; the times are equal."
             )
 
     def _run_in_application(self, step: str, *arguments: Any) -> Any:
@@ -107,16 +113,18 @@ class Trouble:
         return _parse_answer(self.pair.manage_lms("shell", stdin=script))
 
 
-def as_data() -> list[dict[str, str]]:
+def cases_as_data() -> list[dict[str, str]]:
     """All cases, for JSON."""
     return [case.as_dict() for case in CASES]
 
 
-def _script_of(name: str, *step: Any) -> str:
-    return f"STEP = {list(step)!r}\n{(_FOLDER / name).read_text()}"
+def _script_of(file_name: str, *step: Any) -> str:
+    """The script, with the name and the arguments of the step that it runs in front."""
+    return f"STEP = {list(step)!r}\n{(_FOLDER / file_name).read_text()}"
 
 
 def _parse_answer(output: str) -> Any:
+    """The result that a script printed as its last line."""
     return json.loads(output.strip().splitlines()[-1])
 
 

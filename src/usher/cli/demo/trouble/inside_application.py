@@ -31,6 +31,9 @@ from usher.engine.registry import all_kinds
 User = get_user_model()
 #: Seconds in which the worker must process all due rows.
 SECONDS = 120.0
+#: The worker is idle if it has nothing to do at so many checks one after the other. At a single
+#: check it may be about to make another row due.
+_IDLE_CHECKS = 3
 
 
 def prepare(learners, runs):
@@ -42,15 +45,23 @@ def prepare(learners, runs):
     sync_runs([key for key, _ in runs.values()], modes=True)
     for username, (name, run, mode) in learners.items():
         user = _create_person(username, name)
-        if username in ("lena", "yara"):
+        if username in ("lena", "yara"):  # they have no enrollment
             ensure_account(user)
         elif run and mode:
-            _enroll_unchecked(user, ensure_run(runs.get(run, [run])[0]), mode)
+            key = _key_of(runs, run) if run in runs else run
+            _enroll_unchecked(user, ensure_run(key), mode)
     _wait_for_worker()
     return {}
 
 
+def _key_of(runs, name):
+    """The course key of the run with this short name."""
+    key, _ = runs[name]
+    return key
+
+
 def _create_person(username, name, email=""):
+    """Creates a user whose e-mail address is confirmed, except for Lena's, and returns the user."""
     email = email or f"{username}@learners.example"
     user, _ = User.objects.get_or_create(username=username, defaults={"email": email, "name": name})
     EmailAddress.objects.get_or_create(
@@ -67,7 +78,8 @@ def _enroll_unchecked(user, run, mode, **work):
 
 
 def unenroll_wanda(runs):
-    unenroll(User.objects.get(username="wanda"), CourseRun.objects.get(course_key=runs["main"][0]))
+    main = CourseRun.objects.get(course_key=_key_of(runs, "main"))
+    unenroll(User.objects.get(username="wanda"), main)
     _wait_for_worker()
     return {}
 
@@ -90,8 +102,9 @@ def break_things(runs):
     """Breaks one thing for each case that involves the application. Must be called after
     ``break_things`` in the LMS."""
     now = database_now()
-    other = ensure_run(runs["other"][0])
-    sync_runs([runs["gone"][0]], accept_missing=True)
+    other = ensure_run(_key_of(runs, "other"))
+    # Marks the run as missing from the LMS, where it was deleted.
+    sync_runs([_key_of(runs, "gone")], accept_missing=True)
     nadia = User.objects.get(username="nadia")
     nadia.is_active = False
     nadia.save()
@@ -101,7 +114,7 @@ def break_things(runs):
     unreadable = {"access_token": "made with a lost key"}
     LmsToken.objects.filter(user__username="bruno").update(**unreadable)
     second_user = _create_person("xavier_work", "Xavier Dupont", "xavier@work.example")
-    _enroll_unchecked(second_user, ensure_run(runs["main"][0]), "audit")
+    _enroll_unchecked(second_user, ensure_run(_key_of(runs, "main")), "audit")
     # As if a worker had been killed after it claimed the row: its lease has not ended yet.
     _enroll_unchecked(
         User.objects.get(username="clara"),
@@ -124,7 +137,7 @@ def break_things(runs):
     _wait_for_worker()
     # As if an import had written last year's dates. The empty digest makes the next synchronisation
     # write the run again.
-    CourseRun.objects.filter(course_key=runs["moved"][0]).update(
+    CourseRun.objects.filter(course_key=_key_of(runs, "moved")).update(
         end=now - timedelta(days=20), digest=""
     )
     return {}
@@ -143,7 +156,7 @@ def _wait_for_worker():
     claimed. Raises TimeoutError."""
     deadline = time.monotonic() + SECONDS
     idle_checks = 0
-    while idle_checks < 3:
+    while idle_checks < _IDLE_CHECKS:
         now = database_now()
         is_busy = any(
             kind.rows().due(now).exists()
@@ -164,7 +177,7 @@ def _rows_of_clara(kind):
 
 
 def read_states(names):
-    """Username → the application's records."""
+    """Username → the state of the application's records of that learner."""
     return {name: _state_of(User.objects.get(username=name)) for name in names}
 
 

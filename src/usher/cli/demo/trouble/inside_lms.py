@@ -33,8 +33,9 @@ TIME_SINCE_CONNECTION = timedelta(hours=2)
 def prepare(runs):
     """Creates the course runs, and accounts that the application did not create."""
     now = timezone.now()
-    # The LMS's log of changes begins when the application is connected. A sweep that asks for
-    # earlier changes gets everything, and would repair what the next step breaks.
+    # The LMS's log of changes begins when the application is connected. If the application asks
+    # the LMS for changes before that time, the LMS lists every record, and the worker would repair
+    # the things that ``break_things`` breaks.
     ConnectedApplication.objects.update(created=now - TIME_SINCE_CONNECTION)
     opened, later = now - timedelta(days=60), now + timedelta(days=120)
     past = now - timedelta(days=9)
@@ -48,11 +49,12 @@ def prepare(runs):
     }
     for name, (key, title) in runs.items():
         seeds.create_run(key, title, **{**dates, **other_dates.get(name, {})})
-    full = runs["full"][0]
+    full, upgrade = _key_of(runs, "full"), _key_of(runs, "upgrade")
     CourseOverview.objects.filter(id=full).update(max_student_enrollments_allowed=1)
-    CourseMode.objects.filter(course_id=runs["upgrade"][0], mode_slug="verified").update(
+    CourseMode.objects.filter(course_id=upgrade, mode_slug="verified").update(
         _expiration_datetime=past
     )
+    # Another learner takes the only place of the full run.
     early_bird = seeds.create_person("early_bird", "early.bird@example.org")
     CourseEnrollment.enroll(early_bird, CourseOverview.objects.get(id=full).id, mode="audit")
     seeds.create_person("jana", "jana@learners.example", name="Jana Novakova")
@@ -66,7 +68,15 @@ def prepare(runs):
     return {}
 
 
+def _key_of(runs, name):
+    """The course key of the run with this short name."""
+    key, _ = runs[name]
+    return key
+
+
 def _create_retired(username, email):
+    """Creates the account of a person whose data was deleted. email: the address that the person
+    had."""
     user = seeds.create_person(username, f"retired.{username}@retired.invalid", active=False)
     state, _ = RetirementState.objects.get_or_create(
         state_name="COMPLETE", defaults={"state_execution_order": 100, "is_dead_end_state": True}
@@ -97,11 +107,11 @@ def wait_for_messages():
 
 def break_things(runs):
     """Breaks one thing for each case that involves the LMS."""
-    # Sweeps check records with recent messages. Without recent messages they don't find the broken
-    # things.
+    # The worker's search for changes checks records with recent messages. If all messages are old,
+    # it does not find and repair the broken things.
     long_ago = timezone.now() - TIME_SINCE_CONNECTION
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
-    main, other = runs["main"][0], runs["other"][0]
+    main, other = _key_of(runs, "main"), _key_of(runs, "other")
     marek = User.objects.get(username="marek")
     marek.is_active = False
     marek.save()
@@ -118,8 +128,9 @@ def break_things(runs):
     )
     for model in (RefreshToken, AccessToken):
         model.objects.filter(user__username="zeno").delete()
-    CourseOverview.objects.filter(id=runs["gone"][0]).delete()
-    # No run has changed lately, so no sweep compares the dates.
+    CourseOverview.objects.filter(id=_key_of(runs, "gone")).delete()
+    # The worker compares the dates of runs that have changed lately. None has, so it does not find
+    # the wrong dates.
     CourseOverview.objects.update(modified=long_ago)
     return {}
 
@@ -129,7 +140,7 @@ def _enrollments_of(username, key):
 
 
 def read_states(names):
-    """LMS username → the LMS's records of that learner."""
+    """LMS username → the state of the LMS's records of that learner."""
     return {name: _state_of(name) for name in names}
 
 

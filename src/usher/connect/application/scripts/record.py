@@ -44,7 +44,7 @@ def inspect(params):
         "toolkit": _toolkit_version(),
         "usher": apps.is_installed("usher.application"),
         "site": getattr(settings, "SITE_BASE_URL", "") or "",
-        "oauth_name": _name(params),
+        "oauth_name": _application_name(params),
         "scopes": sorted(get_scopes_backend().get_all_scopes()),
         "pkce_required": _pkce_required(record, params),
         "commands": [name for name in COMMANDS if name in commands],
@@ -108,7 +108,7 @@ def write(params):
     record = _record(params)
     created = record is None
     if created:
-        record = get_application_model()(name=_name(params))
+        record = get_application_model()(name=_application_name(params))
     changes = _differences(record, params)
     for key, value in changes.items():
         setattr(record, key, value)
@@ -130,16 +130,19 @@ def remove(params):
 
 
 def _record(params):
+    """Returns the LMS's OAuth2 record: with the LMS's client id, else the oldest with the name;
+    None if there is none."""
     from oauth2_provider.models import get_application_model
 
     records = get_application_model().objects
     return (
         records.filter(client_id=params["client_id"]).first()
-        or records.filter(name=_name(params)).order_by("pk").first()
+        or records.filter(name=_application_name(params)).order_by("pk").first()
     )
 
 
-def _name(params):
+def _application_name(params):
+    """Returns the name of the LMS's OAuth2 record in this application."""
     from django.conf import settings
 
     return getattr(settings, "OPENEDX_OAUTH_APP_NAME", "") or params["name"]
@@ -150,7 +153,7 @@ def _differences(record, params):
     record has already are kept."""
     present = (record.redirect_uris or "").split()
     expected = {
-        "name": record.name or _name(params),
+        "name": record.name or _application_name(params),
         "client_id": params["client_id"],
         "client_type": "confidential",
         "authorization_grant_type": "authorization-code",
@@ -201,6 +204,8 @@ def _has_client_policy():
 
 
 def _relax_pkce(record, params):
+    """Exempts a client that sends no PKCE from it, if this is Usher's provider. Returns whether the
+    client is exempted."""
     if params.get("sends_pkce") or not _has_client_policy():
         return False
     from django.apps import apps
