@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from usher.application.states import span
 
-#: Singular and plural.
+#: Kind → its name for people, in the singular and in the plural.
 KINDS: dict[str, tuple[str, str]] = {
     "account": ("account", "LMS accounts"),
     "token": ("token", "LMS tokens"),
@@ -195,21 +195,26 @@ REPAIR_LABEL = "choose Repair now"
 
 
 def singular(kind: str) -> str:
-    return KINDS.get(kind, (kind, kind))[0]
+    name, _ = KINDS.get(kind, (kind, kind))
+    return name
 
 
 def plural(kind: str) -> str:
-    return KINDS.get(kind, (kind, kind))[1]
+    _, name = KINDS.get(kind, (kind, kind))
+    return name
 
 
 def reason(code: str) -> str:
     """The meaning of an error code, for a heading."""
-    return REASONS[code][0] if code in REASONS else f"Refused with {code or 'no code'}"
+    if code not in REASONS:
+        return f"Refused with {code or 'no code'}"
+    meaning, _ = REASONS[code]
+    return meaning
 
 
 def advice(code: str, kind: str = "", retry: str = "retry") -> str:
     """Advice about an error code. retry: the label of the page's retry button."""
-    text = REASONS[code][1] if code in REASONS else _DEFAULT_ADVICE
+    _, text = REASONS.get(code, ("", _DEFAULT_ADVICE))
     if kind == "profile" and code == "duplicate-email":
         text = _TAKEN_ADDRESS_ADVICE
     return text.replace("{retry}", retry)

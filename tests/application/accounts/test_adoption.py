@@ -325,7 +325,7 @@ def test_records_wait_until_the_lms_links_the_account_and_name_the_command(
     story = explain(user)
     (account_text,) = [sentence.text for sentence in story if sentence.topic == "account"]
     assert account_text.startswith(f"LMS account {name}, linked "), account_text
-    assert read_learner(user).linked.startswith(
+    assert read_learner(user).link_text.startswith(
         "An operator linked it to an LMS account that existed"
     )
     events = AuditEvent.objects.filter(subject=name).order_by("pk").values_list("name", flat=True)

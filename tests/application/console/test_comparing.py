@@ -83,15 +83,15 @@ def test_the_page_names_a_missing_link_and_a_link_to_another_account(
         make_enrolled(system_with_batch_api),
     )
     linked = Page(staff, user)
-    assert (linked.problem, linked.differing, linked.headline[0]) == ("", [], "ok")
+    assert (linked.problem, linked.differing, linked.headline.state) == ("", [], "ok")
     assert linked.comparisons["Sign-in"].differs is False
 
     system_with_batch_api.lms.shell(UNLINK.format(name=user.username))
     unlinked = Page(staff, user)
     assert unlinked.differing == ["Sign-in"]
-    assert unlinked.headline[0] == "bad"
-    assert f"does not let the learner in to the account {user.username}" in unlinked.headline[1]
-    assert "Repair now" in unlinked.headline[2]
+    assert unlinked.headline.state == "bad"
+    assert f"does not let the learner in to the account {user.username}" in unlinked.headline.text
+    assert "Repair now" in unlinked.headline.advice
     command = f"./manage.py lms usher_link --username {user.username} --application "
     assert unlinked.command.startswith(command)
     assert unlinked.command in unlinked.text
@@ -163,7 +163,7 @@ def test_invalid_tokens_are_found_and_renewed(system: Any, staff: Client) -> Non
         page = Page(staff, user)
         assert page.differing == ["Token"]
         assert page.comparisons["Token"].in_lms.startswith(reason)
-        assert page.headline[0] == "warning"
+        assert page.headline.state == "warning"
         repair(staff, user)
         assert Page(staff, user).differing == []
         assert client().me(access_token_for(user)) == user.username
@@ -187,7 +187,7 @@ def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client
     CourseRun.objects.filter(pk=run.pk).update(end=outdated_end, digest="")
     page = Page(staff, user)
     assert page.differing == ["End of Demonstration Course"]
-    assert "Synchronise now" in page.headline[2]
+    assert "Synchronise now" in page.headline.advice
     answer = staff.post(f"/staff/runs/{run.pk}/synchronise/", follow=True)
     assert "Synchronised" in answer.content.decode()
     assert Page(staff, user).differing == []
@@ -200,12 +200,12 @@ def test_the_headline_warns_of_a_missing_run_and_a_deactivated_user(
     user = make_enrolled(system)
     CourseRun.objects.filter(course_key=DEMO).update(missing_since=timezone.now())
     page = staff.get(f"/staff/learners/{user.pk}/")
-    assert page.context["headline"][0] == "warning"
-    assert "does not show" in page.context["headline"][1]
+    assert page.context["headline"].state == "warning"
+    assert "does not show" in page.context["headline"].text
     user.is_active = False
     user.save()
     page = staff.get(f"/staff/learners/{user.pk}/")
-    assert page.context["headline"][1] == "The user is deactivated in this application."
+    assert page.context["headline"].text == "The user is deactivated in this application."
 
 
 def compare_learner(*arguments: str, code: int) -> str:

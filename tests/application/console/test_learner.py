@@ -64,7 +64,7 @@ def test_the_page_shows_a_refusal_with_its_attempts_until_a_repair(
     response = post(staff, user, "repair")
     assert "Repaired: 1 changed" in response
     assert system.enrollments(user.username) == {DEMO: ("audit", True)}
-    assert staff.get(f"/staff/learners/{user.pk}/").context["learner"].verdict[0] == "ok"
+    assert staff.get(f"/staff/learners/{user.pk}/").context["learner"].verdict.state == "ok"
     assert AuditEvent.objects.get(name="console-repair").subject == user.username
 
 
@@ -107,7 +107,7 @@ def test_a_comparison_shows_differences_and_changes_no_record(system: Any, staff
     records = list(Enrollment.objects.values()), list(LmsAccount.objects.values())
     answer = staff.post(f"/staff/learners/{user.pk}/compare/")
     compared = answer.context["compared"]
-    assert compared.differences == 1
+    assert compared.difference_count == 1
     assert "enrolled as audit" in answer.content.decode()
     assert (list(Enrollment.objects.values()), list(LmsAccount.objects.values())) == records
     # The repair corrects the difference, although the record seems to be in sync.
@@ -279,5 +279,5 @@ def test_the_page_of_a_learner_without_courses_links_to_similar_users(
         due_at=None,
     )
     answer = staff.get(f"/staff/learners/{user.pk}/")
-    assert answer.context["headline"][0] == "warning"
+    assert answer.context["headline"].state == "warning"
     assert "the name xavier was taken" in answer.content.decode()

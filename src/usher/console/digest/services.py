@@ -20,9 +20,10 @@ from usher.engine.models import Watermark
 from usher.engine.observers import Observer
 from usher.engine.registry import all_kinds
 
-#: Seconds between two checks by one worker, and seconds to wait for the mail server.
+#: Seconds between two checks by one worker.
 _SECONDS_BETWEEN_CHECKS = 60.0
-_TIMEOUT = 10
+#: Seconds to wait for the mail server.
+_MAIL_TIMEOUT = 10
 #: The period of the first mail: refusals may be older than the first check.
 _FIRST_PERIOD = timedelta(hours=1)
 _WATERMARK = "digest"
@@ -53,7 +54,7 @@ def send_if_due() -> bool:
     minutes = digest_minutes()
     if minutes <= 0 or not settings.MANAGERS:
         return False
-    since = _begin_period(timedelta(minutes=minutes))
+    since = _claim_period(timedelta(minutes=minutes))
     if since is None:
         return False
     groups = groups_since(all_kinds().values(), since)
@@ -61,15 +62,16 @@ def send_if_due() -> bool:
         return False
     mail = compose(groups, since)
     connection = None
-    if "smtp" in settings.EMAIL_BACKEND:
-        connection = get_connection(timeout=_TIMEOUT)
+    if "smtp" in settings.EMAIL_BACKEND:  # other backends have no such parameter
+        connection = get_connection(timeout=_MAIL_TIMEOUT)
     mail_managers(mail.subject, mail.text, fail_silently=True, connection=connection)
     return True
 
 
-def _begin_period(every: timedelta) -> datetime | None:
-    """Returns the time from which refusals must be reported now; None if no mail is due, or another
-    worker is sending it."""
+def _claim_period(interval: timedelta) -> datetime | None:
+    """Returns the time from which this worker must report refusals; None if no mail is due, or
+    another worker is sending it. Stores the time of this call: the next mail is due ``interval``
+    later."""
     now = database_now()
     last_digest = Watermark.objects.filter(name=_WATERMARK).first()
     if last_digest is None:
@@ -78,14 +80,16 @@ def _begin_period(every: timedelta) -> datetime | None:
                 Watermark.objects.create(name=_WATERMARK, since="", asked_at=now)
         except IntegrityError:
             return None
-        return now - max(every, _FIRST_PERIOD)
-    if now - last_digest.asked_at < every:
+        return now - max(interval, _FIRST_PERIOD)
+    if now - last_digest.asked_at < interval:
         return None
-    if_unchanged = Watermark.objects.filter(name=_WATERMARK, asked_at=last_digest.asked_at)
-    return last_digest.asked_at if if_unchanged.update(asked_at=now) else None
+    unchanged = Watermark.objects.filter(name=_WATERMARK, asked_at=last_digest.asked_at)
+    was_first = unchanged.update(asked_at=now) > 0  # no other worker has changed the row meanwhile
+    return last_digest.asked_at if was_first else None
 
 
 def compose(groups: list[Group], since: datetime) -> Mail:
+    """since: the groups have the records that were refused after this time."""
     count = sum(group.count for group in groups)
     noun = "record" if count == 1 else "records"
     lines = [f"Open edX refused {count:,} {noun} since {since:%Y-%m-%d %H:%M} UTC.", ""]

@@ -17,9 +17,11 @@ from usher.console.doctor.models import DoctorRun
 _DOCTOR = "usher.doctor.staff.run_checks"
 #: The most runs that are stored.
 MAX_RUNS = 20
-#: The lock of a run, and seconds after which a run that has not ended counts as killed.
-_LOCK, _LOCK_SECONDS = "usher-console-doctor", 120
-#: Worst first.
+#: The cache key that exists while the checks run.
+_LOCK = "usher-console-doctor"
+#: Seconds after which a process that has not ended its checks counts as killed.
+_LOCK_SECONDS = 120
+#: The statuses of checks, worst first.
 _ORDER = ("failed", "warning", "skipped", "note", "ok")
 _STATUS_LABELS = {
     "failed": "Failed",
@@ -76,7 +78,7 @@ class Line:
         return _STATUS_LABELS.get(self.status, self.status)
 
     @property
-    def is_open(self) -> bool:
+    def is_problem(self) -> bool:
         return self.status in ("failed", "warning")
 
 
@@ -90,12 +92,15 @@ class Area:
     other_lines: list[Line] = field(default_factory=list)
 
     @property
-    def worst(self) -> int:
-        """The position of the worst status in ``_ORDER``, by which groups are sorted."""
+    def has_failure(self) -> bool:
+        return any(line.status == "failed" for line in self.findings)
+
+    @property
+    def position(self) -> int:
+        """The position of the group's worst status in ``_ORDER``, by which groups are sorted."""
         lines = self.findings or self.other_lines
-        return min(
-            (_ORDER.index(line.status) for line in lines if line.status in _ORDER), default=9
-        )
+        positions = [_ORDER.index(line.status) for line in lines if line.status in _ORDER]
+        return min(positions, default=len(_ORDER))
 
 
 @dataclass(frozen=True)
@@ -118,48 +123,51 @@ def last_findings() -> Findings | None:
         return None
     run, previous_run = runs[0], runs[1] if len(runs) > 1 else None
     counts = run.report.get("counts", {})
-    earlier = {c["id"]: c["status"] for c in previous_run.report["checks"]} if previous_run else {}
+    previous_checks = previous_run.report["checks"] if previous_run else []
+    previous_statuses = {check["id"]: check["status"] for check in previous_checks}
     return Findings(
         at=run.at,
         started_by=str(run.by or ""),
         next=str(run.report.get("next", "")),
         counts={_STATUS_LABELS[name]: counts[name] for name in _ORDER if counts.get(name)},
-        areas=_areas(run.report["checks"], earlier),
+        areas=_areas(run.report["checks"], previous_statuses),
         previous_run_at=previous_run.at if previous_run else None,
     )
 
 
-def _areas(checks: Sequence[dict[str, Any]], earlier: dict[str, str]) -> list[Area]:
+def _areas(checks: Sequence[dict[str, Any]], previous_statuses: dict[str, str]) -> list[Area]:
+    """previous_statuses: id of a check → its status in the run before."""
     areas: dict[str, Area] = {}
     for check in checks:
-        area = str(check["id"]).partition("-")[0]
-        line = _line(check, earlier)
-        lines_of_area = areas.setdefault(area, Area(AREAS.get(area, area)))
-        (lines_of_area.findings if line.is_open else lines_of_area.other_lines).append(line)
-    for each_area in areas.values():
-        each_area.findings.sort(key=lambda finding: _ORDER.index(finding.status))
-    return sorted(areas.values(), key=lambda area: area.worst)
+        prefix = str(check["id"]).partition("-")[0]
+        area = areas.setdefault(prefix, Area(AREAS.get(prefix, prefix)))
+        line = _line(check, previous_statuses.get(check["id"], ""))
+        lines = area.findings if line.is_problem else area.other_lines
+        lines.append(line)
+    for area in areas.values():
+        area.findings.sort(key=lambda finding: _ORDER.index(finding.status))
+    return sorted(areas.values(), key=lambda area: area.position)
 
 
-def _line(check: dict[str, Any], earlier: dict[str, str]) -> Line:
-    earlier_status = earlier.get(check["id"], "")
-    texts = {name: str(check.get(name, "")) for name in ("id", "title", "status", "seen")}
-    explanations = {name: str(check.get(name, "")) for name in ("cause", "fix")}
-    is_command = bool(check.get("fix_is_command"))
+def _line(check: dict[str, Any], previous_status: str) -> Line:
+    has_changed = previous_status != check["status"]
     return Line(
-        **texts,
-        **explanations,
+        id=str(check["id"]),
+        title=str(check.get("title", "")),
         # A stored run of an earlier release has no headline.
         headline=str(check.get("headline") or check["title"]),
-        fix_is_command=is_command,
-        previous_status=_STATUS_LABELS.get(earlier_status, earlier_status)
-        if earlier_status != check["status"]
-        else "",
+        status=str(check.get("status", "")),
+        seen=str(check.get("seen", "")),
+        cause=str(check.get("cause", "")),
+        fix=str(check.get("fix", "")),
+        fix_is_command=bool(check.get("fix_is_command")),
+        previous_status=_STATUS_LABELS.get(previous_status, previous_status) if has_changed else "",
     )
 
 
 def run_now(by: Any) -> DoctorRun:
-    """Runs the checks that change nothing, in this process; takes some seconds.
+    """Runs the checks that change nothing, in this process; takes some seconds. by: the user who
+    asked for them.
 
     Raises NoDoctor, AlreadyRunning.
     """
@@ -167,7 +175,7 @@ def run_now(by: Any) -> DoctorRun:
         run_checks = import_string(_DOCTOR)
     except ImportError as error:
         raise NoDoctor(f"The checks need the extra 'shell': {error}") from error
-    if not cache.add(_LOCK, 1, _LOCK_SECONDS):
+    if not cache.add(_LOCK, True, timeout=_LOCK_SECONDS):
         raise AlreadyRunning
     try:
         run = DoctorRun.objects.create(by=by, report=examine(run_checks))

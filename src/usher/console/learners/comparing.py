@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils import timezone
 
@@ -58,17 +58,26 @@ class ComparedLearner:
     command: str = ""
 
     @property
-    def differences(self) -> int:
+    def difference_count(self) -> int:
         return sum(bool(comparison.differs) for comparison in self.comparisons)
 
     @property
-    def differing(self) -> set[tuple[str, int]]:
+    def differing_records(self) -> set[tuple[str, int]]:
         """Kind and key of the records that differ from the LMS."""
         return {
             comparison.record
             for comparison in self.comparisons
             if comparison.differs and comparison.record
         }
+
+
+class Headline(NamedTuple):
+    """The most important finding about a learner. state: ``ok``, ``waiting``, ``warning`` or
+    ``bad``. advice: what to do about the finding, or ''."""
+
+    state: str
+    text: str
+    advice: str
 
 
 def compare(user: Any) -> ComparedLearner:
@@ -79,7 +88,8 @@ def compare(user: Any) -> ComparedLearner:
 
 
 def _compare(user: Any) -> ComparedLearner:
-    now, row = timezone.now(), LmsAccount.objects.filter(user=user).first()
+    now = timezone.now()
+    row = LmsAccount.objects.filter(user=user).first()
     try:
         if row is None or not row.is_ready:
             return ComparedLearner(now, candidates=adoption.proposals_for(user))
@@ -104,12 +114,11 @@ def _compare(user: Any) -> ComparedLearner:
     return ComparedLearner(now, comparisons, alarm=alarm, command=_link_command(row, links))
 
 
-def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple[str, str, str]:
-    """The state (``ok``, ``waiting``, ``warning`` or ``bad``), the most important finding, and
-    advice about that finding."""
-    state, text, detail = _stored_headline(learner)
+def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> Headline:
+    """compared: the comparison with the LMS on this page; None if the LMS was not asked."""
+    stored_headline = _stored_headline(learner)
     if compared is None or compared.problem:
-        return state, text, detail
+        return stored_headline
     differing = [comparison for comparison in compared.comparisons if comparison.differs]
     if compared.alarm:
         # With a command for the LMS's staff, the advice must be about that command.
@@ -120,41 +129,49 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> tuple
         ]
         relevant = about_sign_in or differing
         advice = next((comparison.advice for comparison in relevant if comparison.advice), "")
-        return "bad", compared.alarm, advice
-    if state == "ok" and differing:
-        first = differing[0]
-        if len(differing) == 1:
-            text = f"{first.subject} in the LMS: {first.in_lms}. Desired: {first.here}."
-            return "warning", text, first.advice
-        subjects = ", ".join(comparison.subject for comparison in differing)
-        return "warning", f"{len(differing)} differences in the LMS: {subjects}.", first.advice
-    if state == "ok":
-        return state, "All of this learner's records in the LMS have the desired state.", ""
+        return Headline("bad", compared.alarm, advice)
+    if stored_headline.state == "ok":
+        return _headline_of_differences(differing)
     if not compared.candidates and _is_email_taken(learner):
-        return state, text, _RETIRED_ADDRESS_ADVICE
-    return state, text, detail
+        return stored_headline._replace(advice=_RETIRED_ADDRESS_ADVICE)
+    return stored_headline
 
 
-def _stored_headline(learner: LearnerDetails) -> tuple[str, str, str]:
+def _headline_of_differences(differing: list[Comparison]) -> Headline:
+    """The headline of a learner whose records are in sync according to the database."""
+    if not differing:
+        text = "All of this learner's records in the LMS have the desired state."
+        return Headline("ok", text, advice="")
+    first = differing[0]
+    if len(differing) == 1:
+        text = f"{first.subject} in the LMS: {first.in_lms}. Desired: {first.here}."
+    else:
+        subjects = ", ".join(comparison.subject for comparison in differing)
+        text = f"{len(differing)} differences in the LMS: {subjects}."
+    return Headline("warning", text, first.advice)
+
+
+def _stored_headline(learner: LearnerDetails) -> Headline:
     """Like ``headline``, from the database alone, without a request to the LMS."""
     state, text = learner.verdict
     if state == "ok":
         if not any(record.kind == "enrollment" for record in learner.records):
-            return "warning", _NO_COURSE, _NO_COURSE_ADVICE
-        return state, text, _NOT_COMPARED
+            return Headline("warning", _NO_COURSE, _NO_COURSE_ADVICE)
+        return Headline(state, text, _NOT_COMPARED)
     if not learner.is_active:
         advice = (
             "If the reason no longer applies, activate the user in the admin; a worker then "
             "activates the LMS account."
         )
-        return state, text, advice
+        return Headline(state, text, advice)
     if learner.unsettled:
-        return state, text, _cause_and_advice(learner.unsettled[0])
+        return Headline(state, text, _cause_and_advice(learner.unsettled[0]))
     if learner.account is None:
-        return state, text, "" if learner.notes else _NO_COURSE
+        return Headline(state, text, advice="" if learner.notes else _NO_COURSE)
     if any(record.is_missing for record in learner.records):
-        return state, text, "Restore the course run in the LMS, or unenroll the learner here."
-    return state, text, ""
+        advice = "Restore the course run in the LMS, or unenroll the learner here."
+        return Headline(state, text, advice)
+    return Headline(state, text, advice="")
 
 
 def _is_email_taken(learner: LearnerDetails) -> bool:
@@ -186,7 +203,14 @@ def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison
         else "Repair now creates the account and the enrollments again. The learner's work in the "
         "LMS can be restored only from the LMS's backup."
     )
-    return Comparison("LMS account", row.username, "none", True, advice, ("account", row.pk))
+    return Comparison(
+        "LMS account",
+        here=row.username,
+        in_lms="none",
+        differs=True,
+        advice=advice,
+        record=("account", row.pk),
+    )
 
 
 def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> Iterator[Comparison]:
@@ -198,7 +222,14 @@ def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> It
             "Staff of the LMS deactivated the account: ask them why. Then activate it there, or "
             "with the action “Activate in the LMS” in the admin here."
         )
-    yield Comparison("Account", desired, actual, desired != actual, advice, ("account", row.pk))
+    yield Comparison(
+        "Account",
+        here=desired,
+        in_lms=actual,
+        differs=desired != actual,
+        advice=advice,
+        record=("account", row.pk),
+    )
     email, name = _from_adapter("email", user), _from_adapter("full_name", user)
     profile = LmsProfile.objects.filter(user=user).first()
     for subject, own_value, lms_value in (
@@ -213,10 +244,10 @@ def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> It
             )
             yield Comparison(
                 subject,
-                own_value,
-                lms_value,
-                differs,
-                _profile_advice(profile, own_value) if differs else "",
+                here=own_value,
+                in_lms=lms_value,
+                differs=differs,
+                advice=_profile_advice(profile, own_value) if differs else "",
             )
 
 
@@ -249,7 +280,14 @@ def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[
         actual = f"enrolled as {enrollment.mode}" if enrollment and is_enrolled else "not enrolled"
         differs = bool(row.mode) and desired != actual
         advice = _enrollment_advice(row) if differs else ""
-        yield Comparison(str(row.run), desired, actual, differs, advice, ("enrollment", row.pk))
+        yield Comparison(
+            str(row.run),
+            here=desired,
+            in_lms=actual,
+            differs=differs,
+            advice=advice,
+            record=("enrollment", row.pk),
+        )
     known_keys = set(
         CourseRun.objects.filter(course_key__in=remaining).values_list("course_key", flat=True)
     )
@@ -261,7 +299,13 @@ def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[
                 if key in known_keys
                 else "This application has no such course run."
             )
-            yield Comparison(key, "no record here", f"enrolled as {unrecorded.mode}", True, advice)
+            yield Comparison(
+                key,
+                here="no record here",
+                in_lms=f"enrolled as {unrecorded.mode}",
+                differs=True,
+                advice=advice,
+            )
 
 
 def _enrollment_advice(row: Enrollment) -> str:
@@ -298,22 +342,24 @@ def _compare_run_dates(lms: LmsClient, user: Any) -> Iterator[Comparison]:
 def compare_sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
     """Compares the account into which the LMS signs the learner in with the learner's own
     account."""
-    expected, record = f"into {row.username}", ("account", row.pk)
+    unknown = Comparison(
+        SIGN_IN, here=f"into {row.username}", in_lms="", differs=None, record=("account", row.pk)
+    )
     if links is None:
         advice = "Only an LMS with usher.lms reports the account to which sign-in leads."
-        return Comparison(SIGN_IN, expected, "", None, advice, record)
+        return replace(unknown, advice=advice)
     if links.leads_to is None and not links.exists:
         advice = "The learner is linked when the account is created."
-        return Comparison(SIGN_IN, expected, "not linked", True, advice, record)
+        return replace(unknown, in_lms="not linked", differs=True, advice=advice)
     if links.leads_to is None:
         advice = (
             "The LMS does not link the learner to the account. Staff of the LMS must run the "
             "command below; then choose Repair now."
         )
-        return Comparison(SIGN_IN, expected, "not linked", True, advice, record)
+        return replace(unknown, in_lms="not linked", differs=True, advice=advice)
     name, lms_id = links.leads_to
     if name == row.username:
-        return Comparison(SIGN_IN, expected, f"into {name}", False, "", record)
+        return replace(unknown, in_lms=f"into {name}", differs=False)
     advice = "This is another learner's account. See the command below."
     if _is_renamed(row, links):
         advice = (
@@ -326,28 +372,39 @@ def compare_sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
             f"The LMS has no account {row.username}. Find out in the LMS's admin whether {name} is "
             "that account under a new name, or another learner's account."
         )
-    return Comparison(SIGN_IN, expected, f"into {name}", True, advice, record)
+    return replace(unknown, in_lms=f"into {name}", differs=True, advice=advice)
 
 
 def _is_renamed(row: LmsAccount, links: ObservedLinks) -> bool:
-    return bool(
-        not links.exists
-        and links.leads_to
-        and row.lms_user_id
-        and links.leads_to[1] == row.lms_user_id
-    )
+    """Whether the LMS has the learner's account under another username."""
+    if links.exists or links.leads_to is None or not row.lms_user_id:
+        return False
+    _, lms_id = links.leads_to
+    return lms_id == row.lms_user_id
+
+
+def _name_after_sign_in(links: ObservedLinks) -> str:
+    """The username of the LMS account that the learner signs in to; '' if the learner is not
+    linked."""
+    if links.leads_to is None:
+        return ""
+    name, _ = links.leads_to
+    return name
 
 
 def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
+    """A sentence about a sign-in that leads nowhere, or to another account than the learner's; ''
+    if sign-in is right or unknown."""
     if links is None:
         return ""
-    if links.leads_to and links.leads_to[0] != row.username:
+    name = _name_after_sign_in(links)
+    if name and name != row.username:
         if _is_renamed(row, links):
-            return f"The LMS account was renamed to {links.leads_to[0]}."
-        return f"The learner signs in to another account of the LMS: {links.leads_to[0]}."
+            return f"The LMS account was renamed to {name}."
+        return f"The learner signs in to another account of the LMS: {name}."
     if other_names := [name for name in links.linked_from if name != row.username]:
         return f"Somebody else signs in to this learner's LMS account: {', '.join(other_names)}."
-    if links.exists and links.leads_to is None:
+    if links.exists and not name:
         return f"The LMS does not let the learner in to the account {row.username}."
     return ""
 
@@ -357,9 +414,10 @@ def _link_command(row: LmsAccount, links: ObservedLinks | None) -> str:
     application may assign an LMS account to a person."""
     if links is None or not links.exists:
         return ""
-    if links.leads_to and links.leads_to[0] == row.username:
+    name = _name_after_sign_in(links)
+    if name == row.username:
         return ""
-    move = " --move" if links.leads_to else ""
+    move = " --move" if name else ""
     return dev_lms.command_in_lms(
         f"usher_link{move} --username {row.username} --application {links.application}"
     )
@@ -369,12 +427,11 @@ def _compare_token(row: LmsAccount, user: Any) -> Iterator[Comparison]:
     token = LmsToken.objects.filter(user=user).first()
     if token is not None:
         token_state = tokens.check(token, row.username)
-        record = ("token", token.pk)
         yield Comparison(
             "Token",
-            f"valid, of {row.username}",
-            token_state.result,
-            token_state.is_wrong,
-            token_state.advice,
-            record,
+            here=f"valid, of {row.username}",
+            in_lms=token_state.result,
+            differs=token_state.is_wrong,
+            advice=token_state.advice,
+            record=("token", token.pk),
         )

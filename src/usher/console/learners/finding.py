@@ -22,6 +22,8 @@ _MAX_SIMILAR = 5
 _MIN_LENGTH = 3
 #: The limit for one query: PostgreSQL cancels a slower one, for example if an index is missing.
 _MAX_MILLISECONDS = 1000
+#: PostgreSQL's code of the error for a query that was cancelled.
+_QUERY_CANCELED = "57014"
 
 
 @dataclass
@@ -59,18 +61,18 @@ def find_similar(user: Any) -> list[Any]:
     e-mail address, up to its ``@``."""
     values = (str(getattr(user, name) or "").partition("@")[0] for name in naming_fields())
     users: list[Any] = []
+    result = SearchResult()  # the page does not say whether this search was slow
     for text in dict.fromkeys(value for value in values if len(value) >= _MIN_LENGTH):
         for rows in _prefix_matches(text):
             matches = [
-                match
-                for match in _fetch_with_timeout(rows, SearchResult())
-                if _has_prefix(match, text)
+                match for match in _fetch_with_timeout(rows, result) if _has_prefix(match, text)
             ]
             users += [match for match in matches if match != user and match not in users]
     return users[:_MAX_SIMILAR]
 
 
 def _exact_matches(text: str) -> Iterator[QuerySet[Any]]:
+    """Yields one query for each column that may identify a user."""
     model = get_user_model()
     users = model._default_manager.all()
     if (pk := primary_key_from_text(text)) is not None:
@@ -89,6 +91,8 @@ def _exact_matches(text: str) -> Iterator[QuerySet[Any]]:
 
 
 def _prefix_matches(text: str) -> Iterator[QuerySet[Any]]:
+    """Yields one query for each name and address of users. The last results of a query may begin
+    with another text."""
     model = get_user_model()
     users = model._default_manager.all()
     for name in naming_fields():
@@ -143,4 +147,4 @@ def _fetch_with_timeout(rows: QuerySet[Any], result: SearchResult) -> list[Any]:
 
 
 def _is_cancelled(error: DatabaseError) -> bool:
-    return getattr(error.__cause__, "sqlstate", "") == "57014"
+    return getattr(error.__cause__, "sqlstate", "") == _QUERY_CANCELED

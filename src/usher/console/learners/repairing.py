@@ -35,6 +35,7 @@ REPAIR_SECONDS = 20.0
 _TOKEN_CHECK_SECONDS = 5.0
 #: Seconds to wait for a worker that has claimed the records already.
 _WORKER_SECONDS = 5.0
+_SECONDS_BETWEEN_READS = 0.1
 
 
 def repair(user: Any) -> Summary:
@@ -59,11 +60,12 @@ def repair(user: Any) -> Summary:
         # Records in sync are compared with the LMS, and sent only if they differ.
         rechecked_count += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
     due_count = max(rechecked_count, _count_due(user))
-    stop = StopAfter(threading.Event(), REPAIR_SECONDS)
+    never_set = threading.Event()  # only the time ends a repair
+    stop = StopAfter(never_set, REPAIR_SECONDS)
     summary = reconcile(user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
-    count = summary.changed + summary.unchanged + summary.failed + summary.waiting_count
-    if count < due_count:
-        summary.by_others = due_count - count
+    handled_count = summary.changed + summary.unchanged + summary.failed + summary.waiting_count
+    if handled_count < due_count:
+        summary.by_others = due_count - handled_count
         _wait_for_workers(user)
     return summary
 
@@ -72,10 +74,11 @@ def _wait_for_workers(user: Any) -> None:
     """Waits until no worker has claimed the learner's records, at most ``_WORKER_SECONDS``."""
     deadline = time.monotonic() + _WORKER_SECONDS
     while time.monotonic() < deadline and _is_any_claimed(user):
-        time.sleep(0.1)
+        time.sleep(_SECONDS_BETWEEN_READS)
 
 
 def _learner_kinds() -> list[Any]:
+    """The kinds whose records belong to one learner each."""
     return [kind for kind in all_kinds().values() if kind.user_field == "user_id"]
 
 

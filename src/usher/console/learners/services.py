@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.db.models import Q
@@ -20,10 +20,14 @@ from usher.console import words
 from usher.console.comparisons import Comparison
 from usher.console.recording.models import Attempt
 
-#: The most attempts of one record, events of the audit log, and enrollments that the page shows.
+#: The most attempts of one record, events of the audit log, enrollments, and grades or certificates
+#: that the page shows.
 _MAX_ATTEMPTS = 10
 _MAX_EVENTS = 15
 MAX_ENROLLMENTS = 200
+_MAX_RESULTS = 50
+#: The most attempts that are read for all records of a page.
+_MAX_ATTEMPTS_READ = 20 * _MAX_ATTEMPTS
 _LINK_EVENT = "console-link"
 
 
@@ -65,10 +69,17 @@ class Record:
         return "Last answer" if self.failed_attempts else "Why"
 
 
+class Verdict(NamedTuple):
+    """state: ``ok``, ``waiting``, ``warning`` or ``bad``. text: a sentence about the state."""
+
+    state: str
+    text: str
+
+
 @dataclass(frozen=True)
 class LearnerDetails:
     """The contents of a learner's page. notes: the reasons why the learner may not have an account.
-    linked: how the LMS account was linked. events: of the audit log, newest first."""
+    link_text: how the LMS account was linked. events: of the audit log, newest first."""
 
     user: Any
     username: str
@@ -77,7 +88,7 @@ class LearnerDetails:
     is_active: bool
     is_confirmed: bool
     account: LmsAccount | None
-    linked: str
+    link_text: str
     notes: list[str]
     records: list[Record]
     events: list[Any]
@@ -101,24 +112,26 @@ class LearnerDetails:
         return sorted(unsettled, key=lambda record: record.state is not State.REFUSED)
 
     @property
-    def verdict(self) -> tuple[str, str]:
-        """The state of the learner's records, and a sentence about it."""
+    def verdict(self) -> Verdict:
+        """The most important finding about the learner's records."""
         if self.account is None:
-            return "waiting", self.notes[0] if self.notes else "No LMS account was requested."
+            text = self.notes[0] if self.notes else "No LMS account was requested."
+            return Verdict("waiting", text)
         if self.notes:
-            return "warning", self.notes[0]
+            return Verdict("warning", self.notes[0])
         refused = [record for record in self.records if record.state is State.REFUSED]
+        if len(refused) > 1:
+            return Verdict("bad", f"{len(refused)} records are refused by the LMS.")
         if refused:
-            return "bad", refused[0].text if len(refused) == 1 else (
-                f"{len(refused)} records are refused by the LMS."
-            )
+            return Verdict("bad", refused[0].text)
         if self.account.observed_is_active is False and self.account.is_active:
-            return "bad", "The account is deactivated in the LMS: no sign-in is possible."
+            text = "The account is deactivated in the LMS: no sign-in is possible."
+            return Verdict("bad", text)
         if self.unsettled:
-            return "waiting", self.unsettled[0].text
+            return Verdict("waiting", self.unsettled[0].text)
         if missing := [record for record in self.records if record.is_missing]:
-            return "warning", f"The LMS does not show {missing[0].title} any more."
-        return "ok", "All records of this learner are in sync."
+            return Verdict("warning", f"The LMS does not show {missing[0].title} any more.")
+        return Verdict("ok", "All records of this learner are in sync.")
 
 
 def read_learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDetails:
@@ -133,7 +146,7 @@ def read_learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Lear
         is_active=bool(user.is_active),
         is_confirmed=confirmed_address(user),
         account=account,
-        linked=_describe_link(account),
+        link_text=_describe_link(account),
         notes=[
             sentence.cause
             for sentence in sentences
@@ -169,7 +182,7 @@ def _who_linked(account: LmsAccount) -> str:
 
 
 def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -> Iterator[Record]:
-    by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
+    sentence_by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
     if account is not None:
         observed_state = {True: "active", False: "deactivated", None: ""}[
             account.observed_is_active
@@ -179,33 +192,38 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
         yield _record(
             "account",
             account,
-            by_subject.get(("account", "")),
+            sentence_by_subject.get(("account", "")),
             advice=_advice_about_missing_link(account),
             comparisons=[
                 Comparison(
                     "Username",
-                    account.username,
-                    account.username if account.is_ready else "",
-                    None if not account.is_ready else False,
+                    here=account.username,
+                    in_lms=account.username if account.is_ready else "",
+                    differs=False if account.is_ready else None,
                 ),
-                Comparison("State", desired, in_lms, _differs(desired, observed_state)),
+                Comparison(
+                    "State",
+                    here=desired,
+                    in_lms=in_lms,
+                    differs=_differs(desired, observed_state),
+                ),
             ],
         )
     token = LmsToken.objects.filter(user=user).first()
     # A token that waits for the account to be created is not listed.
     if token and (token.due_at is not None or token.error_code or token.is_settled):
-        yield _record("token", token, by_subject.get(("token", "")))
+        yield _record("token", token, sentence_by_subject.get(("token", "")))
     if profile := LmsProfile.objects.filter(user=user).first():
         yield _record(
             "profile",
             profile,
-            by_subject.get(("profile", "")),
+            sentence_by_subject.get(("profile", "")),
             comparisons=[
                 Comparison(
                     subject,
-                    getattr(profile, name),
-                    getattr(profile, f"observed_{name}"),
-                    _differs(getattr(profile, name), getattr(profile, f"observed_{name}")),
+                    here=getattr(profile, name),
+                    in_lms=getattr(profile, f"observed_{name}"),
+                    differs=_differs(getattr(profile, name), getattr(profile, f"observed_{name}")),
                 )
                 for subject, name in (("Name", "name"), ("E-mail", "email"), ("Country", "country"))
             ],
@@ -217,19 +235,26 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
         yield _record(
             "enrollment",
             row,
-            by_subject.get(("enrollment", row.run.course_key)),
+            sentence_by_subject.get(("enrollment", row.run.course_key)),
             title=str(row.run),
             run_pk=row.run_id,
             is_missing=row.is_active and row.run.missing_since is not None,
-            comparisons=[Comparison("Enrollment", desired, in_lms, _differs(desired, in_lms))],
-        )
-    from_lms: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
-    for name, model in from_lms:
-        for row in model.objects.filter(user=user).select_related("run").order_by("-id")[:50]:
-            if state(row) is not State.IN_SYNC:
-                yield _record(
-                    name, row, None, title=f"{words.singular(name)}: {row.run}", run_pk=row.run_id
+            comparisons=[
+                Comparison(
+                    "Enrollment",
+                    here=desired,
+                    in_lms=in_lms,
+                    differs=_differs(desired, in_lms),
                 )
+            ],
+        )
+    results: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
+    for kind, model in results:
+        rows = model.objects.filter(user=user).select_related("run").order_by("-id")
+        for row in rows[:_MAX_RESULTS]:
+            if state(row) is not State.IN_SYNC:
+                title = f"{words.singular(kind)}: {row.run}"
+                yield _record(kind, row, sentence=None, title=title, run_pk=row.run_id)
 
 
 def _advice_about_missing_link(account: LmsAccount) -> str:
@@ -257,10 +282,13 @@ def _state_in_lms(row: Enrollment) -> str:
 
 
 def _differs(desired: str, in_lms: str) -> bool | None:
+    """Whether the LMS has another value; None if its value is unknown."""
     return desired.lower() != in_lms.lower() if in_lms else None
 
 
 def _record(kind: str, row: Any, sentence: Sentence | None, **values: Any) -> Record:
+    """sentence: about the row's state; None for a sentence that fits each kind. values: further
+    fields of ``Record``; they replace the title and the advice that are made here."""
     title = values.pop("title", "") or words.singular(kind).capitalize().replace("Lms", "LMS")
     advice = values.pop("advice", "")
     if not advice and row.error_code and row.refused_at:
@@ -294,7 +322,7 @@ def _with_latest_attempts(
     if not records:
         return records
     attempts_by_record: dict[tuple[str, int], list[AttemptSummary]] = {}
-    for row in Attempt.objects.filter(condition).order_by("-id")[: 20 * _MAX_ATTEMPTS]:
+    for row in Attempt.objects.filter(condition).order_by("-id")[:_MAX_ATTEMPTS_READ]:
         latest_attempts = attempts_by_record.setdefault((row.kind, row.row_id), [])
         if len(latest_attempts) < _MAX_ATTEMPTS:
             latest_attempts.append(AttemptSummary(row.at, row.succeeded, row.code, row.message))

@@ -15,8 +15,8 @@ _REPAIR_ADVICE = "Repair now obtains a new one."
 
 @dataclass(frozen=True)
 class TokenCheck:
-    """result: in words. is_wrong: None if there is no token to check. is_useless: whether
-    the token can be deleted without loss."""
+    """result: in words. is_wrong: whether the LMS or this application can't use the token; None if
+    there is no token to check. is_useless: whether the token can be deleted without loss."""
 
     result: str
     is_wrong: bool | None
@@ -28,7 +28,8 @@ def check(token: LmsToken, username: str) -> TokenCheck:
     """Asks the LMS to which account the token belongs. Raises LmsError when the LMS does not
     answer."""
     if not token.access_token:
-        return TokenCheck("none yet", None, "A token is obtained when it is needed.")
+        advice = "A token is obtained when it is needed."
+        return TokenCheck("none yet", is_wrong=None, advice=advice)
     try:
         access_token = vault.decrypt(token.access_token)
     except vault.Unreadable:
@@ -36,18 +37,20 @@ def check(token: LmsToken, username: str) -> TokenCheck:
             "The token was encrypted with a key that is not in USHER_ENCRYPTION_KEYS: add the key "
             f"after the newest one. If the key is lost: {_REPAIR_ADVICE}"
         )
-        return TokenCheck("no key of this application decrypts it", True, advice, True)
-    if not token.is_valid_for(0):
+        return TokenCheck(
+            "no key of this application decrypts it", is_wrong=True, advice=advice, is_useless=True
+        )
+    if not token.is_valid_for(seconds=0):
         advice = f"The token is renewed when it is needed. {_REPAIR_ADVICE}"
-        return TokenCheck(f"expired {words.ago(token.expires_at)}", True, advice)
+        return TokenCheck(f"expired {words.ago(token.expires_at)}", is_wrong=True, advice=advice)
     try:
         owner = client().me(access_token)
     except AccessRefused as error:
         if error.status != 401:
             raise
         advice = f"The token was revoked in the LMS before it expired. {_REPAIR_ADVICE}"
-        return TokenCheck("the LMS refuses it", True, advice, True)
+        return TokenCheck("the LMS refuses it", is_wrong=True, advice=advice, is_useless=True)
     if owner != username:
         advice = "Correct the sign-in first; then Repair now obtains a token of the right account."
-        return TokenCheck(f"of {owner}", True, advice, True)
-    return TokenCheck(f"valid, of {owner}", False)
+        return TokenCheck(f"of {owner}", is_wrong=True, advice=advice, is_useless=True)
+    return TokenCheck(f"valid, of {owner}", is_wrong=False)

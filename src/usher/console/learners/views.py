@@ -20,6 +20,8 @@ from usher.engine.registry import all_kinds
 from usher.engine.transactions import InTransaction
 
 _MAX_QUERY_LENGTH = 255
+#: The most causes that the message about a repair names.
+_MAX_CAUSES = 3
 
 
 @page()
@@ -30,9 +32,9 @@ def find(request: HttpRequest) -> HttpResponse:
     if len(result.users) == 1 and not result.is_prefix_search:
         return redirect("usher_console:learner", pk=result.users[0].pk)
     context = {
-        "text": text.replace("\x00", ""),
+        "text": text.replace("\x00", ""),  # a browser may send NUL, which HTML does not allow
         "result": result,
-        "recent_refusals": [] if text else newest_refusals_of_all(all_kinds().values(), 10),
+        "recent_refusals": [] if text else newest_refusals_of_all(all_kinds().values(), limit=10),
     }
     return render_page(request, "learners", context)
 
@@ -48,14 +50,14 @@ def compare(request: HttpRequest, pk: str) -> HttpResponse:
     """The page with the LMS's current state; changes nothing here or in the LMS."""
     user = _user_or_404(pk)
     compared = comparing.compare(user)
-    audit(request, "compare", user.get_username(), differences=compared.differences)
+    audit(request, "compare", user.get_username(), differences=compared.difference_count)
     return _render_learner(request, user, compared)
 
 
 def _render_learner(
     request: HttpRequest, user: Any, compared: comparing.ComparedLearner | None = None
 ) -> HttpResponse:
-    learner = services.read_learner(user, compared.differing if compared else ())
+    learner = services.read_learner(user, compared.differing_records if compared else ())
     is_in_no_course = not any(record.kind == "enrollment" for record in learner.records)
     context = {
         "learner": learner,
@@ -107,7 +109,7 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
         )
     elif summary.changed:
         add_message(request, f"Repaired: {summary.line()}.")
-    elif services.read_learner(user).verdict[0] == "ok":
+    elif services.read_learner(user).verdict.state == "ok":
         add_message(request, "There was nothing to repair.")
     else:
         add_message(
@@ -125,7 +127,7 @@ def _causes_text(failures: Sequence[Any]) -> str:
     ] or list(failures)
     sentences = (
         f"{words.singular(cause.kind).capitalize()}: {cause.message.rstrip('.')}."
-        for cause in causes[:3]
+        for cause in causes[:_MAX_CAUSES]
     )
     return " ".join(sentences)
 

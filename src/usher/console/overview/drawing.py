@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from usher.console.overview.services import Minute
 
 WIDTH, HEIGHT = 600, 120
+#: The space above the upper edge of the scale, so that a line there is not cut off.
+_TOP_MARGIN = 4
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ def make_chart(minutes: Sequence[Minute]) -> Chart:
 
 
 def _points(values: Sequence[int], top: int) -> str:
+    """The ``points`` of a polyline. top: the value at the upper edge."""
     step = WIDTH / max(1, len(values) - 1)
     return " ".join(
-        f"{number * step:.1f},{HEIGHT - value / top * (HEIGHT - 4):.1f}"
+        f"{number * step:.1f},{HEIGHT - value / top * (HEIGHT - _TOP_MARGIN):.1f}"
         for number, value in enumerate(values)
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
@@ -47,6 +47,9 @@ _REPORT_SECONDS = 180
 #: longer lists it.
 _GONE_SECONDS = 600
 _GONE_SHOWN_SECONDS = 3600
+#: The most workers whose reports are read, and the most that the page lists.
+_MAX_REPORTS = 50
+_MAX_WORKERS = 12
 #: What to do about a failure that concerns all learners.
 _DOCTOR_ADVICE = (
     "Run the checks on the page Doctor: they name the cause and its fix. Workers retry meanwhile."
@@ -163,6 +166,7 @@ class Overview:
 
     @property
     def shown_kinds(self) -> list[KindCounts]:
+        """The kinds that have records; the first kind if none has, so that the table has a row."""
         return [kind for kind in self.kinds if not kind.is_empty] or self.kinds[:1]
 
     @property
@@ -184,13 +188,9 @@ def overview() -> Overview:
 
 def read_overview() -> Overview:
     kinds = kind_counts()
-    reports = list(Worker.objects.order_by("-seen_at")[:50])
-    recent_reports = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
-    lms, gates, workers = (
-        _lms_health(reports),
-        _closed_gates(recent_reports),
-        _worker_statuses(reports),
-    )
+    reports = list(Worker.objects.order_by("-seen_at")[:_MAX_REPORTS])
+    lms = _lms_health(reports)
+    gates = _closed_gates(_recent(reports))
     refused = sum((kind.refused for kind in kinds), Count(0))
     return Overview(
         at=timezone.now(),
@@ -201,10 +201,14 @@ def read_overview() -> Overview:
         throughput=throughput(),
         lms=lms,
         gates=gates,
-        workers=workers,
+        workers=_worker_statuses(reports),
         swept_at=_newest_watermark(heartbeat.SWEEP),
         messages=_messages(),
     )
+
+
+def _recent(reports: list[Worker]) -> list[Worker]:
+    return [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
 
 
 def _count_deactivated() -> Count:
@@ -219,13 +223,10 @@ def _count_deactivated() -> Count:
 
 
 def kind_counts() -> list[KindCounts]:
-    rows: list[KindCounts] = []
-    for name, kind in all_kinds().items():
-        counts = _count_by_state(name, kind.model)
-        if name == "token" and rows and counts.in_sync.is_estimate:
-            counts = _without_dormant(counts, rows[0])
-        rows.append(counts)
-    return rows
+    counts = {name: _count_by_state(name, kind.model) for name, kind in all_kinds().items()}
+    if "token" in counts and "account" in counts and counts["token"].in_sync.is_estimate:
+        counts["token"] = _without_tokens_to_come(counts["token"], counts["account"])
+    return list(counts.values())
 
 
 def _count_by_state(name: str, model: Any) -> KindCounts:
@@ -242,7 +243,8 @@ def _count_by_state(name: str, model: Any) -> KindCounts:
     pending, retrying = Count(due["pending"]), Count(due["retrying"])
     if due["all"] > MAX_EXACT_COUNT:
         # Only the first rows were counted; estimate the number of all rows from these.
-        factor = count_rows(work.filter(due_at__isnull=False)).value / due["all"]
+        all_due = count_rows(work.filter(due_at__isnull=False))
+        factor = all_due.value / due["all"]
         pending = Count(round(pending.value * factor), is_estimate=True)
         retrying = Count(round(retrying.value * factor), is_estimate=True)
     all_rows = count_all_rows(model)
@@ -256,7 +258,15 @@ def _count_by_state(name: str, model: Any) -> KindCounts:
         oldest_due_at = min(
             filter(None, (_oldest_due_at(due_work(name, now), lane) for lane in Lane)), default=None
         )
-    return KindCounts(name, words.plural(name), in_sync, pending, retrying, refused, oldest_due_at)
+    return KindCounts(
+        name=name,
+        title=words.plural(name),
+        in_sync=in_sync,
+        pending=pending,
+        retrying=retrying,
+        refused=refused,
+        oldest_due_at=oldest_due_at,
+    )
 
 
 def _oldest_due_at(due: Any, lane: Lane) -> datetime | None:
@@ -270,13 +280,11 @@ def _oldest_due_at(due: Any, lane: Lane) -> datetime | None:
     return oldest_due_at
 
 
-def _without_dormant(token: KindCounts, account: KindCounts) -> KindCounts:
+def _without_tokens_to_come(token: KindCounts, account: KindCounts) -> KindCounts:
     """Corrects an estimate: a token whose account is not created yet is neither due nor in sync."""
-    dormant = account.pending + account.retrying + account.refused
-    values = vars(token) | {
-        "in_sync": Count(max(0, token.in_sync.value - dormant.value), is_estimate=True)
-    }
-    return KindCounts(**values)
+    missing_accounts = account.pending + account.retrying + account.refused
+    in_sync = max(0, token.in_sync.value - missing_accounts.value)
+    return replace(token, in_sync=Count(in_sync, is_estimate=True))
 
 
 def throughput() -> list[Minute]:
@@ -300,21 +308,25 @@ def throughput() -> list[Minute]:
 
 def _worker_statuses(reports: list[Worker]) -> list[WorkerStatus]:
     """Leaves out workers that have been gone for an hour, unless there is no other."""
-    workers = [WorkerStatus(r.name, r.role, r.seen_at, _worker_state(r)) for r in reports]
+    workers = [
+        WorkerStatus(row.name, process=row.role, seen_at=row.seen_at, state=_worker_state(row))
+        for row in reports
+    ]
     recent = [
         worker
         for worker in workers
         if worker.state != "gone" or _age(worker.seen_at) < _GONE_SHOWN_SECONDS
     ]
-    return (recent or workers[:1])[:12]
+    return (recent or workers[:1])[:_MAX_WORKERS]
 
 
 def _worker_state(row: Worker) -> str:
     age = _age(row.seen_at)
     if age > _GONE_SECONDS:
         return "gone"
-    late = heartbeat.LATE_WATCHING_SECONDS if "watch" in row.role else _REPORT_SECONDS
-    return "late" if age > late else "alive"
+    is_watching = "watch" in row.role  # `reconcile --watch`
+    max_age = heartbeat.LATE_WATCHING_SECONDS if is_watching else _REPORT_SECONDS
+    return "late" if age > max_age else "alive"
 
 
 def _lms_health(reports: list[Worker]) -> LmsHealth:
@@ -326,9 +338,11 @@ def _lms_health(reports: list[Worker]) -> LmsHealth:
         lms_reports, key=lambda lms_report: lms_report.get("failed_at") or 0.0, default={}
     )
     failed_at = last_failure.get("failed_at") or 0.0
-    recent_reports = [row for row in reports if _age(row.seen_at) < _REPORT_SECONDS]
+    recent_reports = _recent(reports)
     milliseconds = sorted(
-        ms for row in recent_reports for ms in row.report.get("lms", {}).get("milliseconds", ())
+        duration
+        for row in recent_reports
+        for duration in row.report.get("lms", {}).get("milliseconds", ())
     )
     common: dict[str, Any] = {
         "median": round(median(milliseconds)) if milliseconds else None,
@@ -357,6 +371,7 @@ def _paused_groups(reports: list[Worker], key: str) -> list[tuple[str, str]]:
         for group, seconds in row.report.get(key, {}).items():
             remaining = seconds - _age(row.seen_at)
             waits[group] = max(remaining, waits.get(group, 0.0))
+    # A rate limit is over when its time has passed. A circuit stays open until a request succeeds.
     if key == "throttled":
         waits = {group: remaining for group, remaining in waits.items() if remaining > 0}
     return [(group, _next_try_text(remaining)) for group, remaining in sorted(waits.items())]
@@ -368,19 +383,21 @@ def _closed_gates(recent_reports: list[Worker]) -> list[Gate]:
     gates: dict[str, Gate] = {}
     for row in recent_reports:
         for kind, gate in row.report.get("gates", {}).items():
-            seconds = gate.get("again_in", 0.0) - _age(row.seen_at)
+            remaining = gate.get("again_in", 0.0) - _age(row.seen_at)
+            # Only the process that saw the failure reports a message.
             if kind not in gates or (gate.get("message") and not gates[kind].reason):
                 gates[kind] = Gate(
-                    words.plural(kind),
-                    gate.get("message", ""),
-                    gate.get("code", ""),
-                    _next_try_text(seconds),
+                    kind=words.plural(kind),
+                    reason=gate.get("message", ""),
+                    code=gate.get("code", ""),
+                    next_try=_next_try_text(remaining),
                 )
     return list(gates.values())
 
 
-def _next_try_text(seconds: float) -> str:
-    return f"tried again in {span(seconds)}" if seconds > 0 else "tried again now"
+def _next_try_text(remaining: float) -> str:
+    """remaining: seconds until the next try."""
+    return f"tried again in {span(remaining)}" if remaining > 0 else "tried again now"
 
 
 def _messages() -> Messages:
@@ -402,16 +419,16 @@ def _messages() -> Messages:
 
 
 def _outbox() -> dict[str, Any]:
-    """The LMS's outbox, as the LMS last reported it."""
+    """The values of ``Messages`` about the LMS's outbox; empty if the LMS has not reported it."""
     names = (metrics.OUTBOX.name, metrics.OUTBOX_OLDEST.name)
     rows = {row.name: row for row in MetricValue.objects.filter(name__in=names, labels="[]")}
-    if (row := rows.get(metrics.OUTBOX.name)) is None:
+    count, oldest_age = rows.get(metrics.OUTBOX.name), rows.get(metrics.OUTBOX_OLDEST.name)
+    if count is None:
         return {}
-    oldest = rows[metrics.OUTBOX_OLDEST.name].value if len(rows) == 2 else 0.0
     return {
-        "outbox_count": int(row.value),
-        "outbox_oldest_age": span(oldest) if row.value else "",
-        "outbox_seen_at": row.updated_at,
+        "outbox_count": int(count.value),
+        "outbox_oldest_age": span(oldest_age.value if oldest_age else 0.0) if count.value else "",
+        "outbox_seen_at": count.updated_at,
     }
 
 

@@ -61,6 +61,8 @@ class Recorder(Observer):
         self._flushed_at = self._reported_at = 0.0
 
     def written(self, kind: str, results: Sequence[tuple[Any, Any]]) -> None:
+        """Counts the outcomes in memory, and writes a row for each failure that is kept. results:
+        jobs and their outcomes, which the engine has written."""
         if os.getpid() != self._pid:
             self._reset()
         with self._lock:
@@ -75,6 +77,7 @@ class Recorder(Observer):
             Attempt.objects.bulk_create(rows, batch_size=500)
 
     def _remember_systemic_failure(self, kind: str, outcome: Any) -> None:
+        """Keeps the kind's last failure that concerns all learners, until an outcome succeeds."""
         error = outcome.error
         if error is None:
             self._systemic_failures.pop(kind, None)
@@ -94,8 +97,8 @@ class Recorder(Observer):
     def _write_worker_row(self) -> None:
         """Writes the worker's row; does nothing in a process that is not a worker."""
         self._reported_at = time.monotonic()
-        if worker_role := role():
-            values = {"role": worker_role, "seen_at": database_now(), "report": self.report()}
+        if role := worker_role():
+            values = {"role": role, "seen_at": database_now(), "report": self.report()}
             Worker.objects.update_or_create(name=self.name, defaults=values)
 
     def ended(self, *, is_empty: bool) -> None:
@@ -103,7 +106,7 @@ class Recorder(Observer):
 
     def stopped(self) -> None:
         self.flush()
-        if role():
+        if worker_role():
             Worker.objects.filter(name=self.name).delete()
 
     def flush(self) -> None:
@@ -111,7 +114,7 @@ class Recorder(Observer):
         with self._lock:
             counts, self._counts = self._counts, Counter()
         self._flushed_at = time.monotonic()
-        counts.pop("", None)
+        counts.pop("", None)  # outcomes that no column counts
         if not counts:
             return
         _add_to_this_minute(self.name, counts)
@@ -160,7 +163,7 @@ def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
         )
 
 
-def role() -> str:
+def worker_role() -> str:
     """The kind of this worker process; '' for a command or a web server, which is not a worker."""
     program = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - a name, no path
     if "celery" in program or (program == "__main__.py" and "celery" in sys.argv[0]):
@@ -179,6 +182,8 @@ def _count_column(outcome: Any) -> str:
 
 
 def _attempt_row(kind: str, job: Any, outcome: Any) -> Attempt | None:
+    """The row to store; None for a success without earlier failures, and for a failure that is not
+    counted or not kept."""
     error, row = outcome.error, job.row
     if error is None:
         if not row.attempts:
@@ -202,7 +207,8 @@ def _attempt_row(kind: str, job: Any, outcome: Any) -> Attempt | None:
 def _is_kept(number: int) -> bool:
     """Whether to keep a record's failure with this number. The first eight are kept, then the 16th,
     the 32nd and so on, so that records that fail for weeks do not fill the table."""
-    return number <= _FIRST_FAILURES_KEPT or number & (number - 1) == 0
+    is_power_of_two = number & (number - 1) == 0
+    return number <= _FIRST_FAILURES_KEPT or is_power_of_two
 
 
 def forget_old() -> int:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.db.models import Count as Counted
@@ -24,6 +24,8 @@ from usher.engine.work import Work
 #: Rows on a page, and examples in a group.
 PAGE_SIZE = 50
 EXAMPLES_PER_GROUP = 3
+#: The most groups of one kind that are listed.
+_MAX_GROUPS = 50
 #: Limits of one request that retries records: records, seconds, and rows in a statement.
 _MAX_ROWS = 100_000
 _MAX_SECONDS = 20.0
@@ -100,16 +102,17 @@ def _groups_of(kind: Kind, since: datetime | None, decisions: IgnoreDecisions) -
     grouped = rows.values("error_code").annotate(
         count=Counted("refused_at"), first=Min("refused_at"), last=Max("refused_at")
     )
-    for row in grouped.order_by("-count")[:50]:
-        examples = newest_refusals(kind, row["error_code"], EXAMPLES_PER_GROUP, decisions=decisions)
+    for row in grouped.order_by("-count")[:_MAX_GROUPS]:
+        code = row["error_code"]
+        examples = newest_refusals(kind, code, limit=EXAMPLES_PER_GROUP, decisions=decisions)
         yield Group(
-            kind.name,
-            row["error_code"],
-            row["count"],
-            row["first"],
-            row["last"],
-            examples[0].message if examples else "",
-            examples,
+            kind=kind.name,
+            code=code,
+            count=row["count"],
+            first_refused_at=row["first"],
+            last_refused_at=row["last"],
+            message=examples[0].message if examples else "",
+            examples=examples,
         )
 
 
@@ -254,7 +257,8 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
     # Chosen records that are no longer refused are left out.
     refused = kind.rows().refused()
     if ids is not None:
-        count, are_left = refused.filter(pk__in=ids).make_due(), False
+        count = refused.filter(pk__in=ids).make_due()
+        are_left = False
     else:
         count, are_left = _retry_all(not_ignored(kind).filter(error_code=code), refused)
     notify_workers()
@@ -263,8 +267,9 @@ def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int,
 
 def _retry_all(refused_work: QuerySet[Work], refused_records: Any) -> tuple[int, bool]:
     """Retries each record once, the first refused first. Leaves out records that are refused again
-    meanwhile, and work whose record was deleted."""
-    deadline, count = time.monotonic() + _MAX_SECONDS, 0
+    meanwhile, and work whose record was deleted. Returns the same as ``retry``."""
+    count = 0
+    deadline = time.monotonic() + _MAX_SECONDS
     remaining = refused_work.filter(refused_at__lte=database_now()).order_by(
         "refused_at", "object_id"
     )
@@ -286,7 +291,8 @@ def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None 
 
     A record that has been refused for another reason meanwhile stays visible.
     """
-    now, group_key = database_now(), {"kind": kind.name, "code": code}
+    now = database_now()
+    group_key = {"kind": kind.name, "code": code}
     if ids is None:
         if count := not_ignored(kind).filter(error_code=code).count():
             Ignored.objects.filter(**group_key, row_id=None).delete()
@@ -322,15 +328,25 @@ def export_rows(kind: Kind, code: str) -> Iterator[Refusal]:
         remaining = refused_work.filter(_refused_before(*positions[-1]))
 
 
-def newest_refusals_of_all(kinds: Iterable[Kind], limit: int) -> list[tuple[str, str, Refusal]]:
-    """The last refused records of these kinds, each with the title of its kind and its code."""
-    entries, decisions = [], IgnoreDecisions()
+class TitledRefusal(NamedTuple):
+    """A refused record with the title of its kind and its error code."""
+
+    kind_title: str
+    code: str
+    refusal: Refusal
+
+
+def newest_refusals_of_all(kinds: Iterable[Kind], limit: int) -> list[TitledRefusal]:
+    """The last refused records of these kinds, the last refused first."""
+    newest_of_each_kind: list[TitledRefusal] = []
+    decisions = IgnoreDecisions()
     for kind in kinds:
         rows = _records(
             kind, [pk for _, pk in _newest_positions(not_ignored(kind, decisions), limit)]
         )
-        entries += [
-            (words.singular(kind.name), row.error_code, refusal)
+        newest_of_each_kind += [
+            TitledRefusal(words.singular(kind.name), row.error_code, refusal)
             for row, refusal in zip(rows, describe_refusals(kind, rows), strict=True)
         ]
-    return sorted(entries, key=lambda entry: entry[2].refused_at, reverse=True)[:limit]
+    newest_of_each_kind.sort(key=lambda titled: titled.refusal.refused_at, reverse=True)
+    return newest_of_each_kind[:limit]

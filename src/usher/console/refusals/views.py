@@ -16,7 +16,11 @@ from usher.console.refusals import services, table
 from usher.engine.kinds import Kind
 from usher.engine.registry import all_kinds, names
 
+#: The lengths of the columns.
 _MAX_NOTE_LENGTH = 500
+_MAX_CODE_LENGTH = 64
+#: The most digits of which each number fits the column of a key.
+_MAX_ID_DIGITS = 18
 #: The most records that are read from one form; a page shows fewer.
 _MAX_CHOSEN = 500
 
@@ -38,10 +42,10 @@ def groups(request: HttpRequest) -> HttpResponse:
 def group(request: HttpRequest) -> HttpResponse:
     """``/staff/refusals/group/?kind=…&code=…``, newest first; ``&before=…`` for the next page."""
     kind, code = _kind_and_code(request.GET)
-    found = services.newest_refusals(
-        kind, code, services.PAGE_SIZE + 1, request.GET.get("before", "")
-    )
-    rows, further_rows = found[: services.PAGE_SIZE], found[services.PAGE_SIZE :]
+    before = request.GET.get("before", "")
+    # One record more than a page shows, to find out whether there is a next page.
+    refusals = services.newest_refusals(kind, code, limit=services.PAGE_SIZE + 1, before=before)
+    rows, further_rows = refusals[: services.PAGE_SIZE], refusals[services.PAGE_SIZE :]
     context = {
         "kind": kind.name,
         "kind_title": words.plural(kind.name),
@@ -52,7 +56,7 @@ def group(request: HttpRequest) -> HttpResponse:
         "rows": rows,
         "count": services.not_ignored(kind).filter(error_code=code).count(),
         "before": rows[-1].position if further_rows else "",
-        "is_first": not request.GET.get("before"),
+        "is_first": not before,
     }
     return render_page(request, "refusals/group", context)
 
@@ -61,7 +65,7 @@ def group(request: HttpRequest) -> HttpResponse:
 def retry(request: HttpRequest) -> HttpResponse:
     kind, code = _kind_and_code(request.POST)
     ids = _selected_ids(request)
-    if ids == []:
+    if ids == []:  # None means the whole group
         add_message(
             request, "Nothing was chosen: select the records to retry first.", is_success=False
         )
@@ -81,10 +85,8 @@ def retry(request: HttpRequest) -> HttpResponse:
 @action(access.IGNORE)
 def ignore(request: HttpRequest) -> HttpResponse:
     kind, code = _kind_and_code(request.POST)
-    ids, note = (
-        _selected_ids(request),
-        request.POST.get("note", "").replace("\x00", "").strip()[:_MAX_NOTE_LENGTH],
-    )
+    ids = _selected_ids(request)
+    note = request.POST.get("note", "").replace("\x00", "").strip()[:_MAX_NOTE_LENGTH]
     if ids == [] or not note:
         problem = "Select the records first." if note else "Write a note with the reason."
         add_message(request, f"Nothing was ignored. {problem}", is_success=False)
@@ -123,7 +125,7 @@ def export(request: HttpRequest) -> HttpResponse:
 
 def _kind_and_code(data: Any) -> tuple[Kind, str]:
     name, code = data.get("kind", ""), data.get("code", "")
-    if name not in names() or len(code) > 64 or "\x00" in code:
+    if name not in names() or len(code) > _MAX_CODE_LENGTH or "\x00" in code:
         raise Http404("no such group of refusals")
     return all_kinds()[name], code
 
@@ -137,7 +139,8 @@ def _selected_ids(request: HttpRequest) -> list[int] | None:
 
 
 def _parse_id(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+    is_id = text.isascii() and text.isdigit() and len(text) <= _MAX_ID_DIGITS
+    return int(text) if is_id else None
 
 
 def _unchanged_text(ids: list[int] | None, count: int) -> str:

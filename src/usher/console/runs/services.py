@@ -79,24 +79,25 @@ def read_run_details(run: CourseRun) -> RunDetails:
 
 def _count_by_state(run: CourseRun) -> list[tuple[State, Count]]:
     """Counts due and refused enrollments; the rest is in sync."""
-    of_run, unsettled = Q(run=run), ~IN_SYNC
+    is_of_run, is_unsettled = Q(run=run), ~IN_SYNC
     # Reads only the first due enrollments of all runs, since there is no index by run.
     all_due = Enrollment.objects.filter(work__due_at__isnull=False)
     counts = all_due.order_by("work__lane", "work__due_at", "work__object_id")[
         : MAX_EXACT_COUNT + 1
     ].aggregate(
         all=Counted("pk"),
-        pending=Counted("pk", filter=of_run & unsettled & Q(work__attempts=0)),
-        retrying=Counted("pk", filter=of_run & unsettled & Q(work__attempts__gt=0)),
+        pending=Counted("pk", filter=is_of_run & is_unsettled & Q(work__attempts=0)),
+        retrying=Counted("pk", filter=is_of_run & is_unsettled & Q(work__attempts__gt=0)),
     )
     is_partial_count = counts["all"] > MAX_EXACT_COUNT
-    refused = count_rows(Enrollment.objects.filter(of_run).refused())
-    all_rows = count_rows(Enrollment.objects.filter(of_run))
+    refused = count_rows(Enrollment.objects.filter(is_of_run).refused())
+    all_rows = count_rows(Enrollment.objects.filter(is_of_run))
     settled = all_rows.value - counts["pending"] - counts["retrying"] - refused.value
+    is_estimate = all_rows.is_estimate or is_partial_count
     return [
-        (State.IN_SYNC, Count(max(0, settled), all_rows.is_estimate or is_partial_count)),
-        (State.PENDING, Count(counts["pending"], is_partial_count)),
-        (State.RETRYING, Count(counts["retrying"], is_partial_count)),
+        (State.IN_SYNC, Count(max(0, settled), is_estimate=is_estimate)),
+        (State.PENDING, Count(counts["pending"], is_estimate=is_partial_count)),
+        (State.RETRYING, Count(counts["retrying"], is_estimate=is_partial_count)),
         (State.REFUSED, refused),
     ]
 
@@ -112,7 +113,7 @@ class ComparedRun:
     problem: str = ""
 
     @property
-    def differences(self) -> int:
+    def difference_count(self) -> int:
         return sum(bool(comparison.differs) for comparison in self.comparisons)
 
 
@@ -121,12 +122,13 @@ def compare(run: CourseRun) -> ComparedRun:
     now, lms = timezone.now(), client()
     try:
         with lms_requests.page_requests():
-            lms.confirm_lms()
+            lms.confirm_lms()  # raises LmsError if the server is not this application's LMS
             raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
             if raw is None:
-                return ComparedRun(
-                    now, comparisons=[Comparison("Course run", run.course_key, "not shown", True)]
+                missing = Comparison(
+                    "Course run", here=run.course_key, in_lms="not shown", differs=True
                 )
+                return ComparedRun(now, comparisons=[missing])
             lms_run = read_run(raw)
             modes = lms.run_modes(run.course_key)
     except LmsError as error:

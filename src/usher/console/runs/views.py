@@ -61,6 +61,6 @@ def compare(request: HttpRequest, pk: int) -> HttpResponse:
     """The page with the LMS's current values; changes nothing here or in the LMS."""
     row = get_object_or_404(CourseRun, pk=pk)
     compared = services.compare(row)
-    audit(request, "compare", row.course_key, differences=compared.differences)
+    audit(request, "compare", row.course_key, differences=compared.difference_count)
     context = {"details": services.read_run_details(row), "compared": compared}
     return render_page(request, "runs/run", context)

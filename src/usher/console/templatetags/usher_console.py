@@ -57,7 +57,7 @@ def with_commands(text: str) -> str:
 
 
 def _with_code(text: str) -> str:
-    parts = _CODE.split(text)
+    parts = _CODE.split(text)  # text and code by turns
     return mark_safe(  # noqa: S308 - each part is escaped
         "".join(
             format_html("<code>{}</code>", part) if number % 2 else escape(part)

@@ -12,7 +12,10 @@ from usher.contract.terminal import wrap
 
 #: Whether a value differs in the LMS → the mark of its line. None: unknown.
 _MARKS = {True: "✗", False: "✓", None: "-"}
-_REPAIRED = "Repair now"
+#: The label of the console's button, which advice names.
+_REPAIR_BUTTON = "Repair now"
+#: The column at which the values of a line begin.
+_TEXT_COLUMN = 17
 
 
 class Command(EngineCommand):
@@ -38,24 +41,24 @@ class Command(EngineCommand):
         if options["repair"]:
             summary = repairing.repair(user)
             if not options["json"]:
-                self.stdout.write(f"  {'repair':<14} {wrap(summary.line(), 17)}")
+                self.stdout.write(f"  {'repair':<14} {wrap(summary.line(), _TEXT_COLUMN)}")
         compared = comparing.compare(user)
         if compared.problem:
             raise CommandError(f"The LMS's records could not be read: {compared.problem}")
-        details = services.read_learner(user, compared.differing)
+        details = services.read_learner(user, compared.differing_records)
         _, text, advice = comparing.headline(details, compared)
         has_findings = bool(
-            compared.differences
+            compared.difference_count
             or compared.alarm
             or compared.candidates
-            or details.verdict[0] != "ok"
+            or details.verdict.state != "ok"
         )
         if options["json"]:
             self.stdout.write(json.dumps(_as_dict(compared, text, advice)))
         else:
-            self.stdout.write(f"{'✗' if has_findings else '✓'} {wrap(text, 2)}")
+            self.stdout.write(f"{'✗' if has_findings else '✓'} {wrap(text, indent=2)}")
             if advice:
-                self.stdout.write(f"  {wrap(advice, 2)}")
+                self.stdout.write(f"  {wrap(advice, indent=2)}")
             self._show_comparisons(compared, advice)
             self._show_commands(compared, details)
         if has_findings:
@@ -68,25 +71,25 @@ class Command(EngineCommand):
             if comparison.differs:
                 values += f"; desired: {comparison.here or '–'}"
             line = f"{_MARKS[comparison.differs]} {comparison.subject:<14} "
-            self.stdout.write(line + wrap(values, 17))
+            self.stdout.write(line + wrap(values, _TEXT_COLUMN))
             if comparison.advice and comparison.advice != shown_advice:
-                self.stdout.write(f"{'':<17}{wrap(comparison.advice, 17)}")
+                self.stdout.write(f"{'':<{_TEXT_COLUMN}}{wrap(comparison.advice, _TEXT_COLUMN)}")
         for candidate in compared.candidates:
             text = (
                 f"The LMS has the account {candidate.lms_username}, which may be this learner's. "
                 "If it is, link it on the learner's page of the console, or with adopt_users."
             )
-            self.stdout.write(f"? {'LMS account':<14} {wrap(text, 17)}")
+            self.stdout.write(f"? {'LMS account':<14} {wrap(text, _TEXT_COLUMN)}")
 
     def _show_commands(
         self, compared: comparing.ComparedLearner, details: services.LearnerDetails
     ) -> None:
         if compared.command:
-            self.stdout.write(f"{wrap(details.link_condition, 0)}\n$ {compared.command}")
-        if any(_REPAIRED in comparison.advice for comparison in compared.comparisons):
+            self.stdout.write(f"{wrap(details.link_condition, indent=0)}\n$ {compared.command}")
+        if any(_REPAIR_BUTTON in comparison.advice for comparison in compared.comparisons):
             command = f"python manage.py compare_learner {shlex.quote(details.username)} --repair"
             self.stdout.write(
-                f"“{_REPAIRED}” is a button in the console. Here, it is:\n$ {command}"
+                f"“{_REPAIR_BUTTON}” is a button in the console. Here, it is:\n$ {command}"
             )
 
 
@@ -94,7 +97,7 @@ def _as_dict(compared: comparing.ComparedLearner, text: str, advice: str) -> dic
     return {
         "result": text,
         "advice": advice,
-        "differences": compared.differences,
+        "differences": compared.difference_count,
         "comparisons": [_comparison_as_dict(comparison) for comparison in compared.comparisons],
         "candidates": [candidate.lms_username for candidate in compared.candidates],
         "command": compared.command,
