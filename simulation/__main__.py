@@ -27,7 +27,7 @@ def main() -> int:
     if arguments.seed is not None:
         with Simulator():
             return _print_seed(simulate(arguments.seed))
-    return _run_seeds(
+    return _simulate_seeds(
         range(arguments.first, arguments.first + arguments.seeds), arguments.processes
     )
 
@@ -41,23 +41,25 @@ def _restart_with_fixed_hashes() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])
 
 
-def _print_seed(outcome: SeedResult) -> int:
-    print(outcome.event_log.text())
+def _print_seed(result: SeedResult) -> int:
+    """Print the events and the outcome of one seed. Returns the exit code."""
+    print(result.event_log.text())
     print()
-    if outcome.error is None:
-        size = f"{outcome.steps} steps, {outcome.requests} requests"
-        print(f"seed {outcome.seed}: every invariant held; {size}")
+    if result.error is None:
+        size = f"{result.steps} steps, {result.requests} requests"
+        print(f"seed {result.seed}: every invariant held; {size}")
         return 0
-    print(f"seed {outcome.seed} fails: {type(outcome.error).__name__}: {outcome.error}")
+    print(f"seed {result.seed} fails: {type(result.error).__name__}: {result.error}")
     return 1
 
 
-def _run_seeds(seeds: range, processes: int | None) -> int:
+def _simulate_seeds(seeds: range, processes: int | None) -> int:
+    """Simulate the seeds, and print which of them fail. Returns the exit code."""
     started, failed = time.monotonic(), []
-    for number, (seed, error, _, _) in enumerate(simulate_many(seeds, processes), 1):
-        if error:
-            failed.append(seed)
-            print(f"seed {seed} fails: {error}", flush=True)
+    for number, outcome in enumerate(simulate_many(seeds, processes), 1):
+        if outcome.error:
+            failed.append(outcome.seed)
+            print(f"seed {outcome.seed} fails: {outcome.error}", flush=True)
         if sys.stdout.isatty() and number % 10 == 0:
             print(f"\r{number} of {len(seeds)}", end="\r", flush=True)
     seconds = time.monotonic() - started

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulation.application import LEASE_SECONDS
 from simulation.event_log import EventLog, short
 from simulation.lms import LmsData
 from simulation.network import Message, Network
@@ -66,9 +67,10 @@ class Invariants:
                 self._log_change(kind, row, old, task)
                 self._check_limits(kind, row)
                 self._check_refusal(kind, row, old)
-                check = getattr(self, f"_check_{kind}", None)
-                if check is not None:
-                    check(row, old)
+                # Some kinds have a check of their own, such as ``_check_account``.
+                check_kind = getattr(self, f"_check_{kind}", None)
+                if check_kind is not None:
+                    check_kind(row, old)
         for kind, rows in earlier_rows.items():
             for pk in rows.keys() - self.records.rows[kind].keys():
                 self.event_log.add("", f"{self._subject(kind, rows[pk])} is deleted")
@@ -107,8 +109,8 @@ class Invariants:
 
     def _check_account(self, row: Row, old: Row | None) -> None:
         """Raises InvariantBroken if an existing account counts as lost, or is somebody else's."""
-        was_ready = old and old["created_in_lms_at"] and old["username"] == row["username"]
-        if was_ready and not row["created_in_lms_at"] and self._is_in_lms(row):
+        was_created = old and old["created_in_lms_at"] and old["username"] == row["username"]
+        if was_created and not row["created_in_lms_at"] and self._is_in_lms(row):
             raise InvariantBroken(f"account {row['username']} counts as lost, and the LMS has it")
         if row["created_in_lms_at"] and row["username"].lower() not in self.lost_accounts:
             person = self.world.people.get(row["username"].lower(), "nobody")
@@ -139,8 +141,8 @@ class Invariants:
 
     def _check_run(self, row: Row, old: Row | None) -> None:
         """Raises InvariantBroken if a run that the LMS has is marked as missing."""
-        is_new = row["missing_since"] and not (old and old["missing_since"])
-        if is_new and row["course_key"] in self.world.runs:
+        is_newly_missing = row["missing_since"] and not (old and old["missing_since"])
+        if is_newly_missing and row["course_key"] in self.world.runs:
             raise InvariantBroken(
                 f"{short(row['course_key'])} is marked missing, and the LMS has it"
             )
@@ -196,16 +198,17 @@ class Invariants:
         desired_mode, desired_active = row["mode"], row["is_active"] == 1
         if in_lms is None:
             return "the LMS has none" if desired_active else None
-        mode, is_active = in_lms[:2]
+        mode, is_active = in_lms.state
         if is_active != desired_active or (is_active and mode != desired_mode):
             return f"the LMS has {mode}, {'active' if is_active else 'inactive'}"
         return None
 
     def _is_processed_after_pause(self, kind: str, row: Row) -> bool:
         """Whether a worker that was paused has sent, or is about to send, a request about the row.
-        That is allowed: the worker checks the row again when it writes the result."""
+        Such a request is allowed although the worker's lease may have ended: the worker checks the
+        row again when it writes the result."""
         return any(
-            task.process.was_paused(task.began - 60, self.scheduler.now)
+            task.process.was_paused(task.began - LEASE_SECONDS, self.scheduler.now)
             and any((kind, row["id"]) == (job_kind, job.row.pk) for job_kind, job in task.jobs)
             for task in self.scheduler.tasks
             if task.jobs and not task.dead and not task.process.is_dead
@@ -224,7 +227,7 @@ class Invariants:
             if row is None or row["lease_owner"] in ("", job.row.lease_owner):
                 continue
             is_leased = seconds(row["lease_until"], 0.0) > now
-            if is_leased and not message.process.was_paused(message.began - 60, now):
+            if is_leased and not message.process.was_paused(message.began - LEASE_SECONDS, now):
                 holder = self.owners.get(row["lease_owner"], "somebody")
                 raise InvariantBroken(
                     f"a request of {message.process} about {self._subject(kind, row)} reaches the "
@@ -336,7 +339,7 @@ class Invariants:
             rows = CourseMode.objects.filter(run_id=run["id"])
             own_modes = sorted(rows.values_list("slug", "currency", "min_price"))
             modes_in_lms = sorted(
-                (m["mode_slug"], m["currency"], m["min_price"]) for m in lms_modes
+                (mode["mode_slug"], mode["currency"], mode["min_price"]) for mode in lms_modes
             )
             if own_modes != modes_in_lms:
                 raise InvariantBroken(

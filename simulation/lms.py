@@ -30,8 +30,9 @@ def course_key(number: int) -> str:
 class LmsData(World):
     """The data of the LMS.
 
-    people: username in lower case → id of the application's user to whom the account belongs, None
-    for an account that a stranger created in the LMS. modes: course key → the run's modes. closed:
+    people: username in lower case → id of the application's user to whom the account belongs; None
+    for an account that a stranger created in the LMS; ``GONE`` for an account that was created
+    after the user had been deleted. modes: course key → the run's modes. closed:
     keys of runs that accept no new learners. refused: kind and subject of everything this LMS has
     ever refused.
     """
@@ -53,12 +54,15 @@ class LmsData(World):
         for number in range(count):
             run = run_of(number)
             self.runs[run["course_id"]] = run
-            self.modes[run["course_id"]] = [_mode("audit", 0), _mode("verified", 49)]
+            self.modes[run["course_id"]] = [
+                _mode("audit", price=0, currency="usd"),
+                _mode("verified", price=49, currency="usd"),
+            ]
         self.render_pages()
 
     def add_stranger(self, username: str, email: str) -> None:
         """Add an account that somebody created in the LMS before the application was connected."""
-        account = self.add_account(username, email, "Somebody else", "", "")
+        account = self.add_account(username, email, name="Somebody else", country="", uid="")
         account.date_joined = moment(-timedelta(days=30))
         self.people[username.lower()] = None
 
@@ -68,10 +72,12 @@ class LmsData(World):
         self.by_email.pop(account.email.lower(), None)
         self.by_uid.pop(account.uid, None)
         self.people.pop(username.lower())
-        for token in [t for t, owner in self.access.items() if owner == account.username]:
-            del self.access[token]
-        for token in [t for t, owner in self.refresh.items() if owner == account.username]:
-            del self.refresh[token]
+        for owners_by_token in (self.access, self.refresh):
+            tokens = [
+                token for token, owner in owners_by_token.items() if owner == account.username
+            ]
+            for token in tokens:
+                del owners_by_token[token]
         for key in self.by_user.pop(account.username, ()):
             self.enrollments.pop((account.username, key), None)
 
@@ -80,20 +86,26 @@ class LmsData(World):
         self.render_pages()
 
     def set_closed(self, key: str, is_closed: bool) -> None:
-        (self.closed.add if is_closed else self.closed.discard)(key)
-        end = timedelta(days=-1 if is_closed else 300)
-        self.runs[key]["enrollment_end"] = moment(end)
+        """Close the run for new learners, or open it again."""
+        if is_closed:
+            self.closed.add(key)
+            time_until_end = timedelta(days=-1)
+        else:
+            self.closed.discard(key)
+            time_until_end = timedelta(days=300)
+        self.runs[key]["enrollment_end"] = moment(time_until_end)
         self.render_pages()
 
     def set_modes(self, key: str, *modes: tuple[str, int, str]) -> None:
         """Set the run's modes. modes: slug, price and currency of each."""
-        self.modes[key] = [_mode(*mode) for mode in modes]
+        self.modes[key] = [_mode(slug, price, currency) for slug, price, currency in modes]
 
     def account_of(self, username: str) -> Account | None:
         return self.accounts.get(username.lower())
 
 
-def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
+def _mode(slug: str, price: int, currency: str) -> dict[str, Any]:
+    """An enrollment mode, as the LMS answers it."""
     return {
         "mode_slug": slug,
         "mode_display_name": slug.title(),
@@ -109,6 +121,7 @@ def _mode(slug: str, price: int, currency: str = "usd") -> dict[str, Any]:
 @dataclass
 class DirectCallbacks:
     """The LMS's requests to the application, answered from the application's database without HTTP.
+    Each method returns the learner's username, or None for an unknown token or code.
     callback_fails: returns whether the application is unreachable."""
 
     world: LmsData
@@ -167,7 +180,7 @@ class SimulatedLms(Lms):
             return answer
         coroutine: Any = answer
         try:
-            coroutine.send(None)
+            coroutine.send(None)  # starts the coroutine, which runs to its end without waiting
         except StopIteration as stop:
             response: Response = stop.value
             return response
@@ -181,7 +194,7 @@ class _SignIn(SignIn):
         form = request.form()
         answer = await super().register(request)
         if answer.status == 200:
-            self.world.people[form["username"].lower()] = _learner(form["username"])
+            self.world.people[form["username"].lower()] = _user_id_of(form["username"])
         elif answer.status == 409:
             self.world.refused.add(("account", form["username"]))
         return answer
@@ -194,12 +207,13 @@ class _SignIn(SignIn):
         return answer
 
 
-#: The id of learners who were deleted.
+#: In place of a user's id if the user was deleted from the application.
 GONE = -1
 
 
-def _learner(username: str) -> int:
-    """The id of the application's user who has, or had, this username."""
+def _user_id_of(username: str) -> int:
+    """The id of the application's user for whom this username is reserved; ``GONE`` if there is
+    none any more."""
     from usher.application.accounts.models import UsernameReservation
 
     rows = UsernameReservation.objects.filter(username=username)
@@ -238,20 +252,21 @@ class _PublicApi(PublicApi):
 def enroll(
     world: LmsData, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
 ) -> tuple[str, bool]:
-    """Changes an enrollment as the platform does for the service worker. Returns the mode and
-    whether it is active. Raises NoEnrollment with the platform's message."""
+    """Changes an enrollment as the platform does for the service worker. Returns the new mode, and
+    whether the enrollment is active. force: also in a closed run. Raises NoEnrollment with the
+    platform's message."""
     try:
-        return _enroll(world, username, key, mode, is_active, force)
+        return _enroll(world, username, key, mode, is_active, force=force)
     except NoEnrollment:
         world.refused.add(("enrollment", f"{username} in {key}"))
         raise
 
 
 def _enroll(
-    world: LmsData, username: str, key: str, mode: str | None, is_active: bool, force: bool
+    world: LmsData, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
 ) -> tuple[str, bool]:
     enrollment = world.enrollments.get((username, key))
-    current_mode, is_enrolled = enrollment[:2] if enrollment else ("audit", False)
+    current_mode, is_enrolled = enrollment.state if enrollment else ("audit", False)
     if key not in world.runs:
         raise NoEnrollment(f"No course '{key}' found for enrollment")
     if enrollment is None and not is_active:
@@ -269,8 +284,7 @@ def _enroll(
             f"Enrollment mode mismatch: active mode={current_mode}, requested mode={mode}. "
             "Won't deactivate."
         )
-    new_mode, is_enrolled, *_ = world.enroll(username, key, mode or current_mode, is_active)
-    return new_mode, is_enrolled
+    return world.enroll(username, key, mode or current_mode, is_active).state
 
 
 class _BatchApi(BatchApi):
@@ -287,8 +301,13 @@ class _BatchApi(BatchApi):
         if not self._is_authorized(request):
             return Response(404)
         items = [
-            {"username": username, "course_id": key, "mode": mode, "is_active": is_active}
-            for (username, key), (mode, is_active, _) in self.world.enrollments.items()
+            {
+                "username": username,
+                "course_id": key,
+                "mode": enrollment.mode,
+                "is_active": enrollment.is_active,
+            }
+            for (username, key), enrollment in self.world.enrollments.items()
             if self.world.people.get(username.lower()) is not None
         ]
         return as_json({"results": items, "next": None, "now": moment()})
@@ -300,7 +319,7 @@ class _BatchApi(BatchApi):
         if result["status"] == "refused":
             self.world.refused.add(("account", username))
         elif account is None:
-            self.world.people[username.lower()] = _learner(username)
+            self.world.people[username.lower()] = _user_id_of(username)
         else:
             changes = {name: item[name] for name in ("name", "country") if item[name]}
             changes |= {"email": item["email"]} if item["email"] else {}
@@ -317,9 +336,10 @@ class _BatchApi(BatchApi):
         account = self.world.by_uid.get(username)
         if account is None:
             return _refused_result(item, "unknown-user", f"The user {username} does not exist.")
-        earlier = tuple(self.world.enrollments.get((username, key), ())[:2])
+        enrollment = self.world.enrollments.get((username, key))
+        former_state = enrollment.state if enrollment else None
         try:
-            changed = enroll(
+            mode, is_active = enroll(
                 self.world,
                 username,
                 key,
@@ -329,13 +349,17 @@ class _BatchApi(BatchApi):
             )
         except NoEnrollment as refusal:
             return _refused_result(item, _error_code(str(refusal)), str(refusal))
-        status = "unchanged" if earlier == changed else "changed"
-        mode, is_active = changed
-        result = {"id": item["id"], "status": status, "error": None}
-        return result | {"mode": mode, "is_active": is_active}
+        return {
+            "id": item["id"],
+            "status": "unchanged" if former_state == (mode, is_active) else "changed",
+            "mode": mode,
+            "is_active": is_active,
+            "error": None,
+        }
 
 
 def _error_code(message: str) -> str:
+    """The batch API's error code for a message of ``enroll``."""
     for words, code in (
         ("No course", "unknown-run"),
         ("not enrolled", "not-enrolled"),

@@ -129,6 +129,7 @@ class Network:
 
     def senders(self) -> set[Process]:
         """Processes that have a request in flight."""
+        # Hardly ever is an older message still in flight, and checking all would be slow.
         return {message.process for message in self.messages[-40:] if message.in_flight}
 
     def _send(self, message: Message) -> None:

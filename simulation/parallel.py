@@ -1,4 +1,4 @@
-"""Runs many seeds in as many processes as there are cores."""
+"""Simulates many seeds in as many processes as there are cores."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ import os
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import NamedTuple
 
 from simulation.run import Simulator, simulate
 
-#: Seed, error ('' if every invariant held), number of steps, number of requests.
-SeedSummary = tuple[int, str, int, int]
+
+class SeedOutcome(NamedTuple):
+    """error: '' if every invariant held."""
+
+    seed: int
+    error: str
 
 
-def summarize(seed: int) -> SeedSummary:
-    result = simulate(seed)
-    error = result.error
+def _simulate_and_send(seed: int, pipe: Connection) -> None:
+    """The work of one process: simulates the seed and sends the outcome through the pipe."""
+    error = simulate(seed).error
     error_text = "" if error is None else f"{type(error).__name__}: {error}"
-    return seed, error_text, result.steps, result.requests
+    pipe.send(SeedOutcome(seed, error_text))
 
 
-def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterator[SeedSummary]:
-    """Yield the outcomes, in no particular order. Each seed runs in a forked process of its own, so
-    that no seed can affect another one."""
+def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterator[SeedOutcome]:
+    """Yield the outcomes, in no particular order. Each seed is simulated in a forked process of its
+    own, so that no seed can affect another one. processes: the most at a time, None for one for
+    each core."""
     max_processes = processes or os.cpu_count() or 1
+    #: The pipe from which a process's outcome is read → the process and its seed.
     running: dict[Connection, tuple[int, BaseProcess]] = {}
     with Simulator():
         gc.collect()
@@ -42,26 +49,23 @@ def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterato
 def _start(seed: int) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("fork")
     receiving_end, sending_end = context.Pipe(duplex=False)
-    process = context.Process(target=_send_result, args=(seed, sending_end), daemon=True)
+    process = context.Process(target=_simulate_and_send, args=(seed, sending_end), daemon=True)
     process.start()
     sending_end.close()
     return receiving_end, process
 
 
-def _send_result(seed: int, pipe: Connection) -> None:
-    pipe.send(summarize(seed))
-
-
-def _results_of_ended(running: dict[Connection, tuple[int, BaseProcess]]) -> Iterator[SeedSummary]:
+def _results_of_ended(running: dict[Connection, tuple[int, BaseProcess]]) -> Iterator[SeedOutcome]:
     """Outcomes of processes that have ended; waits for the first one."""
     for pipe in wait(list(running)):
         assert isinstance(pipe, Connection)
         seed, process = running.pop(pipe)
         try:
-            outcome: SeedSummary = pipe.recv()
+            outcome: SeedOutcome = pipe.recv()
         except EOFError:
             process.join()
-            outcome = seed, f"its process ended by itself: exit code {process.exitcode}", 0, 0
+            error = f"its process ended by itself: exit code {process.exitcode}"
+            outcome = SeedOutcome(seed, error)
         process.join()
         pipe.close()
         yield outcome

@@ -11,8 +11,11 @@ from simulation.lms import course_key
 if TYPE_CHECKING:
     from simulation.run import Seed
 
+#: How many course runs the LMS has.
 RUNS = 3
+#: The usernames of the learners who may sign up.
 NAMES = ("ann", "bob", "eve", "kim", "lee")
+#: A course key that the LMS does not have.
 UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
 
 
@@ -31,7 +34,7 @@ class People:
         """Do one action of a user or staff."""
         if len(self.signed_up) < 2:
             return self._sign_up()
-        weights: dict[Callable[[], None], int] = {
+        weights: dict[Callable[[], None], int] = {  # a greater number is chosen more often
             self._sign_up: 12,
             self._enroll: 34,
             self._unenroll: 12,
@@ -48,7 +51,8 @@ class People:
             self._sync_runs: 4,
             self._enroll_in_missing_run_or_mode: 5,
         }
-        return self.rng.choices(list(weights), weights=list(weights.values()))[0]()
+        (action,) = self.rng.choices(list(weights), weights=list(weights.values()))
+        return action()
 
     def act_unless_deleted(self) -> None:
         """Do one action. Ignore an error that can occur if the user was deleted meanwhile."""
@@ -64,14 +68,14 @@ class People:
 
     def act_in_lms(self) -> None:
         """Do one action of somebody in the LMS."""
-        acts = (
+        actions = (
             self._rename_run,
             self._open_or_close_run,
             self._change_modes_of_run,
             self._change_enrollment_in_lms,
             self._lose_account,
         )
-        self.rng.choice(acts)()
+        self.rng.choice(actions)()
 
     # Learners
 
@@ -87,7 +91,7 @@ class People:
         self.signed_up.append(name)
         self._log(f"{name} signs up")
         user = get_user_model()(username=name, email=f"{name}@learners.example", name=name.title())
-        user.password = "!"
+        user.password = "!"  # unusable; hashing a password would take long
         user.save()
         ensure_account(user)
         return None
@@ -248,7 +252,8 @@ class People:
         from usher.application.runs.services import sync_runs
 
         self._log("staff run sync_courserun")
-        summary = sync_runs(modes=self.rng.random() < 0.5, patience=60.0)
+        sync_modes_too = self.rng.random() < 0.5
+        summary = sync_runs(modes=sync_modes_too, patience=60.0)
         self._log(f"sync_courserun: {summary.line()}")
 
     # In the LMS
@@ -258,22 +263,23 @@ class People:
         self.title_count += 1
         self.seed.world.rename_run(key, f"Title {self.title_count}")
         self._log_lms(f"{short(key)} is now called Title {self.title_count}")
-        self.seed.notify("course_run.changed", "", key)
+        self.seed.notify("course_run.changed", username="", key=key)
 
     def _open_or_close_run(self) -> None:
         key = course_key(self.rng.randrange(RUNS))
         is_closed = key not in self.seed.world.closed
         self.seed.world.set_closed(key, is_closed)
         self._log_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
-        self.seed.notify("course_run.changed", "", key)
+        self.seed.notify("course_run.changed", username="", key=key)
 
     def _change_modes_of_run(self) -> None:
         """Change a run's modes; one mode may be in several currencies, as the platform allows."""
         key = course_key(self.rng.randrange(RUNS))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
-        self.seed.world.set_modes(key, *modes[: self.rng.randrange(1, 4)])
+        mode_count = self.rng.randrange(1, len(modes) + 1)
+        self.seed.world.set_modes(key, *modes[:mode_count])
         self._log_lms(f"{short(key)} has other modes")
-        self.seed.notify("course_run.changed", "", key)
+        self.seed.notify("course_run.changed", username="", key=key)
 
     def _change_enrollment_in_lms(self) -> None:
         """Change an enrollment in the LMS; the application is notified later, or never."""
@@ -286,7 +292,8 @@ class People:
         if not enrollments:
             return
         username, key = self.rng.choice(enrollments)
-        world.enrollments[username, key][:2] = "verified", self.rng.random() < 0.5
+        enrollment = world.enrollments[username, key]
+        enrollment.mode, enrollment.is_active = "verified", self.rng.random() < 0.5
         self._log_lms(f"an instructor changes {username} in {short(key)}")
         self.seed.invariants.unreported_changes.add((username, key))
         self.seed.notify("enrollment.changed", username, key, must_arrive=False)

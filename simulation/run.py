@@ -1,5 +1,5 @@
-"""Runs one seed: some minutes with failures, then hours without. At the end the application and the
-LMS must agree."""
+"""Simulates one seed: some minutes with failures, then hours without. At the end the application
+and the LMS must agree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simulation.invariants import InvariantBroken, Invariants
 from simulation.lms import LmsData, SimulatedLms
 from simulation.locks import Locks
 from simulation.network import Connection, FaultRates, Network
-from simulation.people import RUNS, People
+from simulation.people import NAMES, RUNS, People
 from simulation.records import OWN_COLUMNS, Records
 from simulation.scheduler import Process, Scheduler
 from simulation.substitution import substitutes
@@ -27,6 +27,7 @@ from simulation.substitution import substitutes
 KINDS = tuple(OWN_COLUMNS)
 #: Virtual seconds: how long failures happen, and how soon after them everything must be in sync.
 FAULTS_END_AT, MAX_REST_SECONDS = 110.0, 4 * 3600.0
+#: For how long a process may be suspended: shorter than a lease, and longer.
 _PAUSE_SECONDS = (20.0, 70.0, 130.0)
 
 
@@ -42,11 +43,11 @@ class SeedResult:
 
 
 def simulate(seed: int) -> SeedResult:
-    """Run one seed. Raises no exception: a failure is the result's ``error``."""
+    """Simulate one seed. Raises no exception: a failure is the result's ``error``."""
     simulation = Seed(seed)
     error: BaseException | None = None
     try:
-        simulation.run()
+        simulation.simulate()
     except Exception as raised:  # noqa: BLE001 - any error is the result of the seed
         error = raised
     requests = len(simulation.network.messages)
@@ -185,7 +186,7 @@ class Seed:
         self.world = LmsData()
         self.world.add_runs(RUNS)
         self.has_plugin = self.rng.random() < 0.85
-        lms = SimulatedLms(self.world, 0.0, batch=self.has_plugin)
+        lms = SimulatedLms(self.world, delay=0.0, batch=self.has_plugin)
         self.network = Network(
             self.scheduler, lms, self.event_log, random.Random(f"network {number}")
         )
@@ -206,7 +207,8 @@ class Seed:
 
     # The course of a seed
 
-    def run(self) -> None:
+    def simulate(self) -> None:
+        """Simulate the whole seed. Raises InvariantBroken, and any error of the code under test."""
         from django.db import connection
 
         global _seed
@@ -274,12 +276,12 @@ class Seed:
 
         for number in range(RUNS):
             ensure_run(course_key(number))
-        for name in self.rng.sample(("ann", "bob", "eve", "kim", "lee"), self.rng.randint(0, 2)):
+        for name in self.rng.sample(NAMES, self.rng.randint(0, 2)):
             email = self.rng.choice((f"{name}@learners.example", "somebody@else.example"))
             self.world.add_stranger(name, email)
             self.event_log.add("LMS", f"a stranger has the account {name}, {email}")
         self.network.max_usual_seconds = self.rng.choice((0.2, 1.0, 5.0))
-        severity = self.rng.choice((0.3, 1.0, 1.0, 2.0))
+        severity = self.rng.choice((0.3, 1.0, 1.0, 2.0))  # multiplies the probabilities below
         self.network.fault_rates = FaultRates(
             lost_request=0.04 * severity,
             lost_answer=0.06 * severity,
@@ -324,9 +326,9 @@ class Seed:
             build = lms_client._client.__wrapped__
             if self.share_state and self.state is not None:
                 with mock.patch.object(lms_client, "_state", lambda *_: self.state):
-                    owner["lms"] = build(conf.settings(), "", 0.0)
+                    owner["lms"] = build(conf.settings(), redis="", per_second=0.0)
             else:
-                owner["lms"] = build(conf.settings(), "", 0.0)
+                owner["lms"] = build(conf.settings(), redis="", per_second=0.0)
                 self.state = owner["lms"].http.state
         return owner["lms"]
 
@@ -352,10 +354,9 @@ class Seed:
             )
             kinds, scope = self._choose_work()
             summary = reconcile(kinds, stop=stop, **scope)
-            busy = summary.changed + summary.failed
-            self.scheduler.wait(
-                stop.is_set, self.rng.uniform(0.1, 1.0) if busy else self.rng.uniform(3, 20)
-            )
+            has_processed_rows = summary.changed + summary.failed > 0
+            pause = self.rng.uniform(0.1, 1.0) if has_processed_rows else self.rng.uniform(3, 20)
+            self.scheduler.wait(stop.is_set, pause)
         self.event_log.add(worker, "has stopped")
         self.scheduler.call_after(
             self.rng.uniform(0.5, 5), partial(self._start_worker, worker.own_objects["number"])
@@ -365,19 +366,20 @@ class Seed:
         """The kinds and the scope of a worker's next pass. They are all kinds, as for ``reconcile
         --watch``; or, as for a message to a Celery worker, the rows of one learner or the due
         kinds."""
-        due = self.records.due_kinds(self.scheduler.now)
+        due_kinds = self.records.due_kinds(self.scheduler.now)
         draw = self.rng.random()
         if draw < 0.15:
             return list(KINDS), {}
-        users = sorted(
+        user_ids = sorted(
             row["user_id"]
-            for kind in due
+            for kind in due_kinds
             for row in self.records.rows[kind].values()
             if row.get("user_id") and row["due_at"]
         )
-        if draw < 0.4 and users:
-            return ["account", "token", "enrollment", "profile"], {"user": self.rng.choice(users)}
-        return due or ["account"], {}
+        if draw < 0.4 and user_ids:
+            kinds_of_learner = ["account", "token", "enrollment", "profile"]
+            return kinds_of_learner, {"user": self.rng.choice(user_ids)}
+        return due_kinds or ["account"], {}
 
     def _run_visitors(self) -> None:
         while self.actions_left:
@@ -390,11 +392,11 @@ class Seed:
 
         while True:
             self.scheduler.wait(None, 60.0)
-            is_last = self.faults_stopped and self._knows_batch_api()
+            is_last_sweep = self.faults_stopped and self._knows_batch_api()
             self.event_log.add("beat", "sweeps")
             sweep_prepare()
-            if is_last:
-                self._last_sweep()
+            if is_last_sweep:
+                self._recheck_everything()
                 return
 
     def _knows_batch_api(self) -> bool:
@@ -405,7 +407,7 @@ class Seed:
 
         return not self.has_plugin or bool(capabilities(self.client()))
 
-    def _last_sweep(self) -> None:
+    def _recheck_everything(self) -> None:
         """Check everything that the worker could have missed, at the end and without failures."""
         from usher.application.runs.services import sync_runs
         from usher.engine.services import recheck
@@ -420,8 +422,9 @@ class Seed:
         self.has_run_last_sweep = True
 
     def notify(self, kind: str, username: str, key: str, *, must_arrive: bool = True) -> None:
-        """Send a webhook of the LMS to the application, once or twice. must_arrive:
-        otherwise the message may be lost."""
+        """Send a webhook of the LMS to the application, once or twice. username, key: the learner
+        and the course run of the message, '' for none. must_arrive: False for a message that may be
+        lost."""
         from usher.application.webhooks.services import process_message
 
         if not must_arrive and (not self.has_plugin or self.rng.random() < 0.3):
@@ -441,7 +444,8 @@ class Seed:
     # Faults
 
     def _plan_faults(self) -> None:
-        acts = (
+        # An action that is listed several times is chosen more often.
+        actions = (
             self._kill,
             self._kill,
             self._stop,
@@ -459,7 +463,7 @@ class Seed:
             self._send_needless_webhooks,
         )
         for _ in range(self.rng.randint(5, 12)):
-            self.scheduler.call_at(self.rng.uniform(2, FAULTS_END_AT), self.rng.choice(acts))
+            self.scheduler.call_at(self.rng.uniform(2, FAULTS_END_AT), self.rng.choice(actions))
 
     def _running_workers(self) -> list[Process]:
         return [
@@ -485,8 +489,8 @@ class Seed:
     def _kill(self) -> None:
         # A worker that was paused may send a late request. It is not killed, because it must check
         # the row of this request again.
-        workers = [worker for worker in self._running_workers() if worker.paused_until < 0]
-        if not (victim := self._choose_process(workers, self._kill)):
+        never_paused = [worker for worker in self._running_workers() if worker.paused_until < 0]
+        if not (victim := self._choose_process(never_paused, self._kill)):
             return
         self.event_log.add(victim, "is killed")
         self.scheduler.kill(victim)
@@ -517,6 +521,7 @@ class Seed:
                 *impostors.APPLICATIONS,
                 *impostors.MIGRATIONS,
             )
+            # The model sends whole answers, and does not need the real LMS's answer.
             if impostor.spoil is None and not impostor.drip
         ]
         self.network.impostor = impostor = self.rng.choice(candidates)
@@ -559,7 +564,7 @@ class Seed:
         ]
         username, key = self.rng.choice(enrollments + refused)
         self.notify("enrollment.changed", username, key)
-        self.notify("account.changed", username, "")
+        self.notify("account.changed", username, key="")
 
     def _stop_faults(self) -> None:
         self.event_log.add("", "no more failures from here on")

@@ -89,8 +89,10 @@ class Scheduler:
         #: The thread that took the last step; None if the last step was an event of ``call_at``.
         self.last_task: Task | None = None
         self.tasks: list[Task] = []
+        #: Events of ``call_at``, as a heap: time, number of the event, and what happens.
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._number = 0
+        self._event_count = 0
+        #: The greenlet of ``run``, to which a thread that waits switches.
         self._hub = getcurrent()
 
     # Called by the scheduler's users
@@ -103,8 +105,8 @@ class Scheduler:
     def call_at(self, moment: float, act: Callable[[], None]) -> None:
         """Call ``act`` at this virtual time, independent of all processes. ``act`` must not
         wait."""
-        self._number += 1
-        heapq.heappush(self._events, (moment, self._number, act))
+        self._event_count += 1
+        heapq.heappush(self._events, (moment, self._event_count, act))
 
     def call_after(self, seconds: float, act: Callable[[], None]) -> None:
         self.call_at(self.now + seconds, act)
@@ -155,17 +157,24 @@ class Scheduler:
         """Run until ``is_done()`` is true or no thread can run any more. Raises what a thread
         raised, and TooManySteps."""
         while not is_done():
-            self.tasks = [t for t in self.tasks if not t.dead and not t.process.is_dead]
-            ready = [t for t in self.tasks if self._is_running(t) and t.can_run(self.now)]
-            while self._events and self._events[0][0] <= self.now:
-                ready = []
+            self.tasks = [task for task in self.tasks if not task.dead and not task.process.is_dead]
+            ready = [
+                task for task in self.tasks if self._is_running(task) and task.can_run(self.now)
+            ]
+            while self._events and self._next_event_at() <= self.now:
+                ready = []  # the event may change which threads can run
                 self.last_task = None
-                heapq.heappop(self._events)[2]()
+                _, _, act = heapq.heappop(self._events)
+                act()
                 self.observe()
             if ready:
                 self._step(self.rng.choice(ready))
             elif not self._is_any_task_ready() and not self._advance():
                 return
+
+    def _next_event_at(self) -> float:
+        moment, _, _ = self._events[0]
+        return moment
 
     def _is_any_task_ready(self) -> bool:
         """Whether a thread can run now, perhaps because of an event."""
@@ -187,13 +196,13 @@ class Scheduler:
     def _advance(self) -> bool:
         """Move the time to the next event, deadline or end of a pause. Returns False if there is
         none."""
-        moments = [self._events[0][0]] if self._events else []
+        moments = [self._next_event_at()] if self._events else []
         for task in self.tasks:
-            paused = task.process.paused_until
+            paused_until = task.process.paused_until
             if task.deadline is not None:
-                moments.append(max(task.deadline, paused))
-            elif paused > self.now:
-                moments.append(paused)
+                moments.append(max(task.deadline, paused_until))
+            elif paused_until > self.now:
+                moments.append(paused_until)
         if not moments:
             return False
         self.now = max(self.now, min(moments))

@@ -49,6 +49,7 @@ class Time:
 
     @staticmethod
     def monotonic() -> float:
+        # Usher's modules use 0.0 for "never", so the clock does not begin at 0.
         return time.monotonic() if _current is None else 1000.0 + _current.read_clock()
 
     perf_counter = monotonic

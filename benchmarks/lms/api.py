@@ -94,14 +94,14 @@ class PublicApi:
         username, _, key = request.path.removeprefix(LmsPath.ENROLLMENT + "/").partition(",")
         enrollment = self.world.enrollments.get((username, key))
         return (
-            as_json(self._enrollment(username, key, *enrollment[:2]))
+            as_json(self._enrollment(username, key, enrollment.mode, enrollment.is_active))
             if enrollment
             else Response(200)
         )
 
     def _enrollment(self, username: str, key: str, mode: str, is_active: bool) -> dict[str, Any]:
         return {
-            "created": self.world.enrollments[username, key][2],
+            "created": self.world.enrollments[username, key].created,
             "mode": mode,
             "is_active": is_active,
             "course_details": {
@@ -125,12 +125,12 @@ class PublicApi:
         items = []
         for username in request.params().get("username", "").split(","):
             for key in self.world.by_user.get(username, ()):
-                mode, is_active, created = self.world.enrollments[username, key]
+                enrollment = self.world.enrollments[username, key]
                 items.append(
                     {
-                        "created": created,
-                        "mode": mode,
-                        "is_active": is_active,
+                        "created": enrollment.created,
+                        "mode": enrollment.mode,
+                        "is_active": enrollment.is_active,
                         "user": username,
                         "course_id": key,
                     }
@@ -194,15 +194,13 @@ def set_enrollment(world: World, username: str, key: str, body: dict[str, Any]) 
         raise Refused(
             f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
         )
-    if enrollment and not is_active and mode and enrollment[1] and enrollment[0] != mode:
+    current_mode, is_enrolled = enrollment.state if enrollment else ("audit", False)
+    if is_enrolled and not is_active and mode and current_mode != mode:
         raise Refused(
-            f"Enrollment mode mismatch: active mode={enrollment[0]}, requested mode={mode}. "
+            f"Enrollment mode mismatch: active mode={current_mode}, requested mode={mode}. "
             "Won't deactivate."
         )
-    after = world.enroll(
-        username, key, mode or (enrollment[0] if enrollment else "audit"), bool(is_active)
-    )
-    return after[0], after[1]
+    return world.enroll(username, key, mode or current_mode, bool(is_active)).state
 
 
 def _unauthorized() -> Response:

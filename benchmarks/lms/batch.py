@@ -84,9 +84,10 @@ class BatchApi:
         username, key = item["username"], item["course_id"]
         if username.lower() not in self.world.accounts:
             return _refused_result(item, "unknown-user", f"The user {username} does not exist.")
-        before = tuple(self.world.enrollments.get((username, key), ())[:2])
+        enrollment = self.world.enrollments.get((username, key))
+        before = enrollment.state if enrollment else None
         try:
-            if not before and not item["is_active"]:
+            if before is None and not item["is_active"]:
                 return _refused_result(
                     item, "not-enrolled", f"{username} is not enrolled in {key}."
                 )

@@ -123,7 +123,7 @@ class Lms:
         return {
             "accounts": [asdict(account) for account in self.world.accounts.values()],
             "enrollments": [
-                [username, key, *enrollment[:2]]
+                [username, key, enrollment.mode, enrollment.is_active]
                 for (username, key), enrollment in self.world.enrollments.items()
             ],
             "access": self.world.access,

@@ -37,13 +37,26 @@ class Session:
     next_url: str = ""
 
 
+@dataclass(slots=True)
+class Enrollment:
+    """created: when the learner was first enrolled, ISO."""
+
+    mode: str
+    is_active: bool
+    created: str
+
+    @property
+    def state(self) -> tuple[str, bool]:
+        """The mode, and whether the enrollment is active."""
+        return self.mode, self.is_active
+
+
 @dataclass
 class World:
     """The LMS's records. by_email, by_uid: the accounts by e-mail address, and by the learner's uid
-    in the application. codes, access, refresh: code or token → username. enrollments: username and
-    course key → mode, whether active, time of creation. by_user: username → course keys.
-    requests: method and path → number of requests; ``made:<username>`` → how often the account was
-    created."""
+    in the application. codes, access, refresh: code or token → username. enrollments: by
+    username and course key. by_user: username → course keys. requests: method and path → number of
+    requests; ``made:<username>`` → how often the account was created."""
 
     application_url: str
     client_id: str
@@ -58,7 +71,7 @@ class World:
     codes: dict[str, str] = field(default_factory=dict)
     access: dict[str, str] = field(default_factory=dict)
     refresh: dict[str, str] = field(default_factory=dict)
-    enrollments: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
+    enrollments: dict[tuple[str, str], Enrollment] = field(default_factory=dict)
     by_user: dict[str, list[str]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -92,13 +105,14 @@ class World:
             "refresh_token": refresh,
         }
 
-    def enroll(self, username: str, key: str, mode: str, is_active: bool) -> list[Any]:
+    def enroll(self, username: str, key: str, mode: str, is_active: bool) -> Enrollment:
         enrollment = self.enrollments.get((username, key))
         if enrollment is None:
-            enrollment = self.enrollments[username, key] = [mode, is_active, moment()]
+            enrollment = Enrollment(mode, is_active, created=moment())
+            self.enrollments[username, key] = enrollment
             self.by_user.setdefault(username, []).append(key)
         else:
-            enrollment[:2] = mode, is_active
+            enrollment.mode, enrollment.is_active = mode, is_active
         return enrollment
 
     # Runs

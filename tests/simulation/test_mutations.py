@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from simulation.run import SeedResult, Simulator, simulate
+from simulation.run import Simulator, simulate
 
 pytestmark = pytest.mark.slow
 
@@ -20,28 +20,30 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture(scope="module", autouse=True)
 def simulator() -> Iterator[None]:
+    """Allows ``simulate`` in all tests of this module."""
     with Simulator():
         yield
 
 
-def assert_found(mutation: Callable[[Patch], None], *words: str, first: int) -> SeedResult:
-    """Returns the outcome of a seed that finds the mutation. Raises AssertionError if no seed finds
-    it.
+def assert_found(mutation: Callable[[Patch], None], *expected_errors: str, first_seed: int) -> None:
+    """Raises AssertionError unless a seed finds the mutation: the seed fails with the mutation, and
+    not without it.
 
-    words: texts; the outcome's error must contain one of them.
+    expected_errors: parts of messages; the seed's error must contain one of them.
 
-    first: the seed to try first, because it found the mutation last time. A change of the engine
-    changes the events of every seed, so that this seed may no longer find the mutation. Then all
-    seeds are tried in order; write the seed that is printed to ``first``.
+    first_seed: the seed to try first, because it found the mutation last time. A change of the
+    engine changes the events of every seed, so that this seed may no longer find the mutation. Then
+    all seeds are tried in order; write the seed that is printed to ``first_seed``.
     """
-    for seed in (first, *SEEDS):
+    for seed in (first_seed, *SEEDS):
         with pytest.MonkeyPatch.context() as patch:
             mutation(patch)
-            outcome = simulate(seed)
-        error_text = f"{type(outcome.error).__name__}: {outcome.error}"
-        if any(word in error_text for word in words) and simulate(seed).error is None:
+            error = simulate(seed).error
+        error_text = f"{type(error).__name__}: {error}"
+        is_expected = any(expected in error_text for expected in expected_errors)
+        if is_expected and simulate(seed).error is None:
             print(f"seed {seed}: {error_text}")
-            return outcome
+            return
     raise AssertionError(f"not found in {len(SEEDS)} seeds")
 
 
@@ -60,7 +62,7 @@ def test_releasing_rows_whose_request_was_sent_is_found():
 
         patch.setattr(Runner, "_unbegun_rows", all_rows)
 
-    assert_found(mutation, "reaches the LMS while", "is forgotten", "in the end", first=10)
+    assert_found(mutation, "reaches the LMS while", "is forgotten", "in the end", first_seed=10)
 
 
 def test_sending_a_request_within_a_transaction_is_found():
@@ -76,7 +78,7 @@ def test_sending_a_request_within_a_transaction_is_found():
             patch.setattr(module, "refuse_reconcile_now", lambda: None)
         patch.setattr(engine, "refuse_within_transaction", lambda: None)
 
-    assert_found(mutation, "RequestInTransaction", first=3)
+    assert_found(mutation, "RequestInTransaction", first_seed=3)
 
 
 def test_locking_tables_in_different_orders_is_found():
@@ -100,7 +102,7 @@ def test_locking_tables_in_different_orders_is_found():
         patch.setattr(EnrollmentKind, "settle_earlier_kinds", lambda *_: None)
         patch.setattr(EnrollmentKind, "settle", settle)
 
-    assert_found(mutation, "LockOrderBroken", first=7)
+    assert_found(mutation, "LockOrderBroken", first_seed=7)
 
 
 def test_a_webhook_that_retries_refused_rows_is_found():
@@ -111,7 +113,7 @@ def test_a_webhook_that_retries_refused_rows_is_found():
 
         patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
 
-    assert_found(mutation, "a message of the LMS made", first=7)
+    assert_found(mutation, "a message of the LMS made", first_seed=7)
 
 
 def test_marking_runs_as_missing_because_of_another_server_is_found():
@@ -135,10 +137,12 @@ def test_marking_runs_as_missing_because_of_another_server_is_found():
         patch.setattr(sync, "require_known_runs", lambda lms, evidence: None)
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
-    assert_found(mutation, "is marked missing", "is refused as missing", first=34)
+    assert_found(mutation, "is marked missing", "is refused as missing", first_seed=34)
 
 
 def test_treating_accounts_as_lost_because_of_another_server_is_found():
+    """Any server's answer counts as the LMS's, and accounts that the answer lacks count as lost."""
+
     def mutation(patch: Patch) -> None:
         from usher.application.accounts import creation
         from usher.client.client import LmsClient
@@ -155,10 +159,12 @@ def test_treating_accounts_as_lost_because_of_another_server_is_found():
         patch.setattr(LmsClient, "_accounts", accept_any_answer)
         patch.setattr(creation, "require_known_accounts", lambda context: None)
 
-    assert_found(mutation, "counts as lost", first=34)
+    assert_found(mutation, "counts as lost", first_seed=34)
 
 
 def test_refusing_rows_because_of_another_server_is_found():
+    """An error answer of any server counts as the LMS's refusal of the rows in the request."""
+
     def mutation(patch: Patch) -> None:
         from usher.client import batch, client
         from usher.engine.runner import Runner
@@ -171,10 +177,13 @@ def test_refusing_rows_because_of_another_server_is_found():
         patch.setattr(batch, "_json_or_refusal", json_or_not_there)
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
-    assert_found(mutation, "and the LMS never did that", first=2)
+    assert_found(mutation, "and the LMS never did that", first_seed=2)
 
 
 def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
+    """The LMS offers the mode ``verified`` in US dollars and in euros; the last one replaces the
+    other one in the application."""
+
     def mutation(patch: Patch) -> None:
         from usher.application.runs import kinds
 
@@ -186,7 +195,7 @@ def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
 
         patch.setattr(kinds, "_write_modes", write_one_mode_of_each_slug)
 
-    assert_found(mutation, "in the end the modes of", first=2)
+    assert_found(mutation, "in the end the modes of", first_seed=2)
 
 
 def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
@@ -209,4 +218,4 @@ def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
         patch.setattr(kinds, "_write_modes", reject_modes_with_equal_slugs)
         patch.setattr(runner, "_write_outcomes", runner.write_back)
 
-    assert_found(mutation, "IntegrityError", first=2)
+    assert_found(mutation, "IntegrityError", first_seed=2)

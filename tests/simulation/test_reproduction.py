@@ -9,8 +9,8 @@ def test_an_earlier_seed_does_not_change_the_events_of_a_seed():
         from usher.engine.outages import outages
 
         simulate(1)
-        first = simulate(67).event_log.text()
-        # The state after a seed that ends during an outage.
+        expected_events = simulate(67).event_log.text()
+        # What a seed leaves behind that ends during an outage.
         outages._since["account"] = 1000.0
         recorder._counts["failed"] += 1
-        assert simulate(67).event_log.text() == first
+        assert simulate(67).event_log.text() == expected_events

@@ -1,4 +1,4 @@
-"""Seeds of ``make simulate``."""
+"""``make simulate`` simulates many seeds, or prints the events of one seed."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_simulation(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the program that ``make simulate`` runs, with these options."""
     command = [sys.executable, "-m", "simulation", *arguments]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
@@ -21,9 +22,10 @@ def test_every_invariant_holds_in_every_seed(seeds):
 
 
 def test_a_seed_prints_the_same_events_each_time():
-    first, second = (run_simulation("--seed", "17") for _ in range(2))
-    assert first.stdout == second.stdout
-    assert first.returncode == 0, first.stdout
-    assert "worker 1  starts, batch API" in first.stdout
-    assert "no more failures from here on" in first.stdout
-    assert first.stdout.rstrip().splitlines()[-1].startswith("seed 17: every invariant held; ")
+    result, repeated_result = (run_simulation("--seed", "17") for _ in range(2))
+    assert result.stdout == repeated_result.stdout
+    assert result.returncode == 0, result.stdout
+    assert "worker 1  starts, batch API" in result.stdout
+    assert "no more failures from here on" in result.stdout
+    last_line = result.stdout.rstrip().splitlines()[-1]
+    assert last_line.startswith("seed 17: every invariant held; ")
