@@ -15,7 +15,7 @@ from simulation.scheduler import Process, Scheduler
 
 #: The most attempts of one row during failures, and the most requests of one seed.
 MAX_ATTEMPTS, MAX_REQUESTS = 30, 3000
-#: Codes of refusals that the application decides without a request to the LMS.
+#: Codes of refusals that the application decides itself; the LMS sends none of them.
 _OWN_REFUSALS = {
     "retirement-by-hand",
     "deactivation-by-hand",

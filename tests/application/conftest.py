@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,6 +209,19 @@ def system_with_each_api(request: pytest.FixtureRequest, transactional_db: None)
 @pytest.fixture
 def faulty(system: System, settings: Any) -> Iterator[FaultyProxy]:
     """A proxy that can cause faults, between the application and the LMS of ``system``."""
+    with _proxy_in_front_of_lms(system, settings) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def faulty_with_each_api(system_with_each_api: System, settings: Any) -> Iterator[FaultyProxy]:
+    """As ``faulty``, for ``system_with_each_api``."""
+    with _proxy_in_front_of_lms(system_with_each_api, settings) as proxy:
+        yield proxy
+
+
+@contextmanager
+def _proxy_in_front_of_lms(system: System, settings: Any) -> Iterator[FaultyProxy]:
     with faulty_proxy(system.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url  # browsers reach the LMS without faults

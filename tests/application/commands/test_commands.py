@@ -159,7 +159,7 @@ def test_a_database_error_ends_a_command_with_advice_instead_of_a_traceback(
         run("repair_missing_courseware_records")
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="another database is no file")
+@pytest.mark.any_database
 def test_an_error_about_a_read_only_database_file_names_the_file():
     text = about_database(OperationalError("attempt to write a readonly database"))
     assert text.startswith("The database can't be written: this user may not write ")

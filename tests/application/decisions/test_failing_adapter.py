@@ -12,7 +12,7 @@ from django.test import Client
 from usher.application.accounts.adoption import propose
 from usher.application.accounts.services import ensure_accounts
 from usher.application.adapter import AdapterFailed, DefaultAdapter, adapter
-from usher.application.enrollments.modes import follow_modes
+from usher.application.enrollments.modes import replace_default_mode
 from usher.application.enrollments.services import enroll
 from usher.application.explain import explain
 from usher.application.lms.drift import drift
@@ -197,7 +197,7 @@ def test_modes_of_other_learners_change_if_allowed_modes_fails_for_one_learner(
         enroll(user, run)
     run.modes.create(slug="honor", name="Honor")
     make_fail("allowed_modes")
-    follow_modes(run)
+    replace_default_mode(run)
     assert Enrollment.objects.get(user=unaffected).mode == "honor"
     assert Enrollment.objects.get(user=failing).mode == "audit"
     with pytest.raises(AdapterFailed, match="allowed_modes of USHER_ADAPTER failed"):

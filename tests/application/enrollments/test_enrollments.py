@@ -1,10 +1,13 @@
 """Enrollments are created, changed and ended in a real embedded LMS."""
 
+import re
+
 import pytest
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
 from tests.support import faults
+from tests.support.impostors import Impostor
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
@@ -296,6 +299,24 @@ def test_a_mode_that_the_run_does_not_have_is_rejected_unless_it_is_forced(syste
     with pytest.raises(ModeNotAllowed):
         change_mode(user, run, "verified")
     assert enroll(user, run, "verified", force=True).mode == "verified"
+
+
+#: An LMS that keeps learners in audit mode.
+KEEPS_AUDIT = Impostor(
+    "keeps-audit",
+    only=("enrollment",),
+    spoil=lambda body: re.sub(rb'"mode": ?"verified"', b'"mode": "audit"', body),
+)
+
+
+def test_an_enrollment_whose_mode_the_lms_keeps_is_refused(
+    system_with_each_api, faulty_with_each_api
+):
+    faulty_with_each_api.impostor = KEEPS_AUDIT
+    row = enroll(system_with_each_api.learner(), ensure_run(DEMO), "verified", reconcile_now=True)
+    assert row.refused_at
+    assert row.error_code == "mode-kept"
+    assert row.error_message == "The LMS keeps the mode audit instead of verified."
 
 
 def test_a_refused_enrollment_rechecks_its_run(system):

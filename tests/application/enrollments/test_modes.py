@@ -91,7 +91,10 @@ def test_a_learner_is_enrolled_as_honor_in_a_run_that_offers_only_honor(
     assert system_with_each_api.enrollments(user.lms_account.username) == {key: ("honor", True)}
 
 
-def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode(system):
+def test_an_enrollment_refused_for_its_mode_is_retried_when_the_run_has_the_mode(
+    system_with_each_api,
+):
+    system = system_with_each_api
     key = "course-v1:edX+Later+1"
     system.lms.shell(_SCRIPT_FOR_RUN_WITH_ONE_MODE.format(key=key, slug="audit", price=0))
     user, run = system.learner(), ensure_run(key)

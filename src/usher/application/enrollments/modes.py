@@ -81,27 +81,18 @@ def free_modes(run: CourseRun) -> list[str]:
     return [slug for slug in is_free if is_free[slug]]
 
 
-def follow_modes(run: CourseRun) -> None:
-    """Call after the modes of a run changed: makes due the enrollments that were refused because of
-    their mode.
-
-    Learners who got the default mode while the run's modes were unknown get a mode that the run
-    has.
-    """
+def replace_default_mode(run: CourseRun) -> None:
+    """Call after the modes of a run changed. Learners who got the default mode while the run's
+    modes were unknown get a mode that the run has."""
     require_run(run)
     slugs = set(run.modes.values_list("slug", flat=True))
-    unsettled = Enrollment.objects.filter(run=run, is_active=True, force=False).unsettled()
-    unsettled.filter(mode__in=slugs, work__error_code__in=_MODE_CODES).make_due()
     if not slugs or DEFAULT_MODE in slugs:
         return
-    for row in unsettled.filter(mode=DEFAULT_MODE).select_related("user"):
+    rows = Enrollment.objects.filter(run=run, mode=DEFAULT_MODE, is_active=True, force=False)
+    for row in rows.unsettled().select_related("user"):
         try:
             row.want(mode=choose_mode(row.user, run))
         except ModeNotAllowed:
             continue  # the LMS then refuses the enrollment and says why
         except AdapterFailed as error:
             log_failure(error)
-
-
-#: Error codes of enrollments that the LMS refused because of their mode.
-_MODE_CODES = ("mode-not-offered", "mode-mismatch", "mode-kept")

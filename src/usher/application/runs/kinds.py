@@ -134,7 +134,7 @@ class ModeKind(LmsKind):
         lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in results]))
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
-        from usher.application.enrollments.modes import follow_modes
+        from usher.application.enrollments.modes import replace_default_mode
 
         successes = {
             job.row.run_id: (job.row.run, outcome)
@@ -148,7 +148,7 @@ class ModeKind(LmsKind):
         for run_id, (run, outcome) in successes.items():
             outcome.changed = _write_modes(run, outcome.extra, modes[run_id])
             if outcome.changed:
-                follow_modes(run)
+                replace_default_mode(run)
                 changed_ids.append(run_id)
         _retry_refused(changed_ids, now)
 
