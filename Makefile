@@ -47,7 +47,7 @@ test-all: $(STAMP) ## run every test, also slow ones and those on PostgreSQL
 	@sh scripts/browser.sh >/dev/null
 	@$(BIN)/python scripts/test.py --all
 
-check: $(STAMP) ## lint, format, types, import rules, docs
+check: $(STAMP) ## lint, format, types, import rules, language, docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@test -f .cache/lms/manage.py || $(BIN)/python -m usher.embedded init .cache/lms --root-url http://localhost:8000
@@ -56,6 +56,7 @@ check: $(STAMP) ## lint, format, types, import rules, docs
 	@PYTHONPATH=src USHER_LMS_HOME=.cache/lms $(BIN)/mypy --config-file config/mypy-lms.ini
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python scripts/reference.py --check
+	@$(BIN)/python -m pytest -qq -p no:django tests/cli/test_language.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 docs: $(STAMP) ## write the generated pages, build the site into build/docs

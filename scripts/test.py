@@ -30,8 +30,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "tests"
 NOT_SLOW = ("-m", "not slow")
-#: pytest's exit code if tests failed and there was no other error.
-FAILED = 1
+#: pytest's exit codes if tests failed and there was no other error, and if no test was selected.
+FAILED, NONE_SELECTED = 1, 5
 #: The most failed tests that are run once more; more failures have another cause than a busy
 #: machine.
 MOST_TESTS_TO_RERUN = 5
@@ -42,12 +42,14 @@ GROUPS_AT_A_TIME = (os.cpu_count() or 1) + 1
 
 @dataclass(frozen=True)
 class Group:
-    """arguments: of pytest. database: whether it runs on PostgreSQL. workers: number of processes;
-    several for a group that would take longer than all others."""
+    """A group of tests. workers: number of processes; several for a group that would take longer
+    than all others."""
 
     name: str
+    #: Arguments of pytest.
     arguments: tuple[str, ...]
-    database: bool = False
+    #: Whether the tests run on PostgreSQL, else on SQLite.
+    on_postgresql: bool = False
     workers: int = 1
 
 
@@ -60,7 +62,7 @@ GROUPS = (
     Group("simulation", ("-p", "no:django", "tests/simulation")),
     Group("lms", ("-p", "no:django", "tests/lms", "tests/embedded")),
     Group("shell", ("-p", "no:django", "tests/contract", "tests/cli")),
-    Group("application-postgresql", (*APPLICATION, "--only-database"), database=True),
+    Group("application-postgresql", (*APPLICATION, "--only-database"), on_postgresql=True),
     Group("tutor", ("-p", "no:django", "tests/tutor")),
     Group("sidecar", ("-p", "no:django", "tests/sidecar")),
     Group("journeys", ("-p", "no:django", "tests/journeys")),
@@ -155,7 +157,7 @@ class Run:
         report.unlink(missing_ok=True)
         with tempfile.TemporaryFile() as output:
             self._print(f"== {group.name}")
-            with postgresql() if group.database else nullcontext("") as url:
+            with postgresql() if group.on_postgresql else nullcontext("") as url:
                 code = subprocess.run(
                     [*_command(group, report), *extra],
                     cwd=ROOT,
@@ -169,6 +171,11 @@ class Run:
                 if report.exists():
                     totals.add(report)
         self._print(f"== {group.name}: exit {code}, {time.monotonic() - started:.0f} s")
+        if code == NONE_SELECTED and group.on_postgresql:
+            self._print(
+                "No test was selected. Of the tests that use an LMS, this group\n"
+                "runs only those marked with each_database."
+            )
         return code
 
     def _print(self, line: str) -> None:
@@ -211,12 +218,13 @@ def main(arguments: list[str]) -> int:
     if names or everything:
         groups = [group for group in GROUPS if not names or group.name in names]
     else:
-        groups = [group for group in GROUPS if not group.database]
+        groups = [group for group in GROUPS if not group.on_postgresql]
         extra = [*NOT_SLOW, *extra]
     REPORTS.mkdir(parents=True, exist_ok=True)
     run = Run(extra, shows_output=len(groups) == 1)
     with ThreadPoolExecutor(GROUPS_AT_A_TIME) as pool:
         all_passed = all(list(pool.map(run.run_group, groups)))
+    # A group whose failed tests are run once more counted as passed so far.
     all_passed = run.rerun_failed() and all_passed
     totals = run.totals
     for name in run.depending_on_load:
