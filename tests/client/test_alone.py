@@ -39,7 +39,7 @@ def test_the_python_sessions_in_client_md_run_against_a_real_lms(connected_lms):
     # Undoes the replacement in the attribute ``who.service_worker``.
     sessions = sessions.replace(f"who.{SERVICE_WORKER}", "who.service_worker")
     parsed = doctest.DocTestParser().get_doctest(sessions, {}, "client.md", None, 0)
-    assert len(parsed.examples) >= 15
+    assert len(parsed.examples) >= 15, "the sessions of the page were found"
     printed: list[str] = []
     result = doctest.DocTestRunner(verbose=False).run(parsed, out=printed.append)
     assert result.failed == 0, "".join(printed)
@@ -50,7 +50,9 @@ def test_client_md_shows_the_tree_of_errors_of_the_code():
 
     match = re.search(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
     tree_of_page = match[1].strip().splitlines()
-    assert (errors.__doc__ or "").splitlines()[2 : 2 + len(tree_of_page)] == tree_of_page
+    _, blank_line, *tree_of_code = (errors.__doc__ or "").splitlines()
+    assert blank_line == ""
+    assert tree_of_code[: len(tree_of_page)] == tree_of_page
 
 
 def test_importing_the_client_imports_neither_django_nor_other_packages_of_usher():

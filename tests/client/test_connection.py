@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from cryptography import x509
@@ -23,6 +24,7 @@ from usher.client.outgoing import Outgoing
 from usher.client.shared import LocalState
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
+#: Answers the requests of one connection.
 Serving = Callable[[socket.socket], None]
 
 
@@ -66,7 +68,7 @@ def read_request(peer: socket.socket) -> bytes:
 
 
 def answers(*parts: bytes) -> Serving:
-    """Answers each request with all ``parts``."""
+    """A function for ``server`` that answers each request with all ``parts``."""
 
     def serve(peer: socket.socket) -> None:
         while read_request(peer):
@@ -77,7 +79,8 @@ def answers(*parts: bytes) -> Serving:
 
 
 def answers_once(*parts: bytes) -> Serving:
-    """Answers the first request of a connection with all ``parts``, then closes the connection."""
+    """A function for ``server`` that answers the first request of a connection with all ``parts``,
+    and then closes the connection."""
 
     def serve(peer: socket.socket) -> None:
         if read_request(peer):
@@ -87,7 +90,7 @@ def answers_once(*parts: bytes) -> Serving:
     return serve
 
 
-def client(url: str, timeout: float = 30.0) -> Http:
+def client(url: str, *, timeout: float = 30.0) -> Http:
     return Http(url, timeout=timeout, state=LocalState())
 
 
@@ -104,7 +107,7 @@ def test_a_connection_that_the_lms_closed_is_replaced_by_a_new_one() -> None:
         http = client(url)
         for _ in range(3):
             assert http.request("POST", "/", again=False).json() == {}
-            while accepted[-1].fileno() != -1:
+            while accepted[-1].fileno() != -1:  # until the server has closed the connection
                 time.sleep(0.01)
     assert len(accepted) == 3
 
@@ -192,9 +195,13 @@ def test_an_answer_sent_before_the_server_read_the_whole_request_is_read() -> No
 
 def test_a_request_that_the_server_does_not_read_times_out() -> None:
     test_is_over = threading.Event()
-    with server(lambda peer: test_is_over.wait() and None) as (url, _):
+
+    def read_nothing(peer: socket.socket) -> None:
+        test_is_over.wait()
+
+    with server(read_nothing) as (url, _):
         with pytest.raises(TimedOut):
-            client(url, 0.5).request("POST", "/", json_body="x" * 50_000_000, again=False)
+            client(url, timeout=0.5).request("POST", "/", json_body="x" * 50_000_000, again=False)
         test_is_over.set()
 
 
@@ -240,20 +247,28 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
+class HttpsServer(NamedTuple):
+    """url: its address. accepted: the connections that it has accepted."""
+
+    url: str
+    accepted: list[socket.socket]
+
+
 @pytest.fixture
-def https_server(certificate: Path) -> Iterator[tuple[str, list[socket.socket]]]:
+def https_server(certificate: Path) -> Iterator[HttpsServer]:
+    """A server for https://localhost with ``certificate``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     wrap = lambda peer: context.wrap_socket(peer, server_side=True)  # noqa: E731
     with server(answers(OK), wrap) as (url, accepted):
-        yield url.replace("http://127.0.0.1", "https://localhost"), accepted
+        yield HttpsServer(url.replace("http://127.0.0.1", "https://localhost"), accepted)
 
 
 def test_a_self_signed_certificate_is_refused(
-    https_server: tuple[str, list[socket.socket]],
+    https_server: HttpsServer,
 ) -> None:
     with pytest.raises(Unreachable, match="certificate") as caught:
-        client(https_server[0]).request("GET", "/")
+        client(https_server.url).request("GET", "/")
     assert caught.value.code == "no-connection"
 
 
@@ -269,21 +284,22 @@ def test_the_error_for_a_server_without_tls_says_that_tls_is_missing() -> None:
 
 
 def test_a_certificate_for_another_host_is_refused(
-    https_server: tuple[str, list[socket.socket]], certificate: Path
+    https_server: HttpsServer, certificate: Path
 ) -> None:
-    url = https_server[0].replace("localhost", "127.0.0.1")
+    url = https_server.url.replace("localhost", "127.0.0.1")
     connection = Connection(url, ssl.create_default_context(cafile=str(certificate)))
     with pytest.raises(Unreachable, match="certificate"):
-        connection.exchange(Outgoing("GET", url, {}), 30)
+        connection.exchange(Outgoing("GET", url, headers={}), timeout=30)
 
 
 def test_several_requests_use_one_connection_with_tls(
-    https_server: tuple[str, list[socket.socket]], certificate: Path
+    https_server: HttpsServer, certificate: Path
 ) -> None:
-    connection = Connection(https_server[0], ssl.create_default_context(cafile=str(certificate)))
+    connection = Connection(https_server.url, ssl.create_default_context(cafile=str(certificate)))
+    request = Outgoing("GET", https_server.url, headers={})
     for _ in range(3):
-        assert connection.exchange(Outgoing("GET", https_server[0], {}), 30).body == b"{}"
-    assert len(https_server[1]) == 1
+        assert connection.exchange(request, timeout=30).body == b"{}"
+    assert len(https_server.accepted) == 1
 
 
 def test_an_answer_with_an_unknown_content_encoding_is_an_error() -> None:

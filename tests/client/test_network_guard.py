@@ -16,6 +16,8 @@ from usher.testing.refusal import LmsTrafficRefused, NetworkGuard, RefusingOpene
 
 @pytest.fixture
 def lms() -> Iterator[HTTPServer]:
+    """A server on this machine in place of an LMS."""
+
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(204)
@@ -32,6 +34,8 @@ def lms() -> Iterator[HTTPServer]:
 
 @pytest.fixture
 def refusing_opener(lms: HTTPServer) -> Iterator[RefusingOpener]:
+    """Refuses connections to ``lms`` and to https://lms.example during the test. Its ``base_urls``
+    are the addresses of refused connections."""
     opener = RefusingOpener()
     guard = NetworkGuard([f"http://localhost:{lms.server_port}", "https://LMS.example."], opener)
     sys.addaudithook(guard)
@@ -78,11 +82,12 @@ def test_requests_to_the_lms_are_refused_whichever_library_sends_them(
         # Async httpx uses anyio, which puts the exception into a group.
         with pytest.raises((LmsTrafficRefused, ExceptionGroup)):
             send_request(url)
-    assert len(refusing_opener.base_urls) == 4
+    assert len(refusing_opener.base_urls) == 4, "one for each request"
 
 
 def test_requests_to_other_servers_are_not_refused(lms: HTTPServer) -> None:
-    guard = NetworkGuard([f"http://127.0.0.1:{lms.server_port + 1}"], RefusingOpener())
+    url_of_another_server = f"http://127.0.0.1:{lms.server_port + 1}"
+    guard = NetworkGuard([url_of_another_server], RefusingOpener())
     sys.addaudithook(guard)
     guard.is_active = True
     try:

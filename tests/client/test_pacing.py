@@ -24,72 +24,104 @@ from usher.client.pacing import (
 )
 from usher.client.shared import LocalState
 
+#: The kind of item in the batches of most tests.
 KIND = "accounts"
+#: The most items in a request.
+LARGEST_SIZE = 500
+#: Seconds that a fast LMS needs for an item of a batch.
+FAST = 0.0001
+#: Seconds that a probe takes while a process of the LMS is free.
+FAST_PROBE = 0.02
+#: More processes than batches are ever sent at the same time.
+MANY_PROCESSES = 16
+#: Enough batches or probes for the pacing to become stable.
+MANY_BATCHES, MANY_PROBES = 10, 60
 
 
-def process_batches(pacing: Pacing, seconds_an_item: float, batches: int, kind: str = KIND) -> None:
+class Clock:
+    """A clock for ``Pacing`` that only the test advances. seconds: the time."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def send_batches(
+    pacing: Pacing, *, seconds_an_item: float, batches: int = MANY_BATCHES, kind: str = KIND
+) -> None:
+    """Sends full batches, one after the other, to an LMS that needs this time for each item."""
     for _ in range(batches):
         with pacing.turn(kind) as size:
             pacing.record_time(kind, size, size * seconds_an_item)
 
 
+def probe_lms(
+    pacing: Pacing, *, processes: int = MANY_PROCESSES, probes: int = MANY_PROBES
+) -> list[int]:
+    """Probes an LMS with this number of processes. A probe is slow if every process is busy with a
+    batch. Returns the number of concurrent batches that are allowed after each probe."""
+    concurrencies = []
+    for _ in range(probes):
+        is_lms_busy = pacing.concurrency >= processes
+        pacing.record_probe(1.0 if is_lms_busy else FAST_PROBE)
+        concurrencies.append(pacing.concurrency)
+    return concurrencies
+
+
 def test_a_fast_lms_gets_large_batches_and_a_slow_lms_small_batches() -> None:
-    fast, ordinary, slow = Pacing(500), Pacing(500), Pacing(500)
+    fast, ordinary, slow = (Pacing(LARGEST_SIZE) for _ in range(3))
 
     assert fast.size(KIND) == FIRST_SIZE
-    process_batches(fast, 0.0001, 10)
-    process_batches(ordinary, TARGET_SECONDS / 80, 10)
-    process_batches(slow, 1.0, 10)
+    send_batches(fast, seconds_an_item=FAST)
+    send_batches(ordinary, seconds_an_item=TARGET_SECONDS / 80)
+    send_batches(slow, seconds_an_item=1.0)
 
-    assert fast.size(KIND) == 500
+    assert fast.size(KIND) == LARGEST_SIZE
     assert ordinary.size(KIND) == 80
     assert slow.size(KIND) == SMALLEST_SIZE
 
 
 def test_the_size_of_batches_at_most_doubles_or_halves_after_a_batch() -> None:
-    pacing = Pacing(500)
-    pacing.record_time(KIND, 25, 0.001)
+    pacing = Pacing(LARGEST_SIZE)
+    pacing.record_time(KIND, items=25, seconds=0.001)
     assert pacing.size(KIND) == 50
-    pacing.record_time(KIND, 50, 60.0)
+    pacing.record_time(KIND, items=50, seconds=60.0)
     assert pacing.size(KIND) == 25
 
 
 def test_a_batch_that_is_not_full_does_not_make_the_next_batches_larger() -> None:
-    pacing = Pacing(500)
-    pacing.record_time(KIND, 1, 0.001)
+    pacing = Pacing(LARGEST_SIZE)
+    pacing.record_time(KIND, items=1, seconds=0.001)
     assert pacing.size(KIND) == FIRST_SIZE
 
 
 def test_each_kind_of_item_has_its_own_batch_size() -> None:
-    pacing = Pacing(500)
-    process_batches(pacing, 0.0001, 10)
-    assert (pacing.size(KIND), pacing.size("enrollments")) == (500, FIRST_SIZE)
+    pacing = Pacing(LARGEST_SIZE)
+    send_batches(pacing, seconds_an_item=FAST)
+    assert pacing.size(KIND) == LARGEST_SIZE
+    assert pacing.size("enrollments") == FIRST_SIZE
 
 
-def probe_lms_with(workers: int, pacing: Pacing, probes: int) -> list[int]:
-    """Probes an LMS with this number of workers. A probe is slow if every worker is busy with a
-    batch. Returns the number of concurrent batches after each probe."""
-    concurrencies = []
-    for _ in range(probes):
-        pacing.record_probe(1.0 if pacing.concurrency >= workers else 0.02)
-        concurrencies.append(pacing.concurrency)
-    return concurrencies
-
-
-def test_the_number_of_concurrent_batches_leaves_one_worker_of_the_lms_free() -> None:
-    for workers in (2, 3, 4):
-        assert probe_lms_with(workers, Pacing(500), 60)[-1] == workers - 1
-    assert probe_lms_with(16, Pacing(500), 60)[-1] == MOST_CONCURRENT
+def test_the_number_of_concurrent_batches_leaves_one_process_of_the_lms_free() -> None:
+    for processes in (2, 3, 4):
+        pacing = Pacing(LARGEST_SIZE)
+        probe_lms(pacing, processes=processes)
+        assert pacing.concurrency == processes - 1
+    pacing = Pacing(LARGEST_SIZE)
+    probe_lms(pacing, processes=MANY_PROCESSES)
+    assert pacing.concurrency == MOST_CONCURRENT
 
 
 def test_a_number_of_concurrent_batches_that_was_too_high_is_seldom_tried_again() -> None:
-    concurrencies = probe_lms_with(2, Pacing(500), 200)
+    concurrencies = probe_lms(Pacing(LARGEST_SIZE), processes=2, probes=200)
     assert 2 in concurrencies
     assert concurrencies.count(2) <= 3
 
 
 def test_a_batch_of_one_kind_waits_for_a_batch_of_another_kind() -> None:
-    pacing = Pacing(500)
+    pacing = Pacing(LARGEST_SIZE)
     other_has_begun = threading.Event()
 
     def send_enrollments() -> None:
@@ -105,8 +137,8 @@ def test_a_batch_of_one_kind_waits_for_a_batch_of_another_kind() -> None:
 
 
 def test_an_lms_that_is_always_slow_to_answer_probes_does_not_count_as_busy() -> None:
-    pacing = Pacing(500)
-    for _ in range(60):
+    pacing = Pacing(LARGEST_SIZE)
+    for _ in range(MANY_PROBES):
         pacing.record_probe(PATIENCE_SECONDS * 3)
     assert pacing.concurrency == MOST_CONCURRENT
 
@@ -114,132 +146,139 @@ def test_an_lms_that_is_always_slow_to_answer_probes_does_not_count_as_busy() ->
 def test_the_number_of_concurrent_batches_stays_while_batches_grow() -> None:
     """Small batches end so soon that a probe can't see whether they keep all processes of the LMS
     busy."""
-    pacing = Pacing(500)
-    process_batches(pacing, 0.0001, 1)
-    probe_lms_with(16, pacing, 60)
+    pacing = Pacing(LARGEST_SIZE)
+    send_batches(pacing, seconds_an_item=FAST, batches=1)
+    probe_lms(pacing)
     assert pacing.concurrency == 1
-    process_batches(pacing, 0.0001, 10)
-    probe_lms_with(16, pacing, 60)
+    send_batches(pacing, seconds_an_item=FAST)
+    probe_lms(pacing)
     assert pacing.concurrency == MOST_CONCURRENT
 
 
-def test_batches_become_shorter_if_the_lms_has_a_single_worker() -> None:
-    pacing = Pacing(500)
-    pacing.record_probe(0.02)
-    process_batches(pacing, 0.01, 9)
-    assert pacing.size(KIND) == int(TARGET_SECONDS * 100)
-    for _ in range(9):
-        pacing.record_probe(0.02 + PATIENCE_SECONDS * 2)
-    process_batches(pacing, 0.01, 9)
-    assert (pacing.concurrency, pacing.size(KIND)) == (1, int(SHORTEST_SECONDS * 100))
+def test_batches_become_shorter_if_the_lms_has_a_single_process() -> None:
+    pacing = Pacing(LARGEST_SIZE)
+    items_a_second = 100
 
-    probe_lms_with(16, pacing, 9 * GOOD_PROBES)
-    process_batches(pacing, 0.01, 9)
-    assert (pacing.concurrency, pacing.size(KIND)) == (2, int(TARGET_SECONDS * 100))
+    def size_after_batches() -> int:
+        send_batches(pacing, seconds_an_item=1 / items_a_second)
+        return pacing.size(KIND)
+
+    pacing.record_probe(FAST_PROBE)
+    assert size_after_batches() == int(TARGET_SECONDS * items_a_second)
+    for _ in range(9):
+        pacing.record_probe(FAST_PROBE + PATIENCE_SECONDS * 2)
+    assert size_after_batches() == int(SHORTEST_SECONDS * items_a_second)
+    assert pacing.concurrency == 1
+
+    # Once probes are fast again, batches become longer, and then more of them are allowed.
+    probe_lms(pacing, probes=9 * GOOD_PROBES)
+    assert size_after_batches() == int(TARGET_SECONDS * items_a_second)
+    assert pacing.concurrency == 2
 
 
 def test_batches_are_smaller_and_fewer_after_a_failed_batch() -> None:
-    pacing = Pacing(500)
-    probe_lms_with(16, pacing, 9)
-    before = pacing.concurrency
+    pacing = Pacing(LARGEST_SIZE)
+    probe_lms(pacing, probes=3 * GOOD_PROBES)
+    concurrency_before = pacing.concurrency
     pacing.record_failure(KIND)
     assert pacing.size(KIND) < FIRST_SIZE
-    assert pacing.concurrency == before - 1
+    assert pacing.concurrency == concurrency_before - 1
 
 
 def test_a_probe_is_due_once_a_second_and_more_often_during_a_trial() -> None:
-    now = [0.0]
-    pacing = Pacing(500, clock=lambda: now[0])
+    clock = Clock()
+    pacing = Pacing(LARGEST_SIZE, clock=clock)
     with pacing.turn(KIND), pacing.turn(KIND, urgent=True):
         assert not pacing.claim_probe()
-        now[0] += PROBE_INTERVAL_SECONDS + 0.1
+        clock.seconds += PROBE_INTERVAL_SECONDS + 0.1
         assert [pacing.claim_probe() for _ in range(3)] == [True, False, False]
-        probe_lms_with(16, pacing, GOOD_PROBES)
-        assert pacing.concurrency == 2
-        now[0] += TRIAL_INTERVAL_SECONDS + 0.1
+        probe_lms(pacing, probes=GOOD_PROBES)
+        assert pacing.concurrency == 2, "the second concurrent batch is on trial"
+        clock.seconds += TRIAL_INTERVAL_SECONDS + 0.1
         assert pacing.claim_probe()
-        probe_lms_with(16, pacing, GOOD_PROBES)
-        now[0] += TRIAL_INTERVAL_SECONDS + 0.1
-        assert not pacing.claim_probe()
+        probe_lms(pacing, probes=GOOD_PROBES)
+        clock.seconds += TRIAL_INTERVAL_SECONDS + 0.1
+        assert not pacing.claim_probe(), "the trial is over"
 
 
 def test_batches_are_smaller_during_the_trial_of_one_more_concurrent_batch() -> None:
-    pacing = Pacing(500)
-    process_batches(pacing, 0.0001, 10)
-    probe_lms_with(16, pacing, GOOD_PROBES)
+    pacing = Pacing(LARGEST_SIZE)
+    send_batches(pacing, seconds_an_item=FAST)
+    probe_lms(pacing, probes=GOOD_PROBES)
     with pacing.turn(KIND) as size:
-        assert size == 500 // TRIAL_DIVISOR
-        pacing.record_time(KIND, size, size * 0.0001)
-    probe_lms_with(16, pacing, GOOD_PROBES)
+        assert size == LARGEST_SIZE // TRIAL_DIVISOR
+        pacing.record_time(KIND, size, size * FAST)
+    probe_lms(pacing, probes=GOOD_PROBES)  # the trial ends
     with pacing.turn(KIND) as size:
-        assert size == 500
+        assert size == LARGEST_SIZE
 
 
 def test_a_slightly_slow_probe_ends_the_trial() -> None:
-    pacing = Pacing(500)
-    probe_lms_with(16, pacing, GOOD_PROBES)
-    pacing.record_probe(0.02 + TRIAL_PATIENCE_SECONDS + 0.01)
+    pacing = Pacing(LARGEST_SIZE)
+    probe_lms(pacing, probes=GOOD_PROBES)
+    assert pacing.concurrency == 2
+    pacing.record_probe(FAST_PROBE + TRIAL_PATIENCE_SECONDS + 0.01)
     assert pacing.concurrency == 1
 
 
 def test_no_probe_is_due_while_fewer_batches_than_allowed_are_in_progress() -> None:
-    now = [0.0]
-    pacing = Pacing(500, clock=lambda: now[0])
-    probe_lms_with(16, pacing, GOOD_PROBES)
+    clock = Clock()
+    pacing = Pacing(LARGEST_SIZE, clock=clock)
+    probe_lms(pacing, probes=GOOD_PROBES)
     assert pacing.concurrency == 2
     with ExitStack() as batches:
-        for is_due in (False, False, True):
-            now[0] += 2
-            assert pacing.claim_probe() is is_due
+        for batches_in_progress in (0, 1, 2):
+            clock.seconds += 2 * PROBE_INTERVAL_SECONDS
+            assert pacing.claim_probe() is (batches_in_progress == 2)
             batches.enter_context(pacing.turn(KIND, urgent=True))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_only_one_batch_is_in_progress_if_one_is_allowed(workers: int) -> None:
+    """Each worker sends batches from three threads; the workers share a state."""
     state = LocalState()
-    paces = [Pacing(500, state) for _ in range(workers)]
-    in_progress, most_in_progress = [0], [0]
-    lock = threading.Lock()
+    pacings = [Pacing(LARGEST_SIZE, state) for _ in range(workers)]
+    is_batch_in_progress = threading.Lock()
+    has_overlap = threading.Event()
 
-    def work(pacing: Pacing) -> None:
+    def send_20_batches(pacing: Pacing) -> None:
         for _ in range(20):
             with pacing.turn(KIND):
-                with lock:
-                    in_progress[0] += 1
-                    most_in_progress[0] = max(most_in_progress[0], in_progress[0])
-                with lock:
-                    in_progress[0] -= 1
+                if not is_batch_in_progress.acquire(blocking=False):
+                    has_overlap.set()
+                    return
+                is_batch_in_progress.release()
 
-    threads = [threading.Thread(target=work, args=[pacing]) for pacing in paces * 3]
+    threads = [threading.Thread(target=send_20_batches, args=[pacing]) for pacing in pacings * 3]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(90)
     assert not any(thread.is_alive() for thread in threads)
-    assert most_in_progress == [1]
+    assert not has_overlap.is_set()
 
 
 def test_a_worker_with_many_batches_lets_another_worker_send_batches_in_between() -> None:
-    state, turns = LocalState(), []
-    other_waits = threading.Event()
+    state, senders = LocalState(), []
+    other_is_ready = threading.Event()
 
     def send_one_batch() -> None:
-        other_waits.set()
-        with Pacing(500, state).turn(KIND):
-            turns.append("other")
+        other_is_ready.set()
+        with Pacing(LARGEST_SIZE, state).turn(KIND):
+            senders.append("other")
 
-    pacing = Pacing(500, state)
+    pacing = Pacing(LARGEST_SIZE, state)
     thread = threading.Thread(target=send_one_batch)
     with pacing.turn(KIND):
         thread.start()
-        assert other_waits.wait(60)
-        time.sleep(2 * SLOT_RETRY_SECONDS)
+        assert other_is_ready.wait(60)
+        time.sleep(2 * SLOT_RETRY_SECONDS)  # until the other worker has tried to take the slot
     for _ in range(50):
         with pacing.turn(KIND):
-            turns.append("first")
+            senders.append("first")
             time.sleep(0.001)
     thread.join(60)
-    assert turns.index("other") < 5
+    assert senders.index("other") < 5
 
 
 def test_the_slot_of_a_killed_worker_becomes_free_after_a_while(
@@ -247,13 +286,13 @@ def test_the_slot_of_a_killed_worker_becomes_free_after_a_while(
 ) -> None:
     monkeypatch.setattr(pacing_module, "SLOT_SECONDS", 0.2)
     state = LocalState()
-    killed = Pacing(500, state).turn(KIND)
-    killed.__enter__()  # a killed worker never leaves its turn
-    with Pacing(500, state).turn(KIND) as size:
+    turn_of_killed_worker = Pacing(LARGEST_SIZE, state).turn(KIND)
+    turn_of_killed_worker.__enter__()  # a killed worker never leaves its turn
+    with Pacing(LARGEST_SIZE, state).turn(KIND) as size:  # waits until the slot is free
         assert size == FIRST_SIZE
 
 
 def test_an_urgent_batch_does_not_wait_for_a_batch_in_progress():
-    pacing = Pacing(500)
+    pacing = Pacing(LARGEST_SIZE)
     with pacing.turn(KIND), pacing.turn(KIND, urgent=True) as size:
         assert size == pacing.size(KIND)

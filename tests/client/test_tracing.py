@@ -16,6 +16,7 @@ from usher.client.errors import LmsError
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """Collects the spans that Usher makes during the test."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -24,6 +25,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 
 
 def send_request_answered_by(answer: httpx.Response) -> None:
+    """Sends a request whose token names a learner. Ignores the error if ``answer`` is a refusal."""
     lms = OpenEdx("http://lms.invalid", worker="worker", token="secret-token")
     opener = opened_by(lambda base_url, ssl_context: httpx.MockTransport(lambda request: answer))
     with opener, suppress(LmsError):

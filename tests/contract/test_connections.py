@@ -14,12 +14,18 @@ from usher.contract.connections import Connection, ConnectionsError
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the file of connections, which does not exist yet."""
     monkeypatch.setenv("USHER_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config"
 
 
 def make_connection(name: str = "shop", root: str = "/root/a") -> Connection:
-    return Connection(name, f"/checkouts/{name}", "http://lms.example", tutor_root=root)
+    return Connection(
+        name=name,
+        application=f"/checkouts/{name}",
+        lms_url="http://lms.example",
+        tutor_root=root,
+    )
 
 
 def test_a_connection_is_listed_until_it_is_forgotten(home: Path):
@@ -51,7 +57,7 @@ def test_forgetting_the_last_connection_deletes_the_file_and_leftovers_of_killed
     assert [connection.key for connection in connections.read_all()] == [("/root/b", "shop")]
     connections.forget("/root/b", "shop")
     assert list(home.iterdir()) == []
-    connections.forget("/root/b", "shop")
+    connections.forget("/root/b", "shop")  # forgetting a connection twice is no error
 
 
 def test_connections_of_concurrent_processes_are_all_kept(home: Path):
@@ -62,7 +68,7 @@ def test_connections_of_concurrent_processes_are_all_kept(home: Path):
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, str(number)]) for number in range(8)]
     assert [writer.wait(300) for writer in writers] == [0] * 8
-    assert len({connection.name for connection in connections.read_all()}) == 160
+    assert len({connection.name for connection in connections.read_all()}) == 8 * 20
 
 
 def test_fields_of_a_newer_version_are_ignored(home: Path):

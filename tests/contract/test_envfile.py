@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from usher.contract.envfile import EnvFile, EnvFileError, format_value, update, write
 
+#: Names, values and whole files of settings. A token can be written without quotes.
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,12}", fullmatch=True)
 VALUES = st.text(max_size=30)
 TOKENS = st.text(alphabet=string.ascii_letters + string.digits + "._/:@%+,=?&-", max_size=30)
@@ -173,7 +174,8 @@ def test_problems_name_their_lines_and_do_not_show_values():
         "E\nF-G=s3cret\nH='s3cret\n"
     )
     problems = EnvFile(text).problems()
-    assert [(p.line, p.kind, p.key) for p in problems if p.serious] == [
+    serious = [problem for problem in problems if problem.serious]
+    assert [(problem.line, problem.kind, problem.key) for problem in serious] == [
         (1, "duplicate", "A"),
         (5, "spaces", "B"),
         (7, "quotes", "D"),
@@ -182,7 +184,8 @@ def test_problems_name_their_lines_and_do_not_show_values():
         (10, "name", "F-G"),
         (11, "malformed", ""),
     ]
-    assert [(p.line, p.kind) for p in problems if not p.serious] == [(6, "quotes")]
+    (harmless,) = [problem for problem in problems if not problem.serious]
+    assert (harmless.line, harmless.kind) == (6, "quotes")
     assert "s3cret" not in " ".join(map(str, problems))
 
 
@@ -198,7 +201,7 @@ def test_written_files_are_private_and_the_backup_keeps_the_first_content(tmp_pa
     assert write(file, EnvFile("A=3\n"), backup=backup)
     assert not write(file, EnvFile("A=3\n"), backup=backup)
     assert (file.read_text(), backup.read_text()) == ("A=3\n", "A=1\n")
-    assert [stat.S_IMODE(p.stat().st_mode) for p in (file, backup)] == [0o600, 0o600]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, backup)] == [0o600, 0o600]
     assert {path.name for path in tmp_path.iterdir()} == {".env", "kept"}
 
 

@@ -10,7 +10,7 @@ from usher.doctor.check import failed, note, ok, warning
 
 
 def test_wrapped_lines_are_indented_by_the_given_columns() -> None:
-    wrapped = "  ✓ ok  " + wrap("a word and another " * 10, 8)
+    wrapped = "  ✓ ok  " + wrap("a word and another " * 10, indent=8)
     lines = wrapped.splitlines()
     assert all(len(line) <= WIDTH for line in lines)
     assert all(line.startswith(" " * 8) for line in lines[1:])
@@ -19,12 +19,12 @@ def test_wrapped_lines_are_indented_by_the_given_columns() -> None:
 
 def test_addresses_are_not_broken_and_line_breaks_are_kept() -> None:
     address = "http://lms.example/" + "x" * 90
-    assert wrap(f"see {address}\nthen go on", 4).splitlines() == [
+    assert wrap(f"see {address}\nthen go on", indent=4).splitlines() == [
         "see",
         f"    {address}",
         "    then go on",
     ]
-    assert wrap("", 4) == ""
+    assert wrap("", indent=4) == ""
 
 
 #: Commands by their length: one that fits behind the indentation, one that fits on a line, and one
@@ -44,33 +44,33 @@ def test_a_command_that_fits_a_line_stays_on_a_line_of_its_own(command: str, ind
 
 
 def test_a_shell_reads_a_command_of_several_lines_as_the_same_command() -> None:
-    lines = command_line(LONG, 24).splitlines()
+    lines = command_line(LONG, indent=24).splitlines()
     assert len(lines) == 2
     assert all(len(line) <= WIDTH for line in lines)
-    words = subprocess.run(
-        ["sh", "-c", command_line("printf '%s\\n' " + LONG[1:-1].replace("&&", "and"), 24)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    assert words == shlex.split(LONG[1:-1].replace("&&", "and"))
+    # The shell prints the words instead of running them.
+    words = LONG.strip("()").replace("&&", "and")
+    command = command_line(f"printf '%s\\n' {words}", indent=24)
+    assert "\\\n" in command, "the command has several lines"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == shlex.split(words)
 
 
 def test_a_command_with_an_open_quote_is_not_split() -> None:
     command = "echo 'never closed " + "x" * 80
-    assert command_line(command, 24) == f"  {command}"
+    assert command_line(command, indent=24) == f"  {command}"
 
 
 def test_no_line_ends_with_spaces() -> None:
-    assert wrap("one\n\ntwo", 4) == "one\n\n    two"
+    assert wrap("one\n\ntwo", indent=4) == "one\n\n    two"
 
 
 def test_continuations_have_the_indentation_of_their_line() -> None:
     """Errors contain indented lines if they quote a log."""
-    lines = wrap("The log:\n  " + "a word and another " * 10, 7).splitlines()
+    lines = wrap("The log:\n  " + "a word and another " * 10, indent=7).splitlines()
     assert len(lines) > 3
     assert all(len(line) <= WIDTH for line in lines)
-    assert {len(line) - len(line.lstrip()) for line in lines[1:]} == {9}
+    indentations = {len(line) - len(line.lstrip()) for line in lines[1:]}
+    assert indentations == {7 + 2}, "the given columns, and the two of the line itself"
 
 
 #: Characters that write to the clipboard, set the title, move the cursor, set colours, reverse
@@ -97,9 +97,10 @@ def test_text_with_control_characters_can_not_control_the_terminal(text: str) ->
         warning(text, cause=text, fix=text),
         failed(text, cause=text, fix=text),
     )
-    shown = [printable(text), wrap(text, 4)]
-    shown += [part for found in findings for part in (found.seen, found.cause, found.fix)]
-    assert all(char.isprintable() or char == "\n" for shown_text in shown for char in shown_text)
+    shown_texts = [printable(text), wrap(text, indent=4)]
+    for finding in findings:
+        shown_texts += [finding.seen, finding.cause, finding.fix]
+    assert all(char.isprintable() or char == "\n" for char in "".join(shown_texts))
     assert "�" in printable(text)
 
 
@@ -114,10 +115,10 @@ def test_ordinary_text_is_not_changed() -> None:
 
 def test_a_short_command_is_not_broken_and_a_long_command_has_a_line_of_its_own() -> None:
     short = "a word and another " * 3 + "now run `usher dev --once` again, and go on with it"
-    wrapped = wrap(short, 10)
+    wrapped = wrap(short, indent=10)
     assert "`usher dev --once`" in wrapped
     assert "\n" in wrapped
     command = "python manage.py " + "x" * 40 + " --all"
-    lines = wrap(f"First look, then run: `{command}`. Then go on.", 4).splitlines()
+    lines = wrap(f"First look, then run: `{command}`. Then go on.", indent=4).splitlines()
     assert lines == ["First look, then run:", f"    $ {command}", "    Then go on."]
-    assert wrap(f"Run: `{command}`", 4).splitlines() == ["Run:", f"    $ {command}"]
+    assert wrap(f"Run: `{command}`", indent=4).splitlines() == ["Run:", f"    $ {command}"]

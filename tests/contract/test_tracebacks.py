@@ -37,7 +37,8 @@ def test_the_file_and_line_of_an_error_are_those_in_the_project(
     stderr = error_of_import("shop", tmp_path)
     assert summary_of_output(stderr, tmp_path) == expected
     if "SyntaxError" not in expected:
-        assert summary_of_output(stderr, tmp_path / "elsewhere") == expected.split(": ", 1)[1]
+        _, error = expected.split(": ", 1)
+        assert summary_of_output(stderr, tmp_path / "elsewhere") == error, "without a place"
 
 
 def test_a_syntax_error_in_a_library_is_reported_with_the_library_s_file(tmp_path: Path) -> None:
@@ -50,6 +51,7 @@ def test_a_syntax_error_in_a_library_is_reported_with_the_library_s_file(tmp_pat
 
 
 def error_of_import(module: str, folder: Path) -> str:
+    """What Python prints when it imports this module of the folder."""
     command = [sys.executable, "-c", f"import {module}"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stderr
 
