@@ -73,6 +73,7 @@ NOT_RUN = {
     "make install": "installs into the environment of the tests",
     "make test": "runs the tests",
     "make check": "continuous integration runs it before the tests",
+    "make format": "changes the files of the checkout",
     "make wheel": "tests/cli/test_extras.py builds a wheel in the same way",
     ".venv/bin/python -m pytest": "runs tests",
     ".venv/bin/python scripts/test.py": "runs tests",
