@@ -20,7 +20,6 @@ SUFFIX = re.compile(rf"(\w*_)?({SECRET.pattern})")
 #: class that hides them itself.
 HARMLESS = {
     ("Adapter", "token"),
-    ("Adapter", "registration_token"),
     ("Learner", "token"),
     ("Expectation", "headers"),
     ("Expectation", "body"),

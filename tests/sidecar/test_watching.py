@@ -32,7 +32,7 @@ from usher.sidecar.errors import SidecarError
 from usher.sidecar.process import Agent
 from usher.sidecar.reconcile import PassScope, count_due
 from usher.sidecar.runs import RUN
-from usher.sidecar.summary import DONE, FAILED, REFUSED, SKIPPED, Memory, Summary
+from usher.sidecar.summary import DONE, FAILED, REFUSED, SKIPPED, RowMemory, Summary
 from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import (
     FULL_PAUSE_FACTOR,
@@ -50,12 +50,12 @@ from usher.sidecar.watching import (
 def test_a_quick_pass_reads_the_changes_since_the_last_pass() -> None:
     quick = QuickPasses(PassScope())
     first = quick.next_scope(1000.0)
-    assert first.changed_in is not None
+    assert first.changed_within_seconds is not None
     quick.finish_pass(1000.0, 0.01)
     # 200 seconds later, for example because the application or the LMS did not answer.
     later = quick.next_scope(1200.0)
-    assert later.changed_in is not None
-    assert later.changed_in > 200.0
+    assert later.changed_within_seconds is not None
+    assert later.changed_within_seconds > 200.0
 
 
 def test_a_slow_pass_runs_less_often() -> None:
@@ -109,7 +109,7 @@ def test_full_passes_process_one_kind_at_a_time_and_rarely_compare_with_the_lms(
 
 
 def test_failed_rows_wait_longer_each_time_and_changed_rows_do_not_wait() -> None:
-    memory = Memory()
+    memory = RowMemory()
     assert memory.is_due("account", "ada@old")
     for _ in range(3):
         memory.record("account", "ada@old", FAILED)
@@ -122,7 +122,7 @@ def test_failed_rows_wait_longer_each_time_and_changed_rows_do_not_wait() -> Non
 
 
 def test_rows_that_a_killed_process_has_locked_are_tried_soon_after_the_lock_ends() -> None:
-    memory, clock = Memory(), SimpleNamespace(now=0.0)
+    memory, clock = RowMemory(), SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
     tries = []
     with patch.object(summary, "time", clock):
@@ -158,7 +158,7 @@ def test_a_pass_that_fails_ends_all_passes() -> None:
 
 
 def test_a_row_is_processed_by_one_pass_at_a_time() -> None:
-    memory = Memory()
+    memory = RowMemory()
     with memory.claim("account", [1, 2]) as first, memory.claim("account", [2, 3]) as second:
         assert (first, second) == ({1, 2}, {3})
     with memory.claim("account", [2]) as again:
@@ -176,7 +176,7 @@ def test_a_quick_pass_reads_only_new_and_changed_rows(system: System) -> None:
             return count_due(agent, adapter, PassScope(kinds=("account",), **limits))["account"]
 
         assert due() == 3
-        assert due(changed_in=60.0) == 2
+        assert due(changed_within_seconds=60.0) == 2
     system.json("reconcile")
 
 
@@ -197,7 +197,7 @@ def test_the_memory_of_failed_rows_is_limited(monkeypatch: pytest.MonkeyPatch) -
     """Each change of a failing row adds an entry."""
     monkeypatch.setattr(summary, "_MAX_PAUSES", 10)
     monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)
-    memory = Memory()
+    memory = RowMemory()
     for number in range(1000):
         memory.record(ENROLLMENT, number, REFUSED)
     assert len(memory._pauses) <= 20

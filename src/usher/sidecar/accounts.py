@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from usher.client import batch
 from usher.client.errors import LmsError
@@ -42,6 +42,14 @@ Results = dict[Any, dict[str, Any]]
 Send = Callable[[Sequence[Learner]], Generator[Results]]
 
 
+class LockedLearner(NamedTuple):
+    """A learner whom the application, or a killed sidecar, has locked. retry_key:
+    ``Learner.retry_key``."""
+
+    email: str
+    retry_key: Any
+
+
 def reconcile_accounts(
     session: Session, due: Selection, summary: Summary, *, batched: bool
 ) -> None:
@@ -53,18 +61,20 @@ def reconcile_accounts(
         with PublicAccounts(session) as send:
             # Small pages if few requests are sent at a time: learners are locked until the whole
             # page is done.
-            size = min(PUBLIC_BATCH_SIZE, 2 * session.concurrency)
-            _reconcile(session, due, summary, send, size)
+            page_size = min(PUBLIC_BATCH_SIZE, 2 * session.concurrency)
+            _reconcile(session, due, summary, send, page_size)
 
 
-def _reconcile(session: Session, due: Selection, summary: Summary, send: Send, size: int) -> None:
+def _reconcile(
+    session: Session, due: Selection, summary: Summary, send: Send, page_size: int
+) -> None:
     """Processes the due learners. If ``summary.waits_for_locks``, also retries locked learners
-    until their locks expire: a killed run may have left locks."""
+    until their locks expire: a killed sidecar may have left locks."""
     lock = session.adapter.lock
-    until = time.monotonic() + (
-        lock.expire + SECONDS_AFTER_EXPIRY if lock and summary.waits_for_locks else 0.0
-    )
-    locked = _process_due_learners(session, due, summary, send, size)
+    until = time.monotonic()
+    if lock and summary.waits_for_locks:
+        until += lock.expire_seconds + SECONDS_AFTER_EXPIRY
+    locked = _process_due_learners(session, due, summary, send, page_size)
     if locked and summary.waits_for_locks:
         summary.notify(
             f"{len(locked)} learners are locked, by {session.adapter.title} or by a run that was "
@@ -76,24 +86,24 @@ def _reconcile(session: Session, due: Selection, summary: Summary, send: Send, s
         keys, locked = list(locked), {}
         for start in range(0, len(keys), MOST_ROWS):
             selection = due.narrowed_by({"pk__in": keys[start : start + MOST_ROWS]})
-            locked |= _process_due_learners(session, selection, summary, send, size)
-    for email, content in locked.values():
+            locked |= _process_due_learners(session, selection, summary, send, page_size)
+    for learner in locked.values():
         reason = "the application is creating it now"
-        summary.add(ACCOUNT, SKIPPED, email, reason, key=content)
+        summary.add(ACCOUNT, SKIPPED, learner.email, reason, retry_key=learner.retry_key)
 
 
 def _process_due_learners(
-    session: Session, due: Selection, summary: Summary, send: Send, size: int
-) -> dict[Any, tuple[str, Any]]:
-    """Processes all due learners once. Returns the locked learners: primary key → e-mail address
-    and ``Learner.content``."""
-    locked_elsewhere: dict[Any, tuple[str, Any]] = {}
+    session: Session, due: Selection, summary: Summary, send: Send, page_size: int
+) -> dict[Any, LockedLearner]:
+    """Processes all due learners once. Returns the learners that are locked elsewhere, by primary
+    key."""
+    locked_elsewhere: dict[Any, LockedLearner] = {}
 
     def work(page: list[Learner]) -> None:
         due_learners = [
-            learner for learner in page if summary.memory.is_due(ACCOUNT, learner.content)
+            learner for learner in page if summary.row_memory.is_due(ACCOUNT, learner.retry_key)
         ]
-        with summary.memory.claim(
+        with summary.row_memory.claim(
             ACCOUNT, [learner.pk for learner in due_learners]
         ) as claimed_keys:
             claimed = [learner for learner in due_learners if learner.pk in claimed_keys]
@@ -103,7 +113,7 @@ def _process_due_learners(
                     _create_accounts(session, named_learners, send, summary)
 
     pages = read_learners(
-        session.agent, session.adapter, size=size, selection=due, with_enrollments=False
+        session.agent, session.adapter, page_size=page_size, selection=due, with_enrollments=False
     )
     with in_parallel(work, pages) as results:
         for _ in results:
@@ -144,7 +154,7 @@ def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str
 
 @contextmanager
 def _lock_learners(
-    session: Session, page: list[Learner], locked_elsewhere: dict[Any, tuple[str, Any]]
+    session: Session, page: list[Learner], locked_elsewhere: dict[Any, LockedLearner]
 ) -> Iterator[list[Learner]]:
     """Tries to lock the learners. Yields the locked ones, and adds the others to
     ``locked_elsewhere``."""
@@ -159,14 +169,14 @@ def _lock_learners(
         model=session.adapter.users.model,
         name=lock.name,
         column=lock.column,
-        expire=lock.expire,
+        expire=lock.expire_seconds,
         holder=holder,
         keys=[learner.pk for learner in page],
     )
     try:
         for learner, is_held in zip(page, answers, strict=True):
             if not is_held:
-                locked_elsewhere[learner.pk] = learner.email, learner.content
+                locked_elsewhere[learner.pk] = LockedLearner(learner.email, learner.retry_key)
         yield [learner for learner, is_held in zip(page, answers, strict=True) if is_held]
     finally:
         session.agent.ask("unlock", holder=holder)
@@ -176,7 +186,7 @@ def _choose_missing_usernames(
     session: Session, page: list[Learner], summary: Summary
 ) -> list[Learner]:
     """Reads the locked learners again, and lets the application's own code choose missing
-    usernames.
+    usernames. Returns the learners who have a username and whom the application has not given up.
 
     Usernames are committed before they are sent, because the LMS requests them from the
     application.
@@ -199,7 +209,7 @@ def _choose_missing_usernames(
         for learner, error in zip(nameless, errors, strict=True):
             if error:
                 reason = f"it could not be named: {error}"
-                summary.add(ACCOUNT, FAILED, learner.email, reason, key=learner.content)
+                summary.add(ACCOUNT, FAILED, learner.email, reason, retry_key=learner.retry_key)
         page = _read_again(session, page)
     return [learner for learner in page if learner.username and not learner.given_up]
 
@@ -215,7 +225,7 @@ def _read_again(session: Session, page: list[Learner]) -> list[Learner]:
         for rows in read_learners(
             session.agent,
             session.adapter,
-            size=len(keys),
+            page_size=len(keys),
             selection=selection,
             with_enrollments=False,
         )
@@ -234,7 +244,7 @@ def _create_accounts(session: Session, page: list[Learner], send: Send, summary:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for learner in remaining.values():
-            summary.add_error(ACCOUNT, learner.email, error, learner.content)
+            summary.add_error(ACCOUNT, learner.email, error, learner.retry_key)
 
 
 def _handle_results(
@@ -245,7 +255,7 @@ def _handle_results(
         result = results[learner.pk]
         learner = replace(learner, username=result.get("new_username", learner.username))
         if result["status"] == FAILED:
-            summary.add_result(ACCOUNT, FAILED, learner.email, result, learner.content)
+            summary.add_result(ACCOUNT, FAILED, learner.email, result, learner.retry_key)
         elif result["error"]:
             _add_refusal(session, learner, result, summary)
         else:
@@ -277,7 +287,7 @@ def _send_and_rename(session: Session, page: list[Learner], send: Send) -> Gener
 
 
 def _rename_if_name_taken(session: Session, page: list[Learner], results: Results) -> list[Learner]:
-    if session.adapter.account_name != "account":
+    if session.adapter.username_table != "account":
         return []
     renamed_learners = []
     for learner in page:
@@ -308,7 +318,7 @@ def _batch_item(learner: Learner) -> dict[str, Any]:
         "username": learner.username,
         "email": learner.email,
         "name": learner.name or learner.username,
-        "country": learner.country if len(learner.country) == 2 else "",
+        "country": learner.country_code,
         "tokens": not learner.has_token,
     }
 
@@ -338,8 +348,9 @@ def _add_refusal(
     is_recorded = False
     if "given_up" in columns and error["code"] != RegistrationError.PROTECTED_ACCOUNT:
         is_recorded = _record_refusal(session, learner, error)
-    key = None if is_recorded else learner.content
-    summary.add_result(ACCOUNT, REFUSED, learner.email, result, key)
+    # A recorded refusal is not due any more, so it needs no pause.
+    retry_key = None if is_recorded else learner.retry_key
+    summary.add_result(ACCOUNT, REFUSED, learner.email, result, retry_key)
 
 
 def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -> bool:
@@ -371,19 +382,19 @@ def _record_accounts(
     account that was written without a token is due again, for the token only."""
     account = session.adapter.account
     unrecorded = [learner for learner, _ in created if not learner.has_account]
-    results = iter(
-        session.agent.ask(
+    results = {}
+    if unrecorded:
+        outcomes = session.agent.ask(
             "write",
             model=account.model,
             owner=_owner_relation(session),
             rows=[_account_row(session, learner) for learner in unrecorded],
         )
-        if unrecorded
-        else ()
-    )
-    write_results = [
-        {"outcome": "same"} if learner.has_account else next(results) for learner, _ in created
-    ]
+        results = {
+            learner.pk: outcome for learner, outcome in zip(unrecorded, outcomes, strict=True)
+        }
+    already_recorded = {"outcome": "same"}
+    write_results = [results.get(learner.pk, already_recorded) for learner, _ in created]
     _record_tokens(
         session,
         [
@@ -395,9 +406,9 @@ def _record_accounts(
     for (learner, result), write_result in zip(created, write_results, strict=True):
         if result.get("token_error") and write_result["outcome"] in _WRITTEN_OUTCOMES:
             reason = f"the account was created; no token yet: {result['token_error']}"
-            summary.add(ACCOUNT, FAILED, learner.email, reason, key=learner.content)
+            summary.add(ACCOUNT, FAILED, learner.email, reason, retry_key=learner.retry_key)
         else:
-            summary.add_write(ACCOUNT, learner.email, write_result, learner.content)
+            summary.add_write(ACCOUNT, learner.email, write_result, learner.retry_key)
 
 
 def _record_tokens(session: Session, tokens: list[tuple[Learner, TokenPair]]) -> None:

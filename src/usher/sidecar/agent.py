@@ -18,16 +18,20 @@ import threading
 import time
 import traceback
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 
 import django
 
+#: The version of the requests and answers, as ``process.VERSION``.
 VERSION = 1
 #: Seconds between two lines ``alive``, and seconds without a request after which the agent ends.
 SECONDS_BETWEEN_ALIVE_LINES = 5.0
 MAX_SILENCE_SECONDS = 120.0
 #: The most rows in a request. The rows stay locked until the request is done.
 MOST_ROWS = 1000
+#: Characters after which an error's message is cut off. A database's message may quote a statement
+#: with all of its values; the reason why one row was refused is shorter.
+MAX_ERROR_LENGTH = 2000
+MAX_REASON_LENGTH = 500
 
 
 class RequestError(Exception):
@@ -39,7 +43,11 @@ class RequestError(Exception):
 
 
 class Channel:
-    """Exchanges lines with the sidecar. All other output of the process goes to standard error."""
+    """Exchanges lines with the sidecar. All other output of the process goes to standard error.
+
+    The constructor redirects standard output, and starts a thread that reads requests and a thread
+    that sends the lines ``alive``. mark: what each line to the sidecar begins with.
+    """
 
     def __init__(self, mark):
         self.mark = mark
@@ -48,8 +56,10 @@ class Channel:
         self.requests = queue.Queue()
         self._lock = threading.Lock()
         sys.stdout.flush()
-        self._output = os.fdopen(os.dup(1), "wb", buffering=0)
-        os.dup2(2, 1)
+        standard_output, standard_error = 1, 2
+        self._output = os.fdopen(os.dup(standard_output), "wb", buffering=0)
+        # From now on, what the application prints goes to standard error.
+        os.dup2(standard_error, standard_output)
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._send_alive_lines, daemon=True).start()
 
@@ -84,10 +94,9 @@ class Channel:
 
 
 def as_json(value):
+    """Converts a value that JSON lacks, such as a time or a decimal number, to text."""
     if isinstance(value, (datetime, date)):
         return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
     return str(value)
 
 
@@ -102,8 +111,10 @@ def serve(mark):
 
 
 def answer_all(channel):
-    # ``shell`` starts even if the settings can't be read.
+    """Answers requests until the process ends."""
+    # Raises an error if the settings can't be read; ``shell`` starts even then.
     django.setup()
+    # The sidecar waits for this line, which answers no request, before it sends the first request.
     channel.send({"id": 0, "ok": about()})
     while True:
         line = channel.requests.get()
@@ -116,7 +127,7 @@ def answer_all(channel):
             answer["error"] = {"code": error.code, "message": str(error)}
         except Exception as error:
             text = "{}: {}".format(type(error).__name__, error)
-            answer["error"] = {"code": "failed", "message": text[:2000]}
+            answer["error"] = {"code": "failed", "message": text[:MAX_ERROR_LENGTH]}
         finally:
             channel.current_id = None
         channel.send(answer)
@@ -131,6 +142,7 @@ def close_ended_connections():
 
 
 def about(request=None):
+    """Returns the versions of the agent, of Python and of Django."""
     return {
         "version": VERSION,
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -319,7 +331,7 @@ def write_together(model, rows, request):
     """Writes all rows after locking them with a few statements, without a savepoint for each. Rows
     with the same lookup column are locked with one statement; a row with several lookup columns is
     locked alone."""
-    outcomes = [outcome and {"outcome": outcome} for outcome in lock_owners(rows, request)]
+    outcomes = [{"outcome": outcome} if outcome else None for outcome in lock_owners(rows, request)]
     changes = []
     positions_by_column = {}
     for position, row in enumerate(rows):
@@ -329,6 +341,7 @@ def write_together(model, rows, request):
         if len(lookup) == 1:
             positions_by_column.setdefault(next(iter(lookup)), []).append(position)
         else:
+            # The owners are locked already.
             outcome = lock_and_write_row(model, row, {**request, "owner": None})
             outcomes[position] = {"outcome": outcome}
     for column, positions in positions_by_column.items():
@@ -337,7 +350,10 @@ def write_together(model, rows, request):
         for position in positions:
             value = str(lookup_of(rows[position])[column])
             outcome, change = outcome_and_change(
-                model, rows[position], locked_rows.get(value), value in existing_values
+                model,
+                rows[position],
+                locked=locked_rows.get(value),
+                exists=value in existing_values,
             )
             outcomes[position] = {"outcome": outcome}
             if change:
@@ -371,7 +387,7 @@ def write_row(model, row, request):
     except Exception as error:
         if is_database_error(error):
             raise
-        return {"outcome": "refused", "message": message_of(error)[:500]}
+        return {"outcome": "refused", "message": message_of(error)[:MAX_REASON_LENGTH]}
 
 
 def message_of(error):
@@ -403,14 +419,16 @@ def reasons_of_refusal(request):
     refuses the new values, or null. Writes nothing."""
     model = find_model(request["model"])
     existing = all_rows(model).filter(pk__in=[row["pk"] for row in request["rows"]])
-    existing = {str(row.pk): row for row in existing}
+    existing_by_key = {str(row.pk): row for row in existing}
     return [
-        reason_of_refusal(model, existing.get(str(row["pk"])), row["set"])
+        reason_of_refusal(model, existing_by_key.get(str(row["pk"])), row["set"])
         for row in request["rows"]
     ]
 
 
 def reason_of_refusal(model, row, values):
+    """Returns why ``clean`` refuses the row with these values; None if it does not, or if ``row``
+    is None."""
     from django.core.exceptions import ValidationError
 
     if row is None:
@@ -420,7 +438,7 @@ def reason_of_refusal(model, row, values):
             setattr(row, name, as_field_type(model, name, value))
         row.clean()
     except ValidationError as error:
-        return message_of(error)[:500]
+        return message_of(error)[:MAX_REASON_LENGTH]
     except Exception as error:
         if is_database_error(error):
             raise
@@ -430,6 +448,7 @@ def reason_of_refusal(model, row, values):
 
 
 def lookup_of(row):
+    """Returns the condition, column -> value, that finds the row."""
     return {"pk": row["pk"]} if "pk" in row else row["find"]
 
 
@@ -442,33 +461,35 @@ def lock_owners(rows, request):
     keys = {lookup_of(row)[column] for row in rows}
     owners = all_rows(model).filter(pk__in=keys)
     locked = owners.order_by("pk").select_for_update(skip_locked=True)
-    locked = {row.pk: row for row in locked}
-    existing = set(locked)
-    if len(locked) < len(keys):
-        existing = set(owners.values_list("pk", flat=True))
+    locked_owners = {owner.pk: owner for owner in locked}
+    existing_keys = set(locked_owners)
+    if len(locked_owners) < len(keys):
+        existing_keys = set(owners.values_list("pk", flat=True))
     outcomes = []
     for row in rows:
         key = lookup_of(row)[column]
-        if key not in locked:
-            outcomes.append("busy" if key in existing else "gone")
+        if key not in locked_owners:
+            outcomes.append("busy" if key in existing_keys else "gone")
         else:
-            has_same_owner = has_values(model, locked[key], row["owner"])
-            outcomes.append(None if has_same_owner else "changed")
+            is_unchanged = has_values(model, locked_owners[key], row["owner"])
+            outcomes.append(None if is_unchanged else "changed")
     return outcomes
 
 
 def has_values(model, row, values):
+    """Whether the row has these values, which are from JSON."""
     return all(getattr(row, name) == as_field_type(model, name, values[name]) for name in values)
 
 
 def lock_and_write_row(model, row, request):
+    """Locks and writes one row, and returns the outcome. Call it inside a transaction."""
     (outcome,) = lock_owners([row], request)
     if outcome:
         return outcome
     matching = all_rows(model).filter(**lookup_of(row))
     locked = matching.select_for_update(skip_locked=True).first()
     outcome, change = outcome_and_change(
-        model, row, locked, locked is not None or matching.exists()
+        model, row, locked=locked, exists=locked is not None or matching.exists()
     )
     save(model, [change] if change else [], request)
     return outcome
@@ -487,7 +508,7 @@ class Change:
         return self.row
 
 
-def outcome_and_change(model, row, locked, exists):
+def outcome_and_change(model, row, *, locked, exists):
     """Returns the outcome, and the Change if it is ``written``. locked: the row; None if the row
     does not exist or another process has locked it. exists: whether the row exists."""
     values = {name: as_field_type(model, name, value) for name, value in row["set"].items()}
@@ -581,7 +602,7 @@ def insert_rows(model, rows):
 def auto_now_values(model):
     """The columns that every save sets to the current time, with their values."""
     fields = [field for field in model._meta.concrete_fields if getattr(field, "auto_now", False)]
-    return {field.name: field.pre_save(model(), False) for field in fields}
+    return {field.name: field.pre_save(model(), add=False) for field in fields}
 
 
 # -- writing with audit rows
@@ -594,6 +615,8 @@ def auto_now_values(model):
 
 #: The number of rows in a batch that the application's own code always saves.
 SAMPLE_SIZE = 2
+#: The user in the audit rows: no person makes these changes.
+NO_ACTING_USER = None
 
 
 def save_with_audit_rows(model, changes, audit):
@@ -603,18 +626,20 @@ def save_with_audit_rows(model, changes, audit):
     relations that ``to_dict`` reads; None if the application's own code must save all rows.
     """
     remaining = changes
-    is_large_batch = len(changes) > 2 * SAMPLE_SIZE and not any(change.new for change in changes)
-    if audit and is_large_batch and saving_writes_only_the_row(model):
+    is_large_batch = len(changes) > 2 * SAMPLE_SIZE
+    updates_only = not any(change.new for change in changes)
+    if audit and is_large_batch and updates_only and saving_writes_only_the_row(model):
         from django.db.models import prefetch_related_objects
 
         prefetch_related_objects([change.row for change in changes], *audit["relations"])
         samples, remaining = changes[:SAMPLE_SIZE], changes[SAMPLE_SIZE:]
-        first, *others = [save_and_learn_audit_values(model, change, audit) for change in samples]
-        if first is not None and all(audit_values == first for audit_values in others):
-            save_many_with_audit_rows(model, remaining, audit, audit_values=first)
+        learnt_values = [save_and_learn_audit_values(model, change, audit) for change in samples]
+        audit_values = learnt_values[0]
+        if audit_values is not None and all(values == audit_values for values in learnt_values):
+            save_many_with_audit_rows(model, remaining, audit, audit_values)
             return
     for change in remaining:
-        change.apply().save_and_log(None)
+        change.apply().save_and_log(NO_ACTING_USER)
 
 
 def save_and_learn_audit_values(model, change, audit):
@@ -629,14 +654,15 @@ def save_and_learn_audit_values(model, change, audit):
     before = as_stored_json(change.row.to_dict())
     predicted = Change(copy(change.row), change.values).apply()
     after = as_stored_json(predicted.to_dict())
-    recorder, hooks = WriteRecorder(), len(connection.run_on_commit)
+    recorder = WriteRecorder()
+    number_of_commit_hooks = len(connection.run_on_commit)
     with connection.execute_wrapper(recorder):
-        change.apply().save_and_log(None)
+        change.apply().save_and_log(NO_ACTING_USER)
     row = all_rows(table).filter(**{audit["row"]: change.row.pk}).order_by("-pk").first()
     as_expected = (
         saving_writes_only_the_row(table)
         and recorder.are_update_and_insert(model._meta.db_table, table._meta.db_table)
-        and len(connection.run_on_commit) == hooks
+        and len(connection.run_on_commit) == number_of_commit_hooks
         and row is not None
         and getattr(row, audit["before"]) == before
         and without_keys(getattr(row, audit["after"]), auto_now) == without_keys(after, auto_now)
@@ -760,12 +786,13 @@ def call(request):
         for key in request["keys"]:
             try:
                 if key not in rows:
-                    raise LookupError("gone")
+                    raise LookupError("gone")  # stored below as this row's error
                 with transaction.atomic():
                     function(rows[key])
                 errors.append(None)
             except Exception as error:
-                errors.append("{}: {}".format(type(error).__name__, error)[:500])
+                text = "{}: {}".format(type(error).__name__, error)
+                errors.append(text[:MAX_REASON_LENGTH])
     return errors
 
 
@@ -785,7 +812,8 @@ class HeldLock:
         self.holders = set()
 
     def share(self, holder):
-        """Adds a holder. Returns whether the lock lasts long enough for this holder."""
+        """Adds a holder. Extends the lock first if more than half of its time has passed. Returns
+        False if the lock could not be extended; then the holder was not added."""
         if self.until - time.monotonic() < self.expire / 2:
             try:
                 self.lock.extend(self.expire)

@@ -210,7 +210,7 @@ def reconcile_command(
     titles and dates of course runs from the LMS. Orders, payments and messages are never changed.
     It can be stopped and run again at any time.
     """
-    scope = reconciling.PassScope(kinds or reconciling.DEFAULT_KINDS, user, run)
+    scope = reconciling.PassScope(kinds=kinds or reconciling.DEFAULT_KINDS, user=user, run=run)
     if (with_console or metrics_at) and (dry_run or not watching):
         raise click.UsageError("--console and --metrics go with --watch.")
     watch_output = WatchOutput(as_json)
@@ -220,7 +220,10 @@ def reconcile_command(
         if _warn_if_without_run_modes(options, kinds, output.console):
             scope = replace(scope, kinds=[kind for kind in kinds if kind != RUN_MODE])
             if not scope.kinds:
-                output.print_dry_run({}) if dry_run else output.print_summary(Summary())
+                if dry_run:
+                    output.print_dry_run({})
+                else:
+                    output.print_summary(Summary())
                 return
         if watching and not dry_run:
             console_address = (console_host, console_port) if with_console else None
@@ -266,7 +269,7 @@ def _watch(
         on_pass=output.print_summary,
         on_trouble=output.print_trouble,
         state=state,
-        stopping=Stopping(lambda: _exit_now(print_end, 0)),
+        stopping=Stopping(lambda: _exit_now(print_end, exit_code=0)),
     )
     print_end()
 
@@ -282,7 +285,7 @@ def _reconcile_once(
         reconciling.why_not_eligible(agent, adapter, scope.user) if scope.user else ""
     )
     stopping = Stopping(
-        lambda: _exit_now(lambda: output.print_interrupted(summary), exits.INTERRUPTED)
+        lambda: _exit_now(lambda: output.print_interrupted(summary), exit_code=exits.INTERRUPTED)
     )
     try:
         with stopping.handle_signals(), output.progress(due) as show_progress:
@@ -315,7 +318,7 @@ def _warn_if_without_run_modes(
     options: ApplicationOptions, kinds: Sequence[str], console: Console
 ) -> bool:
     """Prints a line if the operator named the modes of runs although the application has none.
-    Returns whether this is so."""
+    Returns whether the line was printed."""
     edition = recognise(options).edition if RUN_MODE in kinds else None
     if edition is None or adapter_of(edition.name).run_modes is not None:
         return False
@@ -363,7 +366,7 @@ def _serve(
                     f"! the pages listen on {host}, beyond this machine's loopback: anybody who "
                     "sees the link can open them, and nothing is encrypted"
                 )
-            pages = serve_pages(state, console_port, output.print_link, host)
+            pages = serve_pages(state, console_port, output.print_link, host=host)
             stack.enter_context(_listening(f"{host}:{console_port}", pages))
         yield state
 
@@ -477,5 +480,5 @@ def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
 
 def _exit_with_error(output: ReconcileOutput | DriftOutput, reason: str) -> NoReturn:
     output.print_error(reason)
-    click.echo(f"✗ {wrap(reason, 2)}", err=True)
+    click.echo(f"✗ {wrap(reason, indent=2)}", err=True)
     sys.exit(exits.NOT_RUN)

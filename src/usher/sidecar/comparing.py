@@ -29,12 +29,12 @@ from usher.sidecar.enrollments import claim_due_rows, enroll, enrollment_pages, 
 from usher.sidecar.learners import Enrollment, Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
-from usher.sidecar.summary import Memory, Summary
+from usher.sidecar.summary import RowMemory, Summary
 
 MISSING, MODE, ADOPT = "missing", "mode", "adopt"
 KINDS = (MISSING, MODE, ADOPT)
 #: Free modes.
-_FREE = ("audit", "honor")
+_FREE_MODES = ("audit", "honor")
 #: Concurrent requests to the LMS.
 _CONCURRENCY = 8
 
@@ -42,13 +42,13 @@ _CONCURRENCY = 8
 @dataclass(frozen=True)
 class EnrollmentPair:
     """A learner's enrollment in a run, in the application and in the LMS. row: the application's
-    active row, or None. ended: a row that was refunded, deferred or ended, or None. in_lms: the
-    LMS's enrollment, or None."""
+    active row, or None. ended_row: a row of the application that was refunded, deferred or ended,
+    or None. in_lms: the LMS's enrollment, or None."""
 
     learner: Learner
     course: str
     row: Enrollment | None
-    ended: Enrollment | None
+    ended_row: Enrollment | None
     in_lms: ListedEnrollment | None
 
 
@@ -56,11 +56,15 @@ def pairs_of(learner: Learner, lms_enrollments: list[ListedEnrollment]) -> Itera
     """Pairs the enrollments of a learner. Several rows here, for example of several orders, may
     belong to one enrollment in the LMS."""
     in_lms = {enrollment.course_key: enrollment for enrollment in lms_enrollments}
-    active = {row.course: row for row in learner.enrollments if row.is_active}
-    ended = {row.course: row for row in learner.enrollments if row.course not in active}
-    for course in {**active, **in_lms}:
+    active_rows = {row.course: row for row in learner.enrollments if row.is_active}
+    ended_rows = {row.course: row for row in learner.enrollments if row.course not in active_rows}
+    for course in {**active_rows, **in_lms}:
         yield EnrollmentPair(
-            learner, course, active.get(course), ended.get(course), in_lms.get(course)
+            learner,
+            course,
+            row=active_rows.get(course),
+            ended_row=ended_rows.get(course),
+            in_lms=in_lms.get(course),
         )
 
 
@@ -79,11 +83,11 @@ def _must_change_mode(adapter: Adapter, pair: EnrollmentPair) -> bool:
     """Whether to change the mode. A learner who has a paid mode in the LMS keeps it."""
     if pair.row is None or pair.in_lms is None or not mode_differs(adapter, pair):
         return False
-    return pair.row.mode not in _FREE or pair.in_lms.mode in _FREE
+    return pair.row.mode not in _FREE_MODES or pair.in_lms.mode in _FREE_MODES
 
 
 def _is_unknown_here(adapter: Adapter, pair: EnrollmentPair) -> bool:
-    return pair.row is None and pair.ended is None and pair.in_lms is not None
+    return pair.row is None and pair.ended_row is None and pair.in_lms is not None
 
 
 _IS_DIFFERENCE: dict[str, Callable[[Adapter, EnrollmentPair], bool]] = {
@@ -96,18 +100,19 @@ _IS_DIFFERENCE: dict[str, Callable[[Adapter, EnrollmentPair], bool]] = {
 def find_differing(
     session: Session,
     kind: str,
+    *,
     user: str = "",
     run: str = "",
-    changed_in: float | None = None,
-    memory: Memory | None = None,
+    changed_within_seconds: float | None = None,
+    memory: RowMemory | None = None,
 ) -> Iterator[list[EnrollmentPair]]:
     """Yields pages of differing enrollments. user, run: only enrollments of this learner or run; ''
-    for all. changed_in: only enrollments of learners with an enrollment that the application
-    changed in the last ``changed_in`` seconds; None for all. memory: used with ``changed_in``, to
+    for all. changed_within_seconds: only enrollments of learners with an enrollment that the
+    application changed in that time; None for all. memory: used with ``changed_within_seconds``, to
     leave out learners that have not changed since they agreed with the LMS."""
-    if changed_in is not None:
-        for keys in _keys_of_changed_learners(session, changed_in):
-            yield from _find_differing(session, kind, user, run, keys, memory)
+    if changed_within_seconds is not None:
+        for keys in _keys_of_changed_learners(session, changed_within_seconds):
+            yield from _find_differing(session, kind, user, run, learner_keys=keys, memory=memory)
     else:
         yield from _find_differing(session, kind, user, run)
 
@@ -128,14 +133,18 @@ def _find_differing(
     kind: str,
     user: str,
     run: str,
-    keys: list[Any] | None = None,
-    memory: Memory | None = None,
+    *,
+    learner_keys: list[Any] | None = None,
+    memory: RowMemory | None = None,
 ) -> Iterator[list[EnrollmentPair]]:
+    """Does the work of ``find_differing``. learner_keys: primary keys of the only learners to
+    compare; None for all. memory: leaves out learners that have not changed since they agreed with
+    the LMS; None compares all."""
     selection = session.adapter.eligible_users
     if user:
         selection = selection.narrowed_by(user_condition(user))
-    if keys is not None:
-        selection = selection.narrowed_by({"pk__in": keys})
+    if learner_keys is not None:
+        selection = selection.narrowed_by({"pk__in": learner_keys})
 
     def compare_page(page: list[Learner]) -> list[EnrollmentPair]:
         by_username = {
@@ -143,7 +152,10 @@ def _find_differing(
             for learner in page
             if learner.has_account
             and learner.username
-            and (memory is None or not memory.has_agreed(kind, learner.pk, learner.enrollments))
+            and (
+                memory is None
+                or not memory.has_agreed_with_lms(kind, learner.pk, learner.enrollments)
+            )
         }
         in_lms: dict[str, list[ListedEnrollment]] = {name: [] for name in by_username}
         for enrollment in session.lms.enrollments_of(list(by_username)) if by_username else ():
@@ -154,7 +166,7 @@ def _find_differing(
             pairs_of_learner = [
                 pair
                 for pair in pairs_of(learner, in_lms[name])
-                if run in ("", pair.course) and _IS_DIFFERENCE[kind](session.adapter, pair)
+                if (not run or pair.course == run) and _IS_DIFFERENCE[kind](session.adapter, pair)
             ]
             if memory is not None and not pairs_of_learner:
                 memory.record_agreement(kind, learner.pk, learner.enrollments)
@@ -162,14 +174,13 @@ def _find_differing(
         return differing_pairs
 
     pages = read_learners(session.agent, session.adapter, selection=selection)
-    with in_parallel(compare_page, pages, _CONCURRENCY) as results:
+    with in_parallel(compare_page, pages, concurrency=_CONCURRENCY) as results:
         for pairs in results:
-            active = [pair for pair in pairs if kind != ADOPT or _is_active(pair)]
-            yield _in_known_runs(session, active) if kind == ADOPT else active
-
-
-def _is_active(pair: EnrollmentPair) -> bool:
-    return pair.in_lms is not None and pair.in_lms.is_active
+            if kind == ADOPT:
+                active_pairs = [pair for pair in pairs if pair.in_lms and pair.in_lms.is_active]
+                yield _in_known_runs(session, active_pairs)
+            else:
+                yield pairs
 
 
 def _in_known_runs(session: Session, pairs: list[EnrollmentPair]) -> list[EnrollmentPair]:
@@ -190,8 +201,8 @@ def _run_keys(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
     return {row[course]: row["pk"] for page in pages for row in page["rows"]}
 
 
-def count_differing(session: Session, kind: str, user: str = "", run: str = "") -> int:
-    return sum(len(page) for page in find_differing(session, kind, user, run))
+def count_differing(session: Session, kind: str, *, user: str = "", run: str = "") -> int:
+    return sum(len(page) for page in find_differing(session, kind, user=user, run=run))
 
 
 def reconcile_compared(
@@ -202,13 +213,22 @@ def reconcile_compared(
     batched: bool,
     user: str = "",
     run: str = "",
-    changed_in: float | None = None,
+    changed_within_seconds: float | None = None,
 ) -> None:
-    """Processes all differences of ``kind``. Raises LmsError if the LMS refuses all learners for
+    """Processes all differences of ``kind``. user, run, changed_within_seconds: as for
+    ``find_differing``. Raises LmsError if the LMS refuses all learners for
     the same reason."""
     with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
         send = make_sender(session, pool, batched=batched)
-        for page in find_differing(session, kind, user, run, changed_in, summary.memory):
+        pages = find_differing(
+            session,
+            kind,
+            user=user,
+            run=run,
+            changed_within_seconds=changed_within_seconds,
+            memory=summary.row_memory,
+        )
+        for page in pages:
             if kind == ADOPT:
                 _adopt(session, page, summary)
             else:
@@ -225,7 +245,7 @@ def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> No
     """Creates enrollments as the application's sync does. Unlike that sync, uses the LMS's mode and
     writes audit rows."""
     columns, run_keys = session.adapter.enrollments.columns, _run_keys(session, page)
-    due = [pair for pair in page if summary.memory.is_due(ADOPT, (pair.learner.pk, pair.course))]
+    due = [pair for pair in page if summary.row_memory.is_due(ADOPT, _retry_key_of_adoption(pair))]
     if not due:
         return
     rows = []
@@ -242,5 +262,9 @@ def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> No
         "write", model=session.adapter.enrollments.model, save_method="save_and_log", rows=rows
     )
     for pair, result in zip(due, results, strict=True):
-        key = (pair.learner.pk, pair.course)
-        summary.add_write(ADOPT, f"{pair.learner.email} in {pair.course}", result, key)
+        learner_and_run = f"{pair.learner.email} in {pair.course}"
+        summary.add_write(ADOPT, learner_and_run, result, _retry_key_of_adoption(pair))
+
+
+def _retry_key_of_adoption(pair: EnrollmentPair) -> tuple[Any, str]:
+    return pair.learner.pk, pair.course

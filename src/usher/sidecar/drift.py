@@ -49,7 +49,8 @@ def drift(session: Session, kinds: Collection[str] = DEFAULT_KINDS) -> Iterator[
         (CERTIFICATE, records.compare_certificates),
     ):
         if kind in kinds:
-            yield from (Difference(kind, *values) for values in compare(session))
+            for learner_and_run, difference in compare(session):
+                yield Difference(kind, learner_and_run, difference)
 
 
 def _compare_learners(session: Session, kinds: Collection[str]) -> Iterator[Difference]:
@@ -57,7 +58,7 @@ def _compare_learners(session: Session, kinds: Collection[str]) -> Iterator[Diff
     time."""
     pages = read_learners(session.agent, session.adapter)
     with in_parallel(
-        lambda page: differences_of(session, page, kinds), pages, _CONCURRENCY
+        lambda page: differences_of(session, page, kinds), pages, concurrency=_CONCURRENCY
     ) as results:
         for differences in results:
             yield from differences
@@ -87,7 +88,8 @@ def differences_of(
 
 def _compare_account(learner: Learner, account: ObservedAccount | None) -> Iterator[Difference]:
     def difference(text: str, *, waiting: bool = False) -> Difference:
-        return Difference("account", learner.email, text, waiting and not learner.given_up)
+        is_waiting = waiting and not learner.given_up
+        return Difference("account", learner.email, text, waiting=is_waiting)
 
     if account is None:
         if learner.has_account:
@@ -118,8 +120,8 @@ def _compare_enrollments(
         if row is None:
             if in_lms is not None and in_lms.is_active:
                 own_state = "no record here"
-                if pair.ended:
-                    own_state = f"{pair.ended.change_status or 'inactive'} here"
+                if pair.ended_row:
+                    own_state = f"{pair.ended_row.change_status or 'inactive'} here"
                 yield Difference("enrollment", what, f"enrolled in the LMS; {own_state}")
             continue
         if in_lms is None or not in_lms.is_active:
@@ -167,7 +169,7 @@ def _compare_runs(session: Session) -> Iterator[Difference]:
                 sentences.append(
                     f"{name} {runs.as_text(own_value)} here, {runs.as_text(lms_value)} in the LMS"
                 )
-            if run.refused:
+            if run.refusal:
                 sentences = [
                     f"{', '.join(sentences)}; {runs.refusal_text(session.adapter.title, run)}"
                 ]

@@ -21,7 +21,7 @@ ENROLLMENT, UNENROLLMENT = "enrollment", "unenrollment"
 BATCH_SIZE = 300
 #: Error codes for a mode that the LMS does not offer: the batch API's code, and the client's code
 #: for the public API's message.
-_MODE_REFUSED = ("mode-unavailable", "mode-not-offered")
+_MODE_REFUSED_CODES = ("mode-unavailable", "mode-not-offered")
 
 Items = list[dict[str, Any]]
 Results = dict[Any, dict[str, Any]]
@@ -65,8 +65,8 @@ def claim_due_rows(
 ) -> Iterator[list[dict[str, Any]]]:
     """Claims rows until the block ends, and yields them. Leaves out rows that were refused recently
     and rows that another thread has claimed."""
-    due = [row for row in rows if summary.memory.is_due(kind, _content(row))]
-    with summary.memory.claim(ENROLLMENT, [row["pk"] for row in due]) as claimed_keys:
+    due = [row for row in rows if summary.row_memory.is_due(kind, _retry_key(row))]
+    with summary.row_memory.claim(ENROLLMENT, [row["pk"] for row in due]) as claimed_keys:
         yield [row for row in due if row["pk"] in claimed_keys]
 
 
@@ -98,13 +98,13 @@ def enroll(
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            summary.add_error(kind, _learner_and_run(row), error, _content(row))
+            summary.add_error(kind, _learner_and_run(row), error, _retry_key(row))
         return
     enrolled = []
     for row in rows:
         result = _result_of_row(results, row)
         if result["status"] == FAILED:
-            summary.add_result(kind, FAILED, _learner_and_run(row), result, _content(row))
+            summary.add_result(kind, FAILED, _learner_and_run(row), result, _retry_key(row))
         elif result["error"]:
             _add_refusal(session, row, result, summary, kind)
         else:
@@ -144,7 +144,7 @@ def _record_enrolled(
             {
                 "pk": row["pk"],
                 "expect": _expected_values(session, row),
-                "set": _values_to_set(session, True) if kind == ENROLLMENT else {},
+                "set": _values_to_set(session, enrolled=True) if kind == ENROLLMENT else {},
             }
             for row, _ in enrolled
         ],
@@ -152,7 +152,7 @@ def _record_enrolled(
     changed_rows = [
         row
         for (row, result), write_result in zip(enrolled, results, strict=True)
-        if not summary.add_write(kind, _learner_and_run(row), write_result, _content(row))
+        if not summary.add_write(kind, _learner_and_run(row), write_result, _retry_key(row))
         and write_result["outcome"] in ("changed", "gone")
         and result["status"] == "changed"
     ]
@@ -160,7 +160,7 @@ def _record_enrolled(
         _end_obsolete_enrollments(session, changed_rows, send, summary)
 
 
-def _values_to_set(session: Session, enrolled: bool) -> dict[str, Any]:
+def _values_to_set(session: Session, *, enrolled: bool) -> dict[str, Any]:
     """Returns the values that the application's own code sets when it enrolls or unenrolls."""
     further_values = session.adapter.when_enrolled if enrolled else session.adapter.when_unenrolled
     columns = session.adapter.enrollments.columns
@@ -237,30 +237,32 @@ def _unenroll(session: Session, rows: list[dict[str, Any]], send: Send, summary:
             for enrollment in session.lms.enrollments_of(names[start : start + NAMES_A_REQUEST])
             if enrollment.is_active
         }
-        to_end = [
+        rows_to_end = [
             row
             for row in _without_active_row(session, rows)
             if (row["username"], row["course"]) in active_in_lms
         ]
         # Without a mode: the enrollment is ended in any mode.
         results = send(
-            [{**_batch_item(session, row), "is_active": False, "mode": ""} for row in to_end]
+            [{**_batch_item(session, row), "is_active": False, "mode": ""} for row in rows_to_end]
         )
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for row in rows:
-            summary.add_error(UNENROLLMENT, _learner_and_run(row), error, _content(row))
+            summary.add_error(UNENROLLMENT, _learner_and_run(row), error, _retry_key(row))
         return
-    keys_to_end = {row["pk"] for row in to_end}
+    keys_to_end = {row["pk"] for row in rows_to_end}
     ended = []
     for row in rows:
         unchanged: dict[str, Any] = {"status": "same", "error": None}
         result = _result_of_row(results, row) if row["pk"] in keys_to_end else unchanged
         if result["status"] == FAILED:
-            summary.add_result(UNENROLLMENT, FAILED, _learner_and_run(row), result, _content(row))
+            summary.add_result(UNENROLLMENT, FAILED, _learner_and_run(row), result, _retry_key(row))
         elif result["error"]:
-            summary.add_result(UNENROLLMENT, REFUSED, _learner_and_run(row), result, _content(row))
+            summary.add_result(
+                UNENROLLMENT, REFUSED, _learner_and_run(row), result, _retry_key(row)
+            )
         else:
             ended.append(row)
     if ended:
@@ -281,7 +283,7 @@ def _record_unenrolled(
             {
                 "pk": row["pk"],
                 "expect": _expected_values(session, row),
-                "set": _values_to_set(session, False),
+                "set": _values_to_set(session, enrolled=False),
             }
             for row in ended
         ],
@@ -289,11 +291,11 @@ def _record_unenrolled(
     changed_rows = [
         row
         for row, write_result in zip(ended, results, strict=True)
-        if not summary.add_write(UNENROLLMENT, _learner_and_run(row), write_result, _content(row))
+        if not summary.add_write(UNENROLLMENT, _learner_and_run(row), write_result, _retry_key(row))
     ]
     if changed_rows:
-        changed_again = Selection(filter=({"pk__in": [row["pk"] for row in changed_rows]},))
-        rows = [row for page in enrollment_pages(session, changed_again) for row in page]
+        selection = Selection(filter=({"pk__in": [row["pk"] for row in changed_rows]},))
+        rows = [row for page in enrollment_pages(session, selection) for row in page]
         active_rows = [row for row in rows if row["is_active"] and not row["change_status"]]
         if active_rows:
             send([_batch_item(session, row) for row in active_rows])
@@ -306,7 +308,7 @@ def _add_refusal(
     up as usual. If staff reset the count, the enrollment is tried again immediately."""
     column = session.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
     counted_row = {**row, "attempts": row["attempts"] + 1} if column else row
-    summary.add_result(kind, REFUSED, _learner_and_run(row), result, _content(counted_row))
+    summary.add_result(kind, REFUSED, _learner_and_run(row), result, _retry_key(counted_row))
     if column:
         attempts = row["attempts"]
         session.agent.ask(
@@ -331,7 +333,9 @@ def make_sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) ->
 def _batch_sender(session: Session) -> Send:
     def send(items: Items, fallback_mode: str = "") -> Results:
         results = batch.send(session.lms, batch.ENROLLMENTS, items)
-        refused = [item for item in items if _error_code(results.get(item["id"])) in _MODE_REFUSED]
+        refused = [
+            item for item in items if _error_code(results.get(item["id"])) in _MODE_REFUSED_CODES
+        ]
         if fallback_mode and refused:
             items_in_other_mode = [{**item, "mode": fallback_mode} for item in refused]
             results |= batch.send(session.lms, batch.ENROLLMENTS, items_in_other_mode)
@@ -356,7 +360,7 @@ def _public_sender(session: Session, pool: ThreadPoolExecutor) -> Send:
         course_and_mode = item["course_id"], item["mode"]
         if not fallback_mode or course_and_mode not in not_offered:
             result = enroll_in_mode(item, item["mode"])
-            if not fallback_mode or _error_code(result) not in _MODE_REFUSED:
+            if not fallback_mode or _error_code(result) not in _MODE_REFUSED_CODES:
                 return result
             not_offered.add(course_and_mode)
         return enroll_in_mode(item, fallback_mode)
@@ -398,7 +402,7 @@ def _error_code(result: dict[str, Any] | None) -> str:
     return str(error["code"]) if error else ""
 
 
-def _content(row: dict[str, Any]) -> tuple[Any, ...]:
+def _retry_key(row: dict[str, Any]) -> tuple[Any, ...]:
     """Returns the values of the row. If one of them changes, a refused row is tried again."""
     names = ("pk", "username", "course", "mode", "attempts", "is_active", "change_status")
     return tuple(row.get(name) for name in names)

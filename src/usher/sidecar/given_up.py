@@ -12,7 +12,7 @@ from usher.sidecar.learners import error_message_of
 from usher.sidecar.process import Agent
 
 #: Seconds after which an enrollment counts as given up, if the application counts no attempts.
-OVERDUE = 24 * 3600
+OVERDUE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class GivenUp:
 
 def find_given_up(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     """Yields accounts, then enrollments. Raises SidecarError."""
-    yield from _accounts(agent, adapter)
-    yield from _enrollments(agent, adapter)
+    yield from _given_up_accounts(agent, adapter)
+    yield from _given_up_enrollments(agent, adapter)
 
 
-def _accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+def _given_up_accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     columns = adapter.account.columns
     if "given_up" not in columns:
         return
@@ -42,14 +42,16 @@ def _accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
         yield GivenUp("account", row["user__email"], f"the LMS refused the account: {reason}")
 
 
-def _enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+def _given_up_enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     columns = adapter.enrollments.columns
-    waiting = adapter.eligible_enrollments.narrowed_by({columns["enrolled"]: False})
+    not_enrolled = adapter.eligible_enrollments.narrowed_by({columns["enrolled"]: False})
     if adapter.retry_limit:
-        waiting = waiting.narrowed_by({f"{columns['attempts']}__gte": adapter.retry_limit})
+        not_enrolled = not_enrolled.narrowed_by(
+            {f"{columns['attempts']}__gte": adapter.retry_limit}
+        )
     else:
-        waiting = waiting.narrowed_by({"created_on__lt": {"ago": OVERDUE}})
-    for row in _rows(agent, adapter.enrollments.model, adapter.enrollments.paths, waiting):
+        not_enrolled = not_enrolled.narrowed_by({"created_on__lt": {"ago": OVERDUE_SECONDS}})
+    for row in _rows(agent, adapter.enrollments.model, adapter.enrollments.paths, not_enrolled):
         enrollment = adapter.enrollments.rename_columns(row)
         reason = (
             f"not enrolled after {enrollment['attempts']} attempts; the application does not try "

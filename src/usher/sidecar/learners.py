@@ -52,7 +52,12 @@ class Learner:
     enrollments: list[Enrollment]
 
     @property
-    def content(self) -> tuple[Any, ...]:
+    def country_code(self) -> str:
+        """The country if it is a two-letter code, as the LMS requires; otherwise ''."""
+        return self.country if len(self.country) == 2 else ""
+
+    @property
+    def retry_key(self) -> tuple[Any, ...]:
         """The values that decide about another attempt: if one of them changes, a refused learner
         is tried again."""
         return self.pk, self.username, self.email, self.name, self.country
@@ -62,16 +67,16 @@ def read_learners(
     agent: Agent,
     adapter: Adapter,
     *,
-    size: int = 100,
+    page_size: int = 100,
     selection: Selection | None = None,
     with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
-    """Yields pages of ``size`` learners for whom the application's own code creates accounts.
+    """Yields pages of ``page_size`` learners for whom the application's own code creates accounts.
     selection: only these users; None for all."""
     pages = agent.pages(
         model=adapter.users.model,
         fields=adapter.users.paths,
-        limit=size,
+        limit=page_size,
         **(selection or adapter.eligible_users).request(),
         related=_related_tables(adapter, with_enrollments),
     )
@@ -79,14 +84,14 @@ def read_learners(
 
 
 def read_runs(
-    agent: Agent, adapter: Adapter, size: int = 500, *, selection: Selection | None = None
+    agent: Agent, adapter: Adapter, page_size: int = 500, *, selection: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields course runs that the application's own sync updates. selection: only these runs; None
     for all."""
     for page in agent.pages(
         model=adapter.runs.model,
         fields=adapter.runs.paths,
-        limit=size,
+        limit=page_size,
         **(selection or adapter.eligible_runs).request(),
     ):
         yield from map(adapter.runs.rename_columns, page["rows"])
@@ -119,15 +124,15 @@ def _learners_of_page(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
     learners = []
     for user in map(adapter.users.rename_columns, page["rows"]):
         account = accounts.get(user["pk"], {})
-        name_row = account if adapter.account_name == "account" else user
+        username_row = account if adapter.username_table == "account" else user
         learners.append(
             Learner(
                 pk=user["pk"],
                 email=user["email"] or "",
                 name=user["name"] or "",
                 country=user["country"] or "",
-                username=name_row.get("username") or "",
-                since=name_row.get("since") or user["created"],
+                username=username_row.get("username") or "",
+                since=username_row.get("since") or user["created"],
                 has_account=bool(account.get("has_account")),
                 given_up=bool(account.get("given_up")),
                 reason=error_message_of(account.get("reason")),

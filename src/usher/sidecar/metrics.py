@@ -44,10 +44,10 @@ class Metrics:
         self._outcomes = self._counter(metrics.OUTCOMES)
         # Every series starts at 0: if the first value of a series were 500, Prometheus would see no
         # increase.
-        for kind, word in product(KINDS, _LABELS.values()):
-            self._outcomes.labels(kind, word)
+        for kind, label in product(KINDS, _LABELS.values()):
+            self._outcomes.labels(kind, label)
         self._passes = self._counter(metrics.PASSES)
-        self._seen = self._gauge(metrics.WORKER_SEEN)
+        self._worker_seen = self._gauge(metrics.WORKER_SEEN)
         self._refused = self._gauge(metrics.REFUSED)
         self._requests = Histogram(
             metrics.REQUEST.name,
@@ -58,7 +58,7 @@ class Metrics:
         )
         for group, result in product(GROUPS, metrics.REQUEST_RESULTS):
             self._requests.labels(group, result)
-        self._seen.set_to_current_time()
+        self._worker_seen.set_to_current_time()
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
@@ -67,8 +67,10 @@ class Metrics:
         return Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
 
     def record_pass(self, summary: Summary, refusals: list[RefusedRow]) -> None:
+        """Counts a pass that ended or failed. refusals: the rows that are refused or failing now,
+        also those of earlier passes."""
         self._passes.inc()
-        self._seen.set_to_current_time()
+        self._worker_seen.set_to_current_time()
         for (kind, result), number in summary.numbers.items():
             self._outcomes.labels(kind, _LABELS[result]).inc(number)
         self._refused.clear()
@@ -80,6 +82,7 @@ class Metrics:
 
     @contextmanager
     def measure_request(self, exchange: Exchange) -> Iterator[None]:
+        """Measures the request that is sent within the block."""
         began = time.monotonic()
         try:
             yield

@@ -36,9 +36,10 @@ class ReconcileOutput:
     def print_due(self, title: str, numbers: dict[str, int]) -> None:
         if numbers:
             text = ", ".join(count_text(number, kind) for kind, number in numbers.items())
-            self.console.print(wrap(f"{title}: {text} due", 0))
+            self.console.print(wrap(f"{title}: {text} due", indent=0))
 
     def print_dry_run(self, numbers: dict[str, int]) -> None:
+        """With ``as_json``, prints how many rows are due. ``print_due`` prints it for people."""
         if self._as_json:
             click.echo(json.dumps({"due": numbers}))
 
@@ -57,7 +58,9 @@ class ReconcileOutput:
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
             tasks = {
-                kind: bar.add_task(kind, total=number or None, text=progress_text(0, number))
+                kind: bar.add_task(
+                    kind, total=number or None, text=progress_text(done=0, total=number)
+                )
                 for kind, number in due.items()
                 if number
             }
@@ -67,7 +70,10 @@ class ReconcileOutput:
                     done = sum(numbers.values())
                     if kind not in tasks:
                         tasks[kind] = bar.add_task(kind, total=None, text="")
-                    text = progress_text(done, due.get(kind, 0), numbers[REFUSED], numbers[FAILED])
+                    total = due.get(kind, 0)
+                    text = progress_text(
+                        done, total, refused=numbers[REFUSED], failed=numbers[FAILED]
+                    )
                     bar.update(tasks[kind], completed=done, text=text)
 
             yield show_progress
@@ -82,9 +88,8 @@ class ReconcileOutput:
                 return
             last_printed = time.monotonic()
             for kind, numbers in summary.as_data()["kinds"].items():
-                text = progress_text(
-                    sum(numbers.values()), due.get(kind, 0), numbers[REFUSED], numbers[FAILED]
-                )
+                done, total = sum(numbers.values()), due.get(kind, 0)
+                text = progress_text(done, total, refused=numbers[REFUSED], failed=numbers[FAILED])
                 self.console.print(f"  {kind:<12} {text}")
 
         return show_progress
@@ -95,8 +100,8 @@ class ReconcileOutput:
         self._print_results(summary)
 
     def print_results_before_error(self, summary: Summary) -> None:
-        """Prints the results of a run that an error ended; ``print_error`` then prints the
-        error."""
+        """Prints the results up to the error that ended the command; ``print_error`` then prints
+        the error."""
         self._summary_before_error = summary
         if summary.numbers:
             self._print_results(summary)
@@ -130,7 +135,7 @@ class ReconcileOutput:
             if numbers[result_and_kind] <= MAX_SHOWN:
                 mark = "·" if entry["result"] in (SKIPPED, INVALID) else "✗"
                 request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
-                text = wrap(escape(f"{entry['what']}: {entry['reason']}{request}"), 26)
+                text = wrap(escape(f"{entry['what']}: {entry['reason']}{request}"), indent=26)
                 self.console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {text}")
         for (result, kind), number in numbers.items():
             if number > MAX_SHOWN:
@@ -160,8 +165,8 @@ class ReconcileOutput:
             "         The link works once. You stay signed in until you press Ctrl-C."
         )
 
-    def print_line(self, what: str) -> None:
-        self.console.print(wrap(escape(what), 2))
+    def print_line(self, text: str) -> None:
+        self.console.print(wrap(escape(text), indent=2))
 
     def print_stopped(self) -> None:
         self.console.print("stopped; the next run continues from here")
@@ -176,7 +181,9 @@ def count_text(number: int, kind: str) -> str:
     return f"{number} {kind}" + ("" if number == 1 else "s")
 
 
-def progress_text(done: int, total: int, refused: int = 0, failed: int = 0) -> str:
+def progress_text(done: int, total: int, *, refused: int = 0, failed: int = 0) -> str:
+    """``3 of 10, 1 refused``. total: 0 if the number of rows is not known."""
+    # More rows than counted before may have become due.
     text = f"{done} of {max(total, done)}" if total else f"{done}"
     text += f", {refused} refused" if refused else ""
     return text + (f", {failed} failed" if failed else "")
@@ -227,7 +234,7 @@ class DriftOutput:
         given_up = len(self._data["given_up"])
         next_step = f"; usher reconcile repairs the {waiting} marked ·" if waiting else ""
         counts = f"{given_up} given up, {count_text(len(differences), 'difference')}"
-        self._print(wrap(f"\n{counts}{next_step}", 0))
+        self._print(wrap(f"\n{counts}{next_step}", indent=0))
 
     def print_error(self, reason: str) -> None:
         """Prints the error that ended the command, and what was found before."""
@@ -237,7 +244,7 @@ class DriftOutput:
     def _print_entry(self, section: str, mark: str, kind: str, what: str, text: str) -> None:
         self._counts[section, kind] += 1
         if self._show_all or self._counts[section, kind] <= MAX_SHOWN:
-            self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), 16)}")
+            self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), indent=16)}")
 
     def _print_hidden_counts(self, *sections: str) -> None:
         """Prints for each kind how many lines were not shown."""

@@ -14,9 +14,10 @@ R = TypeVar("R")
 
 @contextmanager
 def in_parallel(
-    work: Callable[[T], R], pages: Iterable[T], concurrency: int = 2
+    work: Callable[[T], R], pages: Iterable[T], *, concurrency: int = 2
 ) -> Iterator[Iterator[R]]:
-    """Yields an iterator over the results of ``work``, in the order of the pages. When the block
+    """Yields an iterator over the results of ``work``, in the order of the pages. concurrency:
+    pages in progress at a time; by default one is in the LMS while one is recorded. When the block
     ends, no other page is begun, and pages in progress are finished, so that their changes in the
     LMS are recorded."""
     with closing(_results(work, pages, concurrency)) as results:

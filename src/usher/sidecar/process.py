@@ -21,7 +21,10 @@ from usher.contract.envfile import EnvFile
 from usher.contract.terminal import printable
 from usher.sidecar.errors import AgentFailed, RequestFailed
 
+#: The version of the requests and answers, as ``agent.VERSION``.
 VERSION = 1
+#: The number of the answer that the agent sends without a request when it has started.
+_START_NUMBER = 0
 #: The most rows in one request, as ``agent.MOST_ROWS``.
 MOST_ROWS = 1000
 #: The argument of ``shell -c``. It reads the agent's source from standard input, so that nothing
@@ -40,6 +43,9 @@ SILENCE_TIMEOUT = 60.0
 REQUEST_TIMEOUT = 900.0
 #: Seconds between two checks whether the process is still running.
 _POLL_SECONDS = 1.0
+#: Seconds that the process may take to end after its input or output was closed.
+_END_TIMEOUT = 5.0
+#: The last lines of the application's output, which error messages show.
 _KEPT_LINES = 15
 #: A line that Django's shell always prints at the start.
 _SHELL_START_LINE = "objects imported automatically"
@@ -72,6 +78,7 @@ class Agent:
         self._number = 0
         self._busy = threading.local()
         self._request_lock = threading.Lock()
+        #: The agent's answers; None when the process has ended.
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._output_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._secrets = Secrets()
@@ -80,7 +87,9 @@ class Agent:
         threading.Thread(target=self._collect_stderr, daemon=True).start()
         try:
             self._send_source()
-            description: dict[str, Any] = self._wait_for_answer(0, start_timeout)
+            description: dict[str, Any] = self._wait_for_answer(
+                number=_START_NUMBER, silence_timeout=start_timeout
+            )
         except BaseException:
             self.close()
             raise
@@ -96,10 +105,12 @@ class Agent:
         checkout, environment = self._checkout, dict(os.environ)
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
-        self._secrets.add(v for k, v in environment.items() if _is_secret(k, v))
+        self._secrets.add(value for name, value in environment.items() if _is_secret(name, value))
         if checkout.env_file:
             env_file = EnvFile.read(checkout.env_file)
-            self._secrets.add(v for k, v in env_file.values().items() if _is_secret(k, v))
+            self._secrets.add(
+                value for name, value in env_file.values().items() if _is_secret(name, value)
+            )
             if not checkout.compose:
                 environment |= env_file.values_for_process(environment)
         # Otherwise the application would use the settings module of this process.
@@ -133,7 +144,7 @@ class Agent:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         try:
-            self._process.wait(timeout=5)
+            self._process.wait(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -188,16 +199,16 @@ class Agent:
             self._process.stdin.flush()
         except OSError as error:
             if timed_out.is_set():
-                text = (
-                    self._timeout_reason(self._silence_timeout, time.monotonic())
-                    + self._last_output()
+                reason = self._timeout_reason(
+                    self._silence_timeout, silence_ends_at=time.monotonic()
                 )
-                raise AgentFailed(text) from error
+                raise AgentFailed(reason + self._last_output()) from error
             raise self._process_ended_error() from error
         finally:
             timer.cancel()
 
     def _wait_for_answer(self, number: int, silence_timeout: float) -> Any:
+        """Returns the answer to the request of this number. Raises RequestFailed, AgentFailed."""
         silence_ends_at = time.monotonic() + silence_timeout
         request_ends_at = time.monotonic() + self._request_timeout
         while True:
@@ -273,9 +284,10 @@ class Agent:
 
     def _process_ended_error(self) -> AgentFailed:
         try:
-            code: int | None = self._process.wait(timeout=5)
+            code: int | None = self._process.wait(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             code = None
+        # The next request fails in the same way.
         self._lines.put(None)
         return AgentFailed(
             f"{self._checkout.title}'s manage.py {_describe_end(code)}{self._last_output()}"
@@ -292,7 +304,7 @@ class Agent:
 def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
     """Yields the lines of a process's output. Cuts lines that are too long. Lines that begin with
     ``mark`` may be as long as an answer."""
-    is_rest = False
+    is_rest = False  # whether ``line`` continues a line whose beginning was yielded
     while line := stream.readline(_MAX_LINE_BYTES):
         is_whole = line.endswith(b"\n")
         if not is_rest and not is_whole and mark is not None and line.startswith(mark):
@@ -318,15 +330,17 @@ def _parse_answer(text: bytes) -> dict[str, Any] | None:
         message = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    error = message.get("error") if isinstance(message, dict) else ""
-    is_known = error is None or (isinstance(error, dict) and {"code", "message"} <= set(error))
-    return message if is_known else None
+    if not isinstance(message, dict):
+        return None
+    error = message.get("error")
+    is_answer = error is None or (isinstance(error, dict) and {"code", "message"} <= set(error))
+    return message if is_answer else None
 
 
-def _is_secret(key: str, value: str) -> bool:
+def _is_secret(name: str, value: str) -> bool:
     """Whether a setting is secret, because of its name or because it is an address with a
     password."""
     has_secret_name = any(
-        word in key for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL")
+        word in name for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL")
     )
     return has_secret_name or ("://" in value and "@" in value)

@@ -36,7 +36,7 @@ BATCH_SIZE = 64
 #: The number of learners processed at a time when temporary failures are tried again: a small LMS
 #: or application may have been overloaded.
 RETRY_CONCURRENCY = 4
-#: Seconds between two reports of results. The caller records each report, so that a killed run
+#: Seconds between two reports of results. The caller records each report, so that a killed sidecar
 #: loses few results.
 _SECONDS_BETWEEN_RESULTS = 1.0
 #: Seconds for which codes and tokens are valid. Each is used immediately, but the application may
@@ -45,9 +45,9 @@ _TOKEN_SECONDS = 300
 _CODE_SECONDS = 300
 _SECRET_BYTES = 32
 #: The prefix of the sidecar's own codes and tokens. It identifies codes and tokens that a killed
-#: run left.
+#: sidecar left.
 _SECRET_PREFIX = "usher-"  # noqa: S105 - a prefix
-#: Seconds after an account's creation in which the LMS may still be processing its registration.
+#: The time after an account's creation in which the LMS may still be processing its registration.
 _REGISTRATION_TIME = timedelta(minutes=10)
 _APPLICATION = "oauth2_provider.Application"
 _TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
@@ -60,13 +60,13 @@ _NAME_TAKEN_CODES = (
 
 @dataclass(frozen=True)
 class LmsRecord:
-    """The LMS's OAuth record in the application. landing: the redirect URI of the application's own
-    client in the LMS."""
+    """The LMS's OAuth record in the application. landing_url: the redirect URI of the application's
+    own client in the LMS."""
 
     pk: Any
     client_id: str
     redirect_uris: frozenset[str]
-    landing: str
+    landing_url: str
 
 
 class PublicAccounts:
@@ -155,7 +155,7 @@ class PublicAccounts:
         """Returns a sign-in to the LMS on the learner's behalf. Raises SidecarError if the
         application has no OAuth record of the LMS."""
         grants = self._grants
-        return AuthorizationFlow(self._session.lms, learner.pk, grants.record.landing, grants)
+        return AuthorizationFlow(self._session.lms, learner.pk, grants.record.landing_url, grants)
 
     @contextmanager
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
@@ -213,24 +213,23 @@ class PublicAccounts:
     def _register_with_lms(self, learner: Learner, token: str) -> dict[str, str]:
         """Registers the learner and returns the cookies of the session. If the LMS refuses an
         optional value, tries once more without this value."""
-        details = learner
-        for attempt in (0, 1):
+        for is_retry in (False, True):
             try:
                 return register(
                     self._session.lms,
-                    username=details.username,
-                    email=details.email,
-                    name=details.name or details.username,
-                    country=details.country if len(details.country) == 2 else "",
+                    username=learner.username,
+                    email=learner.email,
+                    name=learner.name or learner.username,
+                    country=learner.country_code,
                     access_token=token,
                 ).cookies
             except RegistrationRefused as error:
-                if attempt:
+                if is_retry:
                     raise
                 if error.code == RegistrationError.INVALID_COUNTRY:
-                    details = replace(details, country="")
+                    learner = replace(learner, country="")
                 elif set(error.fields) == {"name"}:
-                    details = replace(details, name=details.username)
+                    learner = replace(learner, name=learner.username)
                 else:
                     raise
         raise AssertionError("unreachable")
@@ -238,7 +237,7 @@ class PublicAccounts:
     def _tokens_of_unrecorded_account(
         self, learner: Learner, flow: AuthorizationFlow
     ) -> TokenPair | None:
-        """Returns the tokens of an account that an earlier run created and could not record; None
+        """Returns the tokens of an account that an earlier pass created and could not record; None
         if the account is not the learner's.
 
         The account is the learner's if it is younger than the application's own record of the
@@ -255,7 +254,7 @@ class PublicAccounts:
             return None
         tokens = own_tokens(lms, flow, learner.username)
         if tokens is None and _may_be_registering(account):
-            # A killed run may have begun this registration, which the LMS has not finished.
+            # A killed sidecar may have begun this registration, which the LMS has not finished.
             raise LmsError(
                 f"The LMS created {learner.username} a moment ago and can't sign it in yet; the "
                 "next run tries it again.",
@@ -344,9 +343,9 @@ def find_lms_record(session: Session) -> LmsRecord:
             "them first: usher connect"
         )
     (row,) = page["rows"]
-    landing = session.agent.ask("address", name=session.adapter.landing)
+    landing_url = session.agent.ask("address", name=session.adapter.landing_url_name)
     uris = frozenset(row["redirect_uris"].split())
-    return LmsRecord(row["pk"], row["client_id"], uris, landing)
+    return LmsRecord(row["pk"], row["client_id"], uris, landing_url)
 
 
 def _own_secret() -> str:
@@ -354,7 +353,7 @@ def _own_secret() -> str:
 
 
 def _remove_expired(session: Session, record: LmsRecord) -> None:
-    """Deletes the expired codes and tokens of killed runs, and no others."""
+    """Deletes the expired codes and tokens that a killed sidecar left, and no others."""
     for model, column in ((_TOKEN, "token"), (_GRANT, "code")):
         condition = {
             "application_id": record.pk,
@@ -377,7 +376,7 @@ def _may_be_registering(account: ObservedAccount) -> bool:
 def _without_state(uri: str) -> str:
     """Returns the redirect URI without the ``state`` that python-social-auth adds."""
     parts = urlsplit(uri)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k != "redirect_state"]
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "redirect_state"]
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from usher.client import batch
 from usher.client.errors import Throttled
-from usher.sidecar import comparing, details, run_modes, runs
+from usher.sidecar import comparing, profiles, run_modes, runs
 from usher.sidecar.accounts import ACCOUNT, reconcile_accounts
 from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
-from usher.sidecar.details import PROFILE, reconcile_profiles
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT, reconcile_enrollments
 from usher.sidecar.errors import SidecarError
 from usher.sidecar.learners import read_learners
 from usher.sidecar.process import Agent
+from usher.sidecar.profiles import PROFILE, reconcile_profiles
 from usher.sidecar.run_modes import RUN_MODE, reconcile_run_modes
 from usher.sidecar.runs import RUN, reconcile_runs
 from usher.sidecar.session import Session
@@ -27,9 +27,9 @@ from usher.sidecar.summary import DONE, Summary
 KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE, UNENROLLMENT, PROFILE, *comparing.KINDS)
 #: The kinds processed by default. They end no enrollments and overwrite no values in the LMS.
 DEFAULT_KINDS = (ACCOUNT, ENROLLMENT, RUN, RUN_MODE)
-#: A run ends after this many consecutive passes that completed no row because of the LMS's rate
-#: limit.
-_IDLE_PASSES = 3
+#: ``reconcile_to_the_end`` gives up after this many consecutive passes that completed no row
+#: because of the LMS's rate limit.
+_MAX_IDLE_PASSES = 3
 #: The shortest pause, in seconds, after a pass that the rate limit ended.
 _MIN_PAUSE_SECONDS = 1.0
 
@@ -37,13 +37,12 @@ _MIN_PAUSE_SECONDS = 1.0
 @dataclass(frozen=True)
 class PassScope:
     """Which rows a pass processes. user: e-mail address or username; run: course key; '' for all.
-    changed_in: only rows that the application changed in the last ``changed_in`` seconds; None for
-    all."""
+    changed_within_seconds: only rows that the application changed in that time; None for all."""
 
     kinds: Collection[str] = DEFAULT_KINDS
     user: str = ""
     run: str = ""
-    changed_in: float | None = None
+    changed_within_seconds: float | None = None
 
     def includes(self, kind: str) -> bool:
         """Whether a kind is processed. If the scope names a user, no course runs are."""
@@ -60,22 +59,24 @@ def select_due(
         users = adapter.users_due
         if scope.user:
             users = users.narrowed_by(user_condition(scope.user))
-        if scope.changed_in is not None:
-            users = users.narrowed_by(adapter.changed_users(scope.changed_in))
+        if scope.changed_within_seconds is not None:
+            users = users.narrowed_by(adapter.changed_users(scope.changed_within_seconds))
         selections[ACCOUNT] = (adapter.users.model, users)
-    for kind, rows in (
+    for kind, selection in (
         (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
         (UNENROLLMENT, adapter.unenrollments_due),
     ):
         if kind not in scope.kinds:
             continue
         if scope.user:
-            rows = rows.narrowed_by(user_condition(scope.user, "user__"))
+            selection = selection.narrowed_by(user_condition(scope.user, prefix="user__"))
         if scope.run:
-            rows = rows.narrowed_by({adapter.enrollments.columns["course"]: scope.run})
-        if scope.changed_in is not None:
-            rows = rows.narrowed_by(adapter.newly_due_enrollments(scope.changed_in))
-        selections[kind] = (adapter.enrollments.model, rows)
+            selection = selection.narrowed_by({adapter.enrollments.columns["course"]: scope.run})
+        if scope.changed_within_seconds is not None:
+            selection = selection.narrowed_by(
+                adapter.newly_due_enrollments(scope.changed_within_seconds)
+            )
+        selections[kind] = (adapter.enrollments.model, selection)
     return selections
 
 
@@ -117,7 +118,8 @@ def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
     must_sign_in = adapter.users.columns["last_login"] in adapter.eligible_users.paths
     if must_sign_in and not any(row["last_login"] for row in rows):
         return f"has never signed in to {adapter.title}"
-    return f"{adapter.title} creates the account itself in the first {adapter.grace // 60} minutes"
+    minutes = adapter.grace_seconds // 60
+    return f"{adapter.title} creates the account itself in the first {minutes} minutes"
 
 
 def count_due(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
@@ -158,15 +160,15 @@ def count_compared(session: Session, scope: PassScope) -> dict[str, int]:
     """Counts differences from the LMS, for the kinds that are found only by comparing with it."""
     numbers = {}
     if scope.includes(RUN):
-        numbers[RUN] = runs.count_differing(session, scope.run)
+        numbers[RUN] = runs.count_differing(session, only_run=scope.run)
     if scope.includes(RUN_MODE) and session.adapter.run_modes:
         batched = batch.COURSE_RUNS in _capabilities(session)
         numbers[RUN_MODE] = run_modes.count_differing(session, batched=batched, only_run=scope.run)
     if scope.includes(PROFILE):
-        numbers[PROFILE] = details.count_differing(session, scope.user)
+        numbers[PROFILE] = profiles.count_differing(session, user=scope.user)
     for kind in comparing.KINDS:
         if scope.includes(kind):
-            numbers[kind] = comparing.count_differing(session, kind, scope.user, scope.run)
+            numbers[kind] = comparing.count_differing(session, kind, user=scope.user, run=scope.run)
     return numbers
 
 
@@ -191,66 +193,86 @@ def reconcile_to_the_end(
     repetition. Ends with the result or error of the last pass if several passes in a row completed
     no row.
 
-    wait: called with the seconds to wait; an exception that it raises ends the run.
+    wait: called with the seconds to wait; an exception that it raises ends the repetitions.
     """
-    idle = 0
+    idle_passes = 0
     while True:
-        done_before, limit = summary.total(DONE), None
+        done_before = summary.total(DONE)
+        limit_error: Throttled | None = None
         try:
             reconcile(session, scope, summary)
         except Throttled as error:
-            limit = error
-        if limit is None and not summary.is_limited:
+            limit_error = error
+        if limit_error is None and not summary.is_rate_limited:
             return summary
-        idle = 0 if summary.total(DONE) > done_before else idle + 1
-        if idle == _IDLE_PASSES:
-            if limit is not None:
-                raise limit
+        idle_passes = 0 if summary.total(DONE) > done_before else idle_passes + 1
+        if idle_passes == _MAX_IDLE_PASSES:
+            if limit_error is not None:
+                raise limit_error
             return summary
         pauses = [_MIN_PAUSE_SECONDS, *session.lms.http.health().throttled.values()]
-        wait(max([*pauses, (limit and limit.retry_after) or 0.0]))
-        summary.try_again()
+        if limit_error is not None and limit_error.retry_after:
+            pauses.append(limit_error.retry_after)
+        wait(max(pauses))
+        summary.prepare_another_pass()
 
 
 def reconcile(session: Session, scope: PassScope, summary: Summary) -> Summary:
     """Runs one pass over the rows of ``scope``, and adds their results to ``summary``, which it
     returns. Accounts come first, because enrollments need them. Raises SidecarError, LmsError."""
     capabilities = _capabilities(session)
-    accounts, enrollments = batch.ACCOUNTS in capabilities, batch.ENROLLMENTS in capabilities
+    has_account_batches = batch.ACCOUNTS in capabilities
+    has_enrollment_batches = batch.ENROLLMENTS in capabilities
     selections = {
         kind: selection for kind, (_, selection) in select_due(session.adapter, scope).items()
     }
     if ACCOUNT in selections:
-        reconcile_accounts(session, selections[ACCOUNT], summary, batched=accounts)
+        reconcile_accounts(session, selections[ACCOUNT], summary, batched=has_account_batches)
     for kind, unenrolls in ((ENROLLMENT, False), (UNENROLLMENT, True)):
         if kind in selections:
             reconcile_enrollments(
-                session, selections[kind], summary, batched=enrollments, unenrolls=unenrolls
+                session,
+                selections[kind],
+                summary,
+                batched=has_enrollment_batches,
+                unenrolls=unenrolls,
             )
     if scope.includes(RUN):
-        reconcile_runs(session, summary, scope.run, scope.changed_in)
+        reconcile_runs(
+            session,
+            summary,
+            only_run=scope.run,
+            changed_within_seconds=scope.changed_within_seconds,
+        )
     if scope.includes(RUN_MODE):
         reconcile_run_modes(
             session,
             summary,
             batched=batch.COURSE_RUNS in capabilities,
             only_run=scope.run,
-            changed_in=scope.changed_in,
+            changed_within_seconds=scope.changed_within_seconds,
         )
     if scope.includes(PROFILE):
         reconcile_profiles(
-            session, summary, batched=accounts, user=scope.user, changed_in=scope.changed_in
+            session,
+            summary,
+            batched=has_account_batches,
+            user=scope.user,
+            changed_within_seconds=scope.changed_within_seconds,
         )
     for kind in comparing.KINDS:
-        # ``changed_in`` can't select enrollments that only the LMS has: no column shows them.
-        if scope.includes(kind) and not (kind == comparing.ADOPT and scope.changed_in is not None):
+        # Enrollments that only the LMS has can't be selected by ``changed_within_seconds``: no
+        # column shows them.
+        if scope.includes(kind) and not (
+            kind == comparing.ADOPT and scope.changed_within_seconds is not None
+        ):
             comparing.reconcile_compared(
                 session,
                 kind,
                 summary,
-                batched=enrollments,
+                batched=has_enrollment_batches,
                 user=scope.user,
                 run=scope.run,
-                changed_in=scope.changed_in,
+                changed_within_seconds=scope.changed_within_seconds,
             )
     return summary

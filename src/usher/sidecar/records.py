@@ -14,8 +14,9 @@ from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.session import Session
 
 GRADE, CERTIFICATE = "grade", "certificate"
+#: Concurrent requests to the LMS.
 _CONCURRENCY = 8
-#: Grades that differ by less count as equal, since both are rounded.
+#: Grades, from 0 to 1, that differ by less count as equal, since both are rounded.
 _ROUNDING = 0.005
 #: The LMS's status of a certificate that its learner can use.
 _ISSUED = "downloadable"
@@ -27,7 +28,7 @@ DifferenceText = tuple[str, str]
 def compare_grades(session: Session) -> Iterator[DifferenceText]:
     """Compares grades, with one request for each run. Leaves out grades that staff set in the
     application."""
-    for run in read_runs(session.agent, session.adapter, selection=session.adapter.graded):
+    for run in read_runs(session.agent, session.adapter, selection=session.adapter.graded_runs):
         try:
             lms_grades = dict(session.lms.grades_of_run(run["course"]))
         except NotThere:

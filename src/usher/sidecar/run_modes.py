@@ -16,13 +16,13 @@ from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import ModeTables
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.process import MOST_ROWS
-from usher.sidecar.runs import content_of, is_course_key, select_runs_to_compare
+from usher.sidecar.runs import is_course_key, retry_key_of, select_runs_to_compare
 from usher.sidecar.session import Session
-from usher.sidecar.summary import Memory, Summary
+from usher.sidecar.summary import RowMemory, Summary
 
 RUN_MODE = "run-mode"
-#: Runs in one write.
-_SIZE = 100
+#: Runs that are compared, and whose differences are written, together.
+_RUNS_A_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,28 @@ def compared_modes(
     *,
     batched: bool,
     only_run: str = "",
-    changed_in: float | None = None,
-    memory: Memory | None = None,
+    changed_within_seconds: float | None = None,
+    memory: RowMemory | None = None,
 ) -> Iterator[list[ComparedModes]]:
     """Yields pages of compared runs. batched: whether the LMS lists all runs with their modes;
-    otherwise each run needs a request. only_run, changed_in, memory: as for
+    otherwise each run needs a request. only_run, changed_within_seconds, memory: as for
     ``runs.select_runs_to_compare``. Raises LmsError."""
     table = session.adapter.run_modes
     if table is None:
         return
     rows = (
         row
-        for row in select_runs_to_compare(session, RUN_MODE, only_run, changed_in, memory)
+        for row in select_runs_to_compare(
+            session,
+            RUN_MODE,
+            only_run=only_run,
+            changed_within_seconds=changed_within_seconds,
+            memory=memory,
+        )
         if is_course_key(row["course"])
     )
-    pages = iter(lambda: list(islice(rows, _SIZE)), [])
-    if batched and not only_run and changed_in is None:
+    pages = iter(lambda: list(islice(rows, _RUNS_A_PAGE)), [])
+    if batched and not only_run and changed_within_seconds is None:
         all_modes = _all_modes(session)
         for page in pages:
             yield _compare_page(
@@ -70,22 +76,28 @@ def compared_modes(
         return
     for page in pages:
         with in_parallel(
-            lambda key: _request_modes(session, key), _keys(page), session.concurrency
-        ) as write_results:
+            lambda key: _request_modes(session, key),
+            _keys(page),
+            concurrency=session.concurrency,
+        ) as modes_of_runs:
             yield _compare_page(
-                session, table, page, dict(zip(_keys(page), write_results, strict=True))
+                session, table, page, dict(zip(_keys(page), modes_of_runs, strict=True))
             )
 
 
 def _keys(page: list[dict[str, Any]]) -> list[str]:
+    """Returns the course keys of the runs."""
     return [row["course"] for row in page]
 
 
 def _all_modes(session: Session) -> dict[str, list[ObservedMode] | LmsError]:
+    """Returns course key → modes of all runs of the LMS, or the error of reading them."""
     modes_of_runs: dict[str, list[ObservedMode] | LmsError] = {}
     cursor = ""
     while True:
-        runs, cursor, _ = batch.changed_since(session.lms, batch.COURSE_RUNS, None, cursor)
+        runs, cursor, _ = batch.changed_since(
+            session.lms, batch.COURSE_RUNS, since=None, cursor=cursor
+        )
         modes_of_runs |= dict(map(_modes_of, runs))
         if not cursor:
             return modes_of_runs
@@ -136,15 +148,16 @@ def _compare_run(
     lms_modes: list[ObservedMode] | LmsError,
 ) -> ComparedModes:
     if isinstance(lms_modes, LmsError):
-        return ComparedModes(row, [], error=lms_modes)
-    lms_deadline = next((mode.expires_at for mode in lms_modes if mode.slug == table.paid), None)
+        return ComparedModes(row, missing_modes=[], error=lms_modes)
+    lms_deadline = next(
+        (mode.expires_at for mode in lms_modes if mode.slug == table.paid_slug), None
+    )
+    # If the LMS has no deadline, one that staff set in the application is kept.
+    has_other_deadline = lms_deadline is not None and lms_deadline != moment(row["deadline"])
     return ComparedModes(
         row,
-        [mode for mode in lms_modes if mode.slug not in own_slugs],
-        # If the LMS has no deadline, one that staff set in the application is kept.
-        lms_deadline
-        if lms_deadline is not None and lms_deadline != moment(row["deadline"])
-        else None,
+        missing_modes=[mode for mode in lms_modes if mode.slug not in own_slugs],
+        deadline=lms_deadline if has_other_deadline else None,
     )
 
 
@@ -162,7 +175,7 @@ def reconcile_run_modes(
     *,
     batched: bool,
     only_run: str = "",
-    changed_in: float | None = None,
+    changed_within_seconds: float | None = None,
 ) -> None:
     """Writes the modes of runs that differ. Raises LmsError if the LMS refuses all runs for the
     same reason."""
@@ -170,12 +183,20 @@ def reconcile_run_modes(
     if table is None:
         return
     pages = compared_modes(
-        session, batched=batched, only_run=only_run, changed_in=changed_in, memory=summary.memory
+        session,
+        batched=batched,
+        only_run=only_run,
+        changed_within_seconds=changed_within_seconds,
+        memory=summary.row_memory,
     )
     for page in pages:
         for compared in page:
-            if changed_in is not None and compared.error is None and not compared.differs:
-                summary.memory.record_agreement(RUN_MODE, compared.row["pk"], compared.row)
+            if (
+                changed_within_seconds is not None
+                and compared.error is None
+                and not compared.differs
+            ):
+                summary.row_memory.record_agreement(RUN_MODE, compared.row["pk"], compared.row)
             if (
                 compared.error is not None
                 and compared.error.failure_class is not FailureClass.REJECTED
@@ -184,7 +205,7 @@ def reconcile_run_modes(
         due = [
             compared
             for compared in page
-            if compared.differs and summary.memory.is_due(RUN_MODE, content_of(compared.row))
+            if compared.differs and summary.row_memory.is_due(RUN_MODE, retry_key_of(compared.row))
         ]
         if due:
             _add_missing_modes(session, table, due)
@@ -196,7 +217,7 @@ def _add_missing_modes(session: Session, table: ModeTables, due: list[ComparedMo
     missing_modes = {mode.slug: mode for compared in due for mode in compared.missing_modes}
     if not missing_modes:
         return
-    columns, relation = table.modes.columns, table.links.columns
+    columns, link_columns = table.modes.columns, table.links.columns
     mode_keys = _mode_keys(session, table, list(missing_modes))
     new_modes = [mode for slug, mode in missing_modes.items() if slug not in mode_keys]
     if new_modes:
@@ -205,7 +226,7 @@ def _add_missing_modes(session: Session, table: ModeTables, due: list[ComparedMo
                 "find": {columns["slug"]: mode.slug},
                 "set": {
                     columns["name"]: mode.name or mode.slug,
-                    columns["paid"]: mode.slug == table.paid,
+                    columns["paid"]: mode.slug == table.paid_slug,
                 },
             }
             for mode in new_modes
@@ -214,7 +235,10 @@ def _add_missing_modes(session: Session, table: ModeTables, due: list[ComparedMo
         mode_keys = _mode_keys(session, table, list(missing_modes))
     rows = [
         {
-            "find": {relation["run"]: compared.row["pk"], relation["mode"]: mode_keys[mode.slug]},
+            "find": {
+                link_columns["run"]: compared.row["pk"],
+                link_columns["mode"]: mode_keys[mode.slug],
+            },
             "set": {},
         }
         for compared in due
@@ -226,6 +250,7 @@ def _add_missing_modes(session: Session, table: ModeTables, due: list[ComparedMo
 
 
 def _mode_keys(session: Session, table: ModeTables, slugs: list[str]) -> dict[str, Any]:
+    """Returns slug → primary key, for the modes that the application has."""
     slug = table.modes.columns["slug"]
     pages = session.agent.pages(
         model=table.modes.model, fields=[slug], filter=[{f"{slug}__in": slugs}], limit=500
@@ -253,4 +278,4 @@ def _set_deadlines(session: Session, due: list[ComparedModes], summary: Summary)
     }
     for compared in due:
         result = results.get(compared.row["pk"], {"outcome": "written"})
-        summary.add_write(RUN_MODE, compared.row["course"], result, content_of(compared.row))
+        summary.add_write(RUN_MODE, compared.row["course"], result, retry_key_of(compared.row))

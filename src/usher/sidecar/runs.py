@@ -17,7 +17,7 @@ from usher.sidecar.adapters.adapter import Adapter
 from usher.sidecar.learners import read_runs
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
-from usher.sidecar.summary import INVALID, Memory, Summary
+from usher.sidecar.summary import INVALID, RowMemory, Summary
 
 RUN = "run"
 #: Concurrent requests to the LMS.
@@ -32,7 +32,7 @@ _MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_a
 class ComparedRun:
     """row: the application's run, with the sidecar's names. in_lms: the LMS's run; None if the LMS
     does not list it. changes: the sidecar's name → the LMS's value, where they differ. error: why
-    the LMS's data of the run can't be read. refused: why the application's own rules refuse the
+    the LMS's data of the run can't be read. refusal: why the application's own rules refuse the
     changes, as MIT xPro does once a run has started and its enrollment has ended; '' if the rules
     allow the changes."""
 
@@ -40,11 +40,11 @@ class ComparedRun:
     in_lms: ObservedRun | None
     changes: dict[str, Any]
     error: LmsError | None = None
-    refused: str = ""
+    refusal: str = ""
 
     @property
     def is_due(self) -> bool:
-        return bool(self.changes) and not self.refused
+        return bool(self.changes) and not self.refusal
 
 
 def is_course_key(text: str) -> bool:
@@ -52,40 +52,58 @@ def is_course_key(text: str) -> bool:
 
 
 def select_runs(
-    session: Session, only_run: str = "", changed_in: float | None = None
+    session: Session, *, only_run: str = "", changed_within_seconds: float | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields the runs that the application's own sync updates. only_run: the key of one run; '' for
-    all. changed_in: only runs that the application changed in the last ``changed_in`` seconds; None
-    for all."""
+    all. changed_within_seconds: only runs that the application changed in that time; None for
+    all."""
     selection = session.adapter.eligible_runs
     if only_run:
         selection = selection.narrowed_by({session.adapter.runs.columns["course"]: only_run})
-    if changed_in is not None:
-        selection = selection.narrowed_by(session.adapter.changed_runs(changed_in))
+    if changed_within_seconds is not None:
+        selection = selection.narrowed_by(session.adapter.changed_runs(changed_within_seconds))
     return read_runs(session.agent, session.adapter, selection=selection)
 
 
 def select_runs_to_compare(
-    session: Session, kind: str, only_run: str, changed_in: float | None, memory: Memory | None
+    session: Session,
+    kind: str,
+    *,
+    only_run: str,
+    changed_within_seconds: float | None,
+    memory: RowMemory | None,
 ) -> Iterator[dict[str, Any]]:
-    """Yields runs as ``select_runs`` does. memory: used with ``changed_in``, to leave out runs that
-    have not changed since they agreed with the LMS."""
-    for row in select_runs(session, only_run, changed_in):
-        if changed_in is None or memory is None or not memory.has_agreed(kind, row["pk"], row):
+    """Yields runs as ``select_runs`` does. memory: used with ``changed_within_seconds``, to leave
+    out runs that have not changed since they agreed with the LMS."""
+    rows = select_runs(session, only_run=only_run, changed_within_seconds=changed_within_seconds)
+    if changed_within_seconds is None or memory is None:
+        yield from rows
+        return
+    for row in rows:
+        if not memory.has_agreed_with_lms(kind, row["pk"], row):
             yield row
 
 
 def compare_runs(
     session: Session,
+    *,
     only_run: str = "",
-    changed_in: float | None = None,
-    memory: Memory | None = None,
+    changed_within_seconds: float | None = None,
+    memory: RowMemory | None = None,
 ) -> Iterator[list[ComparedRun]]:
     """Yields pages of the runs of ``select_runs_to_compare`` with the LMS's data, one page for each
     request."""
-    rows = select_runs_to_compare(session, RUN, only_run, changed_in, memory)
+    rows = select_runs_to_compare(
+        session,
+        RUN,
+        only_run=only_run,
+        changed_within_seconds=changed_within_seconds,
+        memory=memory,
+    )
     pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
-    with in_parallel(lambda page: _compare_page(session, page), pages, _CONCURRENCY) as results:
+    with in_parallel(
+        lambda page: _compare_page(session, page), pages, concurrency=_CONCURRENCY
+    ) as results:
         for page in results:
             yield _add_refusals(session, page)
 
@@ -97,8 +115,10 @@ def _add_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRun
     table = session.adapter.runs
     rows = [_write_request(table.columns, run) for run in changed_runs]
     answers = session.agent.ask("refusals", model=table.model, rows=rows)
-    reasons = {run.row["pk"]: why for run, why in zip(changed_runs, answers, strict=True) if why}
-    return [replace(run, refused=reasons.get(run.row["pk"], "")) for run in page]
+    reasons = {
+        run.row["pk"]: reason for run, reason in zip(changed_runs, answers, strict=True) if reason
+    }
+    return [replace(run, refusal=reasons.get(run.row["pk"], "")) for run in page]
 
 
 def _compare_page(session: Session, rows: list[dict[str, Any]]) -> list[ComparedRun]:
@@ -112,7 +132,7 @@ def _read_runs_of_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun 
     if not keys:
         return {}
     try:
-        page = lms.runs_page(1, keys)
+        page = lms.runs_page(page=1, keys=keys)
     except NotThere:
         return {}
     lms_runs: dict[str, ObservedRun | LmsError] = {}
@@ -131,9 +151,9 @@ def _compare_run(
     adapter: Adapter, row: dict[str, Any], lms_run: ObservedRun | LmsError | None
 ) -> ComparedRun:
     if lms_run is None:
-        return ComparedRun(row, None, {})
+        return ComparedRun(row, in_lms=None, changes={})
     if isinstance(lms_run, LmsError):
-        return ComparedRun(row, None, {}, lms_run)
+        return ComparedRun(row, in_lms=None, changes={}, error=lms_run)
     # If a run has no certificate date of its own, its end date counts, as in the applications' own
     # code.
     lms_values: dict[str, Any] = {
@@ -148,13 +168,14 @@ def _compare_run(
     compared_values = {
         name: lms_values[name] for name in lms_values if name in adapter.runs.columns
     }
-    return ComparedRun(
-        row, lms_run, {n: v for n, v in compared_values.items() if own_value(row, n) != v}
-    )
+    changes = {
+        name: value for name, value in compared_values.items() if own_value(row, name) != value
+    }
+    return ComparedRun(row, in_lms=lms_run, changes=changes)
 
 
-def content_of(row: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the values of a row that are compared."""
+def retry_key_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the values of the row. If one of them changes, a refused run is tried again."""
     return tuple(map(str, row.values()))
 
 
@@ -164,6 +185,7 @@ def own_value(row: dict[str, Any], name: str) -> Any:
 
 
 def as_text(value: Any) -> str:
+    """Returns a value of a run for a sentence: a time without seconds, ``none`` for None."""
     if isinstance(value, datetime):
         return value.isoformat(timespec="minutes")
     return "none" if value is None else repr(value)
@@ -173,28 +195,40 @@ def refusal_text(title: str, run: ComparedRun) -> str:
     """Returns a sentence about a run whose changes the application refuses: the decision that a
     person must make."""
     return (
-        f"{title} does not accept the LMS's values: {run.refused.rstrip('.')}. Change the dates "
+        f"{title} does not accept the LMS's values: {run.refusal.rstrip('.')}. Change the dates "
         "of the run in the LMS, or leave it as it is"
     )
 
 
 def reconcile_runs(
-    session: Session, summary: Summary, only_run: str = "", changed_in: float | None = None
+    session: Session,
+    summary: Summary,
+    *,
+    only_run: str = "",
+    changed_within_seconds: float | None = None,
 ) -> None:
-    """Writes differences with the model's own ``save`` and validation."""
-    for page in compare_runs(session, only_run, changed_in, summary.memory):
+    """Writes differences with the model's own ``save`` and validation. only_run,
+    changed_within_seconds: as for ``select_runs``."""
+    for page in compare_runs(
+        session,
+        only_run=only_run,
+        changed_within_seconds=changed_within_seconds,
+        memory=summary.row_memory,
+    ):
         for run in page:
             if run.error is not None:
                 summary.add_error(RUN, run.row["course"], run.error)
-            elif run.refused and summary.memory.is_due(RUN, content_of(run.row)):
+            elif run.refusal and summary.row_memory.is_due(RUN, retry_key_of(run.row)):
                 text = refusal_text(session.adapter.title, run)
-                summary.add(RUN, INVALID, run.row["course"], text, key=content_of(run.row))
-        if changed_in is not None:
+                summary.add(RUN, INVALID, run.row["course"], text, retry_key=retry_key_of(run.row))
+        if changed_within_seconds is not None:
             for run in page:
                 if not run.is_due and run.error is None:
-                    summary.memory.record_agreement(RUN, run.row["pk"], run.row)
+                    summary.row_memory.record_agreement(RUN, run.row["pk"], run.row)
         due = [
-            run for run in page if run.is_due and summary.memory.is_due(RUN, content_of(run.row))
+            run
+            for run in page
+            if run.is_due and summary.row_memory.is_due(RUN, retry_key_of(run.row))
         ]
         if due:
             _write(session, due, summary)
@@ -202,14 +236,14 @@ def reconcile_runs(
 
 
 def count_differing(session: Session, only_run: str = "") -> int:
-    return sum(run.is_due for page in compare_runs(session, only_run) for run in page)
+    return sum(run.is_due for page in compare_runs(session, only_run=only_run) for run in page)
 
 
 def _write(session: Session, due: list[ComparedRun], summary: Summary) -> None:
     rows = [_write_request(session.adapter.runs.columns, run) for run in due]
     results = session.agent.ask("write", model=session.adapter.runs.model, rows=rows)
     for run, result in zip(due, results, strict=True):
-        summary.add_write(RUN, run.row["course"], result, content_of(run.row))
+        summary.add_write(RUN, run.row["course"], result, retry_key_of(run.row))
 
 
 def _write_request(columns: Mapping[str, str], run: ComparedRun) -> dict[str, Any]:

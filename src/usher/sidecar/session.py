@@ -35,22 +35,23 @@ WrapRequest = Callable[[Exchange], AbstractContextManager[Any]]
 #: The most usernames of recorded accounts that are looked up in the LMS. If the LMS knows none of
 #: them, it is not the right LMS.
 _SAMPLE_SIZE = 50
+#: With fewer recorded accounts this check proves nothing: the LMS may have deleted all of them.
+_MIN_SAMPLE_SIZE = 5
 #: Seconds for one request, the default of both applications.
-_TIMEOUT = 60.0
+_DEFAULT_TIMEOUT = 60.0
 #: The same as the default of ``USHER_CONCURRENCY``, the sync worker's setting.
 CONCURRENCY = 32
 
 
 @dataclass(frozen=True)
 class Session:
-    """An application and its LMS while they are open. worker: the service worker's username in the
-    LMS. concurrency: concurrent requests to the LMS's public APIs."""
+    """An application and its LMS while they are open. concurrency: concurrent requests to the
+    LMS's public APIs."""
 
     checkout: Checkout
     adapter: Adapter
     agent: Agent
     lms: LmsClient
-    worker: str
     concurrency: int = CONCURRENCY
 
 
@@ -82,15 +83,15 @@ def open_session(
     lms_url: '' for the address in the application's settings. wrap_request: makes a context manager
     that is entered for each request to the LMS. Raises SidecarError.
     """
-    names = [*_SETTINGS, *filter(None, [adapter.registration_token])]
+    names = [*_SETTINGS, *filter(None, [adapter.registration_token_setting])]
     settings = agent.ask("settings", names=names)
-    token = settings.get(adapter.registration_token) or ""
-    lms = _make_client(settings, lms_url, checkout, token, wrap_request)
+    registration_token = settings.get(adapter.registration_token_setting) or ""
+    lms = _make_client(settings, lms_url, checkout, registration_token, wrap_request)
     try:
-        worker = _check_lms(lms, adapter, agent)
+        _check_lms(lms, adapter, agent)
     except LmsError as error:
         raise NotAnswering(lms.http.base_url, error) from error
-    return Session(checkout, adapter, agent, lms, worker, concurrency)
+    return Session(checkout, adapter, agent, lms, concurrency)
 
 
 def _make_client(
@@ -139,36 +140,36 @@ def _timeout(value: Any) -> float:
     try:
         seconds = float(value)
     except (TypeError, ValueError):
-        return _TIMEOUT
-    return seconds if 0 < seconds < math.inf else _TIMEOUT
+        return _DEFAULT_TIMEOUT
+    return seconds if 0 < seconds < math.inf else _DEFAULT_TIMEOUT
 
 
-def _check_lms(lms: LmsClient, adapter: Adapter, agent: Agent) -> str:
-    """Checks that the LMS knows learners of the application; returns the service worker's username.
+def _check_lms(lms: LmsClient, adapter: Adapter, agent: Agent) -> None:
+    """Checks that the LMS's answers can be trusted: that it shows its own service worker and
+    learners of the application.
 
     Without this check, another server at the LMS's address, or an LMS with an empty database, would
     make all learners seem to be missing. Raises NotTrusted, LmsError.
     """
-    worker = lms.me(lms.who.service_token)
-    if worker not in lms.accounts([worker]):
+    service_worker = lms.me(lms.who.service_token)
+    if service_worker not in lms.accounts([service_worker]):
         raise NotTrusted(
             f"The account API of the LMS at {lms.http.base_url} does not find the service worker "
-            f"{worker!r}, so the LMS's answers are not used. Make the service worker staff."
+            f"{service_worker!r}, so the LMS's answers are not used. Make the service worker staff."
         )
     names = _some_usernames(adapter, agent)
-    if len(names) >= 5 and not lms.accounts(names):
+    if len(names) >= _MIN_SAMPLE_SIZE and not lms.accounts(names):
         raise NotTrusted(
             f"The LMS at {lms.http.base_url} knows none of {len(names)} learners whose accounts "
             f"{adapter.title} has recorded as created, such as {names[0]!r}. Is it the right LMS, "
             "with its data? Nothing was compared or changed."
         )
-    return worker
 
 
 def _some_usernames(adapter: Adapter, agent: Agent) -> list[str]:
     """Returns usernames of some accounts that exist in the LMS, according to the application."""
     condition = {adapter.account.columns["has_account"]: True}
-    if adapter.account_name == "account":
+    if adapter.username_table == "account":
         path = adapter.account.columns["username"]
         condition[f"{path}__isnull"] = False
     else:

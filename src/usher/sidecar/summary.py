@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from usher.client.errors import LmsError, Throttled
 
@@ -28,35 +28,44 @@ _MAX_AGREEING = 10_000
 _MAX_PAUSES = 10_000
 
 
-class Memory:
+class Pause(NamedTuple):
+    """The pause before a row is tried again. until: time of ``time.monotonic``."""
+
+    until: float
+    seconds: float
+
+
+_NO_PAUSE = Pause(until=0.0, seconds=0.0)
+
+
+class RowMemory:
     """Remembers rows that were refused or failed recently, since not every application has a column
     for that; rows that agreed with the LMS; and rows that a thread processes now, since several
     threads check the same tables. The memory lasts as long as the process."""
 
     def __init__(self) -> None:
-        #: Kind and content of a row → the time until which it is not tried, and the pause in
-        #: seconds.
-        self._pauses: dict[tuple[str, Any], tuple[float, float]] = {}
+        #: Kind and retry key of a row → its pause.
+        self._pauses: dict[tuple[str, Any], Pause] = {}
         self._prune_at_count = _MAX_PAUSES
         self._agreeing: dict[tuple[str, Any], Any] = {}
         self._claimed: set[tuple[str, Any]] = set()
         self._claim_lock = Lock()
 
-    def record(self, kind: str, key: Any, result: str) -> None:
-        """Records the result of a row with this content (``key``). The result sets the pause until
-        the next attempt."""
+    def record(self, kind: str, retry_key: Any, result: str) -> None:
+        """Records the result of a row, which sets the pause until the next attempt. retry_key: the
+        values of the row: if one of them changes, the row is tried again without a pause."""
         if result == DONE:
-            self._pauses.pop((kind, key), None)
+            self._pauses.pop((kind, retry_key), None)
             return
-        _, last_pause = self._pauses.get((kind, key), (0.0, 0.0))
+        last_pause = self._pauses.get((kind, retry_key), _NO_PAUSE)
         if result in (REFUSED, INVALID):
-            pause = REFUSED_PAUSE
+            seconds = REFUSED_PAUSE
         else:
             longest = _MAX_SKIPPED_SECONDS if result == SKIPPED else _MAX_PAUSE_SECONDS
-            pause = max(_FIRST_PAUSE_SECONDS, min(2 * last_pause, longest))
+            seconds = max(_FIRST_PAUSE_SECONDS, min(2 * last_pause.seconds, longest))
         if len(self._pauses) >= self._prune_at_count:
             self._forget_expired()
-        self._pauses[kind, key] = (time.monotonic() + pause, pause)
+        self._pauses[kind, retry_key] = Pause(time.monotonic() + seconds, seconds)
 
     def _forget_expired(self) -> None:
         """Removes entries an hour after their pause ended: a row that still fails has a newer entry
@@ -64,34 +73,36 @@ class Memory:
         an_hour_ago = time.monotonic() - REFUSED_PAUSE
         with self._claim_lock:
             remaining = {
-                key: pause for key, pause in list(self._pauses.items()) if pause[0] > an_hour_ago
+                key: pause for key, pause in list(self._pauses.items()) if pause.until > an_hour_ago
             }
             self._pauses, self._prune_at_count = remaining, max(_MAX_PAUSES, 2 * len(remaining))
 
     def forget_failures(self) -> None:
         """Makes rows that failed or were skipped due again. Refused rows stay refused."""
         self._pauses = {
-            key: pause for key, pause in self._pauses.items() if pause[1] >= REFUSED_PAUSE
+            key: pause for key, pause in self._pauses.items() if pause.seconds >= REFUSED_PAUSE
         }
 
-    def is_due(self, kind: str, key: Any) -> bool:
-        until, _ = self._pauses.get((kind, key), (0.0, 0.0))
-        return until <= time.monotonic()
+    def is_due(self, kind: str, retry_key: Any) -> bool:
+        """Whether the row with this retry key may be tried now: it has no pause, or the pause has
+        ended."""
+        return self._pauses.get((kind, retry_key), _NO_PAUSE).until <= time.monotonic()
 
-    def has_agreed(self, kind: str, key: Any, content: Any) -> bool:
-        """Whether this content of a row agreed with the LMS before. This saves requests, since
-        quick passes read each recently changed row many times."""
-        return bool(self._agreeing.get((kind, key)) == content)
+    def has_agreed_with_lms(self, kind: str, pk: Any, values: Any) -> bool:
+        """Whether the row of this primary key agreed with the LMS when it had these values. This
+        saves requests, since quick passes read each recently changed row many times."""
+        return bool(self._agreeing.get((kind, pk)) == values)
 
-    def record_agreement(self, kind: str, key: Any, content: Any) -> None:
+    def record_agreement(self, kind: str, pk: Any, values: Any) -> None:
+        """Records that the row of this primary key agrees with the LMS, having these values."""
         if len(self._agreeing) >= _MAX_AGREEING:
             self._agreeing.clear()
-        self._agreeing[kind, key] = content
+        self._agreeing[kind, pk] = values
 
     @contextmanager
     def claim(self, table: str, keys: Iterable[Any]) -> Iterator[set[Any]]:
-        """Claims the rows of ``keys`` until the block ends, and yields the keys of the claimed
-        rows. Leaves out rows that another thread has claimed."""
+        """Claims the rows of these primary keys until the block ends, and yields the keys of the
+        claimed rows. Leaves out rows that another thread has claimed."""
         with self._claim_lock:
             free = {key for key in keys if (table, key) not in self._claimed}
             self._claimed |= {(table, key) for key in free}
@@ -113,12 +124,12 @@ class Summary:
 
     waiting: kind → number of rows that become due when their learners have accounts. new: kind →
     number of rows that become due when they are older. progress: called after every batch.
-    waits_for_locks: whether to wait until the application's locks end. notify: called with a
-    sentence if something takes long.
+    row_memory: shared by the passes of one process. waits_for_locks: whether to wait until the
+    application's locks end. notify: called with a sentence if something takes long.
     """
 
     progress: Callable[[Summary], None] = lambda summary: None
-    memory: Memory = field(default_factory=Memory)
+    row_memory: RowMemory = field(default_factory=RowMemory)
     waits_for_locks: bool = False
     notify: Callable[[str], None] = lambda text: None
     waiting: dict[str, int] = field(default_factory=dict)
@@ -135,11 +146,11 @@ class Summary:
         reason: str = "",
         code: str = "",
         request_id: str = "",
-        key: Any = None,
+        retry_key: Any = None,
     ) -> None:
-        """Counts one row. code: of the refusal, or ''. request_id: of the request that the LMS
-        refused, or ''. key: the row's content; unless the result is DONE, the row is not tried
-        again for a while. Several threads may call this."""
+        """Counts one row. what: the learner or the run, or both. code: of the refusal, or ''.
+        request_id: of the request that the LMS refused, or ''. retry_key: as for
+        ``RowMemory.record``; None if the row needs no pause. Several threads may call this."""
         entry = {
             "kind": kind,
             "what": what,
@@ -148,64 +159,75 @@ class Summary:
             "code": code,
             "request_id": request_id,
         }
-        if key is not None:
-            self.memory.record(kind, key, result)
+        if retry_key is not None:
+            self.row_memory.record(kind, retry_key, result)
         with self._add_lock:
             self.numbers[kind, result] += 1
             if reason:
                 self.reasons.append(entry)
 
-    def add_error(self, kind: str, what: str, error: LmsError, key: Any = None) -> None:
+    def add_error(self, kind: str, what: str, error: LmsError, retry_key: Any = None) -> None:
         """Counts a temporary failure: the row is due again."""
-        self.add(kind, FAILED, what, error.message, error.code, error.request_id, key)
+        self.add(kind, FAILED, what, error.message, error.code, error.request_id, retry_key)
 
     def add_result(
-        self, kind: str, result: str, what: str, result_data: Mapping[str, Any], key: Any = None
+        self,
+        kind: str,
+        result: str,
+        what: str,
+        result_data: Mapping[str, Any],
+        retry_key: Any = None,
     ) -> None:
-        """Counts the LMS's result for one item, in the batch API's form."""
+        """Counts a refusal or failure by the LMS. result: REFUSED or FAILED. result_data: the LMS's
+        result for one item, in the batch API's form."""
         error = result_data["error"]
         reason = error["message"]
         if result == REFUSED:
             reason += f" ({error['code']})"
         request_id = result_data.get("request_id", "")
-        self.add(kind, result, what, reason, error["code"], request_id, key)
+        self.add(kind, result, what, reason, error["code"], request_id, retry_key)
 
     def add_write(
-        self, kind: str, what: str, write_result: dict[str, Any], key: Any = None
+        self, kind: str, what: str, write_result: dict[str, Any], retry_key: Any = None
     ) -> bool:
         """Counts the agent's outcome of writing a row. Returns False if the row was not written,
         for example because it changed meanwhile."""
         if write_result["outcome"] in ("written", "same"):
-            self.add(kind, DONE, key=key)
+            self.add(kind, DONE, retry_key=retry_key)
         elif write_result["outcome"] == "refused":
-            self.add(kind, REFUSED, what, write_result["message"], key=key)
+            self.add(kind, REFUSED, what, write_result["message"], retry_key=retry_key)
         else:
             reason = f"the application's row is {write_result['outcome']}"
-            self.add(kind, SKIPPED, what, reason, key=key)
+            self.add(kind, SKIPPED, what, reason, retry_key=retry_key)
             return False
         return True
 
     @property
-    def is_limited(self) -> bool:
+    def is_rate_limited(self) -> bool:
         """Whether a row failed because the LMS limits the rate of requests."""
         code = Throttled.default_code
         return any(reason["result"] == FAILED and reason["code"] == code for reason in self.reasons)
 
-    def try_again(self) -> None:
-        """Prepares another pass: rows that failed or were skipped are no longer counted, and are
-        due again."""
+    def prepare_another_pass(self) -> None:
+        """Prepares the summary for another pass: rows that failed or were skipped are no longer
+        counted, and are due again."""
         self.numbers = Counter(
-            {key: n for key, n in self.numbers.items() if key[1] not in (FAILED, SKIPPED)}
+            {
+                (kind, result): number
+                for (kind, result), number in self.numbers.items()
+                if result not in (FAILED, SKIPPED)
+            }
         )
         self.reasons = [
             reason for reason in self.reasons if reason["result"] not in (FAILED, SKIPPED)
         ]
-        self.memory.forget_failures()
+        self.row_memory.forget_failures()
 
     def report_progress(self) -> None:
         self.progress(self)
 
     def total(self, result: str) -> int:
+        """Returns the number of rows of all kinds with this result."""
         return sum(
             number for (_, row_result), number in self.numbers.items() if row_result == result
         )
@@ -219,7 +241,9 @@ class Summary:
         results = (DONE, REFUSED, FAILED, SKIPPED, INVALID)
         return {
             "ok": self.succeeded,
-            "kinds": {kind: {r: self.numbers[kind, r] for r in results} for kind in kinds},
+            "kinds": {
+                kind: {result: self.numbers[kind, result] for result in results} for kind in kinds
+            },
             "waiting": self.waiting,
             "new": self.new,
             "reasons": self.reasons,

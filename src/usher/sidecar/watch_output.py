@@ -41,7 +41,7 @@ class WatchOutput(ReconcileOutput):
             self._unreachable_since = time.monotonic()
         self._printed_reasons.append(reason)
         text = f"{reason}; trying again at least once a minute"
-        self.console.print(f"✗ {wrap(escape(text), 2)}")
+        self.console.print(f"✗ {wrap(escape(text), indent=2)}")
 
     def print_start(self, title: str, lms_url: str) -> None:
         duration = ""
@@ -51,7 +51,7 @@ class WatchOutput(ReconcileOutput):
         text = (
             f"{title}: watching{duration}, every second; the LMS is {lms_url}. Ctrl-C stops this."
         )
-        self.console.print(wrap(escape(text), 0))
+        self.console.print(wrap(escape(text), indent=0))
 
     def _print_results(self, summary: Summary) -> None:
         with self._lock:
@@ -77,19 +77,17 @@ class WatchOutput(ReconcileOutput):
                 self.console.print(f"✓ {kind:<12} succeeds again after {seconds:.0f} s")
         elif failed and kind not in self._failing_since:
             self._failing_since[kind] = time.monotonic()
-            reasons = (e for e in summary.reasons if (e["kind"], e["result"]) == (kind, FAILED))
-            first_failure = next(reasons, None)
-            request = (
-                f" [request {first_failure['request_id']}]"
-                if first_failure and first_failure["request_id"]
-                else ""
-            )
-            why = (
-                f": {first_failure['what']}: {first_failure['reason'].rstrip('.')}{request}"
-                if first_failure
-                else ""
-            )
+            failures = [
+                entry
+                for entry in summary.reasons
+                if entry["kind"] == kind and entry["result"] == FAILED
+            ]
+            cause = ""
+            if failures:
+                first = failures[0]
+                request = f" [request {first['request_id']}]" if first["request_id"] else ""
+                cause = f": {first['what']}: {first['reason'].rstrip('.')}{request}"
             text = escape(
-                f"{failed} failed{why}. Failed rows are retried; usher doctor finds the cause"
+                f"{failed} failed{cause}. Failed rows are retried; usher doctor finds the cause"
             )
-            self.console.print(f"✗ {kind:<12} {wrap(text, 15)}")
+            self.console.print(f"✗ {kind:<12} {wrap(text, indent=15)}")

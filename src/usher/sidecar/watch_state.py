@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from usher.client.http import Exchange
 from usher.sidecar.session import Session
@@ -16,9 +16,10 @@ from usher.sidecar.summary import FAILED, REFUSED, REFUSED_PAUSE, Summary
 
 #: How long a refusal is shown after its last attempt. The next attempt follows after
 #: ``REFUSED_PAUSE``.
-_SHOWN_SECONDS = timedelta(seconds=2 * REFUSED_PAUSE)
+_SHOWN_FOR = timedelta(seconds=2 * REFUSED_PAUSE)
 #: The time without a successful pass after which the sidecar counts as late.
 LATE_AFTER = timedelta(minutes=5)
+#: The most rows that are shown as refused or failed.
 _MAX_REFUSED = 10_000
 
 
@@ -37,6 +38,13 @@ class RefusedRow:
     last: datetime
 
 
+class Trouble(NamedTuple):
+    """Why the application or the LMS can't be reached, and the time of the next try."""
+
+    reason: str
+    retry_at: datetime
+
+
 class PassMetrics(Protocol):
     """The interface of ``metrics.Metrics``."""
 
@@ -46,8 +54,8 @@ class PassMetrics(Protocol):
 
 class WatchState:
     """Results of the passes since the start. Several threads may use it. session: the application
-    and its LMS; None while they can't be reached. trouble: why they can't be reached, and the time
-    of the next try."""
+    and its LMS; None while they can't be reached. has_opened: whether both were reached at least
+    once. trouble: None while both can be reached. numbers: (kind, result) → number of rows."""
 
     def __init__(self, metrics: PassMetrics | None = None) -> None:
         self._lock = threading.Lock()
@@ -57,7 +65,7 @@ class WatchState:
         self.session: Session | None = None
         self.has_opened = False
         self.last_pass: datetime | None = None
-        self.trouble: tuple[str, datetime] | None = None
+        self.trouble: Trouble | None = None
         self.numbers: Counter[tuple[str, str]] = Counter()
 
     def measure_request(self, exchange: Exchange) -> AbstractContextManager[None]:
@@ -78,7 +86,7 @@ class WatchState:
             recent = (
                 refusal
                 for refusal in self._refused.values()
-                if ended_at - refusal.last < _SHOWN_SECONDS
+                if ended_at - refusal.last < _SHOWN_FOR
             )
             self._refused = {(refusal.kind, refusal.what): refusal for refusal in recent}
         if self._metrics:
@@ -99,7 +107,7 @@ class WatchState:
     def record_trouble(self, reason: str, wait: float) -> None:
         """Records why the application or the LMS can't be reached. wait: seconds until the next
         try."""
-        self.session, self.trouble = None, (reason, now() + timedelta(seconds=wait))
+        self.session, self.trouble = None, Trouble(reason, now() + timedelta(seconds=wait))
 
     def refused(self) -> list[RefusedRow]:
         """Returns rows that were refused or failed recently, newest first."""
@@ -113,6 +121,7 @@ class WatchState:
 
     @property
     def is_late(self) -> bool:
+        """Whether no pass has succeeded for ``LATE_AFTER``."""
         return now() - (self.last_pass or self.started) > LATE_AFTER
 
 

@@ -29,19 +29,23 @@ from usher.sidecar.reconcile import KINDS, PassScope, check, reconcile
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.runs import RUN
 from usher.sidecar.session import CONCURRENCY, Session, open_application, open_session
-from usher.sidecar.summary import Memory, Summary
+from usher.sidecar.summary import RowMemory, Summary
 from usher.sidecar.watch_state import WatchState
 
 #: Seconds between two passes.
 SECONDS_BETWEEN_PASSES = 1.0
+#: Seconds until a thread of full passes checks again which kind is due, if none is.
+_SECONDS_BETWEEN_DUE_CHECKS = 0.5
 #: Seconds until the next try if the application or the LMS can't be reached: the first pause,
 #: doubled each time, and the longest.
 _FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 2.0, 60.0
 #: Seconds of pause for each second that the application's database worked. Quick and full passes
 #: together use at most a fifth of the database's time.
 QUICK_PAUSE_FACTOR, FULL_PAUSE_FACTOR = 5.0, 30.0
-#: Seconds between two full passes that compare with the LMS.
+#: Seconds between the starts of two full passes that compare with the LMS; longer if a pass takes
+#: long, so that these passes use at most a twentieth of the time.
 SECONDS_BETWEEN_COMPARISONS = 300.0
+_COMPARISON_INTERVAL_FACTOR = 20
 #: Seconds between two full passes that compare the modes of runs. An LMS without the batch API
 #: needs a request for each run.
 SECONDS_BETWEEN_RUN_MODES = 3600.0
@@ -68,7 +72,7 @@ class Stopped(Exception):
 class Stopping:
     """Handles SIGTERM and SIGINT: a batch in progress is finished and recorded, and no other begun.
 
-    end_now: ends the process; nothing is lost, since the next run finds the rows that are still
+    end_now: ends the process; nothing is lost, since the next start finds the rows that are still
     due. ``end_now`` is called at a second signal, and when the batch takes longer than ``patience``
     seconds after the first signal.
     """
@@ -114,7 +118,7 @@ class Stopping:
         two batches; it raises Stopped after a signal."""
         self._in_batches = True
         try:
-            yield lambda summary: self.stop_if_requested()
+            yield lambda _summary: self.stop_if_requested()
         finally:
             self._in_batches = False
         self.stop_if_requested()
@@ -137,9 +141,10 @@ class QuickPasses:
     _last_start: float | None = None
 
     def next_scope(self, now: float) -> PassScope:
-        """Returns the scope of a pass that starts now."""
-        since = 0.0 if self._last_start is None else now - self._last_start
-        return replace(self.scope, changed_in=since + _OVERLAP_SECONDS)
+        """Returns the scope of a pass that starts now. The first pass need not reach further back
+        than the overlap: full passes find the older changes."""
+        seconds_since_last = 0.0 if self._last_start is None else now - self._last_start
+        return replace(self.scope, changed_within_seconds=seconds_since_last + _OVERLAP_SECONDS)
 
     def finish_pass(self, started: float, busy_seconds: float) -> float:
         """Records that the pass which began at ``started`` has ended. Returns the seconds until the
@@ -158,9 +163,12 @@ class FullPasses:
     _due_times: dict[str, float] = field(default_factory=dict)
 
     def next_kind(self, now: float) -> str | None:
-        """Returns the kind of the next pass; None if none is due yet."""
-        kinds = [kind for kind in KINDS if self.scope.includes(kind)]
-        return next((kind for kind in kinds if now >= self._due_times.get(kind, now)), None)
+        """Returns the kind of the next pass; None if none is due yet. At first every kind is
+        due."""
+        for kind in KINDS:
+            if self.scope.includes(kind) and now >= self._due_times.get(kind, now):
+                return kind
+        return None
 
     def finish_pass(self, kind: str, started: float, ended: float, busy_seconds: float) -> None:
         """Sets the time of the next pass of this kind. busy_seconds: seconds that the application's
@@ -175,7 +183,7 @@ class FullPasses:
             )
         else:
             self._due_times[kind] = started + max(
-                SECONDS_BETWEEN_COMPARISONS, 20 * (ended - started)
+                SECONDS_BETWEEN_COMPARISONS, _COMPARISON_INTERVAL_FACTOR * (ended - started)
             )
 
 
@@ -213,7 +221,8 @@ class PassThreads:
             self._failed = error
 
     def stop_if_ended(self, summary: Summary) -> None:
-        """Raises Stopped if the passes are to end. Called between two batches."""
+        """Raises Stopped if the passes are to end. Called between two batches, as
+        ``Summary.progress``."""
         if self._ended.is_set():
             raise Stopped
 
@@ -238,12 +247,12 @@ class Watching:
         self, scope: PassScope, state: WatchState, on_pass: Callable[[Summary], None]
     ) -> None:
         self._scope, self._state, self._on_pass = scope, state, on_pass
-        self._memory, self._report_lock = Memory(), Lock()
-        kinds_of_scopes = (
+        self._row_memory, self._report_lock = RowMemory(), Lock()
+        included_kinds = (
             [kind for kind in kinds if scope.includes(kind)]
             for kinds in (_RECORDED_KINDS, _COMPARED_KINDS)
         )
-        scopes = [replace(scope, kinds=kinds) for kinds in kinds_of_scopes if kinds]
+        scopes = [replace(scope, kinds=kinds) for kinds in included_kinds if kinds]
         self._quick_schedules = [QuickPasses(scope) for scope in scopes]
         self._full_schedules = [FullPasses(scope) for scope in scopes]
 
@@ -275,7 +284,7 @@ class Watching:
             started = time.monotonic()
             kind = schedule.next_kind(started)
             if kind is None:
-                threads.pause(SECONDS_BETWEEN_PASSES / 2)
+                threads.pause(_SECONDS_BETWEEN_DUE_CHECKS)
                 continue
             busy_seconds = self._run_pass_within_rate_limit(
                 session, replace(self._scope, kinds=(kind,)), threads
@@ -298,10 +307,11 @@ class Watching:
     def _run_pass(self, session: Session, scope: PassScope, threads: PassThreads) -> float:
         """Runs one pass. Returns the seconds to wait before it is run again because of the LMS's
         rate limit; 0 if the limit did not end it."""
-        summary = Summary(threads.stop_if_ended, memory=self._memory)
+        summary = Summary(progress=threads.stop_if_ended, row_memory=self._row_memory)
         try:
             reconcile(session, scope, summary)
         except Throttled as error:
+            # The error concerns all rows, so the first kind stands for all kinds of the pass.
             summary.add_error(next(iter(scope.kinds)), session.adapter.title, error)
             return error.retry_after or _FIRST_WAIT_SECONDS
         finally:
@@ -333,12 +343,17 @@ def watch(
     watching = Watching(scope, state, on_pass)
     with stopping.handle_signals():
         while True:
-            start = time.monotonic()
+            started = time.monotonic()
             try:
                 with open_application(options) as (checkout, adapter, agent):
                     check(agent, adapter, scope)
                     session = open_session(
-                        checkout, adapter, agent, lms_url, concurrency, state.measure_request
+                        checkout,
+                        adapter,
+                        agent,
+                        lms_url,
+                        concurrency,
+                        wrap_request=state.measure_request,
                     )
                     on_start(adapter.title, session.lms.http.base_url)
                     state.record_start(session)
@@ -349,7 +364,8 @@ def watch(
                 if isinstance(error, _FILE_ERRORS) and not state.has_opened:
                     raise
                 stopping.stop_if_requested()
-                if time.monotonic() - start > _MAX_WAIT_SECONDS:
+                if time.monotonic() - started > _MAX_WAIT_SECONDS:
+                    # Both were reached in the meantime, so this is a new outage.
                     wait = _FIRST_WAIT_SECONDS
                 reason = explain(error) if isinstance(error, LmsError) else str(error)
                 state.record_trouble(reason, wait)

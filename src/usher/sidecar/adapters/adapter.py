@@ -77,12 +77,12 @@ ENROLLMENT_AUDIT = Audit(
 @dataclass(frozen=True)
 class ModeTables:
     """The tables of the modes of course runs. modes: the table of all modes. links: the table with
-    a row for each mode of a run. paid: the slug of the paid mode, whose end is the run's
+    a row for each mode of a run. paid_slug: the slug of the paid mode, whose end is the run's
     ``deadline``."""
 
     modes: Table
     links: Table
-    paid: str
+    paid_slug: str
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,11 @@ class Selection:
             tuple(
                 condition
                 if isinstance(condition, list)
-                else {k: v for k, v in condition.items() if not k.endswith(f"{CREATED}__lt")}
+                else {
+                    path: value
+                    for path, value in condition.items()
+                    if not path.endswith(f"{CREATED}__lt")
+                }
                 for condition in self.filter
             ),
             self.exclude,
@@ -140,13 +144,12 @@ class Selection:
 @dataclass(frozen=True)
 class Lock:
     """The application's lock for a user. function: the application's function that makes a lock of
-    a given name. name: the lock's name, with ``{}`` in place of the user's ``column``. expire:
-    seconds until the lock expires."""
+    a given name. name: the lock's name, with ``{}`` in place of the user's ``column``."""
 
     function: str
     name: str
     column: str
-    expire: int
+    expire_seconds: int
 
 
 @dataclass(frozen=True)
@@ -161,12 +164,12 @@ class Adapter:
         ``run_change_columns`` are the same for enrollments and runs.
     profile_change_columns: columns with the time of the last change of a user's profile, in
         addition to ``user_change_columns``.
-    profile: the details of a learner that its own code sends to the LMS.
+    profile_fields: the values of a learner that its own code sends to the LMS.
     account, token: tables with one row for each user, found by ``user``.
-    account_name: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
+    username_table: ``users`` or ``account``, the table whose ``username`` is the one in the LMS.
     name_function: the application's function that chooses a user's LMS username; '' if it has none.
     lock: the lock that its own code holds while it creates an account.
-    grace: seconds for which its own code leaves new rows to the request that created them.
+    grace_seconds: how long its own code leaves new rows to the request that created them.
     retry_limit: attempts after which the application gives up; 0 if it never does.
     eligible_enrollments, eligible_runs: the enrollments that its own code creates in the LMS,
         including those that it has created, and the runs that its own sync updates.
@@ -183,9 +186,10 @@ class Adapter:
         unenrolls, by the sidecar's names.
     audit: the audit table of enrollments.
     run_modes: the tables of the modes of runs; None if the application has none.
-    graded: the runs whose grades are compared.
-    landing: the name of the application's URL that receives the LMS's authorization codes.
-    registration_token: the setting with its token for an LMS that restricts registration.
+    graded_runs: the runs whose grades are compared.
+    landing_url_name: the name of the application's URL that receives the LMS's authorization codes.
+    registration_token_setting: the setting that holds its token for an LMS that restricts
+        registration; '' if it has none.
     """
 
     name: str
@@ -193,7 +197,7 @@ class Adapter:
     users: Table
     eligible_users: Selection
     account: Table
-    account_name: str
+    username_table: str
     token: Table
     enrollments: Table
     eligible_enrollments: Selection
@@ -204,7 +208,7 @@ class Adapter:
     enrollments_due: Selection
     enrollments_waiting: Selection
     unenrollments_due: Selection
-    grace: int
+    grace_seconds: int
     user_change_columns: tuple[str, ...]
     enrollment_change_columns: tuple[str, ...]
     account_change_columns: tuple[str, ...]
@@ -213,15 +217,15 @@ class Adapter:
     enrollment_username: str
     grades: Table
     certificates: Table
-    graded: Selection
-    profile: tuple[str, ...]
+    graded_runs: Selection
+    profile_fields: tuple[str, ...]
     when_enrolled: Mapping[str, Any] = field(default_factory=dict)
     when_unenrolled: Mapping[str, Any] = field(default_factory=dict)
     enrollment_mode: str = ""
     fallback_mode: str = ""
     enrollment_run: str = "run_id"
-    landing: str = "openedx-private-oauth-complete"
-    registration_token: str = ""
+    landing_url_name: str = "openedx-private-oauth-complete"
+    registration_token_setting: str = ""
     lock: Lock | None = None
     run_modes: ModeTables | None = None
     retry_limit: int = 0
@@ -230,19 +234,23 @@ class Adapter:
     def changed_users(self, seconds: float) -> Condition:
         """Returns the condition for users that changed, or whose grace period ended, in the last
         ``seconds``."""
-        return _changed_within(self.user_change_columns, seconds, self.grace)
+        return _changed_within(self.user_change_columns, seconds, grace_seconds=self.grace_seconds)
 
     def changed_enrollments(self, seconds: float) -> Condition:
-        return _changed_within(self.enrollment_change_columns, seconds, self.grace)
+        return _changed_within(
+            self.enrollment_change_columns, seconds, grace_seconds=self.grace_seconds
+        )
 
     def newly_due_enrollments(self, seconds: float) -> Condition:
         """Returns the condition for enrollments that changed, or whose learner got an account."""
         columns = (*self.enrollment_change_columns, *self.account_change_columns)
-        return _changed_within(columns, seconds, self.grace)
+        return _changed_within(columns, seconds, grace_seconds=self.grace_seconds)
 
     def changed_profiles(self, seconds: float) -> Condition:
         return _changed_within(
-            (*self.user_change_columns, *self.profile_change_columns), seconds, self.grace
+            (*self.user_change_columns, *self.profile_change_columns),
+            seconds,
+            grace_seconds=self.grace_seconds,
         )
 
     def changed_runs(self, seconds: float) -> Condition:
@@ -263,8 +271,9 @@ class Adapter:
 
     def check_request(self) -> dict[str, Any]:
         """Returns the request for ``agent.check``."""
-        names = (self.name_function, self.lock and self.lock.function)
-        functions = [name for name in names if name]
+        functions = [self.name_function] if self.name_function else []
+        if self.lock:
+            functions.append(self.lock.function)
         lock_fields = {self.lock.column} if self.lock else set()
         further_fields = {
             self.users.model: self.users_due.paths
@@ -276,7 +285,7 @@ class Adapter:
             | {*self.enrollment_change_columns, *self.account_change_columns}
             | {self.enrollment_username, self.enrollment_run, *self.audit.related},
             self.runs.model: self.eligible_runs.paths
-            | self.graded.paths
+            | self.graded_runs.paths
             | {*self.run_change_columns},
         }
         audit = [self.audit.row, self.audit.before, self.audit.after]
@@ -295,9 +304,11 @@ class Adapter:
         }
 
 
-def _changed_within(columns: tuple[str, ...], seconds: float, grace: int = 0) -> Condition:
+def _changed_within(
+    columns: tuple[str, ...], seconds: float, *, grace_seconds: int = 0
+) -> Condition:
     """Returns the condition for rows that changed in the last ``seconds``, according to
-    ``columns``, or were created in the last ``grace + seconds``: their grace period ended recently,
-    or has not ended yet."""
-    new = {f"{CREATED}__gt": {"ago": grace + seconds}}
+    ``columns``, or were created in the last ``grace_seconds + seconds``: their grace period ended
+    recently, or has not ended yet."""
+    new = {f"{CREATED}__gt": {"ago": grace_seconds + seconds}}
     return [new, *({f"{column}__gt": {"ago": seconds}} for column in columns)]

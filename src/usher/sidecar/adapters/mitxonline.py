@@ -12,11 +12,13 @@ from usher.sidecar.adapters.adapter import (
 
 #: Seconds for which users and enrollments are left to the request that created them, as in the
 #: application's own code.
-GRACE = 300
+GRACE_SECONDS = 300
 
 # users.models: FaultyOpenEdxUserManager and its grace period.
 USERS = Selection(
-    filter=({"is_active": True, "last_login__isnull": False, "created_on__lt": {"ago": GRACE}},)
+    filter=(
+        {"is_active": True, "last_login__isnull": False, "created_on__lt": {"ago": GRACE_SECONDS}},
+    )
 )
 # openedx.api.retry_failed_edx_enrollments; refunds and deferrals are not changed.
 ENROLLMENTS = Selection(
@@ -25,7 +27,7 @@ ENROLLMENTS = Selection(
             "user__is_active": True,
             "active": True,
             "change_status__isnull": True,
-            "created_on__lt": {"ago": GRACE},
+            "created_on__lt": {"ago": GRACE_SECONDS},
         },
     ),
     exclude=({"run__run_tag__startswith": "fake"},),
@@ -56,7 +58,12 @@ MITXONLINE = Adapter(
         ],
         exclude=({"openedx_users__has_sync_error": True},),
     ),
-    lock=Lock("main.utils.get_redis_lock", "openedx-create-user-lock.{}", "global_id", 120),
+    lock=Lock(
+        function="main.utils.get_redis_lock",
+        name="openedx-create-user-lock.{}",
+        column="global_id",
+        expire_seconds=120,
+    ),
     account=Table(
         "openedx.OpenEdxUser",
         {
@@ -69,7 +76,7 @@ MITXONLINE = Adapter(
             "reason": "sync_error_data",
         },
     ),
-    account_name="account",
+    username_table="account",
     token=Table(
         "openedx.OpenEdxApiAuth",
         {
@@ -112,7 +119,7 @@ MITXONLINE = Adapter(
     ),
     when_enrolled={"subscribed": True},
     when_unenrolled={"subscribed": False},
-    grace=GRACE,
+    grace_seconds=GRACE_SECONDS,
     user_change_columns=("created_on", "updated_on", "last_login"),
     enrollment_change_columns=("created_on", "updated_on"),
     account_change_columns=("user__openedx_users__updated_on",),
@@ -156,10 +163,10 @@ MITXONLINE = Adapter(
                 "slug": "enrollmentmode__mode_slug",
             },
         ),
-        paid="verified",
+        paid_slug="verified",
     ),
     # openedx.api.update_edx_user_profile, update_edx_user_name, update_edx_user_email
-    profile=("name", "email", "country"),
+    profile_fields=("name", "email", "country"),
     grades=Table(
         "courses.CourseRunGrade",
         {
@@ -175,10 +182,10 @@ MITXONLINE = Adapter(
         "courses.CourseRunCertificate",
         {"user": "user_id", "course": "course_run__courseware_id", "revoked": "is_revoked"},
     ),
-    graded=Selection(
+    graded_runs=Selection(
         exclude=({"run_tag__startswith": "fake"}, {"is_source_run": True}, {"run_tag": "SOURCE"})
     ),
-    registration_token=Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
+    registration_token_setting=Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
     retry_limit=5,
     name_function="openedx.api.reconcile_edx_username",
 )

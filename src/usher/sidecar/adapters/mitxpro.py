@@ -5,10 +5,10 @@ from usher.sidecar.adapters.adapter import ENROLLMENT_AUDIT, Adapter, Selection,
 
 #: Seconds for which users and enrollments are left to the request that created them, as in the
 #: application's own code.
-GRACE = 300
+GRACE_SECONDS = 300
 
 # users.models: FaultyCoursewareUserManager; courseware.api.repair_faulty_courseware_users.
-USERS = Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE}},))
+USERS = Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE_SECONDS}},))
 # courseware.api.retry_failed_edx_enrollments; refunds and deferrals are not changed.
 ENROLLMENTS = Selection(
     filter=(
@@ -16,7 +16,7 @@ ENROLLMENTS = Selection(
             "user__is_active": True,
             "active": True,
             "change_status__isnull": True,
-            "created_on__lt": {"ago": GRACE},
+            "created_on__lt": {"ago": GRACE_SECONDS},
             "run__live": True,
         },
     )
@@ -46,7 +46,7 @@ MITXPRO = Adapter(
     account=Table(
         "courseware.CoursewareUser", {"user": "user_id", "has_account": "has_been_synced"}
     ),
-    account_name="users",
+    username_table="users",
     token=Table(
         "courseware.OpenEdxApiAuth",
         {
@@ -80,7 +80,7 @@ MITXPRO = Adapter(
     unenrollments_due=Selection(
         filter=({"active": False, "edx_enrolled": True, "change_status__isnull": False},)
     ),
-    grace=GRACE,
+    grace_seconds=GRACE_SECONDS,
     user_change_columns=("created_on", "updated_on", "last_login"),
     enrollment_change_columns=("created_on", "updated_on"),
     account_change_columns=("user__courseware_users__updated_on",),
@@ -100,7 +100,7 @@ MITXPRO = Adapter(
         },
     ),
     # courseware.api.update_edx_user_name, update_edx_user_email
-    profile=("name", "email"),
+    profile_fields=("name", "email"),
     grades=Table(
         "courses.CourseRunGrade",
         {
@@ -116,7 +116,7 @@ MITXPRO = Adapter(
         "courses.CourseRunCertificate",
         {"user": "user_id", "course": "course_run__courseware_id", "revoked": "is_revoked"},
     ),
-    graded=Selection(filter=({"course__is_external": False},)),
+    graded_runs=Selection(filter=({"course__is_external": False},)),
     # The runs that xPro's command sync_courseruns updates.
     eligible_runs=Selection(
         filter=(
@@ -124,7 +124,7 @@ MITXPRO = Adapter(
             [{"expiration_date__isnull": True}, {"expiration_date__gt": {"ago": 0}}],
         )
     ),
-    registration_token=Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
+    registration_token_setting=Env.MITXPRO_REGISTRATION_ACCESS_TOKEN,
     enrollment_mode="no-id-professional",
     fallback_mode="audit",
 )

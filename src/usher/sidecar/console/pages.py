@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from html import escape
@@ -22,6 +23,7 @@ from usher.sidecar.watch_state import RefusedRow, WatchState, now
 _PAGES = (("/", "Overview"), ("/refusals/", "Refusals"), ("/learners/", "Learners"))
 #: The most learners that are listed as given up by the application.
 _MAX_GIVEN_UP = 200
+#: The most learners that a search shows.
 _MAX_FOUND = 20
 #: The most refusals that are listed for one reason.
 _MAX_LINES_A_REASON = 50
@@ -70,16 +72,16 @@ def _connection_panel(state: WatchState) -> str:
     if (session := state.session) is None:
         return _panel("The application and the LMS", f"<dl>{last_pass}</dl>")
     health = session.lms.http.health()
-    times = sorted(health.milliseconds)
-    latency = f"{times[len(times) // 2]:.0f} ms" if times else "not known"
-    failure = escape(health.failure) if (health.failed_at or 0) > (health.answered_at or 0) else ""
+    median = f"{statistics.median_high(health.milliseconds):.0f} ms" if health.milliseconds else ""
+    failed_last = (health.failed_at or 0) > (health.answered_at or 0)
+    failure = escape(health.failure) if failed_last else ""
     answer = _moment(health.answered_at)
     rows = (
         ("Application", escape(session.adapter.title)),
         ("LMS", escape(session.lms.http.base_url)),
         ("Last answer", _ago(answer)),
         ("Last failure", failure or "none since"),
-        ("Latency", latency),
+        ("Latency", median or "not known"),
         ("Circuits", escape(", ".join(health.open_circuits)) or "all closed"),
         ("Throttled", escape(", ".join(health.throttled)) or "no"),
     )
@@ -105,7 +107,7 @@ def _refusal_panel(kind: str, reason: str, rows: list[RefusedRow]) -> str:
         lines.append(f"<li>and {len(rows) - _MAX_LINES_A_REASON} more</li>")
     count = f"<p>{len(rows)} {escape(kind)}{'s' if len(rows) > 1 else ''}, the first "
     since = f"{_ago(min(row.first for row in rows))}</p>"
-    return _panel(reason, f'{count}{since}<ul class="plain-list">{"".join(lines)}</ul>', "bad")
+    return _panel(reason, f'{count}{since}<ul class="plain-list">{"".join(lines)}</ul>', tone="bad")
 
 
 def _list_line(subject: str, detail: str) -> str:
@@ -158,7 +160,9 @@ def _search_result(state: WatchState, text: str) -> str:
     try:
         selection = session.adapter.eligible_users.narrowed_by(_condition_for(text))
         page = next(
-            read_learners(session.agent, session.adapter, size=_MAX_FOUND, selection=selection),
+            read_learners(
+                session.agent, session.adapter, page_size=_MAX_FOUND, selection=selection
+            ),
             [],
         )
     except SidecarError as error:
@@ -256,23 +260,26 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
 
 def _repair_section(state: WatchState, learner: Learner) -> str:
     folder = state.session.checkout.folder if state.session else None
-    of_application = f" --application {shlex.quote(str(folder))}" if folder else ""
-    name = escape(f"{of_application} --user {shlex.quote(learner.email or learner.username)}")
+    application_option = f" --application {shlex.quote(str(folder))}" if folder else ""
+    user = shlex.quote(learner.email or learner.username)
+    command = escape(f"usher reconcile{application_option} --user {user}")
     return (
         "<p>The sidecar sends due changes by itself. After the cause of a refusal is gone, this "
         "command retries immediately:</p>"
-        f'<code class="fix">usher reconcile{name}</code>'
+        f'<code class="fix">{command}</code>'
         '<p class="small muted">Add --manage or --edition if this sidecar was started with it.</p>'
     )
 
 
 def _time_of_page() -> str:
+    """Renders the line that says when the page was rendered."""
     return (
         f'<p class="small muted">As of {now():%H:%M:%S} UTC. Reload the page for newer numbers.</p>'
     )
 
 
 def _time_of_requests(session: Session) -> str:
+    """Renders the line that says when the application and the LMS were asked."""
     return (
         f'<p class="small muted">{escape(session.adapter.title)} and the LMS were asked at '
         f"{now():%H:%M:%S} UTC; nothing was changed.</p>"
@@ -280,7 +287,9 @@ def _time_of_requests(session: Session) -> str:
 
 
 def message(text: str) -> str:
-    return _frame("Usher", f'<h1>Usher</h1><p class="notice">{escape(text)}</p>', "")
+    """Renders a page with one sentence, without links to other pages."""
+    body = f'<h1>Usher</h1><p class="notice">{escape(text)}</p>'
+    return _frame("Usher", body, header="")
 
 
 # Parts
@@ -295,21 +304,21 @@ def _page(path: str, title: str, body: str, state: WatchState) -> str:
     brand = (
         f'<a class="brand" href="/"><span>{escape(name)} <small>Open edX sidecar</small></span></a>'
     )
-    top = (
+    header = (
         f'<header class="top"><div class="wide">{brand}'
         f'<nav aria-label="Console">{links}</nav></div></header>'
     )
-    return _frame(title, body, top)
+    return _frame(title, body, header)
 
 
-def _frame(title: str, body: str, top: str) -> str:
+def _frame(title: str, body: str, header: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="robots" content="noindex">'
         f"<title>{escape(title)} · Usher sidecar</title>"
         '<link rel="icon" href="data:,"><link rel="stylesheet" href="/console.css"></head><body>'
-        f'<a class="skip" href="#main">Skip to content</a>{top}'
+        f'<a class="skip" href="#main">Skip to content</a>{header}'
         f'<main id="main" tabindex="-1" class="wide">{body}</main></body></html>'
     )
 
@@ -318,6 +327,7 @@ _MARKS = {"ok": "✓", "waiting": "…", "warning": "!", "bad": "✗"}
 
 
 def _verdict_box(tone: str, sentence: str, detail: str, *, small: bool = False) -> str:
+    """Renders the section that says how things stand. tone: a key of ``_MARKS``."""
     tag, size = ("h3", " small") if small else ("h1", "")
     paragraph = f"<p>{escape(detail)}</p>" if detail else ""
     return (
@@ -328,21 +338,22 @@ def _verdict_box(tone: str, sentence: str, detail: str, *, small: bool = False) 
 
 
 def _panel(title: str, body: str, tone: str = "", *, level: int = 2) -> str:
-    """Renders a section. level: 2 for a heading ``h2``."""
+    """Renders a section. tone: '' or a key of ``_MARKS``. level: 2 for a heading ``h2``."""
     heading = f"<h{level}>{escape(title)}</h{level}>"
     return f'<section class="panel {tone}">{heading}{body}</section>'
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Renders a table whose first column is the heading of each row."""
     names = list(head)
     top = "".join(f'<th scope="col" role="columnheader">{escape(name)}</th>' for name in names)
     lines = "".join(
         '<tr role="row">'
         + "".join(
             f'<th scope="row" role="rowheader">{escape(str(value))}</th>'
-            if number == 0
+            if column == 0
             else f'<td role="cell" data-label="{escape(name)}">{escape(str(value))}</td>'
-            for number, (name, value) in enumerate(zip(names, row, strict=True))
+            for column, (name, value) in enumerate(zip(names, row, strict=True))
         )
         + "</tr>"
         for row in rows
@@ -359,12 +370,12 @@ def _notice(text: str) -> str:
 
 
 def _unavailable_notice(state: WatchState) -> str:
-    why = state.trouble[0] if state.trouble else "The application is being opened."
-    return _notice(f"The application can't be asked now: {why}")
+    reason = state.trouble.reason if state.trouble else "The application is being opened."
+    return _notice(f"The application can't be asked now: {reason}")
 
 
-def _moment(epoch: float | None) -> datetime | None:
-    return datetime.fromtimestamp(epoch, tz=now().tzinfo) if epoch else None
+def _moment(epoch_seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(epoch_seconds, tz=now().tzinfo) if epoch_seconds else None
 
 
 def _ago(moment: datetime | None) -> str:

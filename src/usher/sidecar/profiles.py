@@ -18,14 +18,14 @@ from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
 from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.public_accounts import PublicAccounts
 from usher.sidecar.session import Session
-from usher.sidecar.summary import DONE, REFUSED, Memory, Summary
+from usher.sidecar.summary import DONE, REFUSED, RowMemory, Summary
 
 PROFILE = "profile"
 
 
 @dataclass(frozen=True)
 class DifferingLearner:
-    """A learner whose details differ. changes: ``name``, ``email`` or ``country`` → the
+    """A learner whose profile differs. changes: ``name``, ``email`` or ``country`` → the
     application's value."""
 
     learner: Learner
@@ -34,16 +34,20 @@ class DifferingLearner:
 
 def find_differing(
     session: Session,
+    *,
     user: str = "",
-    changed_in: float | None = None,
-    memory: Memory | None = None,
+    changed_within_seconds: float | None = None,
+    memory: RowMemory | None = None,
 ) -> Iterator[list[DifferingLearner]]:
-    """Yields pages of differing learners with an account. changed_in: only users that changed in
-    the last ``changed_in`` seconds; None for all. memory: used with ``changed_in``, to leave out
-    users that have not changed since they agreed with the LMS."""
-    recent_memory = memory if changed_in is not None else None
+    """Yields pages of differing learners with an account. user: only this user; '' for all.
+    changed_within_seconds: only users that changed in that time; None for all. memory: used with
+    ``changed_within_seconds``, to leave out users that have not changed since they agreed with the
+    LMS."""
+    recent_memory = memory if changed_within_seconds is not None else None
     for page in read_learners(
-        session.agent, session.adapter, selection=_select_learners(session, user, changed_in)
+        session.agent,
+        session.adapter,
+        selection=_select_learners(session, user, changed_within_seconds),
     ):
         with_account = [
             learner
@@ -52,7 +56,7 @@ def find_differing(
             and learner.username
             and (
                 recent_memory is None
-                or not recent_memory.has_agreed(PROFILE, learner.pk, _details_of(learner))
+                or not recent_memory.has_agreed_with_lms(PROFILE, learner.pk, _profile_of(learner))
             )
         ]
         accounts = (
@@ -62,7 +66,7 @@ def find_differing(
         )
         compared_learners = [
             DifferingLearner(
-                learner, _differing_details(session.adapter, learner, accounts[learner.username])
+                learner, _profile_changes(session.adapter, learner, accounts[learner.username])
             )
             for learner in with_account
             if learner.username in accounts
@@ -71,44 +75,47 @@ def find_differing(
             for compared in compared_learners:
                 if not compared.changes:
                     recent_memory.record_agreement(
-                        PROFILE, compared.learner.pk, _details_of(compared.learner)
+                        PROFILE, compared.learner.pk, _profile_of(compared.learner)
                     )
         yield [compared for compared in compared_learners if compared.changes]
 
 
-def _details_of(learner: Learner) -> tuple[str, ...]:
+def _profile_of(learner: Learner) -> tuple[str, ...]:
+    """Returns the values that are compared with the LMS."""
     return learner.username, learner.name, learner.email, learner.country
 
 
-def _select_learners(session: Session, user: str, changed_in: float | None) -> Selection:
+def _select_learners(
+    session: Session, user: str, changed_within_seconds: float | None
+) -> Selection:
     selection = session.adapter.eligible_users
     if user:
         selection = selection.narrowed_by(user_condition(user))
-    if changed_in is not None:
-        selection = selection.narrowed_by(session.adapter.changed_profiles(changed_in))
+    if changed_within_seconds is not None:
+        selection = selection.narrowed_by(session.adapter.changed_profiles(changed_within_seconds))
     return selection
 
 
-def _differing_details(
+def _profile_changes(
     adapter: Adapter, learner: Learner, account: ObservedAccount
 ) -> dict[str, str]:
-    """Returns the details that differ; none for an inactive account, which the LMS's staff may have
-    banned."""
+    """Returns the values that differ, as ``DifferingLearner.changes``; {} for an inactive account,
+    which the LMS's staff may have banned."""
     if not account.is_active:
         return {}
     changes = {}
-    if "name" in adapter.profile and learner.name and learner.name != account.name:
+    if "name" in adapter.profile_fields and learner.name and learner.name != account.name:
         changes["name"] = learner.name
-    if "email" in adapter.profile and learner.email.casefold() != account.email.casefold():
+    if "email" in adapter.profile_fields and learner.email.casefold() != account.email.casefold():
         changes["email"] = learner.email
-    country = learner.country if len(learner.country) == 2 else ""
-    if "country" in adapter.profile and country and country != account.country:
+    country = learner.country_code
+    if "country" in adapter.profile_fields and country and country != account.country:
         changes["country"] = country
     return changes
 
 
 def count_differing(session: Session, user: str = "") -> int:
-    return sum(len(page) for page in find_differing(session, user))
+    return sum(len(page) for page in find_differing(session, user=user))
 
 
 def reconcile_profiles(
@@ -117,16 +124,22 @@ def reconcile_profiles(
     *,
     batched: bool,
     user: str = "",
-    changed_in: float | None = None,
+    changed_within_seconds: float | None = None,
 ) -> None:
-    """Sends the details that differ. Raises LmsError if the LMS refuses all learners for the same
-    reason."""
+    """Sends the values that differ. user, changed_within_seconds: as for ``find_differing``. Raises
+    LmsError if the LMS refuses all learners for the same reason."""
     with PublicAccounts(session) as public_accounts:
-        for page in find_differing(session, user, changed_in, summary.memory):
+        pages = find_differing(
+            session,
+            user=user,
+            changed_within_seconds=changed_within_seconds,
+            memory=summary.row_memory,
+        )
+        for page in pages:
             due = [
                 compared
                 for compared in page
-                if summary.memory.is_due(PROFILE, compared.learner.content)
+                if summary.row_memory.is_due(PROFILE, compared.learner.retry_key)
             ]
             if due:
                 errors = (
@@ -134,7 +147,7 @@ def reconcile_profiles(
                     if batched
                     else _update_with_public_api(session, public_accounts, due)
                 )
-                _verify(session, due, errors, summary)
+                _verify_and_record(session, due, errors, summary)
             summary.report_progress()
 
 
@@ -168,12 +181,12 @@ def _update_with_public_api(
     session: Session, public_accounts: PublicAccounts, due: list[DifferingLearner]
 ) -> dict[Any, LmsError]:
     """Signs in on each learner's behalf, which updates the e-mail address in the LMS. Changes the
-    other details with the learner's own token, since the LMS accepts no other token for them.
-    Returns the errors."""
+    other values with the learner's own token, since the LMS accepts no other token for them.
+    Returns primary key → error of those that failed."""
 
     changes = {compared.learner.pk: compared.changes for compared in due}
 
-    def change(learner: Learner, tokens: TokenPair) -> None:
+    def change_other_values(learner: Learner, tokens: TokenPair) -> None:
         other_changes = {
             name: value for name, value in changes[learner.pk].items() if name != "email"
         }
@@ -182,7 +195,7 @@ def _update_with_public_api(
 
     errors: dict[Any, LmsError] = {}
     for key, error in public_accounts.sign_in_each(
-        [compared.learner for compared in due], change
+        [compared.learner for compared in due], change_other_values
     ).items():
         if error is not None and error.failure_class is FailureClass.SYSTEMIC:
             raise error
@@ -191,7 +204,7 @@ def _update_with_public_api(
     return errors
 
 
-def _verify(
+def _verify_and_record(
     session: Session, due: list[DifferingLearner], errors: dict[Any, LmsError], summary: Summary
 ) -> None:
     """Reads the accounts again, because a sign-in changes different fields in different releases of
@@ -200,18 +213,26 @@ def _verify(
     for compared in due:
         learner, error = compared.learner, errors.get(compared.learner.pk)
         if error is not None and error.failure_class is not FailureClass.REJECTED:
-            summary.add_error(PROFILE, learner.email, error, learner.content)
+            summary.add_error(PROFILE, learner.email, error, learner.retry_key)
             continue
         account = accounts.get(learner.username)
         still_different = (
-            _differing_details(session.adapter, learner, account) if account else compared.changes
+            _profile_changes(session.adapter, learner, account) if account else compared.changes
         )
         if not still_different:
-            summary.add(PROFILE, DONE, key=learner.content)
+            summary.add(PROFILE, DONE, retry_key=learner.retry_key)
             continue
         reason = f"the LMS kept its own {' and '.join(sorted(still_different))}"
         code = request_id = ""
         if error is not None:
             reason = f"{reason}: {error} ({error.code})"
             code, request_id = error.code, error.request_id
-        summary.add(PROFILE, REFUSED, learner.email, reason, code, request_id, learner.content)
+        summary.add(
+            PROFILE,
+            REFUSED,
+            learner.email,
+            reason,
+            code=code,
+            request_id=request_id,
+            retry_key=learner.retry_key,
+        )
