@@ -20,7 +20,7 @@ SUFFIX = re.compile(rf"(\w*_)?({SECRET.pattern})")
 #: class that hides them itself.
 HARMLESS = {
     ("Adapter", "token"),
-    ("Learner", "token"),
+    ("Learner", "has_token"),
     ("Expectation", "headers"),
     ("Expectation", "body"),
     ("LmsContext", "secrets"),

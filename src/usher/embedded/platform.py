@@ -314,7 +314,9 @@ def set_enrollment(
         if current_state is not None:
             enrollment = CourseEnrollment.get_enrollment(user, key)
             current_state = (enrollment.mode, enrollment.is_active) if enrollment else None
-        step = next_step(current_state, mode, is_active, username=user.username, key=key)
+        step = next_step(
+            current_state, mode=mode, is_active=is_active, username=user.username, key=key
+        )
         if current_state and step is Step.NOTHING:
             return current_state
         if step is Step.ADD and mode is None:

@@ -21,7 +21,7 @@ Receiver = Callable[..., Any]
 
 #: Calls that ``skipping_receivers`` skips: receiver → rows for which it is not called.
 _SKIPPED_CALLS: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar(
-    "left_out", default=None
+    "skipped_calls", default=None
 )
 
 
@@ -108,24 +108,28 @@ def add_history(rows: Sequence[Any], *, update: bool = False) -> list[Receiver]:
 
 
 def _history(model: Any) -> Any:
+    """The manager of the history rows of ``model``."""
     return getattr(model, model._meta.simple_history_manager_attribute)
 
 
 def _writes_history(receiver: Receiver) -> bool:
+    """Whether this is the method ``HistoricalRecords.post_save`` of django-simple-history."""
     owner = type(getattr(receiver, "__self__", None))
     names = (owner.__module__, owner.__name__, getattr(receiver, "__name__", ""))
     return names == ("simple_history.models", "HistoricalRecords", "post_save")
 
 
 def send_pre_save(row: Any, replaced: Collection[Receiver] = ()) -> None:
-    _send(pre_save, row, replaced, {})
+    _send(pre_save, row, replaced, further_arguments={})
 
 
 def send_post_save(row: Any, *, created: bool, replaced: Collection[Receiver] = ()) -> None:
-    _send(post_save, row, replaced, {"created": created})
+    _send(post_save, row, replaced, further_arguments={"created": created})
 
 
-def _send(signal: ModelSignal, row: Any, replaced: Collection[Receiver], arguments: Any) -> None:
+def _send(
+    signal: ModelSignal, row: Any, replaced: Collection[Receiver], *, further_arguments: Any
+) -> None:
     """Call the receivers not in ``replaced``, with the arguments of ``Model.save_base``."""
     sender = type(row)
     arguments = {
@@ -133,7 +137,7 @@ def _send(signal: ModelSignal, row: Any, replaced: Collection[Receiver], argumen
         "raw": False,
         "using": connection.alias,
         "update_fields": None,
-    } | arguments
+    } | further_arguments
     synchronous, asynchronous = _live_receivers(signal, sender)
     for receiver in synchronous:
         if receiver not in replaced:
@@ -150,6 +154,7 @@ def receivers(signal: Any, sender: type[models.Model] | None) -> list[Receiver]:
 
 
 def _live_receivers(signal: Any, sender: Any) -> tuple[Iterable[Receiver], Iterable[Receiver]]:
+    """The synchronous and the asynchronous receivers."""
     live = signal._live_receivers(sender)
     # Django 4.2 returns synchronous receivers only.
     return live if isinstance(live, tuple) else (live, [])
@@ -209,6 +214,8 @@ def _install_filter(signal: Any, identify_row: Callable[..., Hashable]) -> None:
 def _skip_for_rows(
     receiver: Receiver, rows: set[Hashable], identify_row: Callable[..., Hashable]
 ) -> Receiver:
+    """A receiver that calls ``receiver``, except once for each of ``rows``."""
+
     @wraps(receiver)  # openedx-events logs the names of receivers
     def call_unless_skipped(**arguments: Any) -> Any:
         row = identify_row(**arguments)

@@ -12,7 +12,7 @@ from typing import Any
 
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 
-#: Mode, and whether the enrollment is active.
+#: An enrollment's mode, and whether the enrollment is active.
 State = tuple[str, bool]
 
 #: Messages of the public API. For other codes the platform's exception has the message.
@@ -46,24 +46,28 @@ class Step(Enum):
 
 
 def next_step(
-    current_state: State | None, mode: str | None, is_active: bool, *, username: str, key: Any
+    current_state: State | None, *, mode: str | None, is_active: bool, username: str, key: Any
 ) -> Step:
     """The change that the public view would make for a staff user. Raises EnrollmentRefused.
 
-    current_state: None without an enrollment. Re-enrolling a learner who left is an update: the
-    platform then checks neither whether the run is closed nor whether it is full.
+    current_state: None without an enrollment. mode, is_active: the requested state; a mode of None
+    keeps the current one. username, key: the learner and the run, for messages.
+
+    Re-enrolling a learner who left is an update: the platform then checks neither whether the run
+    is closed nor whether it is full.
     """
     if current_state is None:
         if is_active:
             return Step.ADD
         message = f"{username} is not enrolled in {key}."
         raise EnrollmentRefused(EnrollmentError.NOT_ENROLLED, message)
-    mode_changes = mode is not None and current_state[0] != mode
-    activity_changes = current_state[1] != is_active
+    current_mode, currently_active = current_state
+    mode_changes = mode is not None and current_mode != mode
+    activity_changes = currently_active != is_active
     if mode_changes and activity_changes and not is_active:
         # The caller's copy of the enrollment is out of date.
         message = (
-            f"Enrollment mode mismatch: active mode={current_state[0]}, requested mode={mode}. "
+            f"Enrollment mode mismatch: active mode={current_mode}, requested mode={mode}. "
             "Won't deactivate."
         )
         raise EnrollmentRefused(EnrollmentError.MODE_MISMATCH, message)
@@ -81,7 +85,7 @@ def raising_refusals(
     try:
         yield
     except tuple(codes) as error:
-        code = next(code for kind, code in codes.items() if isinstance(error, kind))
+        code = next(code for exception, code in codes.items() if isinstance(error, exception))
         message = MESSAGES[code].format(key=key, mode=mode) if code in MESSAGES else str(error)
         raise EnrollmentRefused(code, message or f"Not possible in {key}.") from error
 

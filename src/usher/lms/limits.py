@@ -12,6 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from usher.lms import conf
+from usher.lms.settings.apply import DEFAULT_REGISTRATION_RATE
 
 #: MITx Online and MIT xPro send their registration token in this header; if the token is the
 #: service worker's access token, the service worker sent the registration.
@@ -19,13 +20,14 @@ REGISTRATION_TOKEN_HEADER = "X-Access-Token"  # noqa: S105 - a name
 
 
 def registration_rate(group: str, request: Any) -> str | None:
-    """The rate for django-ratelimit, e.g. ``60/7d``; None for no limit."""
+    """The rate for django-ratelimit, e.g. ``60/7d``; None for no limit. The setting
+    ``REGISTRATION_RATELIMIT`` names this function, which is why it has ``group``, unused here."""
     if token := presented_token(request):
         from usher.lms.connections.services import is_service_worker_token
 
         if is_service_worker_token(token, timezone.now()):
             return None
-    return getattr(settings, "USHER_REGISTRATION_RATELIMIT", "60/7d")
+    return getattr(settings, "USHER_REGISTRATION_RATELIMIT", DEFAULT_REGISTRATION_RATE)
 
 
 def presented_token(request: Any) -> str:

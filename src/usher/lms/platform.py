@@ -177,8 +177,12 @@ def retired_usernames(usernames: Iterable[str]) -> set[str]:
         salt_list=platform_settings.RETIRED_USER_SALTS,
         retired_username_fmt=platform_settings.RETIRED_USERNAME_FMT,
     )
-    pending = (UserRetirementStatus, "original_username")
-    return _find_retired_or_reserved(usernames, "username", hashes, pending)
+    return _find_retired_or_reserved(
+        usernames,
+        user_field="username",
+        hashes_of=hashes,
+        other_column=(UserRetirementStatus, "original_username"),
+    )
 
 
 def create_retirement_states() -> None:
@@ -205,24 +209,35 @@ def reserved_emails(emails: Iterable[str]) -> set[str]:
         salt_list=platform_settings.RETIRED_USER_SALTS,
         retired_email_fmt=platform_settings.RETIRED_EMAIL_FMT,
     )
-    return _find_retired_or_reserved(emails, "email", hashes, (AccountRecovery, "secondary_email"))
+    return _find_retired_or_reserved(
+        emails,
+        user_field="email",
+        hashes_of=hashes,
+        other_column=(AccountRecovery, "secondary_email"),
+    )
 
 
 def _find_retired_or_reserved(
     values: Iterable[str],
-    field: str,
+    *,
+    user_field: str,
     hashes_of: Callable[[str], Iterable[str]],
     other_column: tuple[Any, str],
 ) -> set[str]:
-    """Those of ``values`` whose hash is in a user's ``field``, or that are in the column
-    ``other_column`` (model, column name). Ignores case, as the hashes and MySQL do."""
+    """Those of ``values`` of which a hash is in the column ``user_field`` of a user, or that are in
+    the column ``other_column`` (model, column name). Ignores case, as the hashes and MySQL do.
+    hashes_of: returns the values that take the place of a value when its user is retired."""
     from django.contrib.auth import get_user_model
 
     candidates = set(values)
-    hashes = {hashed: value.casefold() for value in candidates for hashed in hashes_of(value)}
-    users = get_user_model().objects.filter(**{f"{field}__in": list(hashes)})
+    values_by_hash = {
+        hashed: value.casefold() for value in candidates for hashed in hashes_of(value)
+    }
+    users = get_user_model().objects.filter(**{f"{user_field}__in": list(values_by_hash)})
     reserved = {
-        hashes[hashed] for hashed in users.values_list(field, flat=True) if hashed in hashes
+        values_by_hash[hashed]
+        for hashed in users.values_list(user_field, flat=True)
+        if hashed in values_by_hash
     }
     model, column = other_column
     rows = model.objects.filter(**{f"{column}__in": candidates}).values_list(column, flat=True)
@@ -269,6 +284,7 @@ def new_registration(user: Any) -> Any:
     from datetime import datetime
 
     registration = registration_model()()
+    # ``register()`` also saves the row, which the caller does, for several rows at a time.
     registration.save = lambda: None
     registration.register(user)
     del registration.save
@@ -421,4 +437,5 @@ def sign_out(request: Any, response: Any) -> None:
 
     logout(request)
     delete_sign_in_cookies(response)
-    mark_user_change_as_expected(None)
+    nobody = None
+    mark_user_change_as_expected(nobody)

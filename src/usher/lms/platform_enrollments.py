@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from usher.lms import bulk
 from usher.lms.enrollments import (
@@ -17,6 +17,14 @@ from usher.lms.enrollments import (
 )
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
 from usher.lms.platform_receivers import DoneReceivers, after_enrollments
+
+
+class UnsavedRow(NamedTuple):
+    """A CourseEnrollment as the platform first inserts it (inactive, in the default mode), and the
+    mode that it finally has."""
+
+    row: Any
+    final_mode: str
 
 
 def set_enrollment(
@@ -46,7 +54,9 @@ def set_enrollment(
         if current_state is not None:
             enrollment = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
             current_state = (enrollment.mode, enrollment.is_active) if enrollment else None
-        step = next_step(current_state, mode, is_active, username=user.username, key=key)
+        step = next_step(
+            current_state, mode=mode, is_active=is_active, username=user.username, key=key
+        )
         if current_state and step is Step.NOTHING:
             return current_state
         if step is Step.ADD:
@@ -85,16 +95,14 @@ def add_enrollments(
     if _has_enrollment_filter() or not new_enrollments:
         return outcomes
     invited = _find_invited(new_enrollments)
-    _prefetch_roles(
-        list(
-            {
-                enrollment.user.pk: enrollment.user
-                for enrollment in new_enrollments
-                if not enrollment.force
-            }.values()
-        )
-    )
-    unsaved_rows: dict[int, tuple[Any, str]] = {}
+    # Roles decide whether a learner may enroll in a closed run; ``force`` allows it to everybody.
+    users_by_pk = {
+        enrollment.user.pk: enrollment.user
+        for enrollment in new_enrollments
+        if not enrollment.force
+    }
+    _prefetch_roles(list(users_by_pk.values()))
+    unsaved_rows: dict[int, UnsavedRow] = {}  # index of the enrollment → row
     for number, enrollment in enumerate(new_enrollments):
         if (enrollment.user.pk, enrollment.key) in invited:
             continue
@@ -105,16 +113,17 @@ def add_enrollments(
             continue
         if new_row is not None:
             unsaved_rows[number] = new_row
-    for number, state in zip(unsaved_rows, _insert_rows([*unsaved_rows.values()]), strict=True):
+    states = _insert_rows([*unsaved_rows.values()])
+    for number, state in zip(unsaved_rows, states, strict=True):
         outcomes[number] = state
     return outcomes
 
 
 def _make_unsaved_row(
     request: Any, new_enrollment: NewEnrollment, cache: dict[Any, Any]
-) -> tuple[Any, str] | None:
-    """The unsaved row as the platform first inserts it (inactive, in the default mode), and its
-    final mode; None if the run has a limited number of places. Raises EnrollmentRefused."""
+) -> UnsavedRow | None:
+    """The row to insert; None if the run has a limited number of places. Raises
+    EnrollmentRefused."""
     from common.djangoapps.student import models
 
     user, key = new_enrollment.user, new_enrollment.key
@@ -131,13 +140,12 @@ def _make_unsaved_row(
         user=user, course=run, mode=models.CourseMode.DEFAULT_MODE_SLUG, is_active=False
     )
     row._course_overview = run
-    return row, mode
+    return UnsavedRow(row, mode)
 
 
-def _insert_rows(unsaved_rows: Sequence[tuple[Any, str]]) -> list[State]:
-    """Insert rows, as ``_make_unsaved_row`` returns them, in their final state; return the states.
-    History and receivers get each row twice: as the platform first inserts it, and in its final
-    state."""
+def _insert_rows(unsaved_rows: Sequence[UnsavedRow]) -> list[State]:
+    """Insert rows in their final state; return the states. History and receivers get each row twice:
+    as the platform first inserts it, and in its final state."""
     from common.djangoapps.student import models
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CREATED
 
@@ -146,25 +154,30 @@ def _insert_rows(unsaved_rows: Sequence[tuple[Any, str]]) -> list[State]:
     rows = [row for row, _ in unsaved_rows]
     first_modes = [row.mode for row in rows]
 
-    def set_state(active: bool) -> None:
-        for (row, mode), first_mode in zip(unsaved_rows, first_modes, strict=True):
-            row.mode, row.is_active = (mode, True) if active else (first_mode, False)
+    def set_final_state() -> None:
+        for row, final_mode in unsaved_rows:
+            row.mode, row.is_active = final_mode, True
+
+    def set_first_state() -> None:
+        for row, first_mode in zip(rows, first_modes, strict=True):
+            row.mode, row.is_active = first_mode, False
 
     for row in rows:
         bulk.send_pre_save(row)
-    set_state(active=True)
+    set_final_state()
     bulk.insert(rows, unique_fields=("user_id", "course_id"))
-    set_state(active=False)
-    history = bulk.add_history(rows)
-    if history:
-        set_state(active=True)
+    set_first_state()
+    history_receivers = bulk.add_history(rows)
+    if history_receivers:
+        set_final_state()
         bulk.add_history(rows, update=True)
-        set_state(active=False)
-    done_receivers = after_enrollments(rows, [mode for _, mode in unsaved_rows])
-    save_receivers = [*history, *done_receivers.post_save]
+        set_first_state()
+    done_receivers = after_enrollments(rows, [final_mode for _, final_mode in unsaved_rows])
+    save_receivers = [*history_receivers, *done_receivers.post_save]
     with _skip_done_receivers(unsaved_rows, done_receivers):
         for row, mode in unsaved_rows:
             bulk.send_post_save(row, created=True, replaced=save_receivers)
+            # ``update_enrollment`` saves the row, which is already in its final state.
             row.save = lambda row=row: _send_signals_of_second_save(row, save_receivers)
             row.update_enrollment(is_active=True, mode=mode)
             del row.save
@@ -175,7 +188,7 @@ def _insert_rows(unsaved_rows: Sequence[tuple[Any, str]]) -> list[State]:
 
 @contextmanager
 def _skip_done_receivers(
-    unsaved_rows: Sequence[tuple[Any, str]], done_receivers: DoneReceivers
+    unsaved_rows: Sequence[UnsavedRow], done_receivers: DoneReceivers
 ) -> Iterator[None]:
     """Skip receivers whose work is done, in the signals that ``update_enrollment`` sends."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED

@@ -38,6 +38,9 @@ _TOURS = "lms.djangoapps.user_tours.handlers"
 _USER_API = "openedx.core.djangoapps.user_api.models"
 _UTIL = "common.djangoapps.util.model_utils"
 
+#: The value of a learner who takes no part in an experiment: the platform assigns only learners who
+#: enroll themselves to one of its groups.
+_NOT_IN_EXPERIMENT = "-1"
 #: Fingerprints of the sources that this module replaces or relies on, by function.
 KNOWN: dict[str, tuple[str, ...]] = {
     f"{_CERTIFICATES}.signals._listen_for_enrollment_mode_change": ("fbd95fffd27f9148",),
@@ -146,7 +149,7 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
     )
     name = f"{_STUDENT}.models.user.user_pre_save_callback"
     return [
-        *_set_as_unchanged(users, name, "_changed_fields", dict),
+        *_set_as_unchanged(users, name, attribute="_changed_fields", make_value=dict),
         *filter(None, [retirement_receiver]),
     ]
 
@@ -155,27 +158,29 @@ def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
     """Do the work of the ``pre_save`` receiver of new profiles, and return the receiver if it is
     replaced."""
     name = f"{_STUDENT}.models.user.user_profile_pre_save_callback"
-    return _set_as_unchanged(profiles, name, "_changed_fields", dict)
+    return _set_as_unchanged(profiles, name, attribute="_changed_fields", make_value=dict)
 
 
 def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
     """As ``before_profiles``, for new preferences."""
     name = f"{_USER_API}.pre_save_callback"
-    return _set_as_unchanged(preferences, name, "_old_value", lambda: None)
+    return _set_as_unchanged(preferences, name, attribute="_old_value", make_value=lambda: None)
 
 
 def _set_as_unchanged(
-    rows: Sequence[Any], receiver_name: str, attribute: str, value: Callable[[], Any]
+    rows: Sequence[Any], receiver_name: str, *, attribute: str, make_value: Callable[[], Any]
 ) -> list[Receiver]:
     """Set the attribute in which a ``pre_save`` receiver stores the changes of a row: a new row has
-    none. Return the receiver, which then need not be called; an empty list if the receiver is not a
-    known one."""
+    none. make_value: returns the attribute's value for no changes.
+
+    Return the receiver, which then need not be called; an empty list if the receiver is not a known
+    one."""
     relied_on = f"{_UTIL}.get_changed_fields_dict"
     receiver = _known_receiver(pre_save, type(rows[0]), receiver_name, relied_on)
     if not receiver:
         return []
     for row in rows:
-        setattr(row, attribute, value())
+        setattr(row, attribute, make_value())
     return [receiver]
 
 
@@ -190,6 +195,8 @@ def after_users(users: Sequence[Any]) -> list[Receiver]:
 
 
 def _add_tours(users: Sequence[Any]) -> Receiver | None:
+    """Add the users' tours, and return the receiver that would add them; None, and add nothing, if
+    the receiver is not a known one."""
     receiver = _known_receiver(post_save, type(users[0]), f"{_TOURS}.init_user_tour")
     if receiver:
         from lms.djangoapps.user_tours.models import UserTour
@@ -199,6 +206,7 @@ def _add_tours(users: Sequence[Any]) -> Receiver | None:
 
 
 def _add_notification_preferences(users: Sequence[Any]) -> Receiver | None:
+    """As ``_add_tours``, for notification preferences."""
     receiver = _known_receiver(
         post_save, type(users[0]), f"{_NOTIFICATIONS}.create_user_account_preferences"
     )
@@ -378,6 +386,8 @@ def _idle_certificate_and_grade_receivers(rows: Sequence[Any]) -> list[Receiver 
 
 
 def _add_forum_roles(rows: Sequence[Any]) -> Receiver | None:
+    """Add the forum role *Student* of each run, and return the receiver that would add it; None,
+    and add nothing, if the receiver has to be called."""
     receiver = _known_receiver(
         post_save,
         type(rows[0]),
@@ -400,21 +410,21 @@ def _add_forum_roles(rows: Sequence[Any]) -> Receiver | None:
     roles = {role.course_id: role.pk for role in student_roles}
     if keys - roles.keys() or len(student_roles) != len(keys):
         return None
-    pairs = sorted({(roles[row.course_id], row.user_id) for row in rows})
+    pairs = {(roles[row.course_id], row.user_id) for row in rows}
     present = links.objects.filter(
         role_id__in=roles.values(), user_id__in={user for _, user in pairs}
     )
-    missing = set(pairs) - set(present.values_list("role_id", "user_id"))
+    missing = pairs - set(present.values_list("role_id", "user_id"))
     links.objects.bulk_create(
-        [links(role_id=role, user_id=user) for role, user in pairs if (role, user) in missing],
+        [links(role_id=role, user_id=user) for role, user in sorted(missing)],
         ignore_conflicts=True,
     )
     return receiver
 
 
 def _idle_verification_receiver(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
-    """The receiver, if no learner has an approved verification, whose expiry date it would set;
-    otherwise None."""
+    """The receiver that sets the expiry date of learners' approved identity verifications, if no
+    learner has one; otherwise None."""
     receiver = _known_receiver(
         post_save,
         type(rows[0]),
@@ -478,17 +488,19 @@ def _add_external_updates(rows: Sequence[Any]) -> None:
 
     request = get_current_request()
     caller = getattr(getattr(request, "user", None), "id", None)
-    number = config._EXTERNAL_COURSE_UPDATES_EXPERIMENT_ID
+    experiment = config._EXTERNAL_COURSE_UPDATES_EXPERIMENT_ID
     pairs = {(row.user_id, str(row.course_id)) for row in rows if row.user_id != caller}
     present = ExperimentData.objects.filter(
-        experiment_id=number,
+        experiment_id=experiment,
         user_id__in={user for user, _ in pairs},
         key__in={key for _, key in pairs},
     )
     missing = sorted(pairs - set(present.values_list("user_id", "key")))
     ExperimentData.objects.bulk_create(
         [
-            ExperimentData(experiment_id=number, user_id=user, key=key, value="-1")
+            ExperimentData(
+                experiment_id=experiment, user_id=user, key=key, value=_NOT_IN_EXPERIMENT
+            )
             for user, key in missing
         ]
     )

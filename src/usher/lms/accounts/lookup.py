@@ -53,9 +53,9 @@ def find_taken(
     used_addresses = _in_use("email", addresses, except_user)
     platform = conf.platform()
     free_names = [name for name in names if name.casefold() not in used_names]
-    free_addresses = [a for a in addresses if a.casefold() not in used_addresses]
+    free_addresses = [address for address in addresses if address.casefold() not in used_addresses]
     used_names |= {name.casefold() for name in platform.retired_usernames(free_names)}
-    used_addresses |= {a.casefold() for a in platform.reserved_emails(free_addresses)}
+    used_addresses |= {address.casefold() for address in platform.reserved_emails(free_addresses)}
     return TakenIdentifiers(frozenset(used_names), frozenset(used_addresses))
 
 
@@ -73,7 +73,9 @@ def _in_use(field: str, values: list[str], except_user: Any) -> set[str]:
         # one by one to find out which of them matched it.
         unmatched_values = (value for value in values if value.casefold() not in used_values)
         used_values |= {
-            v.casefold() for v in unmatched_values if users.filter(**{field: v}).exists()
+            value.casefold()
+            for value in unmatched_values
+            if users.filter(**{field: value}).exists()
         }
     return used_values
 

@@ -56,7 +56,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     account. Raises AccountRefused; then nothing was created.
     """
     learner = apply_filters(learner)
-    refuse_taken(learner, lookup.find_taken([learner.username], [learner.email]))
+    refuse_taken(learner, lookup.find_taken(usernames=[learner.username], emails=[learner.email]))
     refuse_invalid(learner)
     try:
         with transaction.atomic(), outbox.collecting_changes():
@@ -64,7 +64,9 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     except IntegrityError:
         if link := lookup.find_link(backend, learner.username):
             return link.user
-        refuse_taken(learner, lookup.find_taken([learner.username], [learner.email]))
+        refuse_taken(
+            learner, lookup.find_taken(usernames=[learner.username], emails=[learner.email])
+        )
         raise
 
 
@@ -79,6 +81,7 @@ def refuse_taken(learner: Learner, taken: lookup.TakenIdentifiers) -> None:
         fields["username"] = f"An LMS account with the username {learner.username} already exists."
     if not fields:
         return
+    #: (whether the e-mail address is taken, whether the username is taken) → code
     codes = {
         (True, True): RegistrationError.DUPLICATE_EMAIL_USERNAME,
         (True, False): RegistrationError.DUPLICATE_EMAIL,
@@ -210,8 +213,9 @@ def update_account(user: Any, learner: Learner) -> bool:
     return whether anything changed. The username never changes. Raises AccountRefused."""
     address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
     if address_differs:
-        unavailable = lookup.find_taken([], [learner.email], except_user=user)
-        refuse_taken(learner, lookup.TakenIdentifiers(frozenset(), unavailable.emails))
+        taken = lookup.find_taken(usernames=[], emails=[learner.email], except_user=user)
+        # The username does not change, so it need not be free.
+        refuse_taken(learner, lookup.TakenIdentifiers(usernames=frozenset(), emails=taken.emails))
     fields = []
     if learner.email and user.email != learner.email:
         user.email = learner.email
@@ -235,11 +239,18 @@ def account_differs(user: Any, learner: Learner) -> bool:
 
 
 def _profile_changes(profile: Any, learner: Learner) -> dict[str, str]:
+    """The fields that differ, with the learner's values. A value that the application does not give
+    is no change."""
     new_values = {"name": learner.name, "country": learner.country}
-    return {k: v for k, v in new_values.items() if v and str(getattr(profile, k) or "") != v}
+    return {
+        field: value
+        for field, value in new_values.items()
+        if value and str(getattr(profile, field) or "") != value
+    }
 
 
 def _update_profile(user: Any, learner: Learner) -> bool:
+    """Update or create the user's profile; return whether anything changed."""
     model = conf.platform().profile_model()
     profile = model.objects.filter(user=user).first()
     if profile is None:

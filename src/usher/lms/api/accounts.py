@@ -31,6 +31,8 @@ from usher.lms.events import outbox
 from usher.lms.provisioning.providers import current_record
 
 Item = dict[str, Any]
+#: The key of a message about the whole account in ``AccountRefused.fields``.
+_NO_FIELD = ""
 
 
 def process_accounts(
@@ -70,7 +72,8 @@ def _process_batch(items: list[Item], application: ConnectedApplication, site: S
 
 def _failed_outcome(item: Item) -> Item:
     message = "The LMS could not save this account; see the LMS's log for the error."
-    return _refused_outcome(item, AccountRefused(RegistrationError.VALIDATION, {"": message}))
+    fields = {_NO_FIELD: message}
+    return _refused_outcome(item, AccountRefused(RegistrationError.VALIDATION, fields))
 
 
 class _Batch:
@@ -85,15 +88,16 @@ class _Batch:
         new_items = [item for item in items if item["username"] not in self.users]
         self.invited = conf.platform().invited_emails([item["email"] for item in new_items])
         taken = lookup.find_taken(
-            [i["username"] for i in new_items], [i["email"] for i in new_items]
+            usernames=[item["username"] for item in new_items],
+            emails=[item["email"] for item in new_items],
         )
-        self.usernames, self.emails = set(taken.usernames), set(taken.emails)
+        self.taken_usernames, self.taken_emails = set(taken.usernames), set(taken.emails)
         # Another request may have created accounts since the links were read.
         self._add_linked_users([item["username"] for item in new_items if self._is_taken(item)])
 
     def _is_taken(self, item: Item) -> bool:
         name, address = item["username"].casefold(), item["email"].casefold()
-        return name in self.usernames or address in self.emails
+        return name in self.taken_usernames or address in self.taken_emails
 
     def _add_linked_users(self, names: list[str]) -> None:
         """Add the application's learners with these names, and their profiles, to ``users``."""
@@ -113,11 +117,11 @@ class _Batch:
         its outcome}, without the items that ``process_one`` has to handle."""
         outcomes: dict[int, Item] = {}
         new_learners: dict[int, Learner] = {}
-        usernames = set(self.users)
+        handled_usernames = set(self.users)
         for number, item in enumerate(items):
-            if item["username"] in usernames:
+            if item["username"] in handled_usernames:
                 continue
-            usernames.add(item["username"])
+            handled_usernames.add(item["username"])
             try:
                 learner, invited = self._filter_and_check(_learner_of_item(item))
             except AccountRefused as refusal:
@@ -162,7 +166,7 @@ class _Batch:
                 f"{user.username} is staff of this LMS: the service worker may neither change that "
                 "account nor get its tokens; change the account in the LMS's admin"
             )
-            raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {"": message})
+            raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {_NO_FIELD: message})
 
     def _create(self, learner: Learner) -> Any:
         learner, invited = self._filter_and_check(learner)
@@ -184,30 +188,35 @@ class _Batch:
         requested_email = learner.email
         learner = apply_filters(learner)
         refuse_taken(
-            learner, lookup.TakenIdentifiers(frozenset(self.usernames), frozenset(self.emails))
+            learner,
+            lookup.TakenIdentifiers(
+                usernames=frozenset(self.taken_usernames), emails=frozenset(self.taken_emails)
+            ),
         )
         invited = learner.email.casefold() in self.invited
         if learner.email != requested_email:
             # A filter changed the address, and the new address has not been looked up yet.
-            refuse_taken(learner, lookup.find_taken([], [learner.email]))
+            refuse_taken(learner, lookup.find_taken(usernames=[], emails=[learner.email]))
             invited = bool(conf.platform().invited_emails([learner.email]))
         refuse_invalid(learner)
         return learner, invited
 
     def _mark_as_taken(self, learner: Learner) -> None:
-        self.usernames.add(learner.username.casefold())
-        self.emails.add(learner.email.casefold())
+        self.taken_usernames.add(learner.username.casefold())
+        self.taken_emails.add(learner.email.casefold())
 
     def add_tokens(self, items: list[Item], results: list[Item]) -> None:
         """Add tokens to the results of active learners whose items ask for them."""
-        with_tokens = [
+        results_with_user = [
             (result, self.users[item["username"]])
             for item, result in zip(items, results, strict=True)
             if item["tokens"] and result["error"] is None and result["is_active"]
         ]
-        tokens = mint_tokens([user for _, user in with_tokens], self.application.oauth_client_id)
-        for (result, _), token in zip(with_tokens, tokens, strict=True):
-            result["tokens"] = token
+        tokens_of_users = mint_tokens(
+            [user for _, user in results_with_user], self.application.oauth_client_id
+        )
+        for (result, _), tokens in zip(results_with_user, tokens_of_users, strict=True):
+            result["tokens"] = tokens
 
 
 def _refuse_renamed_account(user: Any, learner: Learner) -> None:
@@ -219,7 +228,7 @@ def _refuse_renamed_account(user: Any, learner: Learner) -> None:
             "the same name: that account was renamed, or the link was changed. The account was "
             "not updated"
         )
-        raise AccountRefused(RegistrationError.LINKED_ELSEWHERE, {"": message})
+        raise AccountRefused(RegistrationError.LINKED_ELSEWHERE, {_NO_FIELD: message})
 
 
 def _outcome(item: Item, status: str, user: Any) -> Item:

@@ -25,7 +25,10 @@ from usher.lms.settings.apply import is_enabled
 #: ``now()`` is this far in the past, because a transaction that is still open may commit a change
 #: that it logged earlier.
 OVERLAP = timedelta(seconds=60)
+#: The items of a page, and the cursor of the next page; None on the last page.
 Page = tuple[list[dict[str, Any]], str | None]
+#: Primary keys with more digits may not fit into the database's type.
+_MAX_KEY_DIGITS = 18
 
 
 class CursorError(ValueError):
@@ -52,8 +55,9 @@ def accounts(
         provider=application.backend, pk__gt=_primary_key_after(cursor)
     )
     page = list(links.order_by("pk").values_list("pk", "uid")[:limit])
-    next_cursor = str(page[-1][0]) if len(page) == limit else None
-    return _describe_accounts(application, [uid for _, uid in page]), next_cursor
+    keys, uids = [pk for pk, _ in page], [uid for _, uid in page]
+    next_cursor = str(keys[-1]) if len(page) == limit else None
+    return _describe_accounts(application, uids), next_cursor
 
 
 def enrollments(
@@ -115,6 +119,8 @@ RUN_FIELDS = (
 
 
 def _log_covers(application: ConnectedApplication, since: datetime | None) -> bool:
+    """Whether the log has all changes since that time. None asks for everything, which no log
+    has."""
     if not is_enabled(settings):
         return False  # the plugin is disabled and writes no log
     return since is not None and since >= max(application.created, timezone.now() - RETENTION)
@@ -127,6 +133,7 @@ def _logged_changes(
     cursor: str,
     limit: int,
 ) -> tuple[list[Message], str | None]:
+    """A page of messages, and the cursor of the next page; None on the last page."""
     rows = Message.objects.filter(
         application=application,
         type=kind.value,
@@ -138,9 +145,10 @@ def _logged_changes(
 
 
 def _primary_key_after(cursor: str) -> int:
+    """The primary key after which the page begins. Raises CursorError."""
     if not cursor:
         return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _MAX_KEY_DIGITS):
         raise CursorError("Not a cursor of this API.")
     return int(cursor)
 

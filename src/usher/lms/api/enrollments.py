@@ -85,6 +85,7 @@ class _Batch:
         users = users.filter(username__in=names, pk__in=learners.values("user_id"))
         # Exact matches only: a case-insensitive database finds more.
         self.users = {user.username: user for user in users if user.username in names}
+        #: Course id → course key, or None for a malformed course id.
         self.keys = {item["course_id"]: _parse_course_key(item["course_id"]) for item in items}
         keys = {key for key in self.keys.values() if key is not None}
         #: Keys of runs that exist, found by this transaction or an earlier one of the request.
@@ -97,7 +98,8 @@ class _Batch:
             .enrollment_model()
             .objects.filter(user__in=self.users.values(), course_id__in=keys)
         )
-        self.states = {
+        #: (user id, course key) → state, for the enrollments that exist.
+        self.states: dict[tuple[int, Any], State] = {
             (user_id, course_id): (mode, is_active)
             for user_id, course_id, mode, is_active in rows.values_list(
                 "user_id", "course_id", "mode", "is_active"
@@ -108,7 +110,7 @@ class _Batch:
         """Enroll learners who have no row in the run, in one batch. Returns {index of the item: its
         outcome}, without the items that ``process_one`` has to handle."""
         new_enrollments: dict[int, NewEnrollment] = {}
-        pairs: set[tuple[int, Any]] = set()
+        pairs: set[tuple[int, Any]] = set()  # (user id, course key) of the items before
         for number, item in enumerate(items):
             user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
             if user is None or key not in self.runs:
@@ -117,7 +119,7 @@ class _Batch:
             # ``process_one`` handles a second item for the same enrollment, after the first.
             if item["is_active"] and pair not in self.states and pair not in pairs:
                 new_enrollments[number] = NewEnrollment(
-                    user, key, item["mode"] or None, item["force"]
+                    user, key, mode=item["mode"] or None, force=item["force"]
                 )
             pairs.add(pair)
         try:
@@ -141,20 +143,18 @@ class _Batch:
         try:
             user, key = self._find_user_and_run(item)
             state_before = self.states.get((user.pk, key))
-            if state_before and state_before == (
-                item["mode"] or state_before[0],
-                item["is_active"],
-            ):
-                return _outcome(item, "unchanged", state_before)
+            if state_before is not None:
+                mode_before, _ = state_before
+                if state_before == (item["mode"] or mode_before, item["is_active"]):
+                    return _outcome(item, "unchanged", state_before)
             state_after = self._change(user, key, item)
         except EnrollmentRefused as refusal:
             if self.writes.count != writes_before:
                 raise UncleanRefusal(str(refusal)) from refusal
             return _refused_outcome(item, refusal)
         self.states[user.pk, key] = state_after
-        return _outcome(
-            item, "unchanged" if state_before == state_after else "changed", state_after
-        )
+        status = "unchanged" if state_before == state_after else "changed"
+        return _outcome(item, status, state_after)
 
     def _find_user_and_run(self, item: Item) -> tuple[Any, Any]:
         user, key = self.users.get(item["username"]), self.keys[item["course_id"]]

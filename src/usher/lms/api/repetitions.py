@@ -38,7 +38,8 @@ class RequestIdReused(UsherLmsError):
 
 
 class StoredOutcomes:
-    """The stored outcomes of one batch request. Without a request id nothing is stored."""
+    """The stored outcomes of one batch request. Without a request id nothing is stored. Sometimes
+    the constructor also deletes old rows, of any request."""
 
     def __init__(
         self, application: ConnectedApplication, kind: str, request_id: str, items: list[Item]
@@ -51,7 +52,8 @@ class StoredOutcomes:
         # additional items would get the stored outcomes of those transactions whose items are the
         # same.
         self.digest = _digest(items) if request_id else ""
-        if request_id and random.randrange(_PRUNE_ONE_REQUEST_IN) == 0:  # noqa: S311 - spreads work
+        must_prune = random.randrange(_PRUNE_ONE_REQUEST_IN) == 0  # noqa: S311 - spreads work
+        if request_id and must_prune:
             prune()
 
     def process_once(
@@ -88,7 +90,7 @@ class StoredOutcomes:
         if stored.digest == row.digest:
             return _restore_tokens(json.loads(stored.outcomes), self.application)
         outcomes = json.loads(stored.outcomes)
-        if len(outcomes) == 1 < len(items):
+        if len(outcomes) == 1 and len(items) > 1:
             raise UncleanRefusal("an earlier request processed these items one by one")
         raise RequestIdReused(
             f"request_id {self.request_id!r} was used for other items; use a new one for "
@@ -113,7 +115,9 @@ def _replace_tokens_by_row_ids(outcomes: list[Item]) -> list[Item]:
 def _restore_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
     """Put the tokens back into ``outcomes``; mint new ones in place of tokens that were revoked or
     used. Learners who became staff or were unlinked since the first request get no tokens."""
-    outcomes_by_token_row = {o["tokens"]["row"]: o for o in outcomes if o.get("tokens")}
+    outcomes_by_token_row = {
+        outcome["tokens"]["row"]: outcome for outcome in outcomes if outcome.get("tokens")
+    }
     users = _users_by_id(
         [outcome["lms_user_id"] for outcome in outcomes_by_token_row.values()], application
     )

@@ -27,7 +27,9 @@ Item = dict[str, Any]
 #: With more items, rows would stay locked for longer; with only one item, the commit would cost
 #: more than the item.
 ITEMS_A_TRANSACTION = 25
-MAX_ATTEMPTS = 4
+#: Attempts for one transaction, and the shortest and longest pause after the first attempt, in
+#: seconds. The pause after the second attempt is twice as long, and so on.
+MAX_ATTEMPTS, SHORTEST_PAUSE, LONGEST_PAUSE = 4, 0.01, 0.05
 #: MySQL's numbers of errors after which a retry may succeed: deadlock, lock wait timeout, savepoint
 #: does not exist.
 TRANSIENT_ERROR_NUMBERS = frozenset({1213, 1205, 1305})
@@ -114,7 +116,8 @@ def run_with_retries(process: Callable[[], Any]) -> Any:
             if attempt == MAX_ATTEMPTS or not may_succeed:
                 raise
             log.info("Repeating a transaction after attempt %d: %s", attempt, error)
-            time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads load
+            pause = random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)  # noqa: S311 - spreads load
+            time.sleep(pause * attempt)
     raise AssertionError("unreachable")
 
 
@@ -133,6 +136,7 @@ def _is_transient(error: Exception) -> bool:
 class WriteCounter:
     """Counts the statements that write. The count shows whether a refusal came before any write."""
 
+    #: Beginnings of statements that write nothing.
     _READING = ("SELECT", "SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO")
 
     def __init__(self) -> None:

@@ -130,6 +130,8 @@ def _parse_changes_query(request: Request) -> dict[str, Any]:
 
 
 def _page(query: dict[str, Any], list_changes: Any, *scope: Any) -> Response:
+    """Answer with a page. list_changes: a function of ``changes``. scope: its arguments before
+    ``since``."""
     now = changes.now()
     try:
         results, next_cursor = list_changes(

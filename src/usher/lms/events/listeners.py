@@ -47,19 +47,21 @@ def connect() -> None:
 
 
 def on_enrollment(sender: Any = None, enrollment: Any = None, **kwargs: Any) -> None:
-    """enrollment: openedx_events CourseEnrollmentData."""
+    """Record that an enrollment changed. enrollment: openedx_events CourseEnrollmentData."""
     _record_change_in_run(EventType.ENROLLMENT, enrollment.user, enrollment.course)
 
 
 def on_certificate(sender: Any = None, certificate: Any = None, **kwargs: Any) -> None:
-    """certificate: openedx_events CertificateData."""
+    """Record that a certificate changed. certificate: openedx_events CertificateData."""
     _record_change_in_run(EventType.CERTIFICATE, certificate.user, certificate.course)
 
 
 def on_grade(sender: Any = None, grade: Any = None, **kwargs: Any) -> None:
-    """grade: openedx_events PersistentCourseGradeData, which names the user by id only."""
-    names = get_user_model().objects.filter(pk=grade.user_id).values_list("username", flat=True)
-    for username in names:
+    """Record that a grade changed. grade: openedx_events PersistentCourseGradeData, which names the
+    user by id only."""
+    users = get_user_model().objects.filter(pk=grade.user_id)
+    username = users.values_list("username", flat=True).first()
+    if username is not None:
         outbox.record_change(EventType.GRADE, grade.user_id, username, str(grade.course.course_key))
 
 
@@ -68,7 +70,8 @@ def _record_change_in_run(kind: EventType, user: Any, course: Any) -> None:
 
 
 def on_link(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
-    """A new link: from now on the application signs this user in."""
+    """Notify the application of a new link, because its learner now has another LMS account, or the
+    first one."""
     if created:
         outbox.record_change(EventType.ACCOUNT, instance.user_id, instance.user.username)
 
@@ -92,7 +95,8 @@ def note_changes_before_save(
 
 
 def record_change_after_save(sender: Any, instance: Any, created: bool, **kwargs: Any) -> None:
-    """Record the change that ``note_changes_before_save`` found."""
+    """Record the change that ``note_changes_before_save`` found. A new user or profile is left out:
+    the link that follows it is recorded."""
     if created or not getattr(instance, "_usher_changes", False):
         return
     user = instance if sender is get_user_model() else instance.user

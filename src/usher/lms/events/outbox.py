@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError, transaction
 from django.db.models import Count, Min
@@ -22,10 +22,17 @@ from usher.lms.events.wake import wake_sender
 log = logging.getLogger(__name__)
 
 
-#: A change: type, user id, username, course id ('' for changes of an account).
-Change = tuple[EventType, int, str, str]
 #: The most messages that ``backlog`` counts.
 _BACKLOG_LIMIT = 100_000
+
+
+class Change(NamedTuple):
+    """A change of which applications are notified. course_id: '' for changes of an account."""
+
+    kind: EventType
+    user_id: int
+    username: str
+    course_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,10 @@ class OwnChanges:
     pairs: frozenset[tuple[str, str]]
 
     def covers(self, application: ConnectedApplication, change: Change) -> bool:
-        kind, _, username, course_id = change
-        is_of_this_kind = application.pk == self.application.pk and kind == self.kind
-        return is_of_this_kind and (username, course_id) in self.pairs
+        """Whether ``application`` requested this change itself."""
+        if application.pk != self.application.pk or change.kind != self.kind:
+            return False
+        return (change.username, change.course_id) in self.pairs
 
 
 class _CollectedChanges(threading.local):
@@ -57,12 +65,13 @@ def record_change(kind: EventType, user_id: int | None, username: str, course_id
     raising them, because receivers of signals call this function."""
     if user_id is None:
         return
+    change = Change(kind, user_id, username, course_id)
     if _collected.changes is not None:
-        _collected.changes.append((kind, user_id, username, course_id))
+        _collected.changes.append(change)
         return
     try:
         with transaction.atomic():
-            add_messages([(kind, user_id, username, course_id)])
+            add_messages([change])
     except DatabaseError:
         log.exception(
             "A message (%s of %s) could not be saved; a sweep of the application finds the change.",
@@ -96,12 +105,13 @@ def add_messages(changes: Iterable[Change], own_changes: OwnChanges | None = Non
     changes = list(changes)
     if not changes:
         return
-    applications = applications_by_user({user_id for _, user_id, _, _ in changes})
+    applications = applications_by_user({change.user_id for change in changes})
     messages = [
         _message(change, application, own_changes)
         for change in changes
-        for application in applications.get(change[1], [])
-        if change[0] != EventType.SIGNED_OUT or message_url(change[0], application)
+        for application in applications.get(change.user_id, [])
+        # A sign-out is not logged for an application that can't be notified of it.
+        if change.kind != EventType.SIGNED_OUT or message_url(change.kind, application)
     ]
     Message.objects.bulk_create(messages)
     if any(message.next_attempt_at for message in messages):
@@ -111,15 +121,15 @@ def add_messages(changes: Iterable[Change], own_changes: OwnChanges | None = Non
 def _message(
     change: Change, application: ConnectedApplication, own_changes: OwnChanges | None
 ) -> Message:
-    kind, _, username, course_id = change
-    must_send = bool(message_url(kind, application)) and not (
+    """An unsaved message. A message that need not be sent is only an entry of the log."""
+    must_send = bool(message_url(change.kind, application)) and not (
         own_changes and own_changes.covers(application, change)
     )
     return Message(
         application=application,
-        type=kind.value,
-        username=username,
-        course_id=course_id,
+        type=change.kind.value,
+        username=change.username,
+        course_id=change.course_id,
         next_attempt_at=timezone.now() if must_send else None,
     )
 

@@ -75,7 +75,8 @@ def _conflict_sentence(
     target = _canonical(requirement.name)
     if target not in names and _canonical(name) not in names:
         return ""
-    if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+    no_extra = {"extra": ""}
+    if requirement.marker and not requirement.marker.evaluate(no_extra):
         return ""
     present = installed.get(target)
     if present is None:
@@ -97,8 +98,12 @@ def outside_image() -> list[str]:
         return []
     installed = _installed_distributions()
     names = dict.fromkeys(map(_canonical, NAMES))
-    present = [name for name in names if name in installed]
-    return [name for name in present if (_installed_at(installed[name]) or 0) > start]
+    newer_names = []
+    for name in names:
+        installed_at = _installed_at(installed[name]) if name in installed else None
+        if installed_at is not None and installed_at > start:
+            newer_names.append(name)
+    return newer_names
 
 
 def _container_start() -> float | None:
@@ -117,6 +122,7 @@ def _container_start() -> float | None:
 
 
 def _installed_at(distribution: Distribution) -> float | None:
+    """When the package was installed (Unix seconds): the time of its folder. None if unknown."""
     folder = getattr(distribution, "_path", None) or distribution.locate_file("")
     try:
         return Path(str(folder)).stat().st_mtime

@@ -25,8 +25,10 @@ PROBE_TIMEOUT = (5, 25)
 #: The most renamed learners, and the most inactive learners, that a report lists.
 MAX_RENAMED = 10
 MAX_INACTIVE = 50
+#: The waffle flag with which Tutor turns on the dashboard's micro-frontend.
 LEARNER_HOME_FLAG = "learner_home_mfe.enabled"
-FLAGS = (
+#: Columns of provider records that are true or false, and are reported.
+PROVIDER_FLAGS = (
     "enabled",
     "visible",
     "skip_hinted_login_dialog",
@@ -59,7 +61,9 @@ def providers() -> list[report.Provider]:
 
 def _provider(row: Any) -> Any:
     addresses, error = _other_settings(row.other_settings)
-    fallback = getattr(settings, "SOCIAL_AUTH_OAUTH_SECRETS", {}).get(row.backend_name, "")
+    secret_in_settings = getattr(settings, "SOCIAL_AUTH_OAUTH_SECRETS", {}).get(
+        row.backend_name, ""
+    )
     description: dict[str, Any] = {
         "backend_name": row.backend_name,
         "name": row.name,
@@ -67,11 +71,11 @@ def _provider(row: Any) -> Any:
         "site_id": row.site_id,
         "site_domain": row.site.domain,
         "client_id": row.key,
-        "secret_fingerprint": fingerprint(row.secret or fallback),
+        "secret_fingerprint": fingerprint(row.secret or secret_in_settings),
         "other_settings": addresses,
         "other_settings_error": error,
     }
-    for flag in FLAGS:
+    for flag in PROVIDER_FLAGS:
         description[flag] = getattr(row, flag)
     return description
 
@@ -86,7 +90,7 @@ def _other_settings(text: str) -> tuple[dict[str, Any] | None, str]:
         return None, f"it is not JSON: {error}"
     if not isinstance(parsed, dict):
         return None, "it is not a JSON object"
-    return {k: v for k, v in parsed.items() if "SECRET" not in k.upper()}, ""
+    return {name: value for name, value in parsed.items() if "SECRET" not in name.upper()}, ""
 
 
 def oauth_clients() -> list[report.OAuthClient]:
@@ -115,10 +119,12 @@ def _client_secret_fingerprint(client: Any, connected: ConnectedApplication | No
         identify_hasher(client.client_secret)
     except ValueError:
         return fingerprint(client.client_secret)
-    unchanged = connected and connected.oauth_client_hash_fingerprint == fingerprint(
+    if connected is None:
+        return ""
+    is_provisioned_hash = connected.oauth_client_hash_fingerprint == fingerprint(
         client.client_secret
     )
-    return connected.oauth_client_secret_fingerprint if connected and unchanged else ""
+    return connected.oauth_client_secret_fingerprint if is_provisioned_hash else ""
 
 
 def login_service_exists() -> bool:
@@ -136,17 +142,19 @@ def service_worker(application: ConnectedApplication | None = None) -> report.Se
         return None
     tokens = get_access_token_model().objects.filter(user=worker.user, expires__gt=timezone.now())
     own_tokens = [
-        t for t in tokens.order_by("-expires") if fingerprint(t.token) == worker.token_fingerprint
+        token
+        for token in tokens.order_by("-expires")
+        if fingerprint(token.token) == worker.token_fingerprint
     ]
-    token = (own_tokens or [None])[0]
+    latest_token = own_tokens[0] if own_tokens else None
     return {
         "username": worker.user.get_username(),
         "application": worker.application.name if worker.application else "",
         "is_superuser": worker.user.is_superuser,
         "is_staff": worker.user.is_staff,
         "is_active": worker.user.is_active,
-        "token_fingerprint": worker.token_fingerprint if token else "",
-        "token_expires": token.expires.isoformat() if token else None,
+        "token_fingerprint": worker.token_fingerprint if latest_token else "",
+        "token_expires": latest_token.expires.isoformat() if latest_token else None,
     }
 
 

@@ -26,6 +26,8 @@ MIDDLEWARE = "usher.lms.middleware.AnonymousToApplication"
 #: Seconds to wait for the application's answers during sign-in. social-core's default of 5 is too
 #: short for an application that has just started or is busy: the learner would see an error page.
 ANSWER_TIMEOUT = 20.0
+#: The platform's own limit: 60 registrations from one address in 7 days.
+DEFAULT_REGISTRATION_RATE = "60/7d"
 
 
 def set_defaults(settings: Any) -> None:
@@ -154,5 +156,5 @@ def exempt_service_worker_from_registration_limit(settings: Any) -> None:
     own_rate = "usher.lms.limits.registration_rate"
     present = getattr(settings, "REGISTRATION_RATELIMIT", None)
     if present != own_rate:
-        settings.USHER_REGISTRATION_RATELIMIT = present or "60/7d"
+        settings.USHER_REGISTRATION_RATELIMIT = present or DEFAULT_REGISTRATION_RATE
         settings.REGISTRATION_RATELIMIT = own_rate

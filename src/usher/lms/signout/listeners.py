@@ -27,6 +27,7 @@ def connect() -> None:
 
 
 def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
+    """Record the session, if an application signs this user in."""
     session = getattr(request, "session", None)
     if session is None:
         return
@@ -41,6 +42,7 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
                 LearnerSession.objects.update_or_create(session_key=key, defaults=values)
                 session[RECORDED_KEY] = key
         if retention.is_due():
+            # The sender also deletes old sessions.
             wake_sender()
     except DatabaseError:
         log.exception(
@@ -61,13 +63,15 @@ def update_session_key(session: Any) -> None:
 
 
 def on_signed_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
+    """Delete the recorded session, and add the message that ends the application's sessions."""
     if user is None or user.pk is None:
         return
     key = getattr(getattr(request, "session", None), "session_key", None)
     try:
         with transaction.atomic():
             LearnerSession.objects.filter(session_key=key or "").delete()
-            outbox.add_messages([(EventType.SIGNED_OUT, user.pk, user.get_username(), "")])
+            sign_out = outbox.Change(EventType.SIGNED_OUT, user.pk, user.get_username())
+            outbox.add_messages([sign_out])
     except DatabaseError:
         log.exception(
             "The applications could not be notified of the sign-out of %s.", user.get_username()

@@ -20,6 +20,9 @@ from usher.lms import conf
 from usher.lms.signout.listeners import update_session_key
 from usher.lms.signout.services import ended_since
 
+#: Unix seconds of about the year 5138: ``datetime`` can't represent times after the year 9999.
+_MAX_TIME = 1e11
+
 
 class EndedSessions:
     """Removes the JWT cookies from requests whose session an application has ended, and records
@@ -64,14 +67,16 @@ class EndedSessions:
         username, issued = claims.get("preferred_username"), claims.get("iat")
         if not isinstance(username, str) or not isinstance(issued, int | float):
             return False
-        return 0 <= issued < 1e11 and ended_since(username, issued)
+        return 0 <= issued < _MAX_TIME and ended_since(username, issued)
 
 
 def _claims(cookie: str) -> dict[str, object]:
-    """The claims, without verifying the signature: they only decide whether to ignore cookies."""
+    """The claims, without verifying the signature: they only decide whether to ignore cookies. {}
+    if they can't be read."""
     try:
         payload = cookie.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        padding = "=" * (-len(payload) % 4)  # JWTs leave out base64's padding
+        claims = json.loads(base64.urlsafe_b64decode(payload + padding))
     except (IndexError, ValueError, binascii.Error):
         return {}
     return claims if isinstance(claims, dict) else {}

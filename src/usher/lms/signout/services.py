@@ -13,7 +13,7 @@ from django.utils import timezone
 from usher.lms.accounts import lookup
 from usher.lms.events.sender import delete_in_portions
 from usher.lms.signout.models import LearnerSession, UsedToken
-from usher.lms.signout.tokens import TOLERANCE_SECONDS
+from usher.lms.signout.tokens import TOKEN_ID_SECONDS
 
 
 def end_sessions(username: str, backend: str) -> int:
@@ -37,10 +37,11 @@ def end_all_sessions(user: Any) -> None:
 
 
 def _end_recorded_sessions(user_id: int) -> int:
+    """End the recorded sessions of a user; return how many."""
     sessions = list(LearnerSession.objects.filter(user_id=user_id, ended=None))
-    store = import_module(settings.SESSION_ENGINE).SessionStore
+    session_store = import_module(settings.SESSION_ENGINE).SessionStore
     for session in sessions:
-        store(session.session_key).delete()
+        session_store(session.session_key).delete()
     rows = LearnerSession.objects.filter(pk__in=[session.pk for session in sessions])
     return rows.update(ended=timezone.now())
 
@@ -55,7 +56,7 @@ def prune() -> int:
     """Delete rows of expired sessions, and of token ids too old to be replayed; return how many."""
     now = timezone.now()
     oldest_session = now - timedelta(seconds=settings.SESSION_COOKIE_AGE)
-    oldest_replayable_token = now - timedelta(seconds=3 * TOLERANCE_SECONDS)
+    oldest_replayable_token = now - timedelta(seconds=TOKEN_ID_SECONDS)
     return delete_in_portions(
         LearnerSession.objects.filter(created__lt=oldest_session)
     ) + delete_in_portions(UsedToken.objects.filter(at__lt=oldest_replayable_token))

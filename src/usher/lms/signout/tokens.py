@@ -21,17 +21,21 @@ from usher.lms.signout.models import UsedToken
 log = logging.getLogger(__name__)
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
-#: Seconds by which a token's ``iat`` may differ from the clock. The token's id is stored for three
-#: times as long.
+#: Seconds by which a token's ``iat`` may differ from the clock.
 TOLERANCE_SECONDS = 300
+#: Seconds for which a token's id is stored: longer than the token is accepted, which is twice the
+#: tolerance for a token whose ``iat`` is in the future.
+TOKEN_ID_SECONDS = 3 * TOLERANCE_SECONDS
 #: Seconds for which keys are cached, and the shortest time between two requests for an unknown key.
 KEYS_SECONDS, KEYS_REFETCH_SECONDS = 3600, 30
 #: Seconds to connect, and to wait for data.
 KEYS_TIMEOUT = (3, 5)
 #: Characters of a token.
 LONGEST_TOKEN = 16_384
-#: Bytes of the answer with the application's keys.
-LONGEST_KEYS = 256 * 1024
+#: Bytes of the answer with the application's keys, and bytes that are read of it at a time.
+LONGEST_KEYS, KEYS_PORTION = 256 * 1024, 16 * 1024
+#: Characters of a token's id.
+LONGEST_TOKEN_ID = 64
 
 
 class TokenRefused(UsherLmsError):
@@ -60,6 +64,7 @@ def verified_learner(token: str, application: ConnectedApplication) -> str:
 
 
 def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
+    """The claims of a token whose signature, issuer and audience are right. Raises TokenRefused."""
     if not application.issuer or not application.jwks_url:
         raise TokenRefused("this application was connected without issuer and jwks_url")
     try:
@@ -100,6 +105,7 @@ def _decode(
 
 
 def _usable_keys(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:
+    """The RSA keys for signatures with the id ``key_id``, which is None if the token names none."""
     usable = [key for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"]
     return [key for key in usable if key_id is None or key.get("kid") == key_id]
 
@@ -131,7 +137,7 @@ def _fetch_keys(jwks_url: str) -> list[dict[str, Any]]:
     with requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False, stream=True) as answer:
         answer.raise_for_status()
         body = b""
-        for part in answer.iter_content(16_384):
+        for part in answer.iter_content(KEYS_PORTION):
             body += part
             if len(body) > LONGEST_KEYS or time.monotonic() > deadline:
                 raise ValueError("the answer is too long or too slow")
@@ -140,19 +146,23 @@ def _fetch_keys(jwks_url: str) -> list[dict[str, Any]]:
 
 
 def _check_claims(claims: dict[str, Any]) -> None:
+    """Raises TokenRefused for claims that a logout token must not have, or must have."""
     events = claims["events"]
     if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
         raise TokenRefused("the token is not a logout token: the event is missing")
     if "nonce" in claims:
         raise TokenRefused("the token carries a nonce, as only ID tokens may")
-    if not isinstance(claims["jti"], str) or not 0 < len(claims["jti"]) <= 64:
-        raise TokenRefused("the token's jti is not a text of at most 64 characters")
+    if not isinstance(claims["jti"], str) or not 0 < len(claims["jti"]) <= LONGEST_TOKEN_ID:
+        raise TokenRefused(
+            f"the token's jti is not a text of at most {LONGEST_TOKEN_ID} characters"
+        )
     issued = claims["iat"]
     if not isinstance(issued, int | float) or abs(time.time() - issued) > TOLERANCE_SECONDS:
         raise TokenRefused("the token is too old, or from the future: compare the clocks")
 
 
 def _use_once(application: ConnectedApplication, jti: str) -> None:
+    """Record that the token was used. Raises TokenRefused if it was used before."""
     digest = hashlib.sha256(jti.encode()).hexdigest()
     try:
         with transaction.atomic():
