@@ -57,11 +57,13 @@ class ApplicationSignIn:
     def process_view(
         self, request: Any, view: Any, args: Any, kwargs: dict[str, Any]
     ) -> HttpResponse | None:
+        """Refuse another session's pipeline; make a redirect with a code begin a new one."""
         backend = kwargs.get("backend")
         if not request.path.startswith(LmsPath.SIGN_IN_COMPLETE) or backend not in conf.backends():
             return None
         tokens = {*request.GET.getlist(PARTIAL_TOKEN), *request.POST.getlist(PARTIAL_TOKEN)}
-        if tokens - {request.session.get(PARTIAL_TOKEN_SESSION_NAME)}:
+        own_token = request.session.get(PARTIAL_TOKEN_SESSION_NAME)
+        if tokens - {own_token}:
             return stop(request, Reason.FAILED, backend)
         if "code" in {*request.GET, *request.POST}:
             for name in (PARTIAL_TOKEN_SESSION_NAME, f"{PARTIAL_TOKEN_SESSION_NAME}_"):
@@ -69,6 +71,8 @@ class ApplicationSignIn:
         return None
 
     def process_exception(self, request: Any, error: Exception) -> HttpResponse | None:
+        """Answer a failure of sign-in through an application with a redirect to the page about
+        it."""
         backend = getattr(getattr(request, "backend", None), "name", "")
         if backend not in conf.backends() or not request.path.startswith("/auth/"):
             return None

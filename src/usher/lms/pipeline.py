@@ -82,20 +82,20 @@ def create_learner(
     request = strategy.request
     learner = _read_learner(details, kwargs.get("response") or {})
     if link := lookup.find_link(backend.name, uid):
-        return _sign_in_linked_account(request, backend, learner, link, user)
+        return _sign_in_linked_account(request, backend, learner, link, user=user)
     if user is not None:
         # An earlier step found this user, or the browser is signed in as this user. No link exists.
         return _stop_because_of_other_account(request, backend, learner)
     if not learner.username or uid != learner.username:
-        unfinished = learner.email and not learner.username
-        reason = Reason.INCOMPLETE if unfinished else Reason.FAILED
+        is_registering = learner.email and not learner.username
+        reason = Reason.INCOMPLETE if is_registering else Reason.FAILED
         return stop(request, reason, backend.name, learner)
     try:
         user = create_account(learner, backend.name, Site.objects.get_current(request))
     except AccountRefused as refusal:
         if link := lookup.find_link(backend.name, uid):
             # The application has created the account since the sign-in began.
-            return _sign_in_linked_account(request, backend, learner, link, None)
+            return _sign_in_linked_account(request, backend, learner, link, user=None)
         log.warning("Sign-in stopped by %s (%s).", backend.name, refusal.code.value)
         return stop(
             request, Reason.from_refusal(refusal), backend.name, learner, detail=str(refusal)
@@ -129,15 +129,16 @@ def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
     request = strategy.request
     if user is None or request is None or request.method != "POST":
         return False
+    # An account that somebody has used, that has rights, or that is another person's is not new.
     is_existing = user.last_login or user.is_staff or user.is_superuser or user.username != uid
     return request.path in LmsPath.REGISTRATIONS and not is_existing
 
 
 def _sign_in_linked_account(
-    request: Any, backend: Any, learner: Learner, link: Any, user: Any
+    request: Any, backend: Any, learner: Learner, link: Any, *, user: Any
 ) -> dict[str, Any] | HttpResponse:
     """The result of the step for a linked account; stops the sign-in if ``user`` is a different
-    account."""
+    account. user: the account that an earlier step found, or None."""
     if user not in (None, link.user):
         return _stop_because_of_other_account(request, backend, learner)
     return {"user": link.user, "social": link, "is_new": False, "new_association": False}

@@ -144,8 +144,11 @@ def _make_unsaved_row(
 
 
 def _insert_rows(unsaved_rows: Sequence[UnsavedRow]) -> list[State]:
-    """Insert rows in their final state; return the states. History and receivers get each row twice:
-    as the platform first inserts it, and in its final state."""
+    """Insert rows in their final state; return the states.
+
+    History and receivers get each row twice: as the platform first inserts it, and in its final
+    state.
+    """
     from common.djangoapps.student import models
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CREATED
 

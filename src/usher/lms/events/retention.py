@@ -11,8 +11,9 @@ import time
 #: Seconds between two deletions in one process.
 SECONDS_BETWEEN_DELETIONS = 3600.0
 
-# The first deletion is due a minute after the process has started.
-_last_deletion = time.monotonic() - SECONDS_BETWEEN_DELETIONS + 60
+#: Seconds after the start of the process until the first deletion is due.
+_SECONDS_TO_FIRST_DELETION = 60.0
+_last_deletion = time.monotonic() - SECONDS_BETWEEN_DELETIONS + _SECONDS_TO_FIRST_DELETION
 
 
 def delete_old() -> int:

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 TIMEOUT = (3, 10)
 #: How long a message is claimed: longer than one attempt can take.
 LEASE = timedelta(seconds=60)
-FIRST_DELAY_SECONDS = 5
-LONGEST_DELAY_SECONDS = 3600
+#: Seconds until the second attempt; doubled after each further attempt, up to the longest delay.
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5, 3600
 #: The attempts take about a day and a half; the application's sweep finds the change earlier.
 MAX_ATTEMPTS = 40
 #: How long the log of changes reaches back.
@@ -42,6 +42,8 @@ MESSAGES_A_QUERY = 100
 ROWS_A_DELETE, MAX_DELETED_ROWS = 1000, 100_000
 #: The beginning of ``last_error`` when the application did not answer.
 NO_ANSWER = "no answer"
+#: The length of the column ``last_error``.
+LONGEST_ERROR = 255
 
 
 @dataclass
@@ -116,7 +118,7 @@ def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts
         else "the application has no URL for this message any more"
     )
     message.attempts += 1
-    message.last_error = error[:255]
+    message.last_error = error[:LONGEST_ERROR]
     if not error:
         message.delivered_at = timezone.now()
         message.next_attempt_at = None
@@ -136,8 +138,8 @@ def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts
 
 
 def _post(session: requests.Session, message: Message, url: str) -> str:
-    """Post the message. Returns why the application did not accept it; '' when the application
-    did."""
+    """Post the message to the application. Returns why the application did not accept it; '' when
+    the application did."""
     body, now = _body(message), int(time.time())
     event_id = _event_id(message)
     signature = signatures.sign(
@@ -177,8 +179,8 @@ def _body(message: Message) -> bytes:
 
 
 def _delay(attempts: int) -> timedelta:
-    """Exponential backoff with jitter, so that an application that recovers does not get all
-    messages at the same time."""
+    """The time until the next attempt: exponential backoff with jitter, so that an application that
+    recovers does not get all messages at the same time."""
     longest = min(FIRST_DELAY_SECONDS * 2 ** (attempts - 1), LONGEST_DELAY_SECONDS)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - not a secret
 

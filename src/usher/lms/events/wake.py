@@ -20,6 +20,7 @@ MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 10, 300
 
 _lock = threading.Lock()
 _check_requested = threading.Event()
+#: The running sender; empty if none is running.
 _threads: list[threading.Thread] = []
 
 
@@ -43,6 +44,7 @@ def wait_for_sender(seconds: float = 10) -> None:
 
 
 def _run() -> None:
+    """Send messages and delete old rows until no message is waiting."""
     from usher.lms.events.retention import delete_old_if_due
     from usher.lms.events.sender import send_due
 
@@ -51,13 +53,13 @@ def _run() -> None:
             _check_requested.clear()
             send_due()
             delete_old_if_due()
-            wait = _seconds_to_next_message()
+            seconds_to_next = _seconds_to_next_message()
             connections.close_all()
             with _lock:
-                if wait is None and not _check_requested.is_set():
+                if seconds_to_next is None and not _check_requested.is_set():
                     _threads.clear()
                     return
-            _check_requested.wait(wait or 0)
+            _check_requested.wait(seconds_to_next or 0)
     except DatabaseError:
         log.exception("The sender of webhooks stopped; the next change starts it again.")
         with _lock:

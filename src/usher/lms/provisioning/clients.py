@@ -16,6 +16,7 @@ from usher.lms.accounts.passwords import hash_of_random, random_password_hash
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.provisioning.result import Item, ProvisioningResult, assign
 
+#: The name of the LMS's own sign-in client in the result.
 LOGIN_SERVICE = "login-service"
 
 
@@ -42,9 +43,10 @@ def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[An
         changes.append("client_secret")
     if changes:
         client.save()
-    outcome.add_item("OAuth client", client.name, changes, created=created)
     if adopted and changes:
-        outcome.items[-1] = Item("OAuth client", client.name, "adopted", changes)
+        outcome.items.append(Item("OAuth client", client.name, "adopted", changes))
+    else:
+        outcome.add_item("OAuth client", client.name, changes, created=created)
     return client, adopted
 
 
@@ -113,10 +115,11 @@ def provision_login_service(outcome: ProvisioningResult) -> None:
             authorization_grant_type=model.GRANT_PASSWORD,
             redirect_uris="",
         )
-    outcome.add_item("OAuth client", LOGIN_SERVICE, [], created=created)
+    outcome.add_item("OAuth client", LOGIN_SERVICE, changes=[], created=created)
 
 
 def _login_service_user() -> Any:
+    """The user of the LMS's own sign-in client, created if it is missing."""
     name = settings.JWT_AUTH.get("JWT_LOGIN_SERVICE_USERNAME", "login_service_user")
     user, created = get_user_model().objects.get_or_create(
         username=name, defaults={"password": random_password_hash()}

@@ -72,6 +72,7 @@ def _other_settings(spec: Application) -> dict[str, str]:
 
 
 def _parse_settings(text: str) -> Any:
+    """The parsed settings; None if the text is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -80,7 +81,7 @@ def _parse_settings(text: str) -> Any:
 
 def _save_version(record: Any, site: Site) -> None:
     """Save a new version of the record, and record that provisioning created it."""
-    record.pk = None
+    record.pk = None  # so that ``save`` inserts a row
     record.changed_by = None
     record.save()
     ProviderVersion.objects.update_or_create(record_id=record.pk)

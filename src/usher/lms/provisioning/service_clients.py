@@ -52,8 +52,8 @@ def _provision_account(
     permission to retire learners.
     """
     if not spec.username:
-        worker = ServiceWorker.objects.select_related("user").filter(application=application)
-        if (service_worker := worker.first()) is None:
+        workers = ServiceWorker.objects.select_related("user").filter(application=application)
+        if (service_worker := workers.first()) is None:
             raise ProvisioningError(
                 f"{application} has no service worker, so its client for {spec.purpose} has no "
                 "account to act as; give it a service worker"
@@ -75,12 +75,12 @@ def _provision_account(
     if changes:
         user.save()
     if spec.purpose == contract.RETIREMENT:
-        changes += _let_retire(user, outcome)
+        changes += _permit_retirement(user, outcome)
     outcome.add_item("service account", spec.username, changes, created=created)
     return user, True
 
 
-def _let_retire(user: Any, outcome: ProvisioningResult) -> list[str]:
+def _permit_retirement(user: Any, outcome: ProvisioningResult) -> list[str]:
     """Give the user the permission to retire learners; return the names of the changed fields."""
     conf.platform().create_retirement_states()
     permission = Permission.objects.filter(**MAY_RETIRE).first()
@@ -136,6 +136,8 @@ def _provision_client(
 
 
 def _remove_client(row: ServiceClient, outcome: ProvisioningResult, *, purge: bool) -> None:
+    """Delete the client. Deactivate the account that was created for this client alone, or delete
+    it with ``purge``."""
     client = get_application_model().objects.filter(client_id=row.client_id).first()
     if client is not None:
         name = client.name

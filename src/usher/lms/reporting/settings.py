@@ -48,9 +48,11 @@ def backends() -> list[report.Backend]:
     """Backends in USHER_BACKENDS and known ones in AUTHENTICATION_BACKENDS; ``error`` says why a
     backend can't be imported, or is ''."""
     configured = getattr(settings, "USHER_BACKENDS", None) or {}
-    paths = {name: class_path(name, base) for name, base in configured.items() if base in BACKENDS}
-    for name, base in configured.items():
-        paths.setdefault(name, base)
+    # An unknown backend is reported by its name, which can't be imported.
+    paths = {
+        name: class_path(name, base) if base in BACKENDS else base
+        for name, base in configured.items()
+    }
     known_names = {backend.class_path: backend.name for backend in BACKENDS.values()}
     for path in settings.AUTHENTICATION_BACKENDS:
         if path in known_names and known_names[path] not in paths:

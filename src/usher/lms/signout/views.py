@@ -29,10 +29,13 @@ def backchannel_logout(request: HttpRequest, backend: str) -> HttpResponse:
     try:
         username = verified_learner(request.POST.get("logout_token", ""), application)
     except TokenRefused as refusal:
-        extra = {"request": request}
-        log.warning("A sign-out by %s was refused: %s", application.name, refusal, extra=extra)
+        # As Django logs its own answers with an error status.
+        log_context = {"request": request}
+        log.warning(
+            "A sign-out by %s was refused: %s", application.name, refusal, extra=log_context
+        )
         body = {"error": "invalid_request", "error_description": str(refusal)}
         return JsonResponse(body, status=503 if isinstance(refusal, KeysUnavailable) else 400)
-    ended = end_sessions(username, backend)
-    log.info("A sign-out by %s ended %d sessions.", application.name, ended)
+    number_ended = end_sessions(username, backend)
+    log.info("A sign-out by %s ended %d sessions.", application.name, number_ended)
     return HttpResponse(status=200)

@@ -58,7 +58,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"no application {options['application']!r} is connected, only: {connected}"
             )
-        names, errors = options["username"], []
+        names: list[str] = options["username"]
+        errors: list[str] = []
         if options["account"] and not options["unlink"]:
             raise CommandError(
                 "--account goes with --unlink only: without --unlink, a learner is linked to the "
@@ -79,8 +80,9 @@ class Command(BaseCommand):
             raise CommandError("\n".join(errors))
 
     def _change(self, username: str, backend: str, options: Any) -> str:
+        """Link or unlink the learner; return the outcome for the output."""
         if options["unlink"]:
             was_linked = services.unlink_learner(username, backend, account=options["account"])
             return "unlinked" if was_linked else "unchanged"
-        was_linked = services.link_learner(username, backend, move=options["move"])
-        return "linked" if was_linked else "unchanged"
+        is_new_link = services.link_learner(username, backend, move=options["move"])
+        return "linked" if is_new_link else "unchanged"

@@ -40,7 +40,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["purge"] and not options["remove"]:
-            raise CommandError("--purge only goes with --remove", returncode=2)
+            raise CommandError(
+                "--purge only goes with --remove", returncode=2
+            )  # as for wrong options
         try:
             description = Description.from_json(_read(options["file"]))
             if options["remove"]:
@@ -55,6 +57,7 @@ class Command(BaseCommand):
 
 
 def _read(name: str) -> str:
+    """The description, from the file or, for ``-``, from standard input. Raises CommandError."""
     if name == "-":
         return sys.stdin.read()
     try:
