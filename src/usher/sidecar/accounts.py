@@ -235,6 +235,8 @@ def _read_again(session: Session, page: list[Learner]) -> list[Learner]:
 
 
 def _create_accounts(session: Session, page: list[Learner], send: Send, summary: Summary) -> None:
+    """Sends the learners and records each result as it arrives. A temporary error fails only the
+    learners without a result."""
     remaining = {learner.pk: learner for learner in page}
     try:
         with closing(_send_and_rename(session, page, send)) as batches:
@@ -287,6 +289,8 @@ def _send_and_rename(session: Session, page: list[Learner], send: Send) -> Gener
 
 
 def _rename_if_name_taken(session: Session, page: list[Learner], results: Results) -> list[Learner]:
+    """Returns the learners who got another username; none if the LMS username is the username in
+    the application, which must not change."""
     if session.adapter.username_table != "account":
         return []
     renamed_learners = []
@@ -324,6 +328,8 @@ def _batch_item(learner: Learner) -> dict[str, Any]:
 
 
 def _rename(session: Session, learner: Learner, new_username: str) -> bool:
+    """Stores the new username in the application. Returns False if it was not stored, for example
+    because another user has it."""
     columns = session.adapter.account.columns
     (result,) = session.agent.ask(
         "write",
@@ -354,6 +360,8 @@ def _add_refusal(
 
 
 def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -> bool:
+    """Writes the refusal in the form of the application's own code. Returns whether it was
+    written."""
     columns = session.adapter.account.columns
     fields = error.get("fields") or {"username": error["message"]}
     data = {name: [{"user_message": message}] for name, message in fields.items()}

@@ -101,19 +101,26 @@ class PublicAccounts:
     def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
         """Raises LmsError if the LMS refuses all learners for the same reason, after yielding the
         results so far."""
-        new = [learner for learner in learners if not learner.has_account]
-        with self._registration_tokens(new) as tokens:
-            retries = []
+        new_learners = [learner for learner in learners if not learner.has_account]
+        with self._registration_tokens(new_learners) as tokens:
+            learners_to_retry = []
             for results in self._process(learners, tokens, self._pool):
-                to_retry = {key for key, result in results.items() if result.get("should_retry")}
-                retries += [learner for learner in learners if learner.pk in to_retry]
-                yield {key: result for key, result in results.items() if key not in to_retry}
-            if retries:
-                yield from self._process(retries, tokens, self._retry_pool)
+                keys_to_retry = {
+                    key for key, result in results.items() if result.get("should_retry")
+                }
+                learners_to_retry += [
+                    learner for learner in learners if learner.pk in keys_to_retry
+                ]
+                yield {key: result for key, result in results.items() if key not in keys_to_retry}
+            if learners_to_retry:
+                yield from self._process(learners_to_retry, tokens, self._retry_pool)
 
     def _process(
         self, learners: Sequence[Learner], tokens: Mapping[Any, str], pool: ThreadPoolExecutor
     ) -> Iterator[dict[Any, dict[str, Any]]]:
+        """Yields results about once a second. tokens: primary key → an access token of the
+        application, for learners without an account. Raises the first error that concerns all
+        learners, after the requests in progress have ended."""
         futures = {
             pool.submit(self._create_one, learner, tokens.get(learner.pk, "")): learner
             for learner in learners
@@ -183,6 +190,8 @@ class PublicAccounts:
             self._session.agent.ask("remove", model=_TOKEN, keys=keys)
 
     def _create_one(self, learner: Learner, token: str) -> dict[str, Any]:
+        """Creates the account, if it does not exist, and a token; returns the result. Raises only
+        errors that concern all learners."""
         try:
             if learner.has_account:
                 return _result("exists", self.flow(learner).tokens())
@@ -193,6 +202,8 @@ class PublicAccounts:
             return _failed_result(error)
 
     def _register(self, learner: Learner, token: str) -> dict[str, Any]:
+        """Creates the account and a token. If the username is taken, the account may be one that an
+        earlier pass created and could not record."""
         flow = self.flow(learner)
         try:
             cookies = self._register_with_lms(learner, token)
@@ -349,6 +360,7 @@ def find_lms_record(session: Session) -> LmsRecord:
 
 
 def _own_secret() -> str:
+    """Returns a random code or token with the sidecar's prefix."""
     return _SECRET_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
 
 

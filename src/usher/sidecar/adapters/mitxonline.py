@@ -13,15 +13,17 @@ from usher.sidecar.adapters.adapter import (
 #: Seconds for which users and enrollments are left to the request that created them, as in the
 #: application's own code.
 GRACE_SECONDS = 300
+#: Attempts after which the application's own code gives an enrollment up.
+RETRY_LIMIT = 5
 
 # users.models: FaultyOpenEdxUserManager and its grace period.
-USERS = Selection(
+ELIGIBLE_USERS = Selection(
     filter=(
         {"is_active": True, "last_login__isnull": False, "created_on__lt": {"ago": GRACE_SECONDS}},
     )
 )
 # openedx.api.retry_failed_edx_enrollments; refunds and deferrals are not changed.
-ENROLLMENTS = Selection(
+ELIGIBLE_ENROLLMENTS = Selection(
     filter=(
         {
             "user__is_active": True,
@@ -32,7 +34,9 @@ ENROLLMENTS = Selection(
     ),
     exclude=({"run__run_tag__startswith": "fake"},),
 )
-MISSING = ENROLLMENTS.narrowed_by({"edx_enrolled": False, "edx_enrollment_retry_count__lt": 5})
+NOT_ENROLLED_YET = ELIGIBLE_ENROLLMENTS.narrowed_by(
+    {"edx_enrolled": False, "edx_enrollment_retry_count__lt": RETRY_LIMIT}
+)
 
 MITXONLINE = Adapter(
     name="mitxonline",
@@ -49,8 +53,8 @@ MITXONLINE = Adapter(
             "created": "created_on",
         },
     ),
-    eligible_users=USERS,
-    users_due=USERS.narrowed_by(
+    eligible_users=ELIGIBLE_USERS,
+    users_due=ELIGIBLE_USERS.narrowed_by(
         [
             {"openedx_users__isnull": True},
             {"openedx_users__has_been_synced": False},
@@ -101,10 +105,12 @@ MITXONLINE = Adapter(
         },
         methods=("save_and_log", "to_dict"),
     ),
-    eligible_enrollments=ENROLLMENTS,
+    eligible_enrollments=ELIGIBLE_ENROLLMENTS,
     audit=ENROLLMENT_AUDIT,
-    enrollments_due=MISSING.narrowed_by({"user__openedx_users__has_been_synced": True}),
-    enrollments_waiting=MISSING.narrowed_by(*USERS.conditions_through("user")).narrowed_by(
+    enrollments_due=NOT_ENROLLED_YET.narrowed_by({"user__openedx_users__has_been_synced": True}),
+    enrollments_waiting=NOT_ENROLLED_YET.narrowed_by(
+        *ELIGIBLE_USERS.conditions_through("user")
+    ).narrowed_by(
         [
             {"user__openedx_users__isnull": True},
             {"user__openedx_users__has_been_synced": False},
@@ -186,6 +192,6 @@ MITXONLINE = Adapter(
         exclude=({"run_tag__startswith": "fake"}, {"is_source_run": True}, {"run_tag": "SOURCE"})
     ),
     registration_token_setting=Env.MITX_ONLINE_REGISTRATION_ACCESS_TOKEN,
-    retry_limit=5,
+    retry_limit=RETRY_LIMIT,
     name_function="openedx.api.reconcile_edx_username",
 )

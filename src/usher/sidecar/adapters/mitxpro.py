@@ -8,9 +8,9 @@ from usher.sidecar.adapters.adapter import ENROLLMENT_AUDIT, Adapter, Selection,
 GRACE_SECONDS = 300
 
 # users.models: FaultyCoursewareUserManager; courseware.api.repair_faulty_courseware_users.
-USERS = Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE_SECONDS}},))
+ELIGIBLE_USERS = Selection(filter=({"is_active": True, "created_on__lt": {"ago": GRACE_SECONDS}},))
 # courseware.api.retry_failed_edx_enrollments; refunds and deferrals are not changed.
-ENROLLMENTS = Selection(
+ELIGIBLE_ENROLLMENTS = Selection(
     filter=(
         {
             "user__is_active": True,
@@ -21,7 +21,7 @@ ENROLLMENTS = Selection(
         },
     )
 )
-MISSING = ENROLLMENTS.narrowed_by({"edx_enrolled": False})
+NOT_ENROLLED_YET = ELIGIBLE_ENROLLMENTS.narrowed_by({"edx_enrolled": False})
 
 MITXPRO = Adapter(
     name="mitxpro",
@@ -38,8 +38,8 @@ MITXPRO = Adapter(
             "created": "created_on",
         },
     ),
-    eligible_users=USERS,
-    users_due=USERS.narrowed_by(
+    eligible_users=ELIGIBLE_USERS,
+    users_due=ELIGIBLE_USERS.narrowed_by(
         [{"courseware_users__isnull": True}, {"openedx_api_auth__isnull": True}],
     ),
     # If there is a row, the account was created: has_been_synced is true by default.
@@ -69,12 +69,12 @@ MITXPRO = Adapter(
         },
         methods=("save_and_log", "to_dict"),
     ),
-    eligible_enrollments=ENROLLMENTS,
+    eligible_enrollments=ELIGIBLE_ENROLLMENTS,
     audit=ENROLLMENT_AUDIT,
-    enrollments_due=MISSING.narrowed_by({"user__courseware_users__isnull": False}),
-    enrollments_waiting=MISSING.narrowed_by(*USERS.conditions_through("user")).narrowed_by(
-        {"user__courseware_users__isnull": True}
-    ),
+    enrollments_due=NOT_ENROLLED_YET.narrowed_by({"user__courseware_users__isnull": False}),
+    enrollments_waiting=NOT_ENROLLED_YET.narrowed_by(
+        *ELIGIBLE_USERS.conditions_through("user")
+    ).narrowed_by({"user__courseware_users__isnull": True}),
     # Enrollments that courses.api.deactivate_run_enrollment ended in the application although the
     # request to the LMS failed.
     unenrollments_due=Selection(

@@ -30,6 +30,7 @@ ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - asked for by the operator
 _LOOPBACK_NAMES = {LOOPBACK, "localhost"}
 #: Seconds between two links that are printed after a request without a valid link.
 _SECONDS_BETWEEN_LINKS = 10.0
+#: The most characters of a search that are used, as in the form.
 _MAX_QUERY_LENGTH = 255
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -47,7 +48,7 @@ class Access:
     the terminal."""
 
     def __init__(self, address: str, print_link: Callable[[str], None]) -> None:
-        self.cookie = f"usher-console-{urlsplit(address).port}"
+        self.cookie_name = f"usher-console-{urlsplit(address).port}"
         self._address, self._print_to_terminal = address, print_link
         self._lock = threading.Lock()
         self._key = ""
@@ -79,8 +80,9 @@ class Access:
             return self._session
 
     def is_signed_in(self, cookies: str) -> bool:
+        """Whether the header ``Cookie`` has the session cookie."""
         try:
-            morsel = SimpleCookie(cookies).get(self.cookie)
+            morsel = SimpleCookie(cookies).get(self.cookie_name)
         except CookieError:
             return False
         value = morsel.value if morsel is not None else ""
@@ -98,6 +100,7 @@ def serve_pages(
         name = LOOPBACK if host == ALL_INTERFACES else host
         address = f"http://{name}:{server.server_address[1]}"
         access = Access(address, print_link)
+        # Only now is the port known, which the handler's ``access`` needs.
         server.RequestHandlerClass = type(
             "_Handler",
             (_Handler,),
@@ -115,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
     access: Access
     state: WatchState
     names: set[str]
+    #: The header ``Server`` names no versions.
     server_version, sys_version = "usher", ""
+    #: Seconds until a silent connection is closed.
     timeout = 30
 
     def do_GET(self) -> None:
@@ -151,10 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not session:
             self._refuse()
             return
-        cookie = f"{self.access.cookie}={session}; HttpOnly; SameSite=Lax; Path=/"
+        cookie = f"{self.access.cookie_name}={session}; HttpOnly; SameSite=Lax; Path=/"
         self._answer(303, "", headers={"Location": "/", "Set-Cookie": cookie})
 
     def _refuse(self) -> None:
+        """Answers a request without a valid link, and prints a new link."""
         self.access.print_link_again()
         self._answer(
             403,
