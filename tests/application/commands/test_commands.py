@@ -6,6 +6,8 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -14,6 +16,7 @@ from django.db import OperationalError, ProgrammingError, connection
 from oauth2_provider.models import get_application_model
 
 from tests.application.accounts.test_creation import make_lms_account
+from tests.application.conftest import UNREACHABLE_URL
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.conf import settings as get_settings
@@ -31,19 +34,27 @@ COMMANDS = Path(commands.__file__).parent
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
-def run(*arguments, **options):
-    """Returns exit code, standard output and standard error."""
+class Finished(NamedTuple):
+    """The exit code, the standard output and the standard error of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_command(*arguments, **options):
     out, err = io.StringIO(), io.StringIO()
     code = 0
     try:
         call_command(*arguments, stdout=out, stderr=err, **options)
     except SystemExit as stop:
         code = stop.code
-    return code, out.getvalue(), err.getvalue()
+    return Finished(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
 def passwords(monkeypatch):
+    """The environment has the passwords of the users that ``configure_instance`` creates."""
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a-Password-of-1")
     monkeypatch.setenv("USHER_TEST_LEARNER_PASSWORD", "a-Password-of-2")
 
@@ -57,7 +68,7 @@ def test_manage_py_help_lists_the_commands_under_usher():
 
 def test_configure_instance_changes_nothing_the_second_time(transactional_db, passwords, settings):
     settings.OPENEDX_API_BASE_URL = "http://edx.odl.local:18000"
-    code, out, _ = run(
+    code, out, _ = run_command(
         "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
     )
     assert code == 0
@@ -76,7 +87,7 @@ def test_configure_instance_changes_nothing_the_second_time(transactional_db, pa
     assert CourseRun.objects.count() == 2
     assert Enrollment.objects.count() == 2
     hashed_secret = client.client_secret
-    code, out, _ = run(
+    code, out, _ = run_command(
         "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
     )
     assert code == 0
@@ -88,13 +99,13 @@ def test_configure_instance_changes_nothing_the_second_time(transactional_db, pa
 
 def test_configure_instance_takes_a_given_client(transactional_db, passwords):
     options = ["--edx-oauth-client", "my-id", "--edx-oauth-secret", "my-secret-of-some-length"]
-    code, out, _ = run(
+    code, out, _ = run_command(
         *("configure_instance", "none", "--no-input", "--json", "--dont-enroll"), *options
     )
     assert code == 0
     assert json.loads(out)["client_id"] == "my-id"
     assert Enrollment.objects.count() == 0
-    _, out, _ = run("configure_instance", "--no-input", "--json", "--dont-enroll", *options)
+    _, out, _ = run_command("configure_instance", "--no-input", "--json", "--dont-enroll", *options)
     assert json.loads(out)["client_secret"] is None
     assert json.loads(out)["changed"] is False
 
@@ -102,36 +113,38 @@ def test_configure_instance_takes_a_given_client(transactional_db, passwords):
 def test_configure_instance_says_what_is_missing(transactional_db, monkeypatch):
     monkeypatch.delenv("DJANGO_SUPERUSER_PASSWORD", raising=False)
     with pytest.raises(CommandError, match="gateway"):
-        run("configure_instance", "linux", "--no-input")
+        run_command("configure_instance", "linux", "--no-input")
     with pytest.raises(CommandError, match="DJANGO_SUPERUSER_PASSWORD"):
-        run("configure_instance", "macos", "--no-input")
+        run_command("configure_instance", "macos", "--no-input")
     assert not get_user_model().objects.exists()
-    assert os.environ.get("DJANGO_SUPERUSER_PASSWORD") is None
+    assert "DJANGO_SUPERUSER_PASSWORD" not in os.environ, "the command changes no variable"
 
 
 @pytest.mark.parametrize("gateway", ["http://172.17.0.1", "172.17.0.1:8000", "a b", "-x", "[::1"])
 def test_a_gateway_with_a_scheme_or_a_port_is_rejected(db, gateway):
     with pytest.raises(CommandError, match="without http:// and without a port"):
-        run("configure_instance", "linux", f"--gateway={gateway}", "--dry-run")
-    assert run("configure_instance", "linux", "--gateway=fd00::1", "--dry-run")[0] == 0
-    assert run("configure_instance", "linux", "--gateway=gateway.local", "--dry-run")[0] == 0
+        run_command("configure_instance", "linux", f"--gateway={gateway}", "--dry-run")
+    assert run_command("configure_instance", "linux", "--gateway=fd00::1", "--dry-run").code == 0
+    assert (
+        run_command("configure_instance", "linux", "--gateway=gateway.local", "--dry-run").code == 0
+    )
 
 
 @pytest.mark.parametrize("wait", ["nan", "-1", "inf", "soon"])
 def test_a_wait_that_is_no_number_of_seconds_is_rejected(wait):
     for command in ("reconcile", "repair_missing_courseware_records"):
         with pytest.raises(CommandError, match="not a number of seconds"):
-            run(command, f"--wait={wait}")
+            run_command(command, f"--wait={wait}")
 
 
 def test_configure_instance_creates_nothing_if_no_password_is_entered(db, monkeypatch):
     def end_of_input(prompt):
         raise EOFError
 
-    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("getpass.getpass", end_of_input)
     with pytest.raises(CommandError, match="nothing was created"):
-        run("configure_instance")
+        run_command("configure_instance")
     assert not get_user_model().objects.exists()
 
 
@@ -156,7 +169,7 @@ def test_a_database_error_ends_a_command_with_advice_instead_of_a_traceback(
 
     monkeypatch.setattr("usher.application.accounts.repair.ensure_accounts", refuse)
     with pytest.raises(CommandError, match=re.escape(words)):
-        run("repair_missing_courseware_records")
+        run_command("repair_missing_courseware_records")
 
 
 @pytest.mark.any_database
@@ -166,9 +179,10 @@ def test_an_error_about_a_read_only_database_file_names_the_file():
     assert str(connection.settings_dict["NAME"]) in text
 
 
+# The option --all takes a value, because it does so in MITx Online's command of this name.
 @pytest.mark.parametrize("command", [("sync_courserun", "--all", "ALL"), ("sync_courseruns",)])
 def test_syncing_all_runs_counts_runs_and_modes(system, command):
-    code, out, _ = run(*command, "--json")
+    code, out, _ = run_command(*command, "--json")
     assert code == 0, out
     printed, runs = json.loads(out), CourseRun.objects.count()
     modes = CourseMode.objects.count()
@@ -176,7 +190,7 @@ def test_syncing_all_runs_counts_runs_and_modes(system, command):
     assert printed["course_runs"] == {"count": runs, "changed": runs, "unchanged": 0, "failed": 0}
     assert printed["modes"]["count"] == modes
     assert printed["changed"] == runs + printed["modes"]["changed"]
-    code, out, _ = run(*command)
+    code, out, _ = run_command(*command)
     assert code == 0
     assert out.splitlines() == [
         f"✓ {runs} course runs: 0 changed, {runs} unchanged, 0 failed",
@@ -186,48 +200,49 @@ def test_syncing_all_runs_counts_runs_and_modes(system, command):
 
 @pytest.mark.parametrize("command", ["sync_courserun", "sync_courseruns"])
 def test_syncing_one_run_adds_only_that_run(system, command):
-    code, out, _ = run(command, "--run", DEMO)
+    code, out, _ = run_command(command, "--run", DEMO)
     assert code == 0, out
     assert [r.course_key for r in CourseRun.objects.all()] == [DEMO]
-    code, out, _ = run(command, "--run", "course-v1:No+Such+Run")
+    code, out, _ = run_command(command, "--run", "course-v1:No+Such+Run")
     assert code == 1
     assert "course-v1:No+Such+Run" in out
     assert "1 failed" in out
     assert "It was not added here." in " ".join(out.split())
     assert "delete the run here" not in " ".join(out.split())
-    assert run(command.removesuffix("s") + "s")[0] == 0, "the mistyped key was added"
+    sync_of_all = run_command("sync_courseruns")
+    assert sync_of_all.code == 0, "it would fail if the run with the mistyped key had been added"
     with pytest.raises(CommandError, match="not-a-key"):
-        run(command, "--run", "not-a-key")
+        run_command(command, "--run", "not-a-key")
 
 
 def test_a_dry_run_of_the_sync_of_all_runs_adds_no_run(system):
-    code, out, _ = run("sync_courseruns", "--all", "ALL", "--dry-run")
+    code, out, _ = run_command("sync_courseruns", "--all", "ALL", "--dry-run")
     assert code == 0
     assert re.fullmatch(
         r"✓ course runs: [1-9]\d* would be changed; nothing was changed", out.splitlines()[-1]
     )
     assert not CourseRun.objects.exists()
-    with pytest.raises(CommandError):
-        run("sync_courserun")
+    with pytest.raises(CommandError):  # neither --run nor --all
+        run_command("sync_courserun")
 
 
 @pytest.mark.each_database
 def test_repair_gives_everybody_an_account_and_a_token(system):
     users = [system.learner() for _ in range(4)]
-    code, out, _ = run("repair_missing_courseware_records", "--dry-run", "--json")
+    code, out, _ = run_command("repair_missing_courseware_records", "--dry-run", "--json")
     assert json.loads(out)["changed"] == 4
-    code, out, _ = run("repair_missing_courseware_records", "--parallel")
+    code, out, _ = run_command("repair_missing_courseware_records", "--parallel")
     assert code == 0, out
     assert out.splitlines()[-1] == "✓ accounts and tokens: 4 changed, 0 unchanged, 0 failed"
     assert all(LmsAccount.objects.get(user=user).is_ready for user in users)
-    code, out, _ = run("repair_missing_courseware_records")
+    code, out, _ = run_command("repair_missing_courseware_records")
     assert out.splitlines()[-1] == "✓ accounts and tokens: 0 changed, 0 unchanged, 0 failed"
 
 
 def test_repair_names_the_learner_whose_account_was_refused(system):
     created, refused = system.learner(), system.learner()
     make_lms_account(system, f"x{refused.username}", refused.email, joined_ago=3600)
-    code, out, _ = run("repair_missing_courseware_records")
+    code, out, _ = run_command("repair_missing_courseware_records")
     assert code == 1
     assert "duplicate-email" in out
     assert refused.username in out
@@ -236,31 +251,31 @@ def test_repair_names_the_learner_whose_account_was_refused(system):
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.filter(email={refused.email!r}).update(email='other@example.org')"
     )
-    code, out, _ = run("repair_missing_courseware_records", "--user", refused.email)
+    code, out, _ = run_command("repair_missing_courseware_records", "--user", refused.email)
     assert code == 0, out
 
 
 def test_unknown_learners_runs_and_kinds_are_rejected(system):
     with pytest.raises(CommandError, match="nobody"):
-        run("repair_missing_courseware_records", "--user", "nobody")
+        run_command("repair_missing_courseware_records", "--user", "nobody")
     with pytest.raises(CommandError, match="nobody"):
-        run("reconcile", "--user", "nobody")
+        run_command("reconcile", "--user", "nobody")
     with pytest.raises(CommandError, match="No course run"):
-        run("reconcile", "--run", "course-v1:a+b+c")
+        run_command("reconcile", "--run", "course-v1:a+b+c")
     with pytest.raises(CommandError):
-        run("reconcile", "--kind", "nonsense")
+        run_command("reconcile", "--kind", "nonsense")
 
 
 def test_a_dry_run_names_records_that_wait_for_their_next_attempt(system, settings):
     """Between two attempts, no row is due. Nevertheless, the dry run must not report success."""
     enroll(system.learner(), ensure_run(DEMO))
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "ended"
-    assert run("reconcile")[0] == 1
-    code, out, _ = run("reconcile", "--dry-run")
+    assert run_command("reconcile").code == 1
+    code, out, _ = run_command("reconcile", "--dry-run")
     assert code == 1
     assert "… waiting 1 × run: The LMS refuses access (401)" in " ".join(out.split())
     assert "✗ records: 0 would be changed, " in out
-    code, out, _ = run("reconcile", "--dry-run", "--json")
+    code, out, _ = run_command("reconcile", "--dry-run", "--json")
     assert code == 1
     assert {group["kind"] for group in json.loads(out)["waiting"]} >= {"run"}
 
@@ -271,34 +286,35 @@ def test_drift_finds_differences_until_reconcile_repairs_them(system):
     ensure_account(user)
     course_run = ensure_run(DEMO)
     enroll(user, course_run)
-    code, out, _ = run("reconcile", "--dry-run", "--json")
+    code, out, _ = run_command("reconcile", "--dry-run", "--json")
     assert json.loads(out)["due"]["enrollment"] == 1
-    code, out, _ = run("drift", "--json", "--kind", "account")
+    code, out, _ = run_command("drift", "--json", "--kind", "account")
     assert code == 1
     assert json.loads(out)["worker"].startswith("No worker has ever run. Start ")
-    assert "! No worker has ever run. Start " in run("drift", "--kind", "account")[1]
-    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING_SECONDS))
-    assert "No worker" not in run("drift", "--kind", "account")[1]
-    code, out, _ = run("reconcile", "--user", user.username, "--json")
+    assert "! No worker has ever run. Start " in run_command("drift", "--kind", "account").out
+    # As if a worker had just reported that it runs.
+    heartbeat._write(heartbeat.WORKER, since=str(heartbeat.LATE_WATCHING_SECONDS))
+    assert "No worker" not in run_command("drift", "--kind", "account").out
+    code, out, _ = run_command("reconcile", "--user", user.username, "--json")
     assert code == 0, out
-    code, out, _ = run("drift", "--kind", "account", "--kind", "enrollment")
+    code, out, _ = run_command("drift", "--kind", "account", "--kind", "enrollment")
     assert (code, out.strip()) == (0, "✓ no differences")
     system.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.filter(user__username={user.lms_account.username!r}).update(is_active=False)"
     )
-    code, out, _ = run("drift", "--json", "--kind", "enrollment")
+    code, out, _ = run_command("drift", "--json", "--kind", "enrollment")
     data = json.loads(out)
     assert code == 1
     assert data["differences"][0]["field"] == "active"
-    code, out, _ = run("reconcile", "--recheck", "--kind", "enrollment")
+    code, out, _ = run_command("reconcile", "--recheck", "--kind", "enrollment")
     assert code == 0
-    assert run("drift", "--kind", "enrollment")[0] == 0
+    assert run_command("drift", "--kind", "enrollment").code == 0
 
 
 def test_a_recheck_fails_if_the_list_of_enrollments_cannot_be_read(system, monkeypatch):
     enroll(system.learner(), ensure_run(DEMO))
-    assert run("reconcile")[0] == 0
+    assert run_command("reconcile").code == 0
 
     def refuse(*_):
         raise AccessRefused("The LMS refuses access.", code="token_nonexistent")
@@ -306,57 +322,57 @@ def test_a_recheck_fails_if_the_list_of_enrollments_cannot_be_read(system, monke
     # Only reading the list fails. The rows succeed, as if a worker with a valid token compared
     # them.
     monkeypatch.setattr(LmsClient, "enrollments_of", refuse)
-    code, out, _ = run("reconcile", "--recheck", "--kind", "enrollment")
+    code, out, _ = run_command("reconcile", "--recheck", "--kind", "enrollment")
     assert code == 1
     assert "✗ failed enrollment list of the LMS: The LMS refuses access." in " ".join(out.split())
 
 
 def test_the_error_about_an_unreachable_lms_names_the_setting_of_its_address(system, settings):
     ensure_account(system.learner())
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     for _ in range(12):  # after some failures, the circuit breaker stops requests
         with pytest.raises(CommandError, match="is OPENEDX_API_BASE_URL its address") as caught:
-            run("adopt_users", "--by", "email")
+            run_command("adopt_users", "--by", "email")
     assert isinstance(caught.value.__cause__, CircuitOpen)
 
 
 def test_a_dry_run_with_an_unreachable_lms_reports_that_it_stopped(system, settings):
     enroll(system.learner(), ensure_run(DEMO))
-    code, out, _ = run("reconcile", "--dry-run", "--kind", "grade")
+    code, out, _ = run_command("reconcile", "--dry-run", "--kind", "grade")
     assert (code, out) == (0, "✓ records: 0 would be changed; nothing was changed\n")
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
-    code, out, _ = run("reconcile", "--dry-run")
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
+    code, out, _ = run_command("reconcile", "--dry-run")
     assert code == 1
     assert "✗ stopped Nothing answers at" in " ".join(out.split())
     assert out.splitlines()[-1].startswith("✗ records: ")
-    code, out, _ = run("reconcile", "--dry-run", "--json")
+    code, out, _ = run_command("reconcile", "--dry-run", "--json")
     assert code == 1
     assert "Nothing answers" in json.loads(out)["stopped"]
 
 
 def test_every_command_reports_an_unreachable_lms_without_a_traceback(system, settings):
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     system.learner()
-    code, out, _ = run("repair_missing_courseware_records", "--wait", "0")
+    code, out, _ = run_command("repair_missing_courseware_records", "--wait", "0")
     assert code == 1
     assert "Nothing answers" in out
     CourseMode.objects.create(run=ensure_run(DEMO), slug="audit")
-    code, out, _ = run("sync_courseruns")
+    code, out, _ = run_command("sync_courseruns")
     assert code == 1
     assert out.startswith("✗ failed  run list of the LMS: ")
     assert out.splitlines()[-1] == "✗ 0 course runs: 0 changed, 0 unchanged, 0 failed"
     assert "✗ stopped The LMS's list of course runs could not be read" in out
-    printed = json.loads(run("sync_courseruns", "--json")[1])
+    printed = json.loads(run_command("sync_courseruns", "--json").out)
     assert printed["failed"] == 1
     assert printed["course_runs"] == {"count": 0, "changed": 0, "unchanged": 0, "failed": 0}
     with pytest.raises(CommandError, match="Nothing answers"):
-        run("drift")
+        run_command("drift")
 
 
 @pytest.mark.each_database
 def test_rotate_encryption_keys_counts_the_tokens_it_changed(system):
     ensure_account(system.learner(), reconcile_now=True)
-    code, out, _ = run("rotate_encryption_keys")
+    code, out, _ = run_command("rotate_encryption_keys")
     assert (code, out.strip()) == (0, "✓ tokens: 1 changed, 0 unchanged, 0 failed")
 
 
@@ -372,9 +388,10 @@ def test_error_messages_fit_a_terminal_of_80_columns(db, capsys, arguments):
     with pytest.raises(SystemExit):
         ManagementUtility(["manage.py", *arguments]).execute()
     lines = capsys.readouterr().err.splitlines()
-    error = next(number for number, line in enumerate(lines) if "rror: " in line)
-    assert len(lines) > error + 1
-    assert [line for line in lines[error:] if len(line) > 80] == []
+    # "CommandError: " or, for unknown options, argparse's "error: ".
+    error_line = next(number for number, line in enumerate(lines) if "rror: " in line)
+    assert len(lines) > error_line + 1, "the message is wrapped"
+    assert [line for line in lines[error_line:] if len(line) > 80] == []
 
 
 class InterruptedAtFirstOutput(io.StringIO):
@@ -408,7 +425,7 @@ def test_watch_first_prints_its_records_its_interval_and_how_to_stop_it(system, 
 def test_watch_with_json_prints_no_text(system, monkeypatch):
     """A fake replaces ``watch``, which would run for ever."""
     monkeypatch.setattr("usher.engine.services.watch", lambda *_, **options: None)
-    assert run("reconcile", "--watch", "--json") == (0, "", "")
+    assert run_command("reconcile", "--watch", "--json") == (0, "", "")
 
 
 def test_the_message_about_ctrl_c_begins_on_a_new_line(monkeypatch):
@@ -423,5 +440,5 @@ def test_the_message_about_ctrl_c_begins_on_a_new_line(monkeypatch):
     monkeypatch.setattr("sys.stderr", screen)
     with pytest.raises(CommandError, match="Interrupted: nothing is lost") as interruption:
         call_command(InterruptedCommand())
-    assert interruption.value.returncode == 130
+    assert interruption.value.returncode == 130  # the shell's exit code after Ctrl-C
     assert screen.getvalue() == "\n"

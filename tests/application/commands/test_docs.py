@@ -25,7 +25,7 @@ UNCHECKED_PROGRAMS = {
     *("promtool", "prometheus", "openssl", "curl", "sh", "cp", "cd", "chmod", "echo", "printf"),
     *(".", "$EDITOR"),
 }
-#: Languages of blocks_in without commands: output, diagrams, text.
+#: Languages of code blocks without commands: output, diagrams, text.
 LANGUAGES_WITHOUT_COMMANDS = {"text", "mermaid", "promql", "nginx", "dotenv"}
 
 
@@ -47,7 +47,7 @@ def test_every_command_has_valid_arguments(page: str, command: str) -> None:
     while words and re.match(r"[A-Z_]+=", words[0]):
         del words[0]
     if words[:2] == ["tutor", "local"] and words[2:3] == ["run"]:
-        words = words[4:]
+        words = words[4:]  # the command after ``tutor local run SERVICE``
     program = Path(words[0]).name if words[0] != "." else "."
     if program == "usher":
         check_usher_command(words[1:])
@@ -93,7 +93,7 @@ def check_python_command(words: list[str]) -> None:
         command.create_parser("manage.py", words[1]).parse_args(words[2:])
     elif words[0] == "-m":
         if words[1] != "pytest":
-            import_module(words[1].removesuffix(".lms_load"))
+            import_module(words[1])
     else:
         assert (ROOT / words[0]).is_file(), words
 

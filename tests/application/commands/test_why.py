@@ -112,8 +112,9 @@ def test_the_filter_of_each_state_finds_the_records_in_that_state(django_user_mo
         )
         LmsAccount.objects.create(user=user, username=f"n{number}", reserved_at=now, **values)
     rows = LmsAccount.objects.all()
-    for each in State:
-        assert set(in_state(rows, each)) == {row for row in rows if state(row) == each}
+    for each_state in State:
+        expected_rows = {row for row in rows if state(row) == each_state}
+        assert set(in_state(rows, each_state)) == expected_rows
 
 
 def test_an_exact_match_is_preferred_to_matches_that_differ_in_case(system: Any) -> None:
@@ -144,7 +145,7 @@ def test_an_error_about_a_mistyped_run_gives_advice(
         with pytest.raises(CommandError) as refused:
             call_command(*command)
         assert advice in str(refused.value)
-    assert why(user.email, f" {DEMO} ")
+    assert why(user.email, f" {DEMO} "), "blanks around the key are ignored"
 
 
 def test_why_prints_a_command_that_deletes_a_run_the_lms_never_had(system: Any) -> None:
@@ -188,7 +189,8 @@ def test_why_says_that_no_worker_runs(django_user_model: Any, db: None) -> None:
     enroll(user, ensure_run(DEMO))
     story = why("ada")
     assert "worker No worker has ever run. Start `manage.py reconcile --watch`." in story
-    heartbeat._write(heartbeat.WORKER, str(heartbeat.LATE_WATCHING_SECONDS))
+    # As if a worker had just reported that it runs.
+    heartbeat._write(heartbeat.WORKER, since=str(heartbeat.LATE_WATCHING_SECONDS))
     assert "No worker" not in why("ada")
 
 
@@ -200,9 +202,9 @@ def test_why_says_to_start_the_worker_with_usher_dev_if_its_lms_is_used(
     settings.BASE_DIR = tmp_path
     (tmp_path / ".usher" / "dev").mkdir(parents=True)
     (tmp_path / ".usher" / "dev" / "env").write_text("OPENEDX_API_BASE_URL=http://127.0.0.1:18000")
-    settings.OPENEDX_API_CLIENT_ID = ""
+    settings.OPENEDX_API_CLIENT_ID = ""  # no LMS is connected
     assert "No worker has ever run. Start `usher dev` again." in why("ada")
-    for name in conf.REQUIRED:
+    for name in conf.REQUIRED:  # an LMS is connected: first that of usher dev, then another
         setattr(settings, name, "x")
     settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:18000"
     assert "Start `usher dev` again." in why("ada")
@@ -214,7 +216,7 @@ def test_why_prints_no_warnings_about_settings(
     django_user_model: Any, db: None, settings: Any
 ) -> None:
     django_user_model.objects.create_user("ada", "ada@new.example")
-    settings.OPENEDX_API_CLIENT_ID = ""
+    settings.OPENEDX_API_CLIENT_ID = ""  # ``manage.py check`` would warn
     command, err = Command(), StringIO()
     options = vars(command.create_parser("manage.py", "why").parse_args(["ada"]))
     command.execute(**options | {"stdout": StringIO(), "stderr": err})
@@ -226,7 +228,7 @@ def test_why_says_that_the_broker_does_not_answer(
 ) -> None:
     from celery import current_app
 
-    url = "redis://127.0.0.1:9/0"
+    url = "redis://127.0.0.1:9/0"  # no server listens there
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     settings.CELERY_BROKER_URL = url
     user = django_user_model.objects.create_user("ada", "ada@new.example")
@@ -250,24 +252,27 @@ def test_the_history_lists_changes_of_the_account_and_the_enrollments(
         sentence.text.split(": ", 1)[1] for sentence in explain(user) if sentence.topic == "history"
     ]
     texts = [text for text in texts if text != "LMS token obtained."]
+    unenrolled = f"Unenrolled from {DEMO}."
+    refused = "Enrollment in course-v1:edX+Nowhere+1 as audit refused [unknown-run]."
     changes = [
         "LMS account created.",
         f"Enrolled in {DEMO} as audit.",
         f"Mode in {DEMO} changed from audit to verified.",
-        f"Unenrolled from {DEMO}.",
-        "Enrollment in course-v1:edX+Nowhere+1 as audit refused [unknown-run].",
+        unenrolled,
+        refused,
         "LMS account deactivated."
         if request.node.callspec.params["system_with_each_api"] == "system_with_batch_api"
         else "Deactivation of the LMS account refused [deactivation-by-hand].",
     ]
-    assert texts[::-1][: len(changes)] == changes
+    texts.reverse()  # the newest change is the first in the history
+    assert texts[: len(changes)] == changes
     history_of_run = [
         sentence.text.split(": ", 1)[1]
         for sentence in explain(user, run)
         if sentence.topic == "history"
     ]
-    assert changes[3] in history_of_run
-    assert changes[4] not in history_of_run
+    assert unenrolled in history_of_run
+    assert refused not in history_of_run
 
 
 def test_a_deactivation_that_was_sent_with_the_profile_is_in_the_history(
@@ -279,8 +284,8 @@ def test_a_deactivation_that_was_sent_with_the_profile_is_in_the_history(
     user.save()
     reconcile(["profile"])
     reconcile(["account"])
-    (first, *_) = [sentence.text for sentence in explain(user) if sentence.topic == "history"]
-    assert first.endswith("LMS account deactivated.")
+    history = [sentence.text for sentence in explain(user) if sentence.topic == "history"]
+    assert history[0].endswith("LMS account deactivated."), "the newest change is the first"
 
 
 def test_why_finds_a_deleted_learner_by_lms_username(system_with_batch_api: Any) -> None:

@@ -23,16 +23,19 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture(autouse=True)
 def empty_cache() -> None:
+    """Empties the cache before each test. The console's pages keep counts in it."""
     cache.clear()
 
 
 @pytest.fixture
 def staff_with(db: None) -> Callable[..., Client]:
+    """A function that returns the browser of a new staff member with these permissions."""
     return staff_browser
 
 
 @pytest.fixture
 def staff(staff_with: Callable[..., Client]) -> Client:
+    """The browser of a staff member with all permissions of the console."""
     return staff_with(*ALL_PERMISSIONS)
 
 

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
+from tests.application.conftest import UNREACHABLE_URL
 from tests.application.console.conftest import DEMO
 from usher.application.accounts.models import LmsAccount
 from usher.application.audit.models import AuditEvent
@@ -24,32 +25,33 @@ from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
 from usher.engine.services import reconcile
 
+#: Scripts that the LMS runs. name, other: usernames.
 REVOKE = (
     "from oauth2_provider.models import AccessToken as A, RefreshToken as R; "
-    "[m.objects.filter(user__username={name!r}).delete() for m in (R, A)]; print(1)"
+    "[model.objects.filter(user__username={name!r}).delete() for model in (R, A)]"
 )
 UNLINK = (
-    "from social_django.models import UserSocialAuth as S; "
-    "S.objects.filter(uid={name!r}).delete(); print(1)"
+    "from social_django.models import UserSocialAuth as S; S.objects.filter(uid={name!r}).delete()"
 )
 LINK_TO_OTHER = (
     "from social_django.models import UserSocialAuth as S; "
     "from django.contrib.auth import get_user_model as g; "
-    "S.objects.filter(uid={name!r}).update(user=g().objects.get(username={other!r})); print(1)"
+    "S.objects.filter(uid={name!r}).update(user=g().objects.get(username={other!r}))"
 )
 RENAME = (
     "from django.contrib.auth import get_user_model as g; "
-    "g().objects.filter(username={name!r}).update(username={other!r}); print(1)"
+    "g().objects.filter(username={name!r}).update(username={other!r})"
 )
 
 
 @pytest.fixture
 def staff(superuser: Client) -> Client:
+    """Replaces ``staff``: see ``superuser``."""
     return superuser
 
 
 class Page:
-    """Text and template context of the learner's page after a comparison."""
+    """Compares the learner with the LMS. Keeps the text and the template context of the page."""
 
     def __init__(self, staff: Client, user: Any) -> None:
         answer = staff.post(f"/staff/learners/{user.pk}/compare/")
@@ -69,6 +71,7 @@ def repair(staff: Client, user: Any) -> None:
 
 
 def make_enrolled(system: Any) -> Any:
+    """A learner with an LMS account, an enrollment and a token."""
     user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     access_token_for(user)
@@ -99,15 +102,15 @@ def test_the_page_names_a_missing_link_and_a_link_to_another_account(
 
     system_with_batch_api.lms.shell(LINK_TO_OTHER.format(name=other.username, other=user.username))
     linked_to_other = Page(staff, other)
-    assert linked_to_other.headline[:2] == (
-        "bad",
-        f"The learner signs in to another account of the LMS: {user.username}.",
+    assert linked_to_other.headline.state == "bad"
+    assert linked_to_other.headline.text == (
+        f"The learner signs in to another account of the LMS: {user.username}."
     )
     assert " --move " in linked_to_other.command
     used_by_other = Page(staff, user)
-    assert used_by_other.headline[:2] == (
-        "bad",
-        f"Somebody else signs in to this learner's LMS account: {other.username}.",
+    assert used_by_other.headline.state == "bad"
+    assert used_by_other.headline.text == (
+        f"Somebody else signs in to this learner's LMS account: {other.username}."
     )
 
 
@@ -117,10 +120,8 @@ def test_the_page_calls_a_renamed_account_renamed(
     user = make_enrolled(system_with_batch_api)
     system_with_batch_api.lms.shell(RENAME.format(name=user.username, other=f"{user.username}_new"))
     page = Page(staff, user)
-    assert page.headline[:2] == (
-        "bad",
-        f"The LMS account was renamed to {user.username}_new.",
-    )
+    assert page.headline.state == "bad"
+    assert page.headline.text == f"The LMS account was renamed to {user.username}_new."
     assert "Change the username back" in page.comparisons["Sign-in"].advice
     assert page.command == ""
 
@@ -252,7 +253,7 @@ def test_compare_learner_names_existing_accounts_that_may_be_the_learner_s(syste
     user = system.learner()
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
-        f"g().objects.create_user('earlier', {user.email!r}); print(1)"
+        f"g().objects.create_user('earlier', {user.email!r})"
     )
     printed = " ".join(compare_learner(user.email, code=1).split())
     assert "The LMS has the account earlier, which may be this learner's." in printed
@@ -263,6 +264,6 @@ def test_compare_learner_names_existing_accounts_that_may_be_the_learner_s(syste
 
 def test_compare_learner_fails_if_the_lms_does_not_answer(system: Any, settings: Any) -> None:
     user = make_enrolled(system)
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     with pytest.raises(CommandError, match="could not be read"):
         call_command("compare_learner", user.username, stdout=StringIO())

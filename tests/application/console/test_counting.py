@@ -27,7 +27,7 @@ def test_counts_above_the_maximum_are_estimates(
     assert counting.count_rows(rows) == counting.count_all_rows(get_user_model()) == Count(7)
     monkeypatch.setattr(counting, "MAX_EXACT_COUNT", 5)
     assert counting.count_all_rows(get_user_model()).is_estimate
-    count = counting.count_rows(rows, 5)
+    count = counting.count_rows(rows, limit=5)
     assert count.is_estimate
     assert count.value >= 6
     assert str(count).startswith("about ")

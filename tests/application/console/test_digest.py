@@ -24,13 +24,16 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def managers(settings: Any) -> None:
+    """Refusals are mailed to one manager, once an hour."""
     settings.MANAGERS = [("Staff", "staff@example.org")]
     settings.USHER_DIGEST_MINUTES = 60
 
 
-def refuse(count: int, code: str, prefix: str) -> None:
+def refuse(count: int, code: str) -> None:
+    """Creates ``count`` enrollments of new users, all refused with ``code``."""
     for number in range(count):
-        user = get_user_model().objects.create_user(f"{prefix}{number}", f"{prefix}{number}@e.org")
+        name = f"{code}-{number}"
+        user = get_user_model().objects.create_user(name, f"{name}@e.org")
         Enrollment.objects.create(
             user=user,
             run=ensure_run(DEMO),
@@ -48,10 +51,10 @@ def move_into_the_past() -> None:
 
 
 def test_one_mail_contains_all_refusals_and_no_other_is_sent_within_the_hour() -> None:
-    refuse(3, "mode-not-offered", "a")
-    refuse(1, "enrollment-closed", "b")
+    refuse(3, "mode-not-offered")
+    refuse(1, "enrollment-closed")
     assert send_if_due()
-    refuse(5, "mode-kept", "c")
+    refuse(5, "mode-kept")
     assert not send_if_due()
     (sent,) = mail.outbox
     assert sent.subject.endswith("Open edX refused 4 records")
@@ -62,34 +65,36 @@ def test_one_mail_contains_all_refusals_and_no_other_is_sent_within_the_hour() -
 
 def test_the_first_mail_contains_refusals_older_than_the_period(settings: Any) -> None:
     settings.USHER_DIGEST_MINUTES = 1
-    refuse(2, "enrollment-closed", "b")
+    refuse(2, "enrollment-closed")
     Enrollment.objects.set_work(refused_at=timezone.now() - timedelta(minutes=5))
     assert send_if_due()
     assert mail.outbox[0].subject.endswith("2 records")
 
 
 def test_mails_and_pages_say_when_a_refused_enrollment_is_sent_again(staff: Any) -> None:
-    refuse(1, "enrollment-closed", "b")
+    refuse(1, "enrollment-closed")
+    # A worker runs, so no text about a missing worker stands in the pages.
     Watermark.objects.create(name=heartbeat.WORKER, since="30", asked_at=timezone.now())
     send_if_due()
     pages = [
         staff.get(reverse(f"usher_console:{name}")).content.decode()
         for name in ("overview", "refusals")
     ]
-    refusal = Refusal("enrollment", "ada", "code", "No.", None)
-    for text in (mail.outbox[0].body, adapter().refusal_mail([refusal])[1], *pages):
+    refusal = Refusal(kind="enrollment", what="ada", code="code", message="No.", row=None)
+    _, text_of_single_mail = adapter().refusal_mail([refusal])
+    for text in (mail.outbox[0].body, text_of_single_mail, *pages):
         assert "enrollments also when their course run changes" in " ".join(text.split())
 
 
 def test_the_next_mail_contains_only_new_refusals() -> None:
-    refuse(3, "mode-not-offered", "a")
+    refuse(3, "mode-not-offered")
     assert send_if_due()
     move_into_the_past()
     assert not send_if_due()
     Watermark.objects.filter(name="digest").update(asked_at=timezone.now() - timedelta(hours=2))
-    refuse(2, "mode-kept", "b")
-    refuse(1, "enrollment-closed", "c")
-    ignore(kind("enrollment"), "enrollment-closed", "known", None)
+    refuse(2, "mode-kept")
+    refuse(1, "enrollment-closed")
+    ignore(kind("enrollment"), code="enrollment-closed", note="known", by=None)
     assert send_if_due()
     assert "refused 2 records" in mail.outbox[-1].subject
     assert len(mail.outbox) == 2
@@ -99,7 +104,7 @@ def test_the_next_mail_contains_only_new_refusals() -> None:
 def test_no_mail_is_sent_without_minutes_or_without_managers(
     settings: Any, missing_setting: str
 ) -> None:
-    refuse(1, "mode-kept", "a")
+    refuse(1, "mode-kept")
     if missing_setting == "minutes":
         settings.USHER_DIGEST_MINUTES = 0
     else:
@@ -111,7 +116,8 @@ def test_no_mail_is_sent_without_minutes_or_without_managers(
 def test_refusals_are_mailed_singly_only_if_debug_turns_the_digest_off(settings: Any) -> None:
     del settings.USHER_DIGEST_MINUTES
     assert digest_minutes() == 60
-    adapter().refused([Refusal("enrollment", "ada", "closed", "Closed.", None)])
+    refusal = Refusal(kind="enrollment", what="ada", code="closed", message="Closed.", row=None)
+    adapter().refused([refusal])
     assert mail.outbox == []
     settings.DEBUG = True
     assert digest_minutes() == 0

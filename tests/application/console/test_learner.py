@@ -30,10 +30,12 @@ NOWHERE = "course-v1:edX+Nowhere+1"
 
 @pytest.fixture
 def staff(superuser: Client) -> Client:
+    """Replaces ``staff``: see ``superuser``."""
     return superuser
 
 
 def post(staff: Client, user: Any, action: str, **data: Any) -> str:
+    """Runs an action of the learner's page. Returns the page after it."""
     answer = staff.post(f"/staff/learners/{user.pk}/{action}/", data, follow=True)
     assert answer.status_code == 200
     return answer.content.decode()
@@ -167,8 +169,8 @@ def test_attempts_work_and_workers_are_recorded(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "role", lambda: "reconcile --watch")
-    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
-    recording.recorder._reset()
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)  # so that beat() writes at once
+    recording.recorder._reset()  # forgets the work of earlier tests
     user = system.learner()
     enroll(user, ensure_run(NOWHERE))
     reconcile(["account", "token", "enrollment"], user=user)
@@ -206,6 +208,7 @@ def test_an_enrollment_is_settled_though_recording_fails(
 
 
 def test_fewer_attempts_are_kept_as_their_number_grows() -> None:
+    """All of the first eight attempts, and then only each attempt whose number is a power of 2."""
     kept_numbers = [number for number in range(1, 100) if recording._is_kept(number)]
     assert kept_numbers == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64]
 

@@ -13,6 +13,8 @@ migration = import_module("usher.console.migrations.0002_permissions_in_plain_wo
 
 
 class Editor:
+    """Stands in for the schema editor that a migration gets."""
+
     connection = connection
 
 

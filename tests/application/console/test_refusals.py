@@ -30,6 +30,7 @@ pytestmark = pytest.mark.django_db
 
 
 def refuse(rows: Any, code: str, message: str = "No.") -> None:
+    """Records that the LMS refused these rows, a queryset."""
     rows.set_work(
         refused_at=timezone.now(),
         due_at=None,
@@ -41,8 +42,9 @@ def refuse(rows: Any, code: str, message: str = "No.") -> None:
 
 
 @pytest.fixture
-def rows() -> list[int]:
-    """Four refused enrollments: three of one code, one of another."""
+def row_ids() -> list[int]:
+    """The ids of four refused enrollments: three with the code mode-not-offered, then one with
+    enrollment-closed."""
     run = ensure_run(DEMO)
     for number in range(4):
         user = get_user_model().objects.create_user(f"n{number}", f"n{number}@e.org")
@@ -54,6 +56,7 @@ def rows() -> list[int]:
 
 
 def counts() -> dict[str, int]:
+    """Error code → the number of refused records that the console shows."""
     return {group.code: group.count for group in services.groups()}
 
 
@@ -61,7 +64,7 @@ def post(staff: Client, action: str, **data: Any) -> Any:
     return staff.post(f"/staff/refusals/{action}/", {"kind": "enrollment", **data}, follow=True)
 
 
-def test_groups_show_the_lms_s_message(staff: Client, rows: list[int]) -> None:
+def test_groups_show_the_lms_s_message(staff: Client, row_ids: list[int]) -> None:
     first, second = services.groups()
     assert (first.code, first.count, second.count) == ("mode-not-offered", 3, 1)
     page = staff.get("/staff/refusals/").content.decode()
@@ -70,52 +73,56 @@ def test_groups_show_the_lms_s_message(staff: Client, rows: list[int]) -> None:
     assert "n2" in page
 
 
-def test_only_the_selected_records_are_retried(staff: Client, rows: list[int]) -> None:
-    post(staff, "retry", code="mode-not-offered", row=[str(rows[0]), "x", "-1", "9" * 30])
+def test_only_the_selected_records_are_retried(staff: Client, row_ids: list[int]) -> None:
+    post(staff, "retry", code="mode-not-offered", row=[str(row_ids[0]), "x", "-1", "9" * 30])
     due = Enrollment.objects.filter(work__refused_at=None, work__due_at__isnull=False)
-    assert list(due.values_list("pk", flat=True)) == [rows[0]]
+    assert list(due.values_list("pk", flat=True)) == [row_ids[0]]
     assert due.get().error_code == ""
 
 
-def test_an_empty_selection_retries_no_record(staff: Client, rows: list[int]) -> None:
+def test_an_empty_selection_retries_no_record(staff: Client, row_ids: list[int]) -> None:
     page = post(staff, "retry", code="mode-not-offered")
     assert "Nothing was chosen" in page.content.decode()
     assert not Enrollment.objects.filter(work__refused_at=None).exists()
 
 
-def test_all_records_of_a_group_can_be_retried(staff: Client, rows: list[int]) -> None:
+def test_all_records_of_a_group_can_be_retried(staff: Client, row_ids: list[int]) -> None:
     page = post(staff, "retry", code="mode-not-offered", all="1")
     assert "3 retried" in page.content.decode()
     assert counts() == {"enrollment-closed": 1}
 
 
 def test_a_retry_ends_at_the_most_rows_of_one_request_and_says_that_records_are_left(
-    rows: list[int], monkeypatch: pytest.MonkeyPatch
+    row_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
     monkeypatch.setattr(services, "_MAX_ROWS", 2)
-    assert services.retry(kind("enrollment"), "mode-not-offered") == (2, True)
-    assert services.retry(kind("enrollment"), "mode-not-offered") == (1, False)
+    count, are_left = services.retry(kind("enrollment"), "mode-not-offered")
+    assert (count, are_left) == (2, True)
+    count, are_left = services.retry(kind("enrollment"), "mode-not-offered")
+    assert (count, are_left) == (1, False)
 
 
 def test_rows_without_a_record_do_not_stop_the_retry_of_their_group(
-    rows: list[int], monkeypatch: pytest.MonkeyPatch
+    row_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The work queue keeps the row of a record that was deleted with SQL. That row can't be
     retried, and must not block the retry of other rows."""
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
-    deleted = [row + 1000 for row in rows]
+    deleted = [pk + 1000 for pk in row_ids]
     rows_of_deleted_records = [
         Work(kind="enrollment", object_id=pk, refused_at=at, error_code="mode-not-offered")
         for pk, at in [(deleted[0], LONG_AGO), (deleted[1], LONG_AGO), (deleted[2], timezone.now())]
     ]
     Work.objects.bulk_create(rows_of_deleted_records)
-    assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
-    assert services.retry(kind("enrollment"), "mode-not-offered") == (0, False)
+    count, are_left = services.retry(kind("enrollment"), "mode-not-offered")
+    assert (count, are_left) == (3, False)
+    count, are_left = services.retry(kind("enrollment"), "mode-not-offered")
+    assert (count, are_left) == (0, False)
 
 
 def test_a_record_refused_again_during_a_retry_is_retried_only_once(
-    rows: list[int], monkeypatch: pytest.MonkeyPatch
+    row_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
     make_due = ReconciledQuerySet.make_due
@@ -128,15 +135,16 @@ def test_a_record_refused_again_during_a_retry_is_retried_only_once(
         return count
 
     monkeypatch.setattr(ReconciledQuerySet, "make_due", make_due_and_refuse)
-    assert services.retry(kind("enrollment"), "mode-not-offered") == (3, False)
+    count, are_left = services.retry(kind("enrollment"), "mode-not-offered")
+    assert (count, are_left) == (3, False)
 
 
 def test_the_page_counts_selected_records_that_are_no_longer_refused(
-    staff: Client, rows: list[int]
+    staff: Client, row_ids: list[int]
 ) -> None:
-    Enrollment.objects.get(pk=rows[0]).delete()
-    Enrollment.objects.filter(pk=rows[1]).make_due()
-    selected = [str(pk) for pk in (*rows[:3], rows[2])]
+    Enrollment.objects.get(pk=row_ids[0]).delete()
+    Enrollment.objects.filter(pk=row_ids[1]).make_due()
+    selected = [str(pk) for pk in (*row_ids[:3], row_ids[2])]
     page = post(staff, "retry", code="mode-not-offered", row=selected).content.decode()
     assert "1 retried: a worker will send them to the LMS. 2 not changed: no longer" in page
     page = post(staff, "retry", code="mode-not-offered", row=selected).content.decode()
@@ -144,9 +152,9 @@ def test_the_page_counts_selected_records_that_are_no_longer_refused(
 
 
 def test_an_ignored_record_is_hidden_until_it_is_refused_again(
-    staff: Client, rows: list[int]
+    staff: Client, row_ids: list[int]
 ) -> None:
-    post(staff, "ignore", code="mode-not-offered", row=[str(rows[0])], note="known")
+    post(staff, "ignore", code="mode-not-offered", row=[str(row_ids[0])], note="known")
     assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
     post(staff, "ignore", code="enrollment-closed", all="1", note="next term")
     assert counts() == {"mode-not-offered": 2}
@@ -155,20 +163,20 @@ def test_an_ignored_record_is_hidden_until_it_is_refused_again(
     assert "next term" in page
     # A retry of a whole group leaves out ignored records.
     post(staff, "retry", code="mode-not-offered", all="1")
-    assert Enrollment.objects.get(pk=rows[0]).refused_at is not None
+    assert Enrollment.objects.get(pk=row_ids[0]).refused_at is not None
 
     refuse(Enrollment.objects.all(), "mode-not-offered")
     assert counts() == {"mode-not-offered": 4}
 
 
 def test_a_record_has_the_note_of_the_last_time_it_was_ignored(
-    staff: Client, rows: list[int]
+    staff: Client, row_ids: list[int]
 ) -> None:
-    first, second = str(rows[0]), str(rows[1])
+    first, second = str(row_ids[0]), str(row_ids[1])
     post(staff, "ignore", code="mode-not-offered", row=[first], note="first")
     post(staff, "ignore", code="mode-not-offered", row=[first, second], note="second")
     notes = {row.row_id: row.note for row in services.last_ignore_decisions()}
-    assert notes == {rows[0]: "second", rows[1]: "second"}
+    assert notes == {row_ids[0]: "second", row_ids[1]: "second"}
     post(staff, "ignore", code="mode-not-offered", all="1", note="all of them")
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="pressed twice")
     assert "0 ignored" in page.content.decode()
@@ -185,16 +193,16 @@ def test_a_record_has_the_note_of_the_last_time_it_was_ignored(
 
 
 def test_a_selected_record_of_another_error_code_is_not_ignored(
-    staff: Client, rows: list[int]
+    staff: Client, row_ids: list[int]
 ) -> None:
-    selected = [str(rows[0]), str(rows[3])]
+    selected = [str(row_ids[0]), str(row_ids[3])]
     page = post(staff, "ignore", code="mode-not-offered", row=selected, note="known")
     assert "1 ignored" in page.content.decode()
     assert "1 not changed: no longer refused for this reason" in page.content.decode()
     assert counts() == {"mode-not-offered": 2, "enrollment-closed": 1}
 
 
-def test_ignoring_a_group_requires_a_note(staff: Client, rows: list[int]) -> None:
+def test_ignoring_a_group_requires_a_note(staff: Client, row_ids: list[int]) -> None:
     page = post(staff, "ignore", code="mode-not-offered", all="1", note="  ")
     assert "Write a note" in page.content.decode()
     assert counts()["mode-not-offered"] == 3
@@ -205,7 +213,7 @@ def test_unignore_accepts_an_invalid_id_without_an_error(staff: Client, text: st
     assert staff.post("/staff/refusals/unignore/", {"ignored": text}).status_code == 302
 
 
-def test_unignore_shows_the_records_of_a_group_again(staff: Client, rows: list[int]) -> None:
+def test_unignore_shows_the_records_of_a_group_again(staff: Client, row_ids: list[int]) -> None:
     post(staff, "ignore", code="mode-not-offered", all="1", note="known")
     assert "mode-not-offered" not in counts()
     (row,) = services.last_ignore_decisions()
@@ -214,7 +222,7 @@ def test_unignore_shows_the_records_of_a_group_again(staff: Client, rows: list[i
 
 
 def test_each_page_of_a_group_begins_after_the_last_record_of_the_page_before(
-    staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
+    staff: Client, row_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "PAGE_SIZE", 2)
     page = staff.get("/staff/refusals/group/", {"kind": "enrollment", "code": "mode-not-offered"})
@@ -222,7 +230,7 @@ def test_each_page_of_a_group_begins_after_the_last_record_of_the_page_before(
     next_page = {"kind": "enrollment", "code": "mode-not-offered", "before": page.context["before"]}
     page = staff.get("/staff/refusals/group/", next_page)
     pks += [row.pk for row in page.context["rows"]]
-    assert sorted(pks) == rows[:3]
+    assert sorted(pks) == row_ids[:3]
     assert page.context["before"] == ""
     response = staff.get("/staff/refusals/group/", next_page | {"before": "x|y"})
     assert len(response.context["rows"]) == 2
@@ -234,11 +242,11 @@ def test_each_page_of_a_group_begins_after_the_last_record_of_the_page_before(
 
 
 def test_an_export_contains_the_records_of_one_group_with_formulas_as_text(
-    staff: Client, rows: list[int]
+    staff: Client, row_ids: list[int]
 ) -> None:
     formula = '=HYPERLINK("http://evil.example","x")'
-    Enrollment.objects.filter(pk=rows[0]).set_work(error_message=formula)
-    user = Enrollment.objects.get(pk=rows[1]).user
+    Enrollment.objects.filter(pk=row_ids[0]).set_work(error_message=formula)
+    user = Enrollment.objects.get(pk=row_ids[1]).user
     get_user_model().objects.filter(pk=user.pk).update(username="@SUM(1)")
     answer = post(staff, "export", code="mode-not-offered")
     text = b"".join(answer.streaming_content).decode()
@@ -250,19 +258,19 @@ def test_an_export_contains_the_records_of_one_group_with_formulas_as_text(
 
 
 def test_an_export_skips_records_that_are_no_longer_refused(
-    rows: list[int], monkeypatch: pytest.MonkeyPatch
+    row_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export reads the work queue first, and then the records. In between, a record may be
     deleted or retried."""
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
-    last = rows[2]
+    last = row_ids[2]
     Work.objects.filter(object_id=last).update(object_id=last + 1000, refused_at=timezone.now())
     exported = services.export_rows(kind("enrollment"), "mode-not-offered")
-    assert sorted(record.pk for record in exported) == rows[:2]
+    assert sorted(record.pk for record in exported) == row_ids[:2]
 
 
 def test_an_export_reads_the_next_page_only_when_needed(
-    rows: list[int], monkeypatch: pytest.MonkeyPatch
+    row_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export of 100,000 records is never in memory as a whole."""
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 2)
@@ -283,7 +291,7 @@ def test_an_export_reads_the_next_page_only_when_needed(
 
 
 def test_an_export_is_streamed_under_asgi(
-    staff: Client, rows: list[int], monkeypatch: pytest.MonkeyPatch
+    staff: Client, row_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
     monkeypatch.setattr(table, "_LINES_AT_A_TIME", 2)
@@ -323,7 +331,7 @@ def test_a_cell_that_a_spreadsheet_would_calculate_becomes_text(text: str) -> No
     assert cell(text).startswith("'")
     assert value(cell(text)) == text
     assert cell("plain = text") == "plain = text"
-    assert value("'quoted") == "'quoted"
+    assert value("'quoted") == "'quoted", "no formula follows the quote"
 
 
 def test_every_error_code_of_a_refusal_has_an_explanation() -> None:
