@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tests.application.accounts.test_creation import make_lms_account
+from tests.application.engine.claiming import claim_rows
 from usher.application.accounts import kinds as account_kinds
 from usher.application.accounts.details import Details
 from usher.application.accounts.models import LmsAccount, LmsProfile
@@ -19,7 +20,7 @@ from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
 from usher.client.batch import capabilities
-from usher.engine.claim import Scope, claim
+from usher.engine.claim import Scope
 from usher.engine.registry import kind
 from usher.engine.services import reconcile
 from usher.engine.writeback import write_back
@@ -184,7 +185,7 @@ def test_an_account_is_deactivated_if_its_learner_was_deleted_during_its_creatio
     Usher must deactivate the account."""
     user, accounts = system_with_batch_api.learner("leaving"), kind("account")
     name = ensure_account(user).username
-    _, rows = claim(accounts, Scope(user_id=user.pk), 1, lease_seconds=60)
+    rows = claim_rows("account", scope=Scope(user_id=user.pk))
     with transaction.atomic():
         assert is_worked_on(user)
     jobs = [job for job, _ in accounts.prepare(rows, lms_context())]
@@ -204,9 +205,10 @@ def test_an_enrollment_claimed_before_its_account_existed_is_sent_later(
     user, enrollments = system_with_batch_api.learner("early"), kind("enrollment")
     ensure_account(user)
     enrollment = enroll(user, ensure_run(DEMO))
-    _, rows = claim(enrollments, Scope(user_id=user.pk), 1, lease_seconds=60)
+    rows = claim_rows("enrollment", scope=Scope(user_id=user.pk))
     prepared = enrollments.prepare(rows, lms_context())
     reconcile(["account"])
+    # An outcome before any request says that the row waits for its account.
     write_back(enrollments, [(job, outcome) for job, outcome in prepared if outcome])
     assert not LmsAccount.objects.filter(user=user, created_in_lms_at=None).exists()
     reconcile(["enrollment"])

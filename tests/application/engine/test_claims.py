@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
+from tests.application.engine.claiming import ENDED, LEASE_SECONDS, claim_rows
 from usher.application.accounts.models import Retirement
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
@@ -21,27 +22,26 @@ from usher.client.errors import (
     Throttled,
     Unreachable,
 )
-from usher.engine.claim import Scope, claim, release, renew, reset_implausible_times, restore_lost
+from usher.engine.claim import Scope, release, renew, reset_implausible_times, restore_lost
 from usher.engine.kinds import Job, Outcome
 from usher.engine.registry import kind
 from usher.engine.writeback import write_back
 
-LEASE = 60.0
-
 
 @pytest.fixture
-def rows(transactional_db):
-    retirements = [Retirement.objects.create(username=f"gone{i}") for i in range(40)]
+def row_ids(transactional_db):
+    """The ids of 40 due retirements."""
+    retirements = [Retirement.objects.create(username=f"gone{number}") for number in range(40)]
     return [row.pk for row in retirements]
 
 
-def test_concurrent_workers_claim_each_row_once(rows):
+def test_concurrent_workers_claim_each_row_once(row_ids):
     claimed_ids, errors = [], []
 
     def work():
         try:
             while True:
-                _, claimed = claim(kind("retirement"), Scope(), 3, LEASE)
+                claimed = claim_rows("retirement", limit=3)
                 if not claimed:
                     return
                 claimed_ids.extend(row.pk for row in claimed)
@@ -57,19 +57,20 @@ def test_concurrent_workers_claim_each_row_once(rows):
     for thread in threads:
         thread.join(60)
     assert not errors
-    assert sorted(claimed_ids) == sorted(rows)
+    assert sorted(claimed_ids) == sorted(row_ids)
 
 
-def test_a_worker_whose_lease_ended_cannot_write_back_after_another_claim(rows):
-    _, first = claim(kind("retirement"), Scope(), 1, lease_seconds=-1.0)
-    _, second = claim(kind("retirement"), Scope(first_id=first[0].pk, end_id=first[0].pk + 1), 1, 9)
-    assert second[0].pk == first[0].pk
-    late_outcome = [(Job(first[0], "slow"), Outcome(changed=True))]
-    assert write_back(kind("retirement"), late_outcome) == []
-    row = Retirement.objects.get(pk=first[0].pk)
-    assert row.lease_owner == second[0].lease_owner
+def test_a_worker_whose_lease_ended_cannot_write_back_after_another_claim(row_ids):
+    (row_of_slow,) = claim_rows("retirement", lease_seconds=ENDED)
+    same_row = Scope(first_id=row_of_slow.pk, end_id=row_of_slow.pk + 1)
+    (row_of_quick,) = claim_rows("retirement", scope=same_row)
+    late_outcome = [(Job(row_of_slow, display_name="slow"), Outcome(changed=True))]
+    assert write_back(kind("retirement"), late_outcome) == [], "no row was written"
+    row = Retirement.objects.get(pk=row_of_slow.pk)
+    assert row.lease_owner == row_of_quick.lease_owner
     assert row.observed_generation == 0
-    write_back(kind("retirement"), [(Job(second[0], "quick"), Outcome(changed=True))])
+    outcome = [(Job(row_of_quick, display_name="quick"), Outcome(changed=True))]
+    write_back(kind("retirement"), outcome)
     row.refresh_from_db()
     assert row.is_settled
     assert row.lease_owner == ""
@@ -77,56 +78,57 @@ def test_a_worker_whose_lease_ended_cannot_write_back_after_another_claim(rows):
     assert row.due_at is not None
 
 
-def test_rows_can_be_claimed_again_after_release_but_not_after_renewal(rows):
-    _, claimed = claim(kind("retirement"), Scope(), 40, lease_seconds=-1.0)
-    renew(kind("retirement"), claimed, LEASE)
-    assert claim(kind("retirement"), Scope(), 40, LEASE)[1] == []
+def test_rows_can_be_claimed_again_after_release_but_not_after_renewal(row_ids):
+    claimed = claim_rows("retirement", limit=40, lease_seconds=ENDED)
+    renew(kind("retirement"), claimed, LEASE_SECONDS)
+    assert claim_rows("retirement", limit=40) == []
     release(kind("retirement"), claimed[:5])
-    assert len(claim(kind("retirement"), Scope(), 40, LEASE)[1]) == 5
+    assert len(claim_rows("retirement", limit=40)) == 5
 
 
-def test_a_scope_claims_only_rows_in_its_range_of_ids(rows):
-    scope = Scope(first_id=rows[10], end_id=rows[15])
-    _, claimed = claim(kind("retirement"), scope, 100, LEASE)
-    assert sorted(row.pk for row in claimed) == rows[10:15]
+def test_a_scope_claims_only_rows_in_its_range_of_ids(row_ids):
+    scope = Scope(first_id=row_ids[10], end_id=row_ids[15])
+    claimed = claim_rows("retirement", scope=scope, limit=100)
+    assert sorted(row.pk for row in claimed) == row_ids[10:15]
 
 
 def test_a_row_changed_while_it_is_processed_stays_due(transactional_db):
     user, run = make_learner(), ensure_run("course-v1:a+b+c")
     enroll(user, run)
-    _, claimed = claim(kind("enrollment"), Scope(), 1, LEASE)
+    (row,) = claim_rows("enrollment")
     unenroll(user, run)
     outcome = Outcome({"observed_mode": "audit", "observed_is_active": True}, changed=True)
-    write_back(kind("enrollment"), [(Job(claimed[0], "x"), outcome)])
+    write_back(kind("enrollment"), [(Job(row, display_name="x"), outcome)])
     row = Enrollment.objects.get()
     assert row.is_active is False
     assert (row.observed_generation, row.generation) == (1, 2)
     assert row.due_at is not None
 
 
-def test_a_row_made_due_while_it_is_processed_stays_due(rows):
-    _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
-    Retirement.objects.filter(pk=claimed[0].pk).make_due()
-    write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome())])
-    assert Retirement.objects.get(pk=claimed[0].pk).due_at is not None
+def test_a_row_made_due_while_it_is_processed_stays_due(row_ids):
+    (row,) = claim_rows("retirement")
+    Retirement.objects.filter(pk=row.pk).make_due()
+    write_back(kind("retirement"), [(Job(row, display_name="x"), Outcome())])
+    assert Retirement.objects.get(pk=row.pk).due_at is not None
 
 
-def test_a_row_stays_due_if_a_message_of_the_lms_arrives_while_it_is_processed(rows):
+def test_a_row_stays_due_if_a_message_of_the_lms_arrives_while_it_is_processed(row_ids):
     """The worker may have read the LMS before the change that the message reports."""
-    pk = rows[0]
-    _, claimed = claim(kind("retirement"), Scope(first_id=pk, end_id=pk + 1), 1, LEASE)
+    pk = row_ids[0]
+    (row,) = claim_rows("retirement", scope=Scope(first_id=pk, end_id=pk + 1))
     assert Retirement.objects.filter(pk=pk).recheck() == 1
-    write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome())])
+    write_back(kind("retirement"), [(Job(row, display_name="x"), Outcome())])
     assert Retirement.objects.filter(pk=pk).due().exists()
 
 
 def claim_and_fail(error):
-    _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
-    write_back(kind("retirement"), [(Job(claimed[0], "x"), Outcome(error=error))])
-    return Retirement.objects.get(pk=claimed[0].pk)
+    """Claims the first due row, lets it fail with this error, and returns it."""
+    (row,) = claim_rows("retirement")
+    write_back(kind("retirement"), [(Job(row, display_name="x"), Outcome(error=error))])
+    return Retirement.objects.get(pk=row.pk)
 
 
-def test_the_class_of_a_failure_decides_whether_and_when_a_row_is_retried(rows):
+def test_the_class_of_a_failure_decides_whether_and_when_a_row_is_retried(row_ids):
     now = timezone.now()
     row = claim_and_fail(Unreachable("gone", code="no-connection"))
     assert (row.attempts, row.error_class, row.error_code) == (1, "transient", "no-connection")
@@ -148,46 +150,50 @@ def test_the_class_of_a_failure_decides_whether_and_when_a_row_is_retried(rows):
     assert row.attempts == 0
 
 
-def test_the_delay_after_many_attempts_is_about_an_hour(rows):
-    _, claimed = claim(kind("retirement"), Scope(), 1, LEASE)
-    row = claimed[0]
+def test_the_delay_after_many_attempts_is_about_an_hour(row_ids):
+    (row,) = claim_rows("retirement")
     row.work.attempts = 40
     now = timezone.now()
-    write_back(kind("retirement"), [(Job(row, "x"), Outcome(error=Unreachable("gone")))])
+    write_back(
+        kind("retirement"), [(Job(row, display_name="x"), Outcome(error=Unreachable("gone")))]
+    )
     row.refresh_from_db()
+    # The delay is random: from half an hour to an hour and a half.
     assert now + timedelta(minutes=29) < row.due_at < now + timedelta(minutes=91)
 
 
-def test_timestamps_that_a_clock_jump_moved_into_the_future_are_reset(rows):
+def test_timestamps_that_a_clock_jump_moved_into_the_future_are_reset(row_ids):
     implausible_time = timezone.now() + timedelta(days=30)
-    Retirement.objects.filter(pk=rows[0]).set_work(attempts=3, due_at=implausible_time)
-    Retirement.objects.filter(pk=rows[1]).set_work(lease_owner="dead", lease_until=implausible_time)
-    assert reset_implausible_times(kind("retirement"), LEASE) == 2
-    assert len(claim(kind("retirement"), Scope(), 100, LEASE)[1]) == len(rows)
+    Retirement.objects.filter(pk=row_ids[0]).set_work(attempts=3, due_at=implausible_time)
+    Retirement.objects.filter(pk=row_ids[1]).set_work(
+        lease_owner="dead", lease_until=implausible_time
+    )
+    assert reset_implausible_times(kind("retirement"), LEASE_SECONDS) == 2
+    assert len(claim_rows("retirement", limit=100)) == len(row_ids)
 
 
-def test_unsettled_rows_with_a_time_in_the_future_are_due_after_a_reset(rows):
+def test_unsettled_rows_with_a_time_in_the_future_are_due_after_a_reset(row_ids):
     in_two_hours = timezone.now() + timedelta(hours=2)
-    Retirement.objects.filter(pk__in=rows[:3]).set_work(due_at=in_two_hours)
-    settled_row = Retirement.objects.filter(pk=rows[3])
+    Retirement.objects.filter(pk__in=row_ids[:3]).set_work(due_at=in_two_hours)
+    settled_row = Retirement.objects.filter(pk=row_ids[3])
     settled_row.update(observed_generation=1)
     settled_row.set_work(due_at=in_two_hours)
-    assert reset_implausible_times(kind("retirement"), 60) == 3
-    assert Retirement.objects.due().filter(pk__in=rows[:3]).count() == 3
-    assert not Retirement.objects.due().filter(pk=rows[3]).exists()
+    assert reset_implausible_times(kind("retirement"), LEASE_SECONDS) == 3
+    assert Retirement.objects.due().filter(pk__in=row_ids[:3]).count() == 3
+    assert not Retirement.objects.due().filter(pk=row_ids[3]).exists()
 
 
-def test_a_sweep_uses_indexes_and_scans_no_whole_table(rows):
+def test_a_sweep_uses_indexes_and_scans_no_whole_table(row_ids):
     with CaptureQueriesContext(connection) as queries:
-        reset_implausible_times(kind("retirement"), LEASE)
+        reset_implausible_times(kind("retirement"), LEASE_SECONDS)
         restore_lost(kind("retirement"))
     statements = [
         query["sql"]
         for query in queries
         if query["sql"].startswith(("UPDATE", "SELECT", "DELETE"))
-        and "clock_timestamp" not in query["sql"]
+        and "clock_timestamp" not in query["sql"]  # reads only the database's time
     ]
-    assert len(statements) == 5
+    assert len(statements) == 5, "all statements of both functions are examined"
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET enable_seqscan = off")  # small tables would be scanned as a whole

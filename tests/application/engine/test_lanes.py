@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
+from tests.application.engine.claiming import claim_rows
 from usher.application.accounts.creation import NewAccount
 from usher.application.accounts.details import details
 from usher.application.accounts.models import LmsAccount, Retirement
@@ -19,7 +20,7 @@ from usher.application.tokens.models import LmsToken
 from usher.application.tokens.store import forget_tokens
 from usher.client.errors import Unreachable
 from usher.engine import notify, services, tasks
-from usher.engine.claim import Scope, claim
+from usher.engine.claim import Scope
 from usher.engine.due_query import DueQuery
 from usher.engine.kinds import Job, Outcome
 from usher.engine.lanes import Lane, background
@@ -35,6 +36,7 @@ ENROLLMENT = "/api/enrollment/v1/enrollment"
 
 
 def lane_of(row):
+    """The lane of the row in the database."""
     row.refresh_from_db()
     return Lane(row.lane)
 
@@ -50,14 +52,14 @@ def run(transactional_db):
 
 
 def test_interactive_rows_are_claimed_first(transactional_db):
-    retirements = [Retirement.objects.create(username=f"gone{i}", lane=1 + i % 2) for i in range(6)]
-    person = Retirement.objects.create(username="person", lane=Lane.INTERACTIVE)
-    _, rows = claim(kind("retirement"), Scope(), 2, 60)
-    assert [row.pk for row in rows] == [person.pk, retirements[0].pk]
-    _, rows = claim(kind("retirement"), Scope(), 9, 60, lane=Lane.RECHECK)
-    assert [row.pk for row in rows] == [row.pk for row in retirements[1::2]]
-    _, rows = claim(kind("retirement"), Scope(), 9, 60)
-    assert [row.pk for row in rows] == [row.pk for row in retirements[2::2]]
+    background_rows, recheck_rows = [], []
+    for number in range(3):
+        for lane, rows in ((Lane.BACKGROUND, background_rows), (Lane.RECHECK, recheck_rows)):
+            rows.append(Retirement.objects.create(username=f"gone-{lane}-{number}", lane=lane))
+    interactive_row = Retirement.objects.create(username="person", lane=Lane.INTERACTIVE)
+    assert claim_rows("retirement", limit=2) == [interactive_row, background_rows[0]]
+    assert claim_rows("retirement", limit=9, lane=Lane.RECHECK) == recheck_rows
+    assert claim_rows("retirement", limit=9) == background_rows[1:]
 
 
 def test_one_statement_finds_kinds_and_lanes_with_due_rows(
@@ -74,7 +76,7 @@ def test_one_statement_finds_kinds_and_lanes_with_due_rows(
         assert query.due() == {(account, Lane.INTERACTIVE), (retirement, Lane.RECHECK)}
     query_of_learner = DueQuery(kinds, Scope(user_id=learner.pk), interactive=[token])
     assert query_of_learner.due() == {(account, None)}
-    claim(account, Scope(), 1, 60)
+    claim_rows("account")
     assert query_of_learner.due() == set()
 
 
@@ -97,7 +99,7 @@ def test_creating_accounts_for_all_users_is_background_work(transactional_db):
     make_learner(username="taken@1")
     ensure_accounts()
     assert set(LmsAccount.objects.values_list("work__lane", flat=True)) == {Lane.BACKGROUND}
-    follow_profile(learner)
+    follow_profile(learner)  # raises nothing, although the account is not created yet
 
 
 def test_a_due_row_keeps_its_lane_when_another_cause_makes_it_due(learner, run):
@@ -114,9 +116,9 @@ def test_a_due_row_keeps_its_lane_when_another_cause_makes_it_due(learner, run):
 
 def test_a_settled_row_gets_the_lane_of_the_cause_that_makes_it_due(learner, run):
     row = enroll(learner, run)
-    _, (claimed,) = claim(kind("enrollment"), Scope(), 1, 60)
+    (claimed,) = claim_rows("enrollment")
     outcome = Outcome({"observed_mode": "audit", "observed_is_active": True})
-    write_back(kind("enrollment"), [(Job(claimed, "x"), outcome)])
+    write_back(kind("enrollment"), [(Job(claimed, display_name="x"), outcome)])
     assert lane_of(row) is Lane.BACKGROUND
     services.recheck(["enrollment"])
     assert lane_of(row) is Lane.RECHECK
@@ -132,9 +134,9 @@ def test_an_interactive_row_becomes_background_work_after_the_early_attempts(lea
 
     def fail():
         rows.set_work(due_at=timezone.now())
-        _, (claimed,) = claim(kind("enrollment"), Scope(), 1, 60)
+        (claimed,) = claim_rows("enrollment")
         error = Unreachable("gone", code="no-connection")
-        write_back(kind("enrollment"), [(Job(claimed, "x"), Outcome(error=error))])
+        write_back(kind("enrollment"), [(Job(claimed, display_name="x"), Outcome(error=error))])
         return lane_of(row)
 
     assert fail() is Lane.INTERACTIVE
@@ -146,11 +148,11 @@ def test_the_token_and_the_enrollments_of_a_new_account_get_its_lane(learner, ru
     with background():
         row = enroll(learner, run)
     LmsAccount.objects.filter(user=learner).set_work(lane=Lane.INTERACTIVE)
-    _, (account,) = claim(kind("account"), Scope(), 1, 60)
+    (account,) = claim_rows("account")
     account_data = SimpleNamespace(registration_token="", details=details(learner))
     values = {"created_in_lms_at": timezone.now(), "lms_user_id": 1}
-    outcome = Outcome(values, extra=NewAccount(None), changed=True)
-    write_back(kind("account"), [(Job(account, "x", account_data), outcome)])
+    outcome = Outcome(values, extra=NewAccount(tokens=None), changed=True)
+    write_back(kind("account"), [(Job(account, display_name="x", data=account_data), outcome)])
     assert lane_of(LmsToken.objects.get(user=learner)) is Lane.INTERACTIVE
     assert lane_of(row) is Lane.INTERACTIVE
     with transaction.atomic():
@@ -207,8 +209,8 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
 def test_celery_workers_process_interactive_rows_during_a_share(transactional_db, monkeypatch):
     calls = []
     monkeypatch.setattr(tasks, "reconcile", lambda kinds, **options: calls.append((kinds, options)))
-    tasks.work_share("enrollment", 0)
-    kinds, options = calls[0]
+    tasks.work_share("enrollment", number=0)
+    ((kinds, options),) = calls
     assert kinds == ["enrollment"]
     assert options["interactive_too"] is True
 
@@ -216,8 +218,8 @@ def test_celery_workers_process_interactive_rows_during_a_share(transactional_db
 def test_an_import_sends_no_message_for_each_learner(
     transactional_db, settings, monkeypatch, learner, run
 ):
-    settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"
-    monkeypatch.setattr(notify, "_last_sent", 0.0)
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"  # apply_async is replaced below
+    monkeypatch.setattr(notify, "_last_sent", 0.0)  # forgets the messages of earlier tests
     sent = []
     monkeypatch.setattr(
         tasks.work, "apply_async", lambda args, **options: sent.append((args, options))
@@ -226,7 +228,7 @@ def test_an_import_sends_no_message_for_each_learner(
     with background():
         for _ in range(5):
             enroll(make_learner(), run)
-    assert [args for args, _ in sent] == [(None,)]
+    assert [args for args, _ in sent] == [(None,)], "one message about all learners"
     enroll(learner, run)
     assert {(args, options.get("queue")) for args, options in sent[1:]} == {
         ((learner.pk,), "people")
@@ -237,7 +239,7 @@ def test_an_import_sends_no_message_for_each_learner(
 
 
 def test_a_thread_is_kept_free_for_urgent_calls():
-    pool, order, may_end = Pool(8, "test"), [], threading.Event()
+    pool, order, may_end = Pool(size=8, name="test"), [], threading.Event()
     begun = threading.Semaphore(0)
 
     def background_call(number):
@@ -247,20 +249,20 @@ def test_a_thread_is_kept_free_for_urgent_calls():
 
     for number in range(20):
         pool.submit(background_call, number)
-    for _ in range(7):
+    for _ in range(7):  # all threads but one
         assert begun.acquire(timeout=90)
     event = threading.Event()
     pool.submit(event.set, urgent=True)
     assert event.wait(90), "one of the eight threads runs urgent calls only"
     assert len(order) == 7
     may_end.set()
-    for _ in range(13):
+    for _ in range(13):  # the other background calls
         assert begun.acquire(timeout=90)
     pool.close()
 
 
 def test_a_single_thread_runs_urgent_calls_first():
-    pool, order = Pool(1, "test"), []
+    pool, order = Pool(size=1, name="test"), []
     begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
     def occupy_thread():
@@ -279,7 +281,7 @@ def test_a_single_thread_runs_urgent_calls_first():
 
 
 def test_a_closed_pool_runs_no_call():
-    pool, calls = Pool(2, "test"), []
+    pool, calls = Pool(size=2, name="test"), []
     pool.close()
     pool.submit(calls.append, 1)
     assert calls == []

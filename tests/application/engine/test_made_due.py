@@ -9,6 +9,8 @@ import pytest
 from django.db import connection
 from django.db.models import Q
 
+from tests.application.conftest import UNREACHABLE_URL
+from tests.application.engine.claiming import claim_rows
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.repair import repair
 from usher.application.accounts.services import ensure_account
@@ -17,14 +19,11 @@ from usher.application.enrollments.services import enroll
 from usher.application.runs.models import CourseRun
 from usher.application.runs.services import ensure_run, sync_runs
 from usher.client.errors import Refused
-from usher.engine.claim import Scope, claim
 from usher.engine.kinds import Job, Outcome
 from usher.engine.made_due import failures
 from usher.engine.registry import kind
 from usher.engine.services import reconcile, watch
 from usher.engine.writeback import write_back
-
-LEASE = 60.0
 
 
 @contextmanager
@@ -51,6 +50,7 @@ def another_worker(work):
 
 @contextmanager
 def watching_worker(*kinds):
+    """Within this context, another worker watches these kinds."""
     stop = threading.Event()
     with another_worker(lambda: watch(kinds, stop=stop, every=0.02)):
         try:
@@ -60,7 +60,7 @@ def watching_worker(*kinds):
 
 
 def write_back_by_another_worker(name, row, outcome):
-    write_back(kind(name), [(Job(row, str(row)), outcome)])
+    write_back(kind(name), [(Job(row, display_name=str(row)), outcome)])
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def account(system):
 
 
 def test_a_row_that_failed_in_another_worker_is_reported_if_the_command_made_it_due(account):
-    _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
+    (row,) = claim_rows("account")
     write_back_by_another_worker(
         "account", row, Outcome(error=Refused("No such country.", code="bad-country"))
     )
@@ -81,10 +81,10 @@ def test_a_row_that_failed_in_another_worker_is_reported_if_the_command_made_it_
 
 
 def test_reconcile_waits_for_rows_claimed_by_another_worker(account):
-    _, (row,) = claim(kind("account"), Scope(), 1, LEASE)
+    (row,) = claim_rows("account")
 
     def fail_later():
-        time.sleep(0.5)
+        time.sleep(0.5)  # meanwhile, the command begins to wait for the row
         write_back_by_another_worker(
             "account", row, Outcome(error=Refused("No such country.", code="bad-country"))
         )
@@ -95,7 +95,7 @@ def test_reconcile_waits_for_rows_claimed_by_another_worker(account):
 
 
 def test_reconcile_processes_the_row_of_a_dead_worker_after_its_lease(account):
-    claim(kind("account"), Scope(), 1, 0.5)
+    claim_rows("account", lease_seconds=0.5)
     assert reconcile(["account"], made_due={"account": Q(pk=account.pk)}).changed == 1
     account.refresh_from_db()
     assert account.is_ready
@@ -104,7 +104,7 @@ def test_reconcile_processes_the_row_of_a_dead_worker_after_its_lease(account):
 def test_a_row_that_another_worker_retried_successfully_is_not_reported_as_failed(
     account, settings
 ):
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     rows = LmsAccount.objects.filter(pk=account.pk)
 
     def settle_row(summary):

@@ -13,14 +13,13 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
+from tests.application.engine.claiming import claim_rows
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll
 from usher.application.runs.services import ensure_run
 from usher.engine import services, tasks
-from usher.engine.claim import Scope, claim
 from usher.engine.models import OutstandingMessage
-from usher.engine.registry import kind
 from usher.engine.stopping import SharedStop, StopAfter
 from usher.engine.work import Work
 
@@ -46,12 +45,16 @@ class HeldAnswers:
 
 @pytest.fixture
 def held_answers(faulty):
+    """See ``HeldAnswers``. After the test, the answers are released, so that threads can end."""
     held_answers = HeldAnswers(faulty)
     yield held_answers
     held_answers.may_answer.set()
 
 
 def start_reconciling(stop, errors):
+    """Starts a worker in a thread, and returns the thread. errors: a list that gets the exception
+    that the worker raises, if any."""
+
     def work():
         try:
             services.reconcile(["enrollment"], stop=stop)
@@ -79,8 +82,8 @@ def test_a_stopped_worker_waits_for_the_answer_and_keeps_the_row_claimed(system,
     # The row must stay claimed: if another worker sent this change now, the first request could
     # overwrite it in the LMS.
     change_mode(row.user, row.run, "verified")
-    time.sleep(0.6)
-    assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
+    time.sleep(0.6)  # enough for the worker to notice the stop
+    assert claim_rows("enrollment", limit=10) == []
     assert worker.is_alive()
     held_answers.may_answer.set()
     worker.join(120)
@@ -101,8 +104,9 @@ def test_the_lease_remains_if_a_worker_stops_before_the_answer(system, held_answ
     assert not worker.is_alive()  # although the LMS has not answered
     assert errors == []
     row.refresh_from_db()
+    # Of the lease's 60 seconds, most are left.
     assert row.lease_until > timezone.now() + timedelta(seconds=50)
-    assert claim(kind("enrollment"), Scope(), 10, 60)[1] == []
+    assert claim_rows("enrollment", limit=10) == []
 
 
 def test_a_stopped_worker_immediately_releases_rows_that_it_has_not_sent(
@@ -160,14 +164,14 @@ def test_forked_processes_receive_a_shared_stop():
 
 def test_stop_after_is_set_after_its_seconds_or_by_the_shared_stop():
     shared_stop = SharedStop()
-    stop = StopAfter(shared_stop, 0.2)
+    stop = StopAfter(shared_stop, seconds=0.2)
     assert not stop.is_set()
     began = time.monotonic()
     stop.wait(90)
     assert stop.is_set()
     assert 0.1 < time.monotonic() - began < 60
     shared_stop.set()
-    assert StopAfter(shared_stop, 60).is_set()
+    assert StopAfter(shared_stop, seconds=60).is_set()
 
 
 # Celery's messages
@@ -175,7 +179,8 @@ def test_stop_after_is_set_after_its_seconds_or_by_the_shared_stop():
 
 @pytest.fixture
 def sent_messages(monkeypatch, transactional_db):
-    """The messages that a sweep sends."""
+    """The messages that sweeps send. The messages of one sweep are for shares of ten rows. No
+    message reaches a worker."""
     messages = []
     monkeypatch.setattr(tasks.work_share, "delay", lambda *args: messages.append(args))
     monkeypatch.setattr(tasks, "sweep_prepare", lambda: None)
@@ -192,14 +197,14 @@ def test_sweeps_send_no_second_message_for_an_outstanding_share(sent_messages):
     make_accounts(25)
     for _ in range(5):
         tasks.sweep()
-    assert sent_messages == [("account", n) for n in range(3)]
+    assert sent_messages == [("account", share) for share in range(3)], "25 rows are three shares"
 
 
 def test_a_message_is_sent_again_after_it_was_processed_or_lost(sent_messages, monkeypatch):
     make_accounts(5)
     monkeypatch.setattr(tasks, "reconcile", lambda kinds, **options: None)
     tasks.sweep()
-    tasks.work_share("account", 0)
+    tasks.work_share("account", number=0)
     assert len(sent_messages) == 2, "rows are still due, so the task sends another message"
     tasks.sweep()
     assert len(sent_messages) == 2
@@ -212,9 +217,9 @@ def test_a_message_is_processed_for_a_limited_time(sent_messages, monkeypatch):
     stops = []
     monkeypatch.setattr(tasks, "SHARE_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "reconcile", lambda *_, stop, **__: stops.append(stop))
-    tasks.work(1)
-    tasks.work_share("account", 0)
-    time.sleep(0.1)
+    tasks.work(user_id=1)
+    tasks.work_share("account", number=0)
+    time.sleep(0.1)  # longer than SHARE_SECONDS
     assert [stop.is_set() for stop in stops] == [True, True]
 
 
@@ -227,8 +232,7 @@ def test_the_task_for_one_learner_reconciles_only_this_learner(sent_messages, mo
     tasks.work(user.pk)
     assert user_ids == [user.pk]
     assert sent_messages == []
-    scope = services.scope_of(user.pk)
-    _, rows = claim(kind("account"), scope, 10, 60)
+    rows = claim_rows("account", scope=services.scope_of(user.pk), limit=10)
     assert [row.user_id for row in rows] == [user.pk]
 
 

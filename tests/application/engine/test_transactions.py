@@ -10,6 +10,7 @@ from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
 from tests.application.conftest import make_learner
+from tests.application.engine.claiming import claim_rows
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import (
     deactivate,
@@ -28,7 +29,6 @@ from usher.application.tokens.services import access_token_for
 from usher.client.batch import ACCOUNTS
 from usher.client.errors import LmsError
 from usher.engine import clock, notify
-from usher.engine.claim import Scope, claim
 from usher.engine.kinds import Job, Outcome
 from usher.engine.registry import kind
 from usher.engine.services import reconcile
@@ -38,7 +38,6 @@ from usher.engine.writeback import write_back
 pytestmark = pytest.mark.each_database
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
-LEASE = 60.0
 #: The context that ``prepare`` of accounts gets if the LMS has the batch API.
 CONTEXT_WITH_BATCH_API = SimpleNamespace(batch={ACCOUNTS}, evidence=Evidence())
 
@@ -116,8 +115,8 @@ def test_outcomes_of_accounts_and_enrollments_can_be_written_concurrently(transa
     for _ in range(15):
         LmsAccount.objects.all().make_due()
         Enrollment.objects.all().make_due()
-        accounts = claim(kind("account"), Scope(), 100, LEASE)[1]
-        enrollments = claim(kind("enrollment"), Scope(), 100, LEASE)[1]
+        accounts = claim_rows("account", limit=100)
+        enrollments = claim_rows("enrollment", limit=100)
         assert len(accounts) == len(enrollments) == 30
         barrier = threading.Barrier(2)
 
@@ -125,10 +124,12 @@ def test_outcomes_of_accounts_and_enrollments_can_be_written_concurrently(transa
             barrier.wait(90)
             write_back(kind(name), [(job, make_outcome()) for job in jobs])
 
-        jobs_of_accounts = [
-            job for job, _ in kind("account").prepare(accounts[::-1], CONTEXT_WITH_BATCH_API)
-        ]
-        jobs_of_enrollments = [Job(row, str(row)) for row in enrollments]
+        # The accounts are in the opposite order of the enrollments. Locks in these orders would
+        # cause deadlocks.
+        accounts.reverse()
+        prepared = kind("account").prepare(accounts, CONTEXT_WITH_BATCH_API)
+        jobs_of_accounts = [job for job, _ in prepared]
+        jobs_of_enrollments = [Job(row, display_name=str(row)) for row in enrollments]
         exceptions = run_concurrently(
             lambda jobs=jobs_of_accounts: write("account", jobs, make_creation_outcome),
             lambda jobs=jobs_of_enrollments: write(
@@ -142,7 +143,7 @@ def make_creation_outcome():
     from usher.application.accounts.creation import NewAccount
 
     values = {"created_in_lms_at": clock.database_now(), "observed_is_active": True}
-    return Outcome(values, changed=True, extra=NewAccount(None))
+    return Outcome(values, changed=True, extra=NewAccount(tokens=None))
 
 
 def test_retry_transaction_repeats_a_transaction_after_a_deadlock(transactional_db):
@@ -151,13 +152,15 @@ def test_retry_transaction_repeats_a_transaction_after_a_deadlock(transactional_
     first, second = (ensure_account(make_learner()).pk for _ in range(2))
     attempts, barrier = [], threading.Barrier(2)
 
-    def lock_both(*order):
+    def lock_both(pk_to_lock_first, pk_to_lock_next):
         def lock_one_after_the_other():
-            attempts.append(order)
-            LmsAccount.objects.filter(pk=order[0]).update(renamings=1)
+            attempts.append(pk_to_lock_first)
+            LmsAccount.objects.filter(pk=pk_to_lock_first).update(renamings=1)
+            # At the first attempts, both transactions hold a lock before they wait for the other.
+            # SQLite locks the whole database, so it has no deadlock.
             if len(attempts) <= 2 and connection.vendor == "postgresql":
                 barrier.wait(90)
-            LmsAccount.objects.filter(pk=order[1]).update(renamings=2)
+            LmsAccount.objects.filter(pk=pk_to_lock_next).update(renamings=2)
 
         retry_transaction(lock_one_after_the_other)
 
@@ -165,6 +168,7 @@ def test_retry_transaction_repeats_a_transaction_after_a_deadlock(transactional_
         lambda: lock_both(first, second), lambda: lock_both(second, first)
     )
     assert exceptions == []
+    # PostgreSQL aborts one of the two transactions, which is then repeated.
     assert len(attempts) == (3 if connection.vendor == "postgresql" else 2)
 
 
