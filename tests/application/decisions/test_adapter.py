@@ -1,5 +1,6 @@
 """``USHER_ADAPTER``: decisions of Usher that a project can override."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from django.core import mail
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 
+from usher.application.accounts import repair
 from usher.application.accounts.details import details
-from usher.application.accounts.repair import missing
 from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.adapter import DefaultAdapter, Refusal, adapter
 from usher.application.explain import explain
@@ -27,20 +28,20 @@ class NumberedNames(DefaultAdapter):
         return f"Pupil {user.pk}"
 
 
-def learner(username: str, **fields: Any) -> Any:
+def make_user(username: str, **fields: Any) -> Any:
     return get_user_model().objects.create_user(
         username=username, email=fields.pop("email", f"{username}@learners.example"), **fields
     )
 
 
 def test_the_lms_username_is_the_learner_s_username() -> None:
-    assert ensure_account(learner("ada")).username == "ada"
+    assert ensure_account(make_user("ada")).username == "ada"
 
 
-@pytest.mark.parametrize("with_list", [False, True])
-def test_an_email_address_never_becomes_a_public_username(with_list: bool) -> None:
-    user = learner("ann.smith@example.org", email="ann.smith@example.org", name="")
-    if with_list:
+@pytest.mark.parametrize("is_created_in_bulk", [False, True])
+def test_an_email_address_never_becomes_a_public_username(is_created_in_bulk: bool) -> None:
+    user = make_user("ann.smith@example.org", email="ann.smith@example.org", name="")
+    if is_created_in_bulk:
         ensure_accounts()
     account = ensure_account(user)
     assert account.username.startswith("learner_")
@@ -52,13 +53,13 @@ def test_an_email_address_never_becomes_a_public_username(with_list: bool) -> No
 
 
 def test_two_learners_named_by_email_addresses_get_different_usernames() -> None:
-    first, second = learner("a@example.org"), learner("b@example.org")
+    first, second = make_user("a@example.org"), make_user("b@example.org")
     assert ensure_account(first).username != ensure_account(second).username
 
 
 def test_the_adapter_decides_usernames_and_full_names(settings: Any) -> None:
     settings.USHER_ADAPTER = f"{__name__}.NumberedNames"
-    user = learner("ada", name="Ada Lovelace")
+    user = make_user("ada", name="Ada Lovelace")
     assert ensure_account(user).username == f"pupil-{user.pk}"
     assert profile(user)["name"] == details(user).name == f"Pupil {user.pk}"
 
@@ -85,11 +86,11 @@ class OnlyAcceptedByQuery(DefaultAdapter):
 def test_is_eligible_also_filters_lists_of_learners(settings: Any) -> None:
     settings.USHER_ADAPTER = f"{__name__}.OnlyAccepted"
     names = ("accepted", "refused", "bug")
-    accepted, refused, bug = (learner(name, name=name.title()) for name in names)
-    inactive = learner("inactive", name="Accepted", is_active=False)
+    accepted, refused, bug = (make_user(name, name=name.title()) for name in names)
+    inactive = make_user("inactive", name="Accepted", is_active=False)
     users = get_user_model().objects.all()
     assert list(adapter().eligible(users)) == [accepted]
-    assert missing() == 1
+    assert repair.missing() == 1
     assert ensure_accounts(batch=1) == 1
     assert not any(hasattr(user, "lms_account") for user in (refused, bug, inactive))
     story = " ".join(f"{sentence.text} {sentence.cause}" for sentence in explain(bug))
@@ -98,7 +99,7 @@ def test_is_eligible_also_filters_lists_of_learners(settings: Any) -> None:
 
 def test_is_confirmed_also_filters_lists_of_learners(settings: Any) -> None:
     settings.USHER_ADAPTER = f"{__name__}.OnlyVerified"
-    verified, unverified = (learner(name, name=name.title()) for name in ("verified", "unknown"))
+    verified, unverified = (make_user(name, name=name.title()) for name in ("verified", "unknown"))
     assert list(adapter().confirmed(get_user_model().objects.all())) == [verified]
     assert list(adapter().eligible(get_user_model().objects.all())) == [verified]
     assert not adapter().is_eligible(unverified)
@@ -106,7 +107,7 @@ def test_is_confirmed_also_filters_lists_of_learners(settings: Any) -> None:
 
 def test_eligible_also_decides_about_a_single_learner(settings: Any) -> None:
     settings.USHER_ADAPTER = f"{__name__}.OnlyAcceptedByQuery"
-    accepted, refused = (learner(name, name=name.title()) for name in ("accepted", "refused"))
+    accepted, refused = (make_user(name, name=name.title()) for name in ("accepted", "refused"))
     assert adapter().is_eligible(accepted)
     assert not adapter().is_eligible(refused)
     assert list(adapter().eligible(get_user_model().objects.all())) == [accepted]
@@ -119,7 +120,8 @@ class EmailFails(DefaultAdapter):
 
 def test_why_names_the_adapter_s_method_that_failed(settings: Any) -> None:
     settings.USHER_ADAPTER = f"{__name__}.EmailFails"
-    assert "email of USHER_ADAPTER failed: KeyError: 'address'" in explain(learner("ada"))[0].text
+    first_sentence = explain(make_user("ada"))[0]
+    assert "email of USHER_ADAPTER failed: KeyError: 'address'" in first_sentence.text
 
 
 @pytest.mark.parametrize("path", ["no.such.Adapter", "usher.application.adapter.Refusal"])
@@ -135,7 +137,7 @@ def test_learners_are_confirmed_as_allauth_has_recorded() -> None:
     from allauth.account.models import EmailAddress
 
     without_row, unconfirmed, confirmed, other_address = (
-        learner(name) for name in ("one", "two", "three", "four")
+        make_user(name) for name in ("one", "two", "three", "four")
     )
     for user, address, verified in (
         (unconfirmed, unconfirmed.email, False),
@@ -157,18 +159,34 @@ def test_unconfirmed_learners_are_eligible_if_allauth_does_not_verify_addresses(
     from allauth.account.models import EmailAddress
 
     settings.ACCOUNT_EMAIL_VERIFICATION = "none"
-    user = learner("ada")
+    user = make_user("ada")
     EmailAddress.objects.create(user=user, email=user.email, verified=False)
     assert adapter().is_eligible(user)
 
 
-def test_managers_get_one_mail_about_the_same_refusal_reported_twice(settings: Any) -> None:
+@pytest.fixture
+def no_mail_sent_before() -> Iterator[None]:
+    """Forgets the time of the last mail about a refusal, which delays the next mail, before and
+    after the test."""
+    cache.delete("usher-refusals-mailed")
+    yield
+    cache.delete("usher-refusals-mailed")
+
+
+def test_managers_get_one_mail_about_the_same_refusal_reported_twice(
+    settings: Any, no_mail_sent_before: None
+) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
-    cache.delete("usher-refusals-mailed")
-    refusals = [Refusal("enrollment", "ada in R", "closed", "Enrollment is closed.", None)]
+    refusal = Refusal(
+        kind="enrollment",
+        what="ada in R",
+        code="closed",
+        message="Enrollment is closed.",
+        row=None,
+    )
+    refusals = [refusal]
     adapter().refused(refusals)
     adapter().refused(refusals)
     assert len(mail.outbox) == 1
     assert "enrollment ada in R: Enrollment is closed. [closed]" in mail.outbox[0].body
-    cache.delete("usher-refusals-mailed")

@@ -10,6 +10,7 @@ from usher.application.checks import settings as checks
 
 def messages_of(settings: Any, **members: Any) -> list[str]:
     """The messages of ``manage.py check`` about an adapter, Shop, with these members."""
+    # USHER_ADAPTER names a class by its module, so the class must be in this module.
     globals()["Shop"] = type("Shop", (DefaultAdapter,), members)
     settings.USHER_ADAPTER = f"{__name__}.Shop"
     return [

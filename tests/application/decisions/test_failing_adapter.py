@@ -175,13 +175,11 @@ def test_drift_plans_no_account_for_a_learner_who_may_have_none(
     ensure_accounts()
     unconfirmed.add(refused.username)
     make_fail("is_eligible")
-    differences = {
-        difference.what: (difference.action, difference.note) for difference in drift(["account"])
-    }
-    assert differences[unaffected.username][0] == "create it"
-    assert differences[failing.username] == (
-        "",
-        "is_eligible of USHER_ADAPTER failed: KeyError: 'no such field'",
+    differences = {difference.what: difference for difference in drift(["account"])}
+    assert differences[unaffected.username].action == "create it"
+    assert differences[failing.username].action == ""
+    assert differences[failing.username].note == (
+        "is_eligible of USHER_ADAPTER failed: KeyError: 'no such field'"
     )
     assert refused.username not in differences
 
@@ -238,8 +236,8 @@ def test_usable_return_values_are_accepted(
     monkeypatch.setattr(Failing, method, lambda *_: answer)
     settings.USHER_ADAPTER = f"{__name__}.Failing"
     user = get_user_model()(pk=7)
-    run = () if method != "allowed_modes" else (None,)
-    assert getattr(adapter(), method)(user, *run) == expected
+    arguments = (user, None) if method == "allowed_modes" else (user,)  # None: any course run
+    assert getattr(adapter(), method)(*arguments) == expected
 
 
 @pytest.mark.parametrize(
@@ -250,9 +248,10 @@ def test_return_values_of_a_wrong_type_are_refused(
 ) -> None:
     monkeypatch.setattr(Failing, method, lambda *_: answer)
     settings.USHER_ADAPTER = f"{__name__}.Failing"
-    run = () if method != "allowed_modes" else (None,)
+    user = get_user_model()(pk=7)
+    arguments = (user, None) if method == "allowed_modes" else (user,)  # None: any course run
     with pytest.raises(AdapterFailed, match=f"{method} of USHER_ADAPTER.* user 7: it returned"):
-        getattr(adapter(), method)(get_user_model()(pk=7), *run)
+        getattr(adapter(), method)(*arguments)
 
 
 class QuerysetAdapter(DefaultAdapter):

@@ -39,12 +39,13 @@ def test_account_and_enrollment_send_one_signal_each_when_settled(
 ) -> None:
     user, run = system.learner(), ensure_run(DEMO)
     row = enroll(user, run, reconcile_now=True)
-    assert [name for name, _ in received_signals] == ["account_ready", "enrollment_settled"]
-    assert received_signals[0][1]["user"] == user
-    assert received_signals[0][1]["account"].is_ready
-    assert received_signals[1][1]["enrollment"] == row
-    assert received_signals[1][1]["run"] == run
-    assert received_signals[1][1]["changed"] is True
+    (first_name, about_account), (second_name, about_enrollment) = received_signals
+    assert (first_name, second_name) == ("account_ready", "enrollment_settled")
+    assert about_account["user"] == user
+    assert about_account["account"].is_ready
+    assert about_enrollment["enrollment"] == row
+    assert about_enrollment["run"] == run
+    assert about_enrollment["changed"] is True
     enroll(user, run, reconcile_now=True)
     assert len(received_signals) == 2
 
@@ -73,7 +74,7 @@ def test_the_signal_about_a_refusal_has_its_reason(
 ) -> None:
     settings.USHER_DIGEST_MINUTES = 0
     settings.MANAGERS = [("Staff", "staff@example.org")]
-    cache.delete("usher-refusals-mailed")
+    cache.delete("usher-refusals-mailed")  # the time of the last mail, which delays the next one
     user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)
     arguments = dict(received_signals)["refused"]

@@ -14,24 +14,26 @@ from usher.application.runs.services import ensure_run
 from usher.application.states import State
 from usher.engine.services import reconcile
 
-MODELS_IN_ADMIN = [m for m in site._registry if m._meta.app_label == "usher"]
+MODELS_IN_ADMIN = [model for model in site._registry if model._meta.app_label == "usher"]
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 @pytest.fixture
 def staff(client, transactional_db):
+    """The browser of a superuser."""
     boss = get_user_model().objects.create_superuser("boss", "boss@example.org", "x")
     client.force_login(boss)
     return client
 
 
 def run_action(staff, model, action, *rows):
+    """Runs the action of the model's admin on these rows. Returns the page after it."""
     url = reverse(f"admin:usher_{model._meta.model_name}_changelist")
     data = {"action": action, "_selected_action": [row.pk for row in rows]}
     return staff.post(url, data, follow=True).content.decode()
 
 
-@pytest.mark.parametrize("model", MODELS_IN_ADMIN, ids=lambda m: m._meta.model_name)
+@pytest.mark.parametrize("model", MODELS_IN_ADMIN, ids=lambda model: model._meta.model_name)
 def test_the_list_and_the_page_of_each_model_open(staff, model):
     from tests.application.conftest import make_learner
 

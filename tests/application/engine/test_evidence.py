@@ -19,7 +19,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 @pytest.mark.parametrize(
-    ("missing", "asked", "total", "refused"),
+    ("missing", "sample_size", "total", "is_refused"),
     [
         (1, 50, 50, False),
         (50, 50, 20, False),  # the limit is 20 objects, and only 20 exist
@@ -30,17 +30,18 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
     ],
 )
 def test_the_limit_of_missing_objects_is_a_share_or_a_number(
-    missing: int, asked: int, total: int, refused: bool
+    missing: int, sample_size: int, total: int, is_refused: bool
 ) -> None:
     limit = MissingLimit(share=0.05, count=20)
-    expected = pytest.raises(TooManyMissing, match="--accept-missing") if refused else nullcontext()
-    with expected:
-        limit.check("account", missing=missing, sample_size=asked, total=total)
+    refusal = pytest.raises(TooManyMissing, match="--accept-missing")
+    with refusal if is_refused else nullcontext():
+        limit.check("account", missing=missing, sample_size=sample_size, total=total)
 
 
 def test_the_sample_is_read_only_once_in_a_pass() -> None:
     evidence, samples = Evidence(), []
-    evidence.offer("account", lambda: (100, list(range(50))))
+    number_of_accounts, sample = 100, list(range(50))
+    evidence.offer("account", lambda: (number_of_accounts, sample))
 
     def count_missing(items):
         samples.append(items)
@@ -118,9 +119,9 @@ def test_a_mode_in_two_currencies_is_stored_once_for_each_currency(system, monke
 
     run = ensure_run(DEMO)
     modes = [
-        ObservedMode("verified", "Verified", 50, "usd", None),
-        ObservedMode("verified", "Verified", 45, "eur", None),
-        ObservedMode("audit", "Audit", 0, "usd", None),
+        ObservedMode("verified", "Verified", min_price=50, currency="usd", expires_at=None),
+        ObservedMode("verified", "Verified", min_price=45, currency="eur", expires_at=None),
+        ObservedMode("audit", "Audit", min_price=0, currency="usd", expires_at=None),
     ]
     monkeypatch.setattr(LmsClient, "run_modes", lambda self, key: modes)
 

@@ -23,6 +23,8 @@ from usher.engine.services import Patience, open_gates, reconcile, watch
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 KINDS = ("account", "token", "enrollment")
+#: Any number; the same number gives the same changes and faults in each execution.
+SEED = 7
 FAULTS = tuple(fault for fault in faults.ALL if fault != faults.SLOW)
 
 
@@ -45,11 +47,11 @@ def count_unsettled():
 
 @pytest.mark.each_database
 def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty):
-    random_generator = random.Random(7)
+    random_generator = random.Random(SEED)
     runs = [ensure_run(DEMO), ensure_run(E2E)]
     prefix = f"chaos{secrets.token_hex(4)}"
     users = [system.learner(prefix) for _ in range(15)]
-    faulty.break_some(0.3, FAULTS, seed=7)
+    faulty.break_some(share=0.3, faults=FAULTS, seed=SEED)
     for _ in range(3):
         for user in users:
             run = random_generator.choice(runs)
@@ -60,7 +62,7 @@ def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty
                 change_mode(user, run, "audit" if row.mode == "verified" else "verified")
         reconcile(KINDS)
         end_pauses()
-    for _ in range(40):
+    for _ in range(40):  # far more passes than needed
         if not count_unsettled():
             break
         reconcile(KINDS)
@@ -91,7 +93,7 @@ def test_reconcile_sends_no_second_request_after_a_timeout_that_used_up_its_pati
     user = system.learner()
     ensure_account(user)
     faulty.break_all(faults.SLOW)
-    summary = reconcile(["account"], user=user, patience=Patience(0.4))
+    summary = reconcile(["account"], user=user, patience=Patience(seconds=0.4))
     assert [failure.code for failure in summary.failures] == ["timed-out"]
     assert len(faulty.requests) == 1
 
@@ -138,7 +140,8 @@ def test_watch_sends_rows_that_become_due_later(system, eventually):
     try:
         user = system.learner("later")
         enroll(user, ensure_run(DEMO))
-        eventually(lambda: not Enrollment.objects.filter(user=user).unsettled().exists(), 60)
+        unsettled = Enrollment.objects.filter(user=user).unsettled()
+        eventually(lambda: not unsettled.exists(), seconds=60)
     finally:
         stop.set()
         thread.join(60)

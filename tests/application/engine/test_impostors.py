@@ -45,6 +45,7 @@ pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 ALWAYS_PUBLIC = {"/courses/", "/course_modes/", "/certificates/"}
 FAULTS_OF_COURSES = tuple(fault for fault in MIGRATIONS if set(fault.only) <= ALWAYS_PUBLIC)
 FAULTS_OF_BATCH_API = tuple(fault for fault in MIGRATIONS if fault.only == ("/usher/",))
+#: The batch API is tested with only one of the spoiled answers, because each takes long.
 FAULTS_OF_BOTH_APIS = (
     SPOILED[0],
     *(fault for fault in MIGRATIONS if fault not in FAULTS_OF_COURSES + FAULTS_OF_BATCH_API),
@@ -66,7 +67,13 @@ FIELDS_OF_RECORDS = {
 
 @dataclass
 class Scenario:
-    """Learners in all states, and the proxy, which leads to the LMS or to an impostor."""
+    """Learners in all states, and the proxy, which leads to the LMS or to an impostor.
+
+    prefix: of the learners' usernames. settled, changing: users whose records are in sync;
+    ``change_the_application`` changes the second one's. leaver: username of the learner whom
+    ``change_the_application`` deletes. new: the user whom it adds. has_batch: whether the LMS has
+    the batch API.
+    """
 
     system: Any
     proxy: Any
@@ -93,6 +100,8 @@ class Scenario:
 
 @pytest.fixture(params=["public", "batch"])
 def scenario(request, transactional_db, settings, monkeypatch):
+    """A ``Scenario`` whose three first learners have all their records in sync. The test runs once
+    with the public API and once with the batch API."""
     system = request.getfixturevalue(
         "system" if request.param == "public" else "system_with_batch_api"
     )
@@ -100,8 +109,8 @@ def scenario(request, transactional_db, settings, monkeypatch):
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url
         settings.EDX_API_CLIENT_TIMEOUT = TIMEOUT
-        settings.USHER_MISSING_COUNT = 0
-        monkeypatch.setattr(sync, "_MAX_TRIES", 1)
+        settings.USHER_MISSING_COUNT = 0  # even a few objects must not count as missing
+        monkeypatch.setattr(sync, "_MAX_TRIES", 1)  # no time for repeated requests
         forget_clients()
         prefix = f"im{secrets.token_hex(4)}"
         settled, changing, leaver = (system.learner(prefix) for _ in range(3))
@@ -147,7 +156,8 @@ def change_the_application(scenario: Scenario) -> None:
 
 
 def send_all_requests() -> None:
-    """Does everything that sends requests to the LMS: a sweep, commands, an operator's actions."""
+    """Does everything that sends requests to the LMS: a sweep, commands, an operator's actions.
+    Tests call this twice, because the second pass uses what the first one stored."""
     end_pauses()
     recheck(KINDS)
     reconcile()
@@ -178,6 +188,7 @@ def settle_all() -> None:
 
 
 def refused_rows() -> list[tuple[str, str, str]]:
+    """Kind, error code and error message of each refused row."""
     return [
         (name, row.error_code, row.error_message)
         for name, kind in all_kinds().items()
@@ -311,10 +322,12 @@ def test_nobody_is_unenrolled_if_the_lms_lost_its_enrollments(system, settings):
 def without_retirements_by_hand(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """The rows except retirements. The public API cannot retire an account, so retirements are
     refused with a code that asks a person to do it."""
-    return [row for row in rows if row[1] != "retirement-by-hand"]
+    return [(name, code, message) for name, code, message in rows if code != "retirement-by-hand"]
 
 
 def check_desired_state(scenario: Scenario) -> None:
+    """Checks that the LMS has the desired state of all learners after
+    ``change_the_application``."""
     assert scenario.count_accounts() == 4
     if scenario.has_batch:
         assert refused_rows() == []

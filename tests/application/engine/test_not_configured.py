@@ -20,13 +20,15 @@ ADVICE = "No LMS is configured: OPENEDX_API_BASE_URL is not set. Run `usher dev`
 
 @pytest.fixture
 def no_lms_configured(transactional_db: None, settings: Any) -> Any:
+    """No address of an LMS is set. Requests would go over the network, as in production, instead of
+    being refused as in tests."""
     settings.USHER_EDITION = settings.OPENEDX_API_BASE_URL = ""
     with opened_by(over_the_network):
         yield
 
 
 def test_unsent_requests_open_no_circuit_breaker(no_lms_configured: Any) -> None:
-    for _ in range(25):
+    for _ in range(25):  # more failures than open a circuit breaker
         with pytest.raises(NotConfigured, match="OPENEDX_API_BASE_URL is not set"):
             lms_client().confirm_lms()
     assert lms_client().http.health().open_circuits == {}
@@ -50,7 +52,7 @@ def test_a_record_and_the_commands_say_that_no_lms_is_configured(no_lms_configur
 
 
 def test_the_error_about_traffic_in_tests_says_that_no_lms_is_configured() -> None:
-    assert "and no LMS is configured; it was not sent" in str(LmsTrafficRefused(""))
+    assert "and no LMS is configured; it was not sent" in str(LmsTrafficRefused(base_url=""))
 
 
 def test_configure_instance_requires_the_lms_s_address(no_lms_configured: Any) -> None:

@@ -11,7 +11,7 @@ from usher.engine import notify
 @pytest.fixture
 def silent_broker(monkeypatch):
     """A server that accepts connections and never answers: (port, accepted connections)."""
-    monkeypatch.setattr(notify, "_failed_at", 0.0)
+    monkeypatch.setattr(notify, "_failed_at", 0.0)  # forgets failures in earlier tests
     accepted = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -31,12 +31,12 @@ def silent_broker(monkeypatch):
         connection.close()
 
 
-def sending_ends(user_id=1):
-    """Whether a thread that sends a message ends."""
-    thread = threading.Thread(target=notify._send, args=(user_id,), daemon=True)
+def send_message():
+    """Sends a message about user 1 in a thread, and checks that the sending ends."""
+    thread = threading.Thread(target=notify._send, args=(1,), daemon=True)
     thread.start()
     thread.join(90)
-    return not thread.is_alive()
+    assert not thread.is_alive()
 
 
 def test_no_second_message_is_sent_to_a_broker_that_did_not_answer(
@@ -49,11 +49,11 @@ def test_no_second_message_is_sent_to_a_broker_that_did_not_answer(
     settings.CELERY_BROKER_URL = url
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     monkeypatch.setattr(current_app.conf, "broker_write_url", url)
-    assert sending_ends()
+    send_message()
     assert notify._failed_at
     number_of_connections = len(accepted)
     assert number_of_connections
-    assert sending_ends()
+    send_message()
     assert len(accepted) == number_of_connections
 
 
@@ -61,11 +61,11 @@ def test_a_message_is_sent_only_once_to_a_broker_that_is_down(settings, monkeypa
     from celery import current_app
     from kombu.transport.redis import Transport
 
-    url = "redis://127.0.0.1:9/0"
+    url = "redis://127.0.0.1:9/0"  # no server listens there
     settings.CELERY_BROKER_URL = url
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     monkeypatch.setattr(current_app.conf, "broker_write_url", url)
-    monkeypatch.setattr(notify, "_failed_at", 0.0)
+    monkeypatch.setattr(notify, "_failed_at", 0.0)  # forgets failures in earlier tests
     attempts, connect = [], Transport.establish_connection
 
     def count_and_connect(transport):
@@ -73,5 +73,5 @@ def test_a_message_is_sent_only_once_to_a_broker_that_is_down(settings, monkeypa
         return connect(transport)
 
     monkeypatch.setattr(Transport, "establish_connection", count_and_connect)
-    assert sending_ends()
+    send_message()
     assert len(attempts) == 1

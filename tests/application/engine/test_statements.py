@@ -21,7 +21,7 @@ pytestmark = pytest.mark.each_database
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 #: The most statements of an action of a learner, of a worker that sends one enrollment, and of a
 #: pass without due rows.
-ACTION, ONE_ENROLLMENT, EMPTY_PASS = 8, 12, 2
+MAX_OF_ACTION, MAX_OF_ONE_ENROLLMENT, MAX_OF_EMPTY_PASS = 8, 12, 2
 
 
 @pytest.fixture
@@ -37,30 +37,31 @@ def learner(transactional_db):
 @pytest.fixture
 def run(transactional_db):
     course_run = ensure_run(DEMO)
-    for slug in ("verified", "audit"):
-        CourseMode.objects.create(run=course_run, slug=slug, min_price=10 * (slug == "verified"))
+    CourseMode.objects.create(run=course_run, slug="verified", min_price=10)
+    CourseMode.objects.create(run=course_run, slug="audit", min_price=0)
     return course_run
 
 
 def test_the_number_of_statements_of_each_action_of_a_learner(
     learner, run, django_assert_max_num_queries
 ):
-    with django_assert_max_num_queries(ACTION):
+    with django_assert_max_num_queries(MAX_OF_ACTION):
         row = enroll(learner, run)
     assert row.mode == "audit"
     assert row.due_at
-    with django_assert_max_num_queries(ACTION):
+    with django_assert_max_num_queries(MAX_OF_ACTION):
         assert enroll(learner, run, "verified").mode == "verified"
-    with django_assert_max_num_queries(ACTION):
+    with django_assert_max_num_queries(MAX_OF_ACTION):
         unenroll(learner, run)
-    with django_assert_max_num_queries(ACTION):
+    with django_assert_max_num_queries(MAX_OF_ACTION):
         assert enroll(learner, run).mode == "audit"
-    with django_assert_max_num_queries(ACTION):
+    with django_assert_max_num_queries(MAX_OF_ACTION):
         change_mode(learner, run, "verified")
 
 
 def test_two_concurrent_requests_for_one_enrollment_create_one_row(learner, run, monkeypatch):
     first = enroll(learner, run)
+    # The second request sees no row, as if the first had not committed yet.
     monkeypatch.setattr(
         "usher.application.enrollments.services.Enrollment.objects.filter",
         lambda **_: type(first).objects.none(),
@@ -73,21 +74,21 @@ def test_two_concurrent_requests_for_one_enrollment_create_one_row(learner, run,
 def nothing_due(system, monkeypatch):
     """No row, no sweep and no record of the LMS's pauses is due. A heartbeat is due."""
     monkeypatch.setattr(services, "sweep_prepare", lambda: None)
-    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)  # so that beat() writes at once
     # Forgets the pauses that other tests caused: recording their end would add statements.
     monkeypatch.setattr(conditions, "_recorded", set())
     services.reconcile()
     recorder.forget()
     beat()
-    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)
+    monkeypatch.setattr(heartbeat, "_last_beat", 0.0)  # so that the test's first heartbeat is due
 
 
 def test_the_number_of_statements_of_a_pass_without_due_rows(
     nothing_due, django_assert_max_num_queries
 ):
-    with django_assert_max_num_queries(EMPTY_PASS):
+    with django_assert_max_num_queries(MAX_OF_EMPTY_PASS):
         assert services.reconcile().failed == 0
-    with django_assert_max_num_queries(EMPTY_PASS):
+    with django_assert_max_num_queries(MAX_OF_EMPTY_PASS):
         tasks.work(None)
 
 
@@ -100,7 +101,7 @@ def test_the_number_of_statements_of_an_idle_worker(
         def wait(self, timeout=None):
             self.set()
 
-    with django_assert_max_num_queries(EMPTY_PASS):
+    with django_assert_max_num_queries(MAX_OF_EMPTY_PASS):
         services.watch(stop=SetAtFirstWait())
 
 
@@ -114,7 +115,7 @@ def test_the_number_of_statements_of_a_worker_that_sends_one_enrollment(
     beat()  # no heartbeat is due during the measurement
     # A worker that waits for the LMS would repeatedly query for urgent rows.
     monkeypatch.setattr(runner, "_CHECK_SECONDS", 60)
-    with django_assert_max_num_queries(ONE_ENROLLMENT):
+    with django_assert_max_num_queries(MAX_OF_ONE_ENROLLMENT):
         tasks.work(user.pk)
     row.refresh_from_db()
     assert row.is_settled

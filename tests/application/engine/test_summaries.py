@@ -1,4 +1,4 @@
-"""The summary of a run: the command's last lines, and the log."""
+"""The summary of a pass: the command's last lines, and the log."""
 
 import json
 import logging
@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from campus.logs import without_secrets
+from tests.application.conftest import UNREACHABLE_URL
 from tests.application.engine.test_made_due import watching_worker
 from tests.support import faults
 from usher.application.accounts.models import LmsAccount
@@ -38,7 +39,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 def test_rows_processed_by_another_worker_are_counted(system, monkeypatch):
-    """Another worker processes the rows after they were made due and before this run ends."""
+    """Another worker processes the rows after they were made due and before this pass ends."""
     for _ in range(5):
         ensure_account(system.learner())
     made_due = services.recheck(["account", "token"])
@@ -152,7 +153,7 @@ def test_a_command_succeeds_with_rows_that_wait_for_a_retry_unless_the_lms_is_do
     )
     call_command("reconcile", "--kind", "account")
     assert "✓ records: 0 changed, 0 unchanged, 0 failed, 1 waiting" in capsys.readouterr().out
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     with pytest.raises(SystemExit) as command_exit:
         call_command("reconcile", "--kind", "account")
     assert command_exit.value.code == 1
@@ -169,9 +170,9 @@ def test_rows_wait_without_an_attempt_while_the_lms_limits_requests(system, faul
     assert LmsAccount.objects.get().attempts == 0
 
 
-def test_a_row_that_failed_in_this_run_is_not_also_reported_as_waiting(system, settings, capsys):
+def test_a_row_that_failed_in_this_pass_is_not_also_reported_as_waiting(system, settings, capsys):
     ensure_account(system.learner())
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"  # no server listens there
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     with pytest.raises(SystemExit):
         call_command("reconcile", "--kind", "account")
     output = capsys.readouterr().out
@@ -180,7 +181,7 @@ def test_a_row_that_failed_in_this_run_is_not_also_reported_as_waiting(system, s
     assert "waiting" not in output
 
 
-def test_each_run_with_changes_and_each_outage_is_logged_once(system, caplog, settings):
+def test_each_pass_with_changes_and_each_outage_is_logged_once(system, caplog, settings):
     caplog.set_level(logging.INFO, logger="usher.engine")
     user, run = system.learner(), ensure_run(DEMO)
     reconcile()
@@ -239,12 +240,13 @@ def test_secrets_and_line_breaks_that_the_lms_repeats_are_not_logged(caplog):
 def test_the_early_attempts_take_less_than_two_minutes():
     unreachable = Unreachable("gone")
     longest_time = sum(
-        max(retry_plan(unreachable, attempts).delay for _ in range(200))
+        max(retry_plan(unreachable, attempts).delay for _ in range(200))  # delays are random
         for attempts in range(EARLY_ATTEMPTS)
     )
     assert longest_time < 120
-    assert retry_plan(unreachable, 12).delay > 1800
-    assert not retry_plan(CircuitOpen("open", retry_after=5.0), 3).is_counted
+    half_an_hour = 1800
+    assert retry_plan(unreachable, attempts=12).delay > half_an_hour
+    assert not retry_plan(CircuitOpen("open", retry_after=5.0), attempts=3).is_counted
 
 
 def test_a_token_is_obtained_in_one_attempt_in_spite_of_failed_sign_ins(system, faulty):
@@ -261,7 +263,8 @@ def test_waiting_rows_beyond_the_remembered_rows_are_only_counted(monkeypatch):
     monkeypatch.setattr(services, "_MAX_REMEMBERED", 2)
     waiting = services._WaitingRows()
     for number in range(4):
-        waiting.add(("account", number), Group("account", 1, "not-confirmed", "waits", 60.0))
+        group = Group("account", count=1, code="not-confirmed", message="waits", due_in=60.0)
+        waiting.add(("account", number), group)
     for number in range(4):
         waiting.remove(("account", number))
     assert [(group.code, group.count) for group in waiting.groups()] == [("not-confirmed", 2)]
