@@ -1,6 +1,6 @@
 """Answers that were not recorded from a real LMS agree with the platform's source."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -10,20 +10,31 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 DEMO_PATH = "course-v1%3AedX%2BDemoX%2BDemo_Course"
 UNKNOWN_PATH = "course-v1%3ANo%2BSuch%2BRun"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
+#: The token of the learner ``plainlearner``.
 LEARNER = "learner-token"
+#: The start state has 300 runs for tests of pages, and three others.
+RUNS_IN_START_STATE = 303
 
 
-def get(lms: EmbeddedLms, path: str, token: str = "service-worker-token") -> tuple[int, Any]:
+class Answer(NamedTuple):
+    """An answer of the LMS. body: the parsed JSON; None if the answer is empty."""
+
+    status: int
+    body: Any
+
+
+def get(lms: EmbeddedLms, path: str, token: str = "service-worker-token") -> Answer:
     with lms.api(token) as api:
         answer = api.get(path)
-    return answer.status_code, answer.json() if answer.content else None
+    return Answer(answer.status_code, answer.json() if answer.content else None)
 
 
-def enroll(lms: EmbeddedLms, token: str = "service-worker-token", **data: Any) -> tuple[int, Any]:
+def enroll(lms: EmbeddedLms, token: str = "service-worker-token", **data: Any) -> Answer:
+    """Requests an enrollment in the run ``DEMO``. data: further fields of the request."""
     body = {"course_details": {"course_id": DEMO}, **data}
     with lms.api(token) as api:
         answer = api.post(ENROLLMENT, json=body)
-    return answer.status_code, answer.json() if answer.content else None
+    return Answer(answer.status_code, answer.json() if answer.content else None)
 
 
 def test_the_course_api_refuses_unknown_and_malformed_course_keys(lms: EmbeddedLms) -> None:
@@ -64,7 +75,7 @@ def test_pages_of_the_course_list_hold_every_run_once(lms: EmbeddedLms) -> None:
             page = api.get(path).json()
             course_keys += [result["id"] for result in page["results"]]
             path = page["pagination"]["next"]
-    assert len(course_keys) == len(set(course_keys)) == 303
+    assert len(course_keys) == len(set(course_keys)) == RUNS_IN_START_STATE
 
 
 def test_only_staff_read_modes_and_an_unknown_run_has_no_modes(lms: EmbeddedLms) -> None:
@@ -81,7 +92,7 @@ def test_a_learner_sees_only_the_public_fields_of_another_account(lms: EmbeddedL
     status, account = get(lms, "/api/user/v1/accounts/edx", LEARNER)
     assert status == 200
     assert set(account) == {"account_privacy", "profile_image", "username"}
-    assert get(lms, "/api/user/v1/accounts?email=edx@example.org", LEARNER)[0] == 403
+    assert get(lms, "/api/user/v1/accounts?email=edx@example.org", LEARNER).status == 403
     assert get(lms, f"{ENROLLMENT}/edx,{DEMO}", LEARNER) == (404, None)
     assert get(lms, "/api/user/v1/accounts/nobody_here") == (404, None)
 
@@ -230,8 +241,8 @@ def test_the_grades_api_returns_stored_grades_and_says_why_it_refuses(
 ) -> None:
     lms.register(name)
     path = f"/api/grades/v1/courses/{DEMO_PATH}/?username="
-    assert get(lms, f"{path}nobody_here")[1]["error_code"] == "user_does_not_exist"
-    assert get(lms, f"{path}{name}")[1]["error_code"] == "user_not_enrolled"
+    assert get(lms, f"{path}nobody_here").body["error_code"] == "user_does_not_exist"
+    assert get(lms, f"{path}{name}").body["error_code"] == "user_not_enrolled"
     assert get(lms, f"/api/grades/v1/courses/{UNKNOWN_PATH}/") == (
         404,
         {
@@ -252,7 +263,7 @@ PersistentCourseGrade.objects.create(
 """
     )
     graded = {"passed": True, "percent": 0.8, "letter_grade": "B"}
-    assert get(lms, f"{path}{name}")[1] == [
+    assert get(lms, f"{path}{name}").body == [
         {"username": name, "email": "", "course_id": DEMO, **graded}
     ]
     _, all_grades = get(lms, f"/api/grades/v1/courses/{DEMO_PATH}/?page_size=1000")
@@ -270,8 +281,8 @@ def test_each_user_has_a_separate_rate_limit_that_a_setting_defines(
     strict_lms: EmbeddedLms,
 ) -> None:
     path = "/api/courses/v1/courses/?page_size=1"
-    assert [get(strict_lms, path)[0] for _ in range(3)] == [200, 200, 429]
-    assert [get(strict_lms, path, LEARNER)[0] for _ in range(2)] == [200, 429]
+    assert [get(strict_lms, path).status for _ in range(3)] == [200, 200, 429]
+    assert [get(strict_lms, path, LEARNER).status for _ in range(2)] == [200, 429]
     status, body = get(strict_lms, path)
     assert status == 429
     assert body["developer_message"].startswith("Request was throttled. Expected available in ")
@@ -284,16 +295,17 @@ def test_my_user_info_of_the_mobile_api_redirects_to_the_requester(lms: Embedded
         answer = api.get("/api/mobile/v0.5/my_user_info")
         assert answer.status_code == 302
         me = api.get(answer.headers["location"])
-    username = get(lms, "/api/user/v1/me", LEARNER)[1]["username"]
+    username = get(lms, "/api/user/v1/me", LEARNER).body["username"]
     assert me.status_code == 200
     assert set(me.json()) == {"id", "username", "email", "name", "course_enrollments"}
     assert me.json()["username"] == username
-    assert get(lms, f"/api/mobile/v0.5/users/{username}")[0] == 404  # another learner's
-    assert get(lms, "/api/mobile/v0.5/my_user_info", "no-such-token")[0] == 401
+    assert get(lms, f"/api/mobile/v0.5/users/{username}").status == 404  # another learner's
+    assert get(lms, "/api/mobile/v0.5/my_user_info", "no-such-token").status == 401
 
 
 def test_a_learner_subscribes_to_course_emails_and_unsubscribes(lms: EmbeddedLms) -> None:
     with lms.api(LEARNER) as api:
+        # Repeating a request is no error.
         for subscribed in (False, False, True, True):
             body = {"course_id": DEMO, "receive_emails": subscribed}
             answer = api.post("/api/change_email_settings", json=body)

@@ -33,6 +33,7 @@ class AuthorizePage(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser that reaches ``AuthorizePage`` at the application's address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), AuthorizePage)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -26,14 +26,14 @@ RECORDED: dict[str, Any] = {
         "modes": [{"slug": "audit", "min_price": 0}],
     },
 }
-HEADERS = [
-    ("Content-Type", "application/json"),
-    ("Allow", "GET, HEAD, OPTIONS"),
-    ("Set-Cookie", "sessionid=x; Path=/"),
-]
+CONTENT_TYPE = ("Content-Type", "application/json")
+ALLOW = ("Allow", "GET, HEAD, OPTIONS")
+COOKIE = ("Set-Cookie", "sessionid=x; Path=/")
+HEADERS = [CONTENT_TYPE, ALLOW, COOKIE]
 
 
 def answer(status: int = 200, headers: Any = HEADERS, body: Any = None) -> httpx.Response:
+    """An answer that agrees with ``RECORDED`` except for the given parts."""
     request = httpx.Request("GET", "http://lms.example/")
     body = RECORDED["body"] if body is None else body
     return httpx.Response(
@@ -80,9 +80,9 @@ def test_a_missing_field_of_the_body_is_reported() -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        [("Content-Type", "text/html"), *HEADERS[1:]],
-        [HEADERS[0], HEADERS[2]],
-        HEADERS[:2],
+        [("Content-Type", "text/html"), ALLOW, COOKIE],
+        [CONTENT_TYPE, COOKIE],
+        [CONTENT_TYPE, ALLOW],
         [*HEADERS, ("WWW-Authenticate", "Bearer")],
         [*HEADERS, ("Location", "/")],
         [*HEADERS, ("Set-Cookie", "csrftoken=x; Path=/")],
@@ -101,6 +101,7 @@ def redirect(target: str) -> httpx.Response:
     return httpx.Response(302, headers={"Location": target}, request=request)
 
 
+#: A redirect to the application, with the place of the state, which is random.
 AUTHORIZE_URL = "http://app.example/authorize/?client_id=a&state={0}&redirect_uri=http%3A%2F%2Flms%2F%3Fredirect_state%3D{0}"
 
 

@@ -9,12 +9,15 @@ from tests.support.embedded import EmbeddedLms
 
 PAGE = Path(__file__).parents[2] / "docs/endpoints.md"
 ROW = re.compile(r"^\| ([A-Z, ]+) \| (`.+?`) \| .+ \| (\w+) \|$", re.MULTILINE)
+#: Placeholder in a path of the page → a value for which the embedded LMS has a record.
 EXAMPLES = {
     "COURSE": "course-v1%3AedX%2BDemoX%2BDemo_Course",
     "USERNAME": "mit_Application_serviceworker",
     "MODE": "audit",
     "BACKEND": "mitxpro-oauth2",
 }
+#: Method, path and state of each endpoint. The state says how the endpoint's answers are known:
+#: recorded from a real LMS, or from the platform's source.
 CALLS = [
     (method, path, state)
     for methods, paths, state in ROW.findall(PAGE.read_text())
@@ -24,11 +27,13 @@ CALLS = [
 
 
 def test_the_page_lists_endpoints():
-    assert len(CALLS) > 25
+    assert len(CALLS) > 25  # the pattern ``ROW`` still matches the table
     assert {state for *_, state in CALLS} == {"recorded", "source"}
 
 
-@pytest.mark.parametrize(("method", "path"), [call[:2] for call in CALLS], ids=lambda each: each)
+@pytest.mark.parametrize(
+    ("method", "path"), [(method, path) for method, path, _ in CALLS], ids=lambda value: value
+)
 def test_a_documented_endpoint_exists(lms: EmbeddedLms, method: str, path: str):
     for placeholder, value in EXAMPLES.items():
         path = path.replace(placeholder, value)

@@ -4,6 +4,8 @@ import json
 
 from tests.support.embedded import EmbeddedLms
 
+#: A script that collects the events in the list ``sent``, and sets the variables ``user`` and
+#: ``key`` for the script that follows.
 LISTEN = """
 import json
 from openedx_events.learning import signals
@@ -28,7 +30,8 @@ key = CourseKey.from_string("course-v1:edX+DemoX+Demo_Course")
 
 
 def events(lms: EmbeddedLms, name: str, script: str) -> list[list[object]]:
-    """The events that are sent while ``script`` runs: name of the signal, and its data."""
+    """Registers the learner ``name`` and runs ``script`` in the LMS. Returns the events that were
+    sent meanwhile: name of the signal, mode, and for enrollments whether they are active."""
     lms.register(name)
     text = LISTEN.replace("{name!r}", repr(name)) + script + "\nprint(json.dumps(sent))"
     return json.loads(lms.shell(text))
@@ -39,7 +42,7 @@ def test_each_change_of_an_enrollment_sends_events(lms: EmbeddedLms, name: str) 
 from usher.embedded.student.models import CourseEnrollment
 enrollment = CourseEnrollment.enroll(user, key)
 enrollment.update_enrollment(mode="verified")
-enrollment.update_enrollment(mode="verified")
+enrollment.update_enrollment(mode="verified")  # changes nothing, so sends nothing
 enrollment.update_enrollment(is_active=False)
 """
     assert events(lms, name, script) == [

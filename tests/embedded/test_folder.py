@@ -1,5 +1,6 @@
 """The folder of an LMS, its commands and its settings."""
 
+import errno
 import os
 import socket
 import stat
@@ -19,6 +20,7 @@ ROOT_URL = "http://lms.example:8000"
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with these arguments. environment: variables to add to the tests' own."""
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
@@ -30,6 +32,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def lms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new LMS folder, created by the command ``init``. The LMS is not served."""
     folder = tmp_path_factory.mktemp("lms") / "home"
     result = run(
         *("-m", "usher.embedded", "init", str(folder), "--root-url", ROOT_URL, "--cheap-passwords"),
@@ -121,8 +124,9 @@ def test_the_worker_process_ends_when_its_server_process_is_killed(tmp_path: Pat
 
 
 def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """Whether a program of this machine listens on the port."""
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 180) -> None:
@@ -135,12 +139,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 180) -> None:
 def test_an_incomplete_copy_of_the_database_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error such as a full disk may interrupt the copy. The next run must not use the incomplete
-    database."""
+    """An error such as a full disk may interrupt the copy. The next process must not use the
+    incomplete database."""
 
     def copy_in_part(source: Path, target: Path) -> None:
         target.write_bytes(b"SQLite format 3")
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     plan = folders.Plan(root_url=ROOT_URL)
     with monkeypatch.context() as patch:
@@ -152,5 +156,5 @@ def test_an_incomplete_copy_of_the_database_is_deleted(
     assert list(tmp_path.glob("db.sqlite3*")) == []
     folders.write(tmp_path, plan)
     database = tmp_path / "db.sqlite3"
-    assert database.stat().st_size > 100_000
+    assert database.stat().st_size > 100_000  # a whole migrated database
     assert stat.S_IMODE(database.stat().st_mode) == 0o600

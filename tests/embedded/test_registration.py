@@ -7,11 +7,14 @@ from tests.support.embedded import EmbeddedLms
 
 
 def refusal(lms: EmbeddedLms, name: str, /, **changed: str) -> tuple[int, dict[str, object]]:
+    """Tries to register a learner. Returns status and body of the answer. changed: fields of the
+    form."""
     answer = lms.register(name, **changed)
     return answer.status_code, answer.json()
 
 
 def message(field: str, text: str, code: str = "validation-error") -> dict[str, object]:
+    """The body of a refusal because of one field. code: its ``error_code``."""
     return {field: [{"user_message": text}], "error_code": code}
 
 
@@ -141,6 +144,7 @@ def test_each_address_has_a_separate_registration_limit_that_a_setting_defines(
             data={"username": "another", "honor_code": "true"},
             headers={"X-Forwarded-For": "203.0.113.9"},
         )
+    # Fields are missing, but the request is not over the limit.
     assert from_other_address.status_code == 400
 
 

@@ -135,25 +135,26 @@ model.objects.create(
 
 
 def test_only_staff_with_the_permission_retire_learners(lms: EmbeddedLms, name: str) -> None:
-    lms.register(f"{name}l")
-    create_staff_client(lms, f"{name}n", permitted=False)
-    create_staff_client(lms, f"{name}y", permitted=True)
-    body = {"usernames": f"{name}l, no-such-learner"}
-    with jwt_client(lms, f"{name}n") as api:
+    learner, permitted, not_permitted = f"{name}l", f"{name}y", f"{name}n"
+    lms.register(learner)
+    create_staff_client(lms, not_permitted, permitted=False)
+    create_staff_client(lms, permitted, permitted=True)
+    body = {"usernames": f"{learner}, no-such-learner"}
+    with jwt_client(lms, not_permitted) as api:
         assert api.post(RETIRE, json=body).status_code == 403
-    with jwt_client(lms, f"{name}y") as api:
+    with jwt_client(lms, permitted) as api:
         assert api.post(RETIRE, json={}).json() == {
             "successful_user_retirements": [],
             "failed_user_retirements": [],
         }
         assert api.post(RETIRE, json=body).json() == {
-            "successful_user_retirements": [f"{name}l"],
+            "successful_user_retirements": [learner],
             "failed_user_retirements": ["no-such-learner"],
         }
         # The learner's retirement has been requested already.
-        assert api.post(RETIRE, json={"usernames": f"{name}l"}).json() == {
+        assert api.post(RETIRE, json={"usernames": learner}).json() == {
             "successful_user_retirements": [],
-            "failed_user_retirements": [f"{name}l"],
+            "failed_user_retirements": [learner],
         }
     with lms.browser() as browser:
         assert browser.post(RETIRE, json=body).status_code == 401
@@ -161,13 +162,15 @@ def test_only_staff_with_the_permission_retire_learners(lms: EmbeddedLms, name: 
 from django.contrib.auth.models import User
 from social_django.models import UserSocialAuth
 from usher.embedded.user_api.models import UserRetirementStatus as Status
-user = User.objects.get(username="{name}l")
+user = User.objects.get(username="{learner}")
 print(user.email.endswith("@retired.invalid"), user.has_usable_password(),
       UserSocialAuth.objects.filter(user=user).count(),
       Status.objects.get(user=user).current_state.state_name)
 """)
     assert output == "True False 0 PENDING"
-    registration = lms.register(f"{name}a", email=f"{name.upper()}L@learners.example")
+    # The address of a retired account stays taken, in upper or lower case.
+    old_email = f"{learner}@learners.example".upper()
+    registration = lms.register(f"{name}a", email=old_email)
     assert (registration.status_code, registration.json()["error_code"]) == (409, "duplicate-email")
 
 
@@ -181,13 +184,17 @@ def test_retirement_and_lti_endpoints_do_not_exist_without_their_features(
 def test_the_lti_endpoint_frees_the_email_address_of_an_lti_account(
     lms: EmbeddedLms, name: str
 ) -> None:
+    # As in the plugin, an LTI account has its LTI user id as its username.
+    lti_email, other_email = f"{name}a@x.example", f"{name}b@x.example"
     lms.shell(f"""
 from usher.embedded.home import seeds
 from usher.embedded.lti_provider.models import LtiConsumer, LtiUser
 consumer = LtiConsumer.objects.create(consumer_name="{name}")
-for user, lti in (("{name}a", "{name}a"), ("{name}b", "another")):
-    person = seeds.create_person(user, f"{{user}}@x.example")
-    LtiUser.objects.create(lti_consumer=consumer, lti_user_id=lti, edx_user=person)
+for username, email, lti_user_id in (
+    ("{name}a", "{lti_email}", "{name}a"), ("{name}b", "{other_email}", "another")
+):
+    person = seeds.create_person(username, email)
+    LtiUser.objects.create(lti_consumer=consumer, lti_user_id=lti_user_id, edx_user=person)
 """)
 
     def fix(**body: str) -> tuple[int, str]:
@@ -197,13 +204,13 @@ for user, lti in (("{name}a", "{name}a"), ("{name}b", "another")):
     with lms.api() as api:
         assert fix() == (400, "email is required")
         assert fix(email="nobody@x.example") == (404, '{"detail":"Not found."}')
-        assert fix(email=f"{name}b@x.example") == (
+        assert fix(email=other_email) == (
             400,
             "User with the given email does not appear to be an LTI-created user.",
         )
-        assert fix(email=f"{name}a@x.example")[0] == 200
-        assert fix(email=f"{name}a@x.example")[0] == 404
-    assert lms.register(f"{name}c", email=f"{name}a@x.example").status_code == 200
+        assert fix(email=lti_email) == (200, "")
+        assert fix(email=lti_email)[0] == 404  # the account is no LTI account any more
+    assert lms.register(f"{name}c", email=lti_email).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -232,13 +239,13 @@ def test_removing_the_conformance_learner_reports_an_account_that_stays_active(
 ) -> None:
     """The test learner of ``usher conformance`` retires its own account. An LMS without retirement
     states refuses the retirement."""
-    states = "from usher.embedded.user_api import models, retirement\n"
-    with lms.browser() as session, lms.api() as worker:
+    imports = "from usher.embedded.user_api import models, retirement\n"
+    with lms.browser() as session, lms.api() as service_worker:
         learner = register(session, "service-worker-token")
-        lms.shell(states + "models.RetirementState.objects.all().delete()")
+        lms.shell(imports + "models.RetirementState.objects.all().delete()")
         try:
-            message = remove(learner, worker, "service-worker-token")
+            message = remove(learner, service_worker, "service-worker-token")
             assert message.startswith(f"the account {learner.username} is still active")
         finally:
-            lms.shell(states + "retirement.populate_states()")
-        assert remove(learner, worker, "service-worker-token") == ""
+            lms.shell(imports + "retirement.populate_states()")
+        assert remove(learner, service_worker, "service-worker-token") == ""

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from tests.support.embedded import EmbeddedLms
+from usher.contract.limits import USERNAME_MAX_LENGTH
 
+#: The LMS's authorize page, with the application's client.
 AUTHORIZE = (
     "/oauth2/authorize?client_id=lms-client-id&response_type=code&scope=read"
     "&redirect_uri=http://app.example:8013/login/_private/complete"
@@ -75,14 +77,14 @@ def test_a_learner_whose_username_is_taken_is_not_signed_in_and_reads_why(lms: E
 def test_sign_in_links_an_active_account_with_the_same_email_address(
     lms: EmbeddedLms, name: str
 ) -> None:
-    email = f"{name}@learners.example"
+    old_username, email = f"old{name}"[:USERNAME_MAX_LENGTH], f"{name}@learners.example"
     lms.shell(
         "from usher.embedded.home.seeds import create_person\n"
-        f"create_person('old{name}'[:30], {email!r}, 'A password 1')"
+        f"create_person({old_username!r}, {email!r}, 'A password 1')"
     )
     with lms.browser() as browser:
         assert lms.sign_in(browser, name).headers["Location"] == "/dashboard"
-        assert browser.get("/api/user/v1/me").json() == {"username": f"old{name}"[:30]}
+        assert browser.get("/api/user/v1/me").json() == {"username": old_username}
 
 
 def test_an_inactive_account_cannot_sign_in_with_its_password(lms: EmbeddedLms, name: str) -> None:

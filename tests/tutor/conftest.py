@@ -33,24 +33,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TutorRoot]:
-    """``rendered(release, order, nightly=False)`` returns a root that all processes of this run
-    share. Tests may run jobs in it, but not change its configuration.
+    """``rendered(release, order, nightly=False)`` returns a root that all processes of this test
+    session share. Tests may run jobs in it, but not change its configuration.
     """
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    own_folder = tmp_path_factory.getbasetemp()
+    # With xdist each process has its own folder in the folder of the session.
+    session_folder = own_folder.parent if "PYTEST_XDIST_WORKER" in os.environ else own_folder
 
-    def get(
+    def rendered_root(
         release: int, order: tuple[str, ...] = ORDERS[0], *, nightly: bool = False
     ) -> TutorRoot:
         name = "-".join(["tutor", str(release), *order, *(["nightly"] if nightly else [])])
-        path = shared / name
-        with (shared / f"{name}.lock").open("w") as lock_file:
+        path = session_folder / name
+        with (session_folder / f"{name}.lock").open("w") as lock_file:
             fcntl.flock(lock_file, fcntl.LOCK_EX)
             if not path.exists():
                 TutorRoot.make(release, path, plugins=order, nightly=nightly)
-        return TutorRoot(release, path, nightly)
+        return TutorRoot(release, path, nightly=nightly)
 
-    return get
+    return rendered_root
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from usher.contract.applications import EntryError, derive, read_entries, to_application
 from usher.contract.description import describe, lms_settings
+from usher.contract.limits import USERNAME_MAX_LENGTH
 from usher.contract.provisioning import Description
 from usher.tutor import configuration
 from usher.tutor.description import host_aliases
 
-SECRET = "0" * 64
+SECRET, OTHER_SECRET = "0" * 64, "1" * 64
 
 
 def config(*applications: Any, **values: Any) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def test_each_application_and_purpose_has_a_secret_of_its_own(pair: list[tuple[s
     first, second = (derive(SECRET, name, purpose) for name, purpose in pair)
     if ":".join(pair[0]) != ":".join(pair[1]):
         assert first != second
-    assert derive("1" * 64, *pair[0]) != first
+    assert derive(OTHER_SECRET, *pair[0]) != first
 
 
 def test_the_second_application_has_an_oauth_client_of_its_own() -> None:
@@ -138,18 +139,18 @@ def test_each_application_has_a_service_worker_of_its_own() -> None:
         )
     )
     description = describe(config({"name": "mitxonline"}, second, third))
-    workers = [
+    service_workers = [
         description.service_worker_of(application.name) for application in description.applications
     ]
-    names = [worker.username for worker in workers if worker]
+    names = [worker.username for worker in service_workers if worker]
     assert names[:2] == ["mit_Application_serviceworker", "shop_serviceworker"]
-    assert len(names[2]) <= 30
-    assert len({worker.token for worker in workers if worker}) == 3
+    assert len(names[2]) <= USERNAME_MAX_LENGTH
+    assert len({worker.token for worker in service_workers if worker}) == 3
     assert Description.from_json(description.to_json()) == description
 
     # The username in an entry is used even if this entry is the only one.
     alone = describe(config({**second, "service_worker_username": "shop_serviceworker"}))
-    assert alone.service_worker_of("shop") == workers[1]
+    assert alone.service_worker_of("shop") == service_workers[1]
 
 
 def test_two_applications_can_not_have_the_same_service_worker() -> None:

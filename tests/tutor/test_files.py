@@ -49,7 +49,9 @@ def test_secrets_are_in_no_other_file_that_usher_renders(rendered: Rendered, rel
 def test_the_folder_is_made_private_if_tutor_runs_as_another_user_than_the_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files.os, "geteuid", lambda: 1234)
+    other_user = files.CONTAINER_USER + 1
+    monkeypatch.setattr(files.os, "geteuid", lambda: other_user)
+    # On macOS the container's user can read all files of the user who runs Docker.
     monkeypatch.setattr(files.sys, "platform", "linux")
     (tmp_path / "config.yml").write_text("ID: x")
     files.protect_secrets(tmp_path)

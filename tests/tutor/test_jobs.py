@@ -15,7 +15,7 @@ MODES = ("local", "dev", "k8s")
 MANAGE = """#!/bin/sh
 # Records its arguments, and a copy of the description that it must read.
 echo "manage.py $*" >> calls.txt
-for last; do :; done
+for last; do :; done  # sets last to the last argument
 case "$last" in *usher.json) cp "$last" description.json;; esac
 """
 
@@ -32,6 +32,7 @@ def lms(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(tmp_path: Path, lms: Path) -> ContainerEngine:
+    """Stand-ins for ``docker`` and ``kubectl``, which run jobs in the folder ``lms``."""
     return ContainerEngine.make(tmp_path / "engine", lms)
 
 
@@ -62,12 +63,12 @@ def test_initialization_passes_the_description_as_a_file(
         if mode == "k8s":
             root.run("k8s", "start")
         result = root.run(mode, "do", "init", "--limit=usher")
-    passed = lms / "description.json"
+    passed_description = (lms / "description.json").read_text()
     assert [line.split(" --file")[0] for line in (lms / "calls.txt").read_text().splitlines()] == [
         "manage.py lms migrate usher_lms",
         "manage.py lms usher_provision",
     ]
-    assert passed.read_text() == (root.lms_config.parent / "usher.json").read_text()
+    assert passed_description == (root.lms_config.parent / "usher.json").read_text()
     visible_texts = [word for call in engine.calls() for word in call]
     visible_texts += [result.stdout, result.stderr]
     assert not [
@@ -136,10 +137,10 @@ def test_the_stand_in_for_docker_refuses_unknown_calls(
     rendered: Callable[..., TutorRoot], engine: ContainerEngine
 ) -> None:
     root = TutorRoot(22, rendered(22).path, environment=engine.environment)
-    result = root.run("local", "do", "sqlshell", check=False)
-    assert result.returncode != 0
-    result = root.run("local", "dc", "pause", check=False)
-    assert "stand-in docker: no answer for: compose pause" in result.stderr
+    unknown_service = root.run("local", "do", "sqlshell", check=False)
+    assert unknown_service.returncode != 0
+    unknown_command = root.run("local", "dc", "pause", check=False)
+    assert "stand-in docker: no answer for: compose pause" in unknown_command.stderr
 
 
 @pytest.mark.parametrize("release_with_smoke_tests", [21, 22])

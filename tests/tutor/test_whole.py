@@ -53,6 +53,8 @@ class Connected:
 
 @pytest.fixture
 def connected(tmp_path: Path) -> Iterator[Connected]:
+    """A provisioned LMS and the application, both served. The learner ``LEARNER`` has an account in
+    the application only."""
     home = tmp_path
     # The host name differs from the application's, because cookies ignore ports.
     port = free_port()
@@ -73,15 +75,14 @@ def connected(tmp_path: Path) -> Iterator[Connected]:
         "uri": lms_redirect_uri(url, DEFAULT_BACKEND),
     }
     shop.manage("shell", stdin=MAKE_RECORD.format(**record))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LMS_CFG", str(settings_of_dev_mode(root, url, home)))
-        shop.up()
-        try:
-            with running_lms(lms, port):
-                patch.delenv("LMS_CFG")
-                yield Connected(root, url, shop)
-        finally:
-            shop.down()
+    # The LMS is served with the rendered settings, not with those in its folder.
+    variables = {"LMS_CFG": str(settings_of_dev_mode(root, url, home))}
+    shop.up()
+    try:
+        with running_lms(lms, port, variables):
+            yield Connected(root, url, shop)
+    finally:
+        shop.down()
 
 
 def settings_of_dev_mode(root: TutorRoot, url: str, home: Path) -> Path:
@@ -125,14 +126,14 @@ def assert_learner_signs_in_to_the_lms(connected: Connected) -> None:
 
 
 def assert_service_worker_token_works(connected: Connected) -> None:
-    worker = connected.root.description().service_worker
-    assert worker is not None
+    service_worker = connected.root.description().service_worker
+    assert service_worker is not None
     answer = httpx.get(
         f"{connected.lms_url}/api/user/v1/me",
-        headers={"Authorization": f"Bearer {worker.token}"},
+        headers={"Authorization": f"Bearer {service_worker.token}"},
         trust_env=False,
     )
-    assert answer.json() == {"username": worker.username}
+    assert answer.json() == {"username": service_worker.username}
 
 
 def assert_provisioning_again_changes_nothing(connected: Connected) -> None:

@@ -22,6 +22,7 @@ def protect_secrets(root: Path) -> None:
     The container's user must be able to read the description. If the user who runs Tutor has
     another id, the file is readable by all users, and the mode of a parent folder keeps other users
     of this machine out. That mode has no effect in the container, where only the file is mounted.
+    On macOS, Docker gives the container's user access to the files of the user who runs it.
     """
     if (root / "config.yml").exists():
         _chmod(root / "config.yml", 0o600)

@@ -39,7 +39,7 @@ class TutorRoot:
     ) -> "TutorRoot":
         """Creates a root as an operator does: writes ``config`` to config.yml, and enables
         ``plugins`` in this order, which renders the files."""
-        root = cls(release, path, nightly)
+        root = cls(release, path, nightly=nightly)
         path.mkdir(parents=True, exist_ok=True)
         root.configure(**(config or {}))
         root.run("plugins", "enable", *plugins)
