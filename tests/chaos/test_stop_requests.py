@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from benchmarks.contender import Contender
@@ -18,14 +18,29 @@ from usher.cli.demo.database import copy_migrated
 
 pytestmark = pytest.mark.slow
 
-#: Number of due enrollments, and number of requests that a worker sends concurrently.
-DUE, CONCURRENCY = 60, 5
+#: Learners of the application, each with one enrollment that is due.
+LEARNERS = 60
+#: Requests that a worker sends concurrently: few, so that a stopped worker has not sent them all.
+CONCURRENCY = 5
+#: Timeout in seconds of a step that starts a process or waits for the LMS.
+TIMEOUT = 120
+USERNAME_PREFIX = "stop"
 #: Seconds that the LMS needs for an answer while the worker is stopped.
 LMS_SECONDS = 2.0
 ENROLL = "POST /api/enrollment/v1/enrollment"
+
+
+class WorkerProgram(NamedTuple):
+    """A Python module with its arguments, and the signal with which an operator stops it."""
+
+    module: str
+    arguments: tuple[str, ...]
+    stop_signal: signal.Signals
+
+
 WORKERS = {
-    "watch": ("manage", ("reconcile", "--watch"), signal.SIGINT),
-    "celery": (
+    "watch": WorkerProgram("manage", ("reconcile", "--watch"), signal.SIGINT),
+    "celery": WorkerProgram(
         "celery",
         ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO"),
         signal.SIGTERM,
@@ -35,19 +50,23 @@ WORKERS = {
 
 @dataclass
 class Installation:
-    """The running servers, with an application that has ``DUE`` enrollments to send."""
+    """The running servers, with an application that has ``LEARNERS`` enrollments to send.
+    application: a process of the application that calls functions of ``benchmarks.ours``."""
 
     services: Services
     lms_url: str
     env: dict[str, str]
-    contender: Contender
+    application: Contender
 
-    def start_worker(self, name: str, number: int) -> Process:
-        module, arguments, _ = WORKERS[name]
-        worker = self.services.module(f"{name}{number}", module, arguments, self.env)
+    def start_worker(self, name: str, *, log_name: str) -> Process:
+        """Starts the worker ``name`` of ``WORKERS``. log_name: distinguishes the workers of one
+        test."""
+        program = WORKERS[name]
+        worker = self.services.module(log_name, program.module, program.arguments, self.env)
         if name == "celery":
-            wait_for(lambda: " ready." in worker.log, "the worker's start", 120)
-            self.contender.call("sweep")
+            wait_for(lambda: " ready." in worker.log, "the worker's start", TIMEOUT)
+            # In production, Celery beat starts the sweep that sends due enrollments.
+            self.application.call("sweep")
         return worker
 
     @property
@@ -63,19 +82,20 @@ class Installation:
     @property
     def unsettled(self) -> int:
         """Number of the application's enrollments that are not in sync."""
-        return int(self.contender.call("count_unsettled", names="stop")["answer"])
+        return int(self.application.call("count_unsettled", names=USERNAME_PREFIX)["answer"])
 
     @property
     def claimed(self) -> int:
         """Number of enrollments that a worker has claimed."""
-        return int(self.contender.call("count_claimed")["answer"])
+        return int(self.application.call("count_claimed")["answer"])
 
 
 @pytest.fixture(params=WORKERS)
 def installation_and_worker(
     request: pytest.FixtureRequest,
 ) -> Iterator[tuple[Installation, str]]:
-    """An installation, and the name in ``WORKERS`` of the worker to start."""
+    """An installation whose learners have accounts in the LMS, and the name in ``WORKERS`` of the
+    worker to start. No worker is running."""
     with running_services() as services:
         _, redis_url = services.redis()
         port, lms_port = free_port(), free_port()
@@ -90,15 +110,18 @@ def installation_and_worker(
             "USHER_USE_BATCH_API": "false",
             "USHER_CONCURRENCY": str(CONCURRENCY),
         }
-        learners: dict[str, Any] = {"names": "stop{}", "first": 0, "end": DUE}
-        with Contender("benchmarks.ours", env) as contender:
-            contender.call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
-            contender.call("create_learners", **learners)
-            contender.call("create_accounts", **learners)
-            control(lms_url, "accounts", name="stop{}", first=0, end=DUE)
-            contender.call("delete_due_work")
-            contender.call("create_enrollments", **learners, each=1)
-            yield Installation(services, lms_url, env, contender), request.param
+        # The learners stop0, stop1 and so on.
+        usernames = f"{USERNAME_PREFIX}{{}}"
+        learners: dict[str, Any] = {"names": usernames, "first": 0, "end": LEARNERS}
+        with Contender("benchmarks.ours", env) as application_process:
+            call = application_process.call
+            call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+            call("create_learners", **learners)
+            call("create_accounts", **learners)
+            control(lms_url, "accounts", name=usernames, first=0, end=LEARNERS)
+            call("delete_due_work")  # so that only the enrollments are due
+            call("create_enrollments", **learners, each=1)
+            yield Installation(services, lms_url, env, application_process), request.param
 
 
 def test_a_stopped_worker_awaits_answers_to_sent_requests_and_releases_its_claims(
@@ -106,24 +129,23 @@ def test_a_stopped_worker_awaits_answers_to_sent_requests_and_releases_its_claim
 ) -> None:
     installation, name = installation_and_worker
     control(installation.lms_url, "delay", seconds=LMS_SECONDS)
-    worker = installation.start_worker(name, 1)
-    wait_for(lambda: installation.enroll_requests > 0, "the first request to enroll", 120)
+    worker = installation.start_worker(name, log_name=f"stopped-{name}")
+    wait_for(lambda: installation.enroll_requests > 0, "the first request to enroll", TIMEOUT)
 
-    worker.process.send_signal(WORKERS[name][2])
-    worker.process.wait(60)
+    worker.process.send_signal(WORKERS[name].stop_signal)
+    worker.process.wait(TIMEOUT)
 
     # The results of sent requests are recorded, and all other rows are due.
-    assert installation.enrollments == DUE - installation.unsettled
-    assert 0 < installation.enrollments <= installation.enroll_requests < DUE
+    assert installation.enrollments == LEARNERS - installation.unsettled
+    assert 0 < installation.enrollments <= installation.enroll_requests < LEARNERS
     assert installation.claimed == 0, worker.log
 
     control(installation.lms_url, "delay", seconds=0.0)
-    installation.start_worker(name, 2)
+    installation.start_worker(name, log_name=f"next-{name}")
     wait_for(
         lambda: installation.unsettled == 0,
         "all enrollments in sync after the next worker's start",
-        120,
+        TIMEOUT,
     )
-    assert (
-        installation.enroll_requests == installation.enrollments == DUE
-    )  # no enrollment was sent twice
+    # No enrollment was sent twice.
+    assert installation.enroll_requests == installation.enrollments == LEARNERS

@@ -20,6 +20,7 @@ PYTHON_BIN = Path(sys.executable).parent
 VENV_BIN = Path(os.environ.get("VIRTUAL_ENV") or SUPPORT.parents[1] / ".venv") / "bin"
 START_SECONDS = 180.0
 
+#: A script that creates a user. data: the user's fields as JSON.
 CREATE_USER_SCRIPT = """
 import json, sys
 from django.contrib.auth import get_user_model
@@ -29,9 +30,11 @@ get_user_model().objects.create_user(**learner)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that no program of this machine listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        _, port = listener.getsockname()
+        return int(port)
 
 
 class PlainCheckout:

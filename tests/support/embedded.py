@@ -34,15 +34,17 @@ class EmbeddedLms:
         return self.django.run(script).strip()
 
     def browser(self) -> httpx.Client:
+        """A client that keeps cookies and follows no redirects."""
         return httpx.Client(base_url=self.url, timeout=120, trust_env=False)
 
     def api(self, token: str = "service-worker-token") -> httpx.Client:
+        """A client whose requests have this access token, by default the service worker's."""
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
 
     def register(self, name: str, /, **changed: str) -> httpx.Response:
-        """Registers a learner with an access token of the application, as an application does.
-        changed: fields of the form."""
+        """Registers the learner ``name`` with an access token of the application, as an application
+        does. Returns the LMS's answer. changed: fields of the form."""
         data = {
             "username": name,
             "email": f"{name}@learners.example",

@@ -49,12 +49,13 @@ class FaultyProxy:
     def break_next(self, fault: str, *, path: str = "", times: int = 1) -> None:
         """Gives this fault to the next ``times`` requests whose path contains ``path``. This
         method, ``break_all`` and ``break_some`` each replace ``decide``."""
-        remaining, lock = [times], threading.Lock()
+        remaining, lock = times, threading.Lock()
 
         def decide(_method: str, requested_path: str) -> str:
+            nonlocal remaining
             with lock:
-                if path in requested_path and remaining[0] > 0:
-                    remaining[0] -= 1
+                if path in requested_path and remaining > 0:
+                    remaining -= 1
                     return fault
             return ""
 
@@ -107,6 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do_HEAD = _serve
 
     def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Sends the request to the LMS. Returns status, headers and body of the LMS's answer."""
         target = urlsplit(self.server.proxy.target)
         connection = HTTPConnection(target.hostname or "", target.port or 80, timeout=60)
         try:
@@ -120,6 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, status: int, headers: list[tuple[str, str]], body: bytes, length: int | None = None
     ) -> None:
+        """Sends an answer. length: the header Content-Length, by default the body's length."""
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in _HOP_BY_HOP:
@@ -141,10 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _drip(self, impostor: Impostor) -> None:
         """Sends the headers byte by byte, so that no single read takes long."""
         self.close_connection = True
-        for char in "HTTP/1.1 200 OK\r\n" + "X-Slow: and slower\r\n" * 50:
+        for character in "HTTP/1.1 200 OK\r\n" + "X-Slow: and slower\r\n" * 50:
             if self.server.proxy.released.wait(impostor.drip):
                 return
-            self.wfile.write(char.encode())
+            self.wfile.write(character.encode())
             self.wfile.flush()
 
     def _500(self, body: bytes) -> None:
@@ -170,6 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(*self._forward(body))
 
     def _reset(self, body: bytes) -> None:
+        # Lingering for 0 seconds makes ``close`` send a reset instead of an orderly end.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
@@ -177,7 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _half_body(self, body: bytes) -> None:
         status, headers, original = self._forward(body)
         self.close_connection = True
-        self._answer(status, headers, original[: len(original) // 2], length=max(2, len(original)))
+        half = original[: len(original) // 2]
+        # The announced length is greater than the body, even if the original body is empty.
+        self._answer(status, headers, half, length=max(2, len(original)))
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def _bad_json(self, body: bytes) -> None:
@@ -210,7 +216,9 @@ def faulty_proxy(target: str) -> Iterator[FaultyProxy]:
     proxy = FaultyProxy(target)
     server = _Server(proxy)
     proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield proxy

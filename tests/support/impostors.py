@@ -50,10 +50,12 @@ class Impostor:
 
 
 def _json(name: str, status: int, data: object, **fields: object) -> Impostor:
+    """An impostor that answers with ``data`` as JSON. fields: further fields of ``Impostor``."""
     return Impostor(name, status, "application/json", json.dumps(data).encode(), **fields)  # type: ignore[arg-type]
 
 
 def _page(name: str, status: int, title: str, **fields: object) -> Impostor:
+    """An impostor that answers with a page of HTML. fields: further fields of ``Impostor``."""
     body = f"<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
     return Impostor(name, status, "text/html; charset=utf-8", body.encode(), **fields)  # type: ignore[arg-type]
 
@@ -125,6 +127,7 @@ GROUPS = {
 SPOILED = (
     Impostor("truncated", spoil=lambda body: body[: len(body) // 2]),
     Impostor("not-gzip", encoding="gzip", spoil=lambda body: body),
+    # The last 12 bytes are missing: the end of the data, and gzip's checksum and length.
     Impostor("half-gzip", encoding="gzip", spoil=lambda body: gzip.compress(body)[:-12]),
 )
 _ERROR = "<h1>Server Error (500)</h1>"

@@ -16,14 +16,15 @@ _BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
 
 def all_blocks() -> Iterator[tuple[str, str, str]]:
-    """(page, language, text) of each block. Text is dedented, since blocks may be in lists."""
+    """Page, language and text of each block. Texts are dedented, since blocks may be in lists."""
     for page in PAGES:
         for language, text in _BLOCK.findall(page.read_text()):
             yield str(page.relative_to(ROOT)), language, textwrap.dedent(text)
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command): lines after ``$`` in blocks ``console``, and all lines of blocks ``sh``."""
+    """Each command with its page: the lines after ``$`` in blocks ``console``, and all lines except
+    comments in blocks ``sh``."""
     commands_of_pages = []
     for page, language, text in all_blocks():
         for line in map(str.strip, text.replace("\\\n", " ").splitlines()):

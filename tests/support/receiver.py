@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+#: Seconds after which the server answers even if the test has not ended the delay.
+MAX_DELAY = 90.0
+
 
 @dataclass
 class ReceivedRequest:
@@ -38,7 +41,7 @@ class Receiver:
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """Runs a server on a free port."""
+    """A running server on a free port. At the end of the block its delay ends."""
     state = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,7 +53,7 @@ def receiver() -> Iterator[Receiver]:
                 )
                 state.arrived.notify_all()
             if state.delay is not None:
-                state.delay.wait(90)
+                state.delay.wait(MAX_DELAY)
             self.send_response(state.status)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -53,20 +53,23 @@ def served_lms(
 ) -> Iterator[ServedLms]:
     """Creates an LMS, serves it and deletes it afterwards. seeding: words of the management command
     that fills its database. plugins, features, settings: as in ``folders.Plan``."""
-    base = Path(tempfile.mkdtemp(prefix="usher-lms-"))
-    folder, port = base / "lms", free_port()
+    temporary_folder = Path(tempfile.mkdtemp(prefix="usher-lms-"))
+    folder, port = temporary_folder / "lms", free_port()
     plan = folders.Plan(
         root_url=f"http://127.0.0.1:{port}",
         plugins=plugins,
         features=features or {},
+        # Seconds that the LMS waits for the application: many, since other tests may keep the
+        # machine busy.
         settings={"SOCIAL_AUTH_REQUESTS_TIMEOUT": 90, **settings},
         cheap_passwords=True,
     )
+    commands = [seeding] if seeding else []
     try:
         with (
-            closing(make_lms(folder, plan, *([seeding] if seeding else []))) as django,
+            closing(make_lms(folder, plan, *commands)) as django,
             running_lms(folder, port) as url,
         ):
             yield ServedLms(folder, url, django)
     finally:
-        shutil.rmtree(base, ignore_errors=True)
+        shutil.rmtree(temporary_folder, ignore_errors=True)

@@ -17,6 +17,9 @@ from typing import Any
 import httpx
 
 SUPPORT = Path(__file__).parent
+#: Seconds for the application's server to answer: many, since other tests may keep the machine
+#: busy.
+START_SECONDS = 300
 #: Settings that a stand-in needs to start.
 REQUIRED = {
     "SECRET_KEY": "django-secret",
@@ -80,7 +83,8 @@ class StandIn:
         """Adds or changes settings in the application's ``.env``. The next ``run`` uses them."""
         self.close()
         self.values |= values
-        self.env_file.write_text("".join(f"{k}={v}\n" for k, v in self.values.items()))
+        lines = [f"{name}={value}\n" for name, value in self.values.items()]
+        self.env_file.write_text("".join(lines))
         self.env_file.chmod(0o600)
 
     @property
@@ -147,7 +151,7 @@ class StandIn:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 300
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_SECONDS
         try:
             while True:
                 try:
@@ -165,6 +169,7 @@ class StandIn:
             server.wait()
 
     def close(self) -> None:
+        """Ends the process that runs scripts. The next ``run`` starts a new one."""
         if self._shell is not None:
             self._shell.kill()
             self._shell.wait()

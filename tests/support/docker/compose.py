@@ -11,7 +11,8 @@ from dotenv import dotenv_values
 
 from tests.support.docker.engine import Refused
 
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+#: ``${NAME}`` or ``${NAME:-default}``.
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,17 +35,22 @@ class Project:
 
     @classmethod
     def read(cls, files: Sequence[Path]) -> "Project":
+        """The project of these compose files; a later file adds to the definitions of an earlier
+        one."""
         folder = files[0].parent
         values = _dotenv(folder / ".env")
         services: dict[str, dict[str, Any]] = {}
         for file in files:
-            text = _VARIABLE.sub(lambda m: values.get(m[1]) or m[2] or "", file.read_text())
+            text = _VARIABLE.sub(
+                lambda match: values.get(match["name"]) or match["default"] or "", file.read_text()
+            )
             document = yaml.load(text, _Loader)
             for name, service in (document.get("services") or {}).items():
                 services[name] = _merge(services.get(name, {}), service or {})
         return cls(folder, services)
 
     def service(self, name: str) -> dict[str, Any]:
+        """The definition of a service. Raises Refused if it is missing or can't be started."""
         if name not in self.services:
             raise Refused(f"no such service: {name}")
         if not {"image", "build"} & set(self.services[name]):
@@ -64,6 +70,8 @@ class Project:
         return folder
 
     def environment(self, service: str) -> dict[str, str]:
+        """The environment variables of a service: those of its ``env_file``, overridden by its
+        ``environment``."""
         definition = self.service(service)
         files = definition.get("env_file", [])
         values: dict[str, str] = {}

@@ -14,6 +14,8 @@ FAILED = 125
 #: Services whose commands run in the LMS folder. LMS and Studio share one manage.py.
 LMS_SERVICES = ("lms", "lms-job", "cms", "cms-job")
 LMS, DATABASES = "lms", ("mysql", "mongodb", "meilisearch")
+#: File in the engine's folder: the projects with a running container.
+RUNNING_FILE = "running.json"
 #: Files in the engine's folder: the projects that ``up`` started, and the images that a test marked
 #: as missing.
 STARTED_FILE, MISSING_FILE = "up.json", "missing-images.json"
@@ -50,6 +52,8 @@ def main(arguments: list[str]) -> int:
 
 
 def compose(engine: ContainerEngine, words: list[str]) -> int:
+    """Carries out ``docker compose WORDS``. Returns the exit code. Raises Refused for an unknown
+    call."""
     files, project, command = read_options(words)
     if command[:1] == ["ls"]:
         names = running_projects(engine)
@@ -85,6 +89,8 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
 
 
 def run_service(engine: ContainerEngine, project: Project, service: str, argv: list[str]) -> int:
+    """Runs ``argv`` as in a container of the service: the LMS's in the LMS folder, another one in
+    the project's folder. Returns the exit code."""
     if service in LMS_SERVICES:
         return run_in_lms(engine, argv, project.folder_mounted_at(service, CONFIG))
     definition = project.service(service)
@@ -118,11 +124,11 @@ def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
 def running_projects(engine: ContainerEngine) -> set[str]:
     """Projects with a running container, as ``compose ls`` lists them. Databases that a job started
     count."""
-    return read_markers(engine, "running.json")
+    return read_markers(engine, RUNNING_FILE)
 
 
 def record_running(engine: ContainerEngine, projects: set[str]) -> None:
-    write_markers(engine, "running.json", projects)
+    write_markers(engine, RUNNING_FILE, projects)
 
 
 def running_services(engine: ContainerEngine, project: str) -> set[str]:
@@ -154,6 +160,7 @@ def record_build(engine: ContainerEngine, project: Project, rest: list[str]) -> 
 
 
 def read_markers(engine: ContainerEngine, name: str) -> set[str]:
+    """The names in the file ``name`` of the engine's folder; none if there is no file."""
     state = engine.home / name
     return set(json.loads(state.read_text())) if state.exists() else set()
 

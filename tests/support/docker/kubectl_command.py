@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -20,7 +20,10 @@ from tests.support.docker.containers import CONFIG, run_in_lms
 from tests.support.docker.engine import ContainerEngine, Refused
 
 FAILED = 1
+#: File in the engine's folder: name → exit code, of the jobs that have run.
 JOBS = "jobs.json"
+#: Part of the selector with which ``tutor k8s start`` applies the whole configuration.
+APPLIES_ALL_BUT_JOBS = "notin (job"
 #: The name of the LMS's ConfigMap. Its folder is a link to the folder of the version applied last.
 LMS_CONFIG_MAP = "openedx-config"
 
@@ -47,7 +50,7 @@ def run_call(engine: ContainerEngine, arguments: list[str]) -> int:
             print(yaml.safe_dump_all(manifests(Path(folder))))
             return 0
         case ["apply", "--kustomize", folder, "--selector", selector]:
-            if "notin (job" in selector:
+            if APPLIES_ALL_BUT_JOBS in selector:
                 apply_config_maps(engine, Path(folder))
                 return 0
             job_name = selector.removeprefix("app.kubernetes.io/name=")
@@ -68,7 +71,7 @@ def run_call(engine: ContainerEngine, arguments: list[str]) -> int:
 
 def manifests(folder: Path) -> Iterator[dict[str, Any]]:
     """The ConfigMaps that kustomization.yml generates, and the resources that it names."""
-    names = {plain_name: name for plain_name, name, _ in config_maps(folder)}
+    names = {generated.name: generated.versioned_name for generated in config_maps(folder)}
     for name in names.values():
         yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
     for resource in kustomization(folder)["resources"]:
@@ -90,42 +93,58 @@ def kustomization(folder: Path) -> dict[str, Any]:
     return dict(yaml.safe_load((folder / "kustomization.yml").read_text()))
 
 
-def config_maps(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
-    """Each generated ConfigMap: name, name with a hash of its content, and files."""
+class GeneratedConfigMap(NamedTuple):
+    """A ConfigMap of kustomization.yml. versioned_name: the name with a hash of the content, so
+    that other content has another name."""
+
+    name: str
+    versioned_name: str
+    files: list[Path]
+
+
+def config_maps(folder: Path) -> Iterator[GeneratedConfigMap]:
     for generator in kustomization(folder)["configMapGenerator"]:
-        files = [folder / file for file in generator["files"]]
-        content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        yield generator["name"], f"{generator['name']}-{content[:10]}", files
+        name, files = generator["name"], [folder / file for file in generator["files"]]
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        yield GeneratedConfigMap(name, f"{name}-{digest[:10]}", files)
 
 
 def apply_config_maps(engine: ContainerEngine, folder: Path) -> None:
     """Copies the files of each ConfigMap to the cluster, and links its name without hash to the
     copy."""
-    for plain_name, name, files in config_maps(folder):
-        target = path_of_config_map(engine, name)
+    for config_map in config_maps(folder):
+        target = path_of_config_map(engine, config_map.versioned_name)
         target.mkdir(parents=True, exist_ok=True)
-        for file in files:
+        for file in config_map.files:
             shutil.copyfile(file, target / file.name)
-        path_of_config_map(engine, plain_name).unlink(missing_ok=True)
-        path_of_config_map(engine, plain_name).symlink_to(target)
+        link = path_of_config_map(engine, config_map.name)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
-def path_of_config_map(engine: ContainerEngine, config_map: str) -> Path:
-    """The folder of an applied ConfigMap."""
-    return engine.home / "cluster" / config_map
+def path_of_config_map(engine: ContainerEngine, name: str) -> Path:
+    """The folder of an applied ConfigMap. name: with the hash, or without it for the version
+    applied last."""
+    return engine.home / "cluster" / name
 
 
 def run_job(engine: ContainerEngine, job: dict[str, Any]) -> None:
+    """Runs the job in the LMS folder, with the applied ConfigMap that its pod mounts. Writes its
+    output to ``log_path`` and its exit code to ``JOBS``."""
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     argv = [*container.get("command", []), *container["args"]]
-    volume = next(v["name"] for v in container["volumeMounts"] if v["mountPath"] == CONFIG)
-    source = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == volume)
-    if not path_of_config_map(engine, source).exists():
-        raise Refused(f"{source} was not applied: the pod would wait for ever")
+    volume_name = next(
+        mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == CONFIG
+    )
+    config_map = next(
+        volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == volume_name
+    )
+    if not path_of_config_map(engine, config_map).exists():
+        raise Refused(f"{config_map} was not applied: the pod would wait for ever")
     name = job["metadata"]["name"]
     with log_path(engine, name).open("w") as log:
-        code = run_in_lms(engine, argv, path_of_config_map(engine, source), log)
+        code = run_in_lms(engine, argv, path_of_config_map(engine, config_map), log)
     (engine.home / JOBS).write_text(json.dumps({**exit_codes(engine), name: code}))
 
 

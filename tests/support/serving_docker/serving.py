@@ -13,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+#: Seconds for a process to end its requests; then it is killed.
+STOP_SECONDS = 120
+
 
 def next_program(name):
     """The path of the next program of this name on PATH: the stand-in that runs jobs."""
@@ -67,7 +70,7 @@ def end(running):
     if not alive(running):
         return
     os.killpg(running["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + STOP_SECONDS
     while alive(running):
         if time.monotonic() > deadline:
             os.killpg(running["pid"], signal.SIGKILL)
@@ -75,13 +78,16 @@ def end(running):
 
 
 def alive(running):
+    """Whether the process still runs. running: the process's state, None if it was never started.
+    A process that has ended but is not reaped yet (state Z in Linux) does not run."""
     if not running:
         return False
     try:
-        state = Path(f"/proc/{running['pid']}/stat").read_text().rpartition(")")[2].split()[0]
+        # The process's state follows its name, which is in parentheses.
+        after_name = Path(f"/proc/{running['pid']}/stat").read_text().rpartition(")")[2]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return after_name.split()[0] != "Z"
 
 
 def read_state(name, state):

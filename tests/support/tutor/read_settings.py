@@ -47,7 +47,8 @@ def main(platform: str, folder: str, *names: str) -> None:
                 settings = importlib.import_module(f"lms.envs.tutor.{module}")
                 print(json.dumps({name: read(settings, name) for name in names}), flush=True)
                 os._exit(0)
-            if os.wait()[1]:
+            _pid, status = os.wait()
+            if status:
                 sys.exit(f"lms.envs.tutor.{module} can't be executed")
 
 

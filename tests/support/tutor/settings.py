@@ -12,6 +12,7 @@ from tests.support.tutor.root import TutorRoot
 
 #: Tutor's mode → index of its settings module in ``read_settings.MODULES``.
 _MODULE_OF_MODE = {"local": 0, "dev": 1, "k8s": 0}
+_MODULE_COUNT = 2
 FEATURES = (
     "ALLOW_PUBLIC_ACCOUNT_CREATION",
     "ENABLE_COMBINED_LOGIN_REGISTRATION",
@@ -41,14 +42,17 @@ def read_lms_settings(root: TutorRoot, mode: str, *, with_usher: bool = True) ->
     with_usher: whether Usher is installed in the LMS's image.
     """
     files = [root.lms_config, *sorted((root.env / "apps/openedx/settings/lms").glob("*.py"))]
-    content = tuple(file.read_text() for file in files)
-    return _execute(root.release, root.lms_config, content, with_usher)[_MODULE_OF_MODE[mode]]
+    contents = tuple(file.read_text() for file in files)
+    settings_by_module = _execute(root.release, root.lms_config, contents, with_usher=with_usher)
+    return settings_by_module[_MODULE_OF_MODE[mode]]
 
 
 @lru_cache
 def _execute(
-    release: int, lms_config: Path, _content: tuple[str, ...], with_usher: bool
+    release: int, lms_config: Path, _contents: tuple[str, ...], *, with_usher: bool
 ) -> list[dict[str, Any]]:
+    """The settings of each of ``read_settings.MODULES``. _contents: the texts of the rendered
+    files, a parameter only so that changed files are executed again."""
     script = Path(__file__).parent / "read_settings.py"
     # Features became flat settings after the release of Tutor 20.
     platform = "dict" if release == 20 else "flat"
@@ -65,4 +69,5 @@ def _execute(
     )
     if result.returncode:
         raise AssertionError(result.stderr)
-    return [json.loads(line) for line in result.stdout.splitlines()[-2:]]
+    # The settings may print other lines before these.
+    return [json.loads(line) for line in result.stdout.splitlines()[-_MODULE_COUNT:]]
