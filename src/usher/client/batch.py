@@ -15,8 +15,16 @@ from usher.client.client import LmsClient, not_the_lms_error, refusal
 from usher.client.errors import BadAnswer, LmsError, Refused, ServerFailed, TimedOut
 from usher.client.http import Answer
 from usher.client.pacing import Pacing
-from usher.client.payloads import ObservedLinks, moment, name, number, read_links, reading, text
-from usher.client.payloads import items as list_of
+from usher.client.payloads import (
+    ObservedLinks,
+    as_list,
+    identifier,
+    moment,
+    number,
+    read_links,
+    reading,
+    text,
+)
 from usher.client.urgency import is_urgent, urgent
 from usher.contract.failures import RegistrationError
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
@@ -262,7 +270,9 @@ def _read_invalid_items(body: Any) -> dict[int, dict[str, str]]:
     if not isinstance(items, dict):
         return {}
     return {
-        int(position): {text(name, 64): _message_of(errors) for name, errors in fields.items()}
+        int(position): {
+            text(name, max_length=64): _message_of(errors) for name, errors in fields.items()
+        }
         for position, fields in items.items()
         if isinstance(fields, dict) and fields
         if str(position).isascii() and str(position).isdigit()
@@ -270,7 +280,7 @@ def _read_invalid_items(body: Any) -> dict[int, dict[str, str]]:
 
 
 def _message_of(errors: Any) -> str:
-    return text(sentence_of(errors), 400)
+    return text(sentence_of(errors), max_length=400)
 
 
 def _post(lms: LmsClient, capability: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
@@ -342,15 +352,16 @@ def _read_reason(error: Any) -> dict[str, Any] | None:
     if error is None:
         return None
     suggestions, fields = error.get("suggestions") or [], error.get("fields") or {}
-    message = sentence_of(text(error.get("message"), 2000))
+    message = sentence_of(text(error.get("message"), max_length=2000))
     return {
-        "code": text(error.get("code"), 64) or "refused",
+        "code": text(error.get("code"), max_length=64) or "refused",
         "message": message[:400] or "refused without a reason",
         "suggestions": [
-            suggestion for suggestion in list_of(suggestions) if isinstance(suggestion, str)
+            suggestion for suggestion in as_list(suggestions) if isinstance(suggestion, str)
         ],
         "fields": {
-            text(field, 64): text(field_message, 400) for field, field_message in fields.items()
+            text(field, max_length=64): text(field_message, max_length=400)
+            for field, field_message in fields.items()
         },
     }
 
@@ -376,11 +387,13 @@ def changed_since(
 
 
 def _changes(body: Any) -> tuple[list[Any], str, str]:
-    items, now = list_of(body["results"]), moment(body["now"])
+    items, now = as_list(body["results"]), moment(body["now"])
     if len(items) > _CHANGES_A_PAGE or now is None:
         raise ValueError("more changes than a page has, or no time")
     if now > datetime.now(UTC) + _MAX_CLOCK_DIFFERENCE:
         # If this time were used as ``since``, the LMS would report no changes made before it.
         raise ValueError("a time that is too far in the future")
     cursor = body["next"] or ""
-    return items, cursor and name(cursor, _MAX_CURSOR_LENGTH, "a cursor"), now.isoformat()
+    if cursor:
+        cursor = identifier(cursor, "a cursor", max_length=_MAX_CURSOR_LENGTH)
+    return items, cursor, now.isoformat()

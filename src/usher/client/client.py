@@ -36,8 +36,16 @@ COURSES, MODES, REGISTRATION, ENROLLMENT = "courses", "modes", "registration", "
 ACCOUNTS, TOKENS, GRADES, CERTIFICATES = "accounts", "tokens", "grades", "certificates"
 #: All groups, including the batch API and the pages that belong to no API.
 GROUPS = (
-    *(COURSES, MODES, REGISTRATION, ENROLLMENT, ACCOUNTS, TOKENS, GRADES, CERTIFICATES),
-    *("batch", "pages"),
+    COURSES,
+    MODES,
+    REGISTRATION,
+    ENROLLMENT,
+    ACCOUNTS,
+    TOKENS,
+    GRADES,
+    CERTIFICATES,
+    "batch",
+    "pages",
 )
 #: The most usernames in one request.
 NAMES_A_REQUEST = 100

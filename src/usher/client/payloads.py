@@ -22,6 +22,8 @@ MAX_PAGES = 10_000
 #: The range of the times that are returned. Each of them can be converted to any time zone.
 _EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 29, tzinfo=UTC)
+#: The greatest numbers that a database's columns can store: an integer, and an id.
+_HIGHEST_INTEGER, _HIGHEST_ID = 2**31 - 1, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,18 @@ def read_links(data: Any) -> ObservedLinks:
     def read() -> ObservedLinks:
         leads_to, account = data["leads_to"], data["account"]
         return ObservedLinks(
-            application=text(data["application"], 255),
+            application=text(data["application"], max_length=255),
             leads_to=(
-                name(leads_to["username"], 255, "a username"),
-                number(leads_to["lms_user_id"], "a user id", 2**63 - 1),
+                identifier(leads_to["username"], "a username"),
+                number(leads_to["lms_user_id"], "a user id", highest=_HIGHEST_ID),
             )
             if leads_to
             else None,
             exists=account is not None,
             linked_from=(
                 tuple(
-                    name(username, 255, "a username") for username in items(account["linked_from"])
+                    identifier(username, "a username")
+                    for username in as_list(account["linked_from"])
                 )
                 if account
                 else ()
@@ -220,32 +223,33 @@ def moment(value: Any) -> datetime | None:
     return min(max(parsed, _EARLIEST), _LATEST)
 
 
-def text(value: Any, limit: int, noun: str = "a text") -> str:
-    """``value``, a text, a number or None, as text of at most ``limit`` characters; the rest is cut
-    off. Raises BadValue. noun: the value, for the message."""
+def text(value: Any, *, max_length: int, noun: str = "a text") -> str:
+    """``value``, a text, a number or None, as text of at most ``max_length`` characters; the rest
+    is cut off. Raises BadValue. noun: the value, for the message."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise BadValue(noun, value)
     result = str(value if value is not None else "")
     if "\0" in result or not _is_unicode(result):
         raise BadValue(noun, result)
-    return result[:limit]
+    return result[:max_length]
 
 
-def name(value: Any, limit: int, noun: str) -> str:
-    """``value`` if it is an identifier of 1 to ``limit`` characters. Raises BadValue."""
-    if not isinstance(value, str) or not value or len(value) > limit:
+def identifier(value: Any, noun: str, *, max_length: int = 255) -> str:
+    """``value`` if it is a text of 1 to ``max_length`` characters. Raises BadValue. noun: the
+    value, for the message."""
+    if not isinstance(value, str) or not value or len(value) > max_length:
         raise BadValue(noun, value)
-    return text(value, limit, noun)
+    return text(value, max_length=max_length, noun=noun)
 
 
-def link(value: Any, limit: int) -> str:
+def safe_link(value: Any, *, max_length: int) -> str:
     """An address that a page can link to safely; '' for an address with another scheme, such as
     ``javascript:``."""
-    address = text(value, limit, "an address")
+    address = text(value, max_length=max_length, noun="an address")
     return address if address.lower().startswith(("http://", "https://", "/")) else ""
 
 
-def number(value: Any, noun: str, highest: int = 2**31 - 1) -> int:
+def number(value: Any, noun: str, *, highest: int = _HIGHEST_INTEGER) -> int:
     """A whole number from 0 to ``highest``. Raises BadValue if it is out of this range, ValueError
     or TypeError if it is not a number."""
     result = -1 if isinstance(value, bool) else int(value)
@@ -264,7 +268,7 @@ def flag(value: Any, noun: str) -> bool:
 def user_id(value: Any) -> int | None:
     """The LMS's id of a user; None if there is none. Raises BadValue."""
     try:
-        return None if value is None else number(value, "a user id", 2**63 - 1)
+        return None if value is None else number(value, "a user id", highest=_HIGHEST_ID)
     except (ValueError, TypeError) as error:
         raise BadValue("a user id", value) from error
 
@@ -272,7 +276,7 @@ def user_id(value: Any) -> int | None:
 def _share(value: Any) -> float:
     """A grade as a fraction. Extra credit and rounding may make it greater than 1."""
     share = float(value)
-    if not -0.01 <= share <= 10:  # NaN too
+    if not -0.01 <= share <= 10:  # NaN fails this comparison too
         raise BadValue("a grade", value)
     return share
 
@@ -292,7 +296,7 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-def items(data: Any) -> list[Any]:
+def as_list(data: Any) -> list[Any]:
     """``data`` if it is a list. Raises TypeError for anything else, also for an empty object."""
     if not isinstance(data, list):
         raise TypeError("not a list")
@@ -303,10 +307,10 @@ def read_account(data: Any) -> ObservedAccount:
     return reading(
         "an account",
         lambda: ObservedAccount(
-            username=name(data["username"], 255, "a username"),
-            email=text(data.get("email"), 254),
-            name=text(data.get("name"), 255),
-            country=text(data.get("country"), 2),
+            username=identifier(data["username"], "a username"),
+            email=text(data.get("email"), max_length=254),
+            name=text(data.get("name"), max_length=255),
+            country=text(data.get("country"), max_length=2),
             lms_user_id=user_id(data.get("id")),
             is_active=flag(data.get("is_active", True), "whether an account is active"),
             date_joined=moment(data.get("date_joined")),
@@ -317,7 +321,10 @@ def read_account(data: Any) -> ObservedAccount:
 def read_enrollment(data: Any) -> ObservedEnrollment:
     return reading(
         "an enrollment",
-        lambda: ObservedEnrollment(name(data["mode"], 100, "a mode"), _is_enrolled(data)),
+        lambda: ObservedEnrollment(
+            mode=identifier(data["mode"], "a mode", max_length=100),
+            is_active=_is_enrolled(data),
+        ),
     )
 
 
@@ -330,12 +337,12 @@ def read_enrollments(data: Any) -> list[ListedEnrollment]:
         "enrollments",
         lambda: [
             ListedEnrollment(
-                name(item["user"], 255, "a username"),
-                name(item["course_id"], 255, "a course key"),
-                name(item["mode"], 100, "a mode"),
-                _is_enrolled(item),
+                username=identifier(item["user"], "a username"),
+                course_key=identifier(item["course_id"], "a course key"),
+                mode=identifier(item["mode"], "a mode", max_length=100),
+                is_active=_is_enrolled(item),
             )
-            for item in items(data["results"])
+            for item in as_list(data["results"])
         ],
     )
 
@@ -358,13 +365,13 @@ def read_run(data: Any) -> ObservedRun:
     def read() -> ObservedRun:
         image = (data.get("media") or {}).get("image") or {}
         return ObservedRun(
-            course_key=name(data["course_id"], 255, "a course key"),
-            title=text(data["name"], 255, "a title"),
-            org=text(data.get("org"), 255),
-            number=text(data.get("number"), 255),
-            short_description=text(data.get("short_description"), 100_000),
-            image_url=link(image.get("large") or image.get("raw"), 1000),
-            pacing=text(data.get("pacing"), 16),
+            course_key=identifier(data["course_id"], "a course key"),
+            title=text(data["name"], max_length=255, noun="a title"),
+            org=text(data.get("org"), max_length=255),
+            number=text(data.get("number"), max_length=255),
+            short_description=text(data.get("short_description"), max_length=100_000),
+            image_url=safe_link(image.get("large") or image.get("raw"), max_length=1000),
+            pacing=text(data.get("pacing"), max_length=16),
             start=moment(data.get("start")),
             end=moment(data.get("end")),
             enrollment_start=moment(data.get("enrollment_start")),
@@ -382,36 +389,36 @@ def read_modes(data: Any) -> list[ObservedMode]:
         "course modes",
         lambda: [
             ObservedMode(
-                slug=name(mode["mode_slug"], 100, "a mode"),
-                name=text(mode.get("mode_display_name"), 255),
+                slug=identifier(mode["mode_slug"], "a mode", max_length=100),
+                name=text(mode.get("mode_display_name"), max_length=255),
                 min_price=number(mode.get("min_price") or 0, "a price"),
-                currency=text(mode.get("currency") or "usd", 8),
+                currency=text(mode.get("currency") or "usd", max_length=8),
                 expires_at=moment(mode.get("expiration_datetime")),
             )
-            for mode in items(data)
+            for mode in as_list(data)
         ],
     )
 
 
 def read_grade(data: Any) -> ObservedGrade | None:
-    return reading("a grade", lambda: _grade(data[0]) if items(data) else None)
+    return reading("a grade", lambda: _grade(data[0]) if as_list(data) else None)
 
 
 def read_grades(data: Any) -> list[tuple[str, ObservedGrade]]:
     return reading(
         "grades of a run",
         lambda: [
-            (name(item["username"], 255, "a username"), _grade(item))
-            for item in items(data["results"])
+            (identifier(item["username"], "a username"), _grade(item))
+            for item in as_list(data["results"])
         ],
     )
 
 
 def _grade(item: Any) -> ObservedGrade:
     return ObservedGrade(
-        _share(item["percent"]),
-        flag(item["passed"], "whether a learner passed"),
-        text(item.get("letter_grade"), 32),
+        percent=_share(item["percent"]),
+        passed=flag(item["passed"], "whether a learner passed"),
+        letter=text(item.get("letter_grade"), max_length=32),
     )
 
 
@@ -420,19 +427,21 @@ def read_certificates(data: Any) -> list[ObservedCertificate]:
         "certificates",
         lambda: [
             ObservedCertificate(
-                course_key=name(item["course_id"], 255, "a course key"),
-                status=text(item.get("status"), 32),
-                certificate_type=text(item.get("certificate_type") or item.get("type"), 64),
+                course_key=identifier(item["course_id"], "a course key"),
+                status=text(item.get("status"), max_length=32),
+                certificate_type=text(
+                    item.get("certificate_type") or item.get("type"), max_length=64
+                ),
                 is_passing=(
                     None
                     if item.get("is_passing") is None
                     else flag(item["is_passing"], "whether a learner passed")
                 ),
-                grade=text(item.get("grade"), 16),
-                download_url=link(item.get("download_url"), 1000),
+                grade=text(item.get("grade"), max_length=16),
+                download_url=safe_link(item.get("download_url"), max_length=1000),
                 issued_at=moment(item.get("created_date") or item.get("created")),
             )
-            for item in items(data)
+            for item in as_list(data)
         ],
     )
 
@@ -443,7 +452,7 @@ def read_tokens(data: Any, now: datetime) -> TokenPair:
         lambda: TokenPair(
             access_token=_secret(data["access_token"]),
             refresh_token=_secret(data.get("refresh_token") or ""),
-            scope=text(data.get("scope"), 200),
+            scope=text(data.get("scope"), max_length=200),
             expires_at=now + timedelta(seconds=number(data["expires_in"], "a token's lifetime")),
         ),
     )

@@ -117,9 +117,9 @@ def _read_registration(lms: LmsClient, answer: Answer) -> Registered:
 
 def _registered_user(user: dict[str, Any], answer: Answer) -> Registered:
     return Registered(
-        payloads.name(user["username"], 255, "a username"),
-        payloads.user_id(user.get("user_id")),
-        answer.cookies(),
+        username=payloads.identifier(user["username"], "a username"),
+        lms_user_id=payloads.user_id(user.get("user_id")),
+        cookies=answer.cookies(),
     )
 
 

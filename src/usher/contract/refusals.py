@@ -16,8 +16,13 @@ _SENTENCE_KEYS = ("developer_message", "detail", "message", "error_description",
 _NOT_FIELDS = ("field_errors", "non_field_errors", "__all__")
 #: Keys whose values are not messages.
 _NOT_MESSAGES = (
-    *("error_code", "error", "status", "status_code", "success"),
-    *("username_suggestions", "authn_error"),
+    "error_code",
+    "error",
+    "status",
+    "status_code",
+    "success",
+    "username_suggestions",
+    "authn_error",
 )
 
 

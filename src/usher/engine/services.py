@@ -183,6 +183,7 @@ class _Tally:
         self._unremembered = 0
 
     def __call__(self, kind: str, results: Sequence[tuple[Job, Outcome]]) -> None:
+        """Counts outcomes of one kind that the runner has written (``runner.Report``)."""
         for job, outcome in results:
             key = (kind, job.row.pk)
             self._waiting.remove(key)
