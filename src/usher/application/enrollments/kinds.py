@@ -108,7 +108,7 @@ class EnrollmentKind(LmsKind):
             if data.adopt and enrollment is None and job.row.observed_is_active:
                 # The LMS keeps records of ended enrollments, so it should know this one.
                 context.evidence.require(
-                    "enrollment", lambda known: _count_missing(context.lms, known)
+                    "enrollment", lambda known_pairs: _count_missing(context.lms, known_pairs)
                 )
             if data.adopt or data.matches(enrollment):
                 observed = enrollment or ObservedEnrollment(data.mode, is_active=False)

@@ -59,7 +59,8 @@ def pull_changes() -> int:
         count += retry_refused_without_batch_api()
     try:
         if capabilities and (outbox := batch.outbox(lms)):
-            metrics.outbox(*outbox)
+            count_of_messages, oldest_seconds = outbox
+            metrics.record_outbox(count_of_messages, oldest_seconds)
         count += sum(
             _pull(capability, make_due)
             for capability, make_due in _MAKE_DUE.items()
@@ -87,6 +88,7 @@ def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
         items, cursor, since_of_page = batch.changed_since(client(), capability, since, cursor)
         # The first page's time, so that the next call also reads changes made during this call.
         next_since = next_since or since_of_page
+        # ``reading`` raises BadAnswer for malformed items.
         count += reading("changes", partial(make_due, items))
         if not cursor:
             break

@@ -16,6 +16,7 @@ from usher.application.lms.options import LMS, options
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
+from usher.application.runs.services import PATIENCE
 from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.payloads import read_run
@@ -25,6 +26,10 @@ from usher.engine.options import options as engine_options
 KINDS = ("account", "enrollment", "run")
 #: Learners in one request: the platform's limit.
 _LEARNERS_A_REQUEST = 100
+#: Requests that are sent concurrently for one slice of learners.
+_REQUESTS_A_SLICE = 8
+#: Accounts in a slice; each needs a request of its own.
+_ACCOUNTS_A_SLICE = 200
 _WAITS = "waits for the worker"
 
 T = TypeVar("T")
@@ -69,29 +74,37 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
     accounts = LmsAccount.objects.select_related("user")
     if user is not None:
         accounts = accounts.filter(user=user)
-    for rows in _slices(accounts, 200):
+    for rows in _slices(accounts, _ACCOUNTS_A_SLICE):
         for row, account in _concurrently(rows, lambda row: lms.account(row.username)):
             if account is None:
                 if row.is_active:
                     yield from _missing_account(row)
                 continue
             if not row.is_ready:
-                action = "record it if it is the learner's own, otherwise choose another username"
-                yield _differs("account", row, row.username, "exists", "no", "yes", action)
-            elif row.is_active != account.is_active:
-                yield _activation_difference(
-                    row, _yes_no(row.is_active), _yes_no(account.is_active)
+                yield _difference_of_account(
+                    row,
+                    field="exists",
+                    here="no",
+                    there="yes",
+                    action="record it if it is the learner's own, otherwise choose another "
+                    "username",
                 )
+            elif row.is_active != account.is_active:
+                yield _activation_difference(row, is_active_in_lms=account.is_active)
             try:
                 email = adapter().email(row.user)
             except AdapterFailed as error:
                 yield Difference(
-                    "account", row.username, "email", f"({error.reason})", account.email, ""
+                    kind="account",
+                    what=row.username,
+                    field="email",
+                    here=f"({error.reason})",
+                    there=account.email,
                 )
                 continue
             if account.email.lower() != email.lower():
-                yield _differs(
-                    "account", row, row.username, "email", email, account.email, email_action
+                yield _difference_of_account(
+                    row, field="email", here=email, there=account.email, action=email_action
                 )
 
 
@@ -104,9 +117,30 @@ def _missing_account(row: LmsAccount) -> Iterator[Difference]:
             if ineligibility_code(row.user):
                 return
         except AdapterFailed as error:
-            yield Difference("account", row.username, "exists", "yes", "no", error.reason)
+            yield Difference(
+                kind="account",
+                what=row.username,
+                field="exists",
+                here="yes",
+                there="no",
+                note=error.reason,
+            )
             return
-    yield _differs("account", row, row.username, "exists", "yes", "no", action)
+    yield _difference_of_account(row, field="exists", here="yes", there="no", action=action)
+
+
+def _difference_of_account(
+    row: LmsAccount, *, field: str, here: str, there: str, action: str
+) -> Difference:
+    return Difference(
+        kind="account",
+        what=row.username,
+        field=field,
+        here=here,
+        there=there,
+        note=_note_of_row(row),
+        action=action,
+    )
 
 
 def _changes_emails(lms: LmsClient) -> bool:
@@ -115,23 +149,30 @@ def _changes_emails(lms: LmsClient) -> bool:
     return batch.ACCOUNTS in (capabilities or ())
 
 
-def _activation_difference(row: LmsAccount, here: str, there: str) -> Difference:
-    if not row.is_active:
-        return _differs("account", row, row.username, "active", here, there, "deactivate it")
-    if is_to_be_activated(row):
-        return _differs("account", row, row.username, "active", here, there, "activate it")
-    note = "deactivated in the LMS until somebody activates it, in the LMS or here"
-    return Difference("account", row.username, "active", here, there, note)
+def _activation_difference(row: LmsAccount, *, is_active_in_lms: bool) -> Difference:
+    """The difference of an account that is active only here, or only in the LMS."""
+    here, there = _yes_no(row.is_active), _yes_no(is_active_in_lms)
+    if not row.is_active or is_to_be_activated(row):
+        action = "activate it" if row.is_active else "deactivate it"
+        return _difference_of_account(row, field="active", here=here, there=there, action=action)
+    return Difference(
+        kind="account",
+        what=row.username,
+        field="active",
+        here=here,
+        there=there,
+        note="deactivated in the LMS until somebody activates it, in the LMS or here",
+    )
 
 
 def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
     ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
     if user is not None:
         ready = ready.filter(user=user)
-    for accounts in _slices(ready, _LEARNERS_A_REQUEST * 8):
+    for accounts in _slices(ready, _LEARNERS_A_REQUEST * _REQUESTS_A_SLICE):
         groups = [
-            accounts[i : i + _LEARNERS_A_REQUEST]
-            for i in range(0, len(accounts), _LEARNERS_A_REQUEST)
+            accounts[start : start + _LEARNERS_A_REQUEST]
+            for start in range(0, len(accounts), _LEARNERS_A_REQUEST)
         ]
         in_lms: dict[tuple[str, str], Any] = {}
         for _, enrollments in _concurrently(
@@ -153,48 +194,79 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
             yield from _enrollment(row, what, enrollment)
         for (username, key), enrollment in in_lms.items():
             if enrollment.is_active:
-                what = f"{username} in {key}"
-                yield Difference("enrollment", what, "exists", "no", "yes", _note_of_unrecorded())
+                yield Difference(
+                    kind="enrollment",
+                    what=f"{username} in {key}",
+                    field="exists",
+                    here="no",
+                    there="yes",
+                    note=_note_of_unrecorded(),
+                )
 
 
 def _enrollment(row: Enrollment, what: str, observed: Any) -> Iterator[Difference]:
+    """The difference of one enrollment, if there is one. what: learner and run. observed: the
+    enrollment in the LMS, or None."""
     is_active = bool(observed and observed.is_active)
     action = "enroll" if row.is_active else "unenroll"
     if row.is_settled and options().enrollment_winner == LMS:
         action = "record the LMS's state here"
     if row.is_active != is_active:
-        yield _differs(
-            "enrollment",
-            row,
-            what,
-            "active",
-            _yes_no(row.is_active),
-            _yes_no(is_active),
-            action,
+        yield Difference(
+            kind="enrollment",
+            what=what,
+            field="active",
+            here=_yes_no(row.is_active),
+            there=_yes_no(is_active),
+            note=_note_of_row(row),
+            action=action,
         )
     elif is_active and row.mode != observed.mode:
         if action == "enroll":
             action = f"change the mode to {row.mode}"
-        yield _differs("enrollment", row, what, "mode", row.mode, observed.mode, action)
+        yield Difference(
+            kind="enrollment",
+            what=what,
+            field="mode",
+            here=row.mode,
+            there=observed.mode,
+            note=_note_of_row(row),
+            action=action,
+        )
 
 
 def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
     known_runs = sync.known_runs()
     if run is not None:
-        known_runs = {key: value for key, value in known_runs.items() if key == run.course_key}
+        known_runs = {key: known for key, known in known_runs.items() if key == run.course_key}
     keys_not_in_lms = set(known_runs)
-    for page in sync.pages(lms, lambda seconds: None, patience=1800.0):
+    for page in sync.pages(lms, waiting=lambda seconds: None, patience=PATIENCE):
         for raw in page.results:
             key = str(raw.get("course_id"))
             keys_not_in_lms.discard(key)
-            pk, digest = known_runs.get(key, (0, ""))
-            if not pk:
+            known_run = known_runs.get(key)
+            if known_run is None:
                 if run is None:
-                    yield Difference("run", key, "exists", "no", "yes", _WAITS, "add it here")
-            elif digest != sync.digest(raw):
-                yield from _run(pk, raw)
+                    yield Difference(
+                        kind="run",
+                        what=key,
+                        field="exists",
+                        here="no",
+                        there="yes",
+                        note=_WAITS,
+                        action="add it here",
+                    )
+            elif known_run.digest != sync.digest(raw):
+                yield from _run(known_run.pk, raw)
     for key in sorted(keys_not_in_lms):
-        yield Difference("run", key, "exists", "yes", "no", action="mark it as missing")
+        yield Difference(
+            kind="run",
+            what=key,
+            field="exists",
+            here="yes",
+            there="no",
+            action="mark it as missing",
+        )
 
 
 def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
@@ -202,26 +274,24 @@ def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
     for name in sync.SYNCED_FIELDS:
         own_value, lms_value = getattr(row, name), getattr(observed, name)
         if own_value != lms_value:
-            yield _differs(
-                "run",
-                row,
-                row.course_key,
-                name,
-                str(own_value),
-                str(lms_value),
-                "copy the LMS's value",
+            yield Difference(
+                kind="run",
+                what=row.course_key,
+                field=name,
+                here=str(own_value),
+                there=str(lms_value),
+                note=_note_of_row(row),
+                action="copy the LMS's value",
             )
 
 
-def _differs(
-    kind: str, row: Any, what: str, field: str, here: str, there: str, action: str
-) -> Difference:
-    note = ""
+def _note_of_row(row: Any) -> str:
+    """Why the row's difference is not removed yet, if the row says so; else ''."""
     if row.refused_at:
-        note = f"refused: {row.error_message}"
-    elif row.due_at:
-        note = f"{_WAITS}: {row.error_message}" if row.error_message else _WAITS
-    return Difference(kind, what, field, here, there, note, action)
+        return f"refused: {row.error_message}"
+    if row.due_at:
+        return f"{_WAITS}: {row.error_message}" if row.error_message else _WAITS
+    return ""
 
 
 def _note_of_unrecorded() -> str:

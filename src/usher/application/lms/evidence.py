@@ -95,15 +95,15 @@ class Evidence:
         sample = self._samples.get(kind)
         return sample.items if sample else ()
 
-    def require(self, kind: str, missing_of: Callable[[Sequence[Any]], int]) -> None:
-        """Call before acting on a missing object. missing_of: asks the LMS for these objects and
+    def require(self, kind: str, count_missing: Callable[[Sequence[Any]], int]) -> None:
+        """Call before acting on a missing object. count_missing: asks the LMS for these objects and
         returns how many are missing. Raises LmsError when missing objects must not count."""
         sample = self._samples.get(kind)
         if self.accept_missing or sample is None:
             return
         with sample.lock:
             if sample.verdict is None:
-                sample.verdict = self._judge(kind, sample, missing_of)
+                sample.verdict = self._judge(kind, sample, count_missing)
         if isinstance(sample.verdict, LmsError):
             raise sample.verdict
 
@@ -114,21 +114,21 @@ class Evidence:
         LmsError."""
         known_items = self.items(kind)[:_SINGLE_SAMPLE]
 
-        def missing_of(items: Sequence[Any]) -> int:
+        def count_missing(items: Sequence[Any]) -> int:
             if len(known_items) >= min_known and not any(shows(item) for item in known_items):
                 raise TooManyMissing(_text_of_none(kind, len(known_items)))
             return 0
 
-        self.require(kind, missing_of)
+        self.require(kind, count_missing)
 
     def _judge(
-        self, kind: str, sample: _Sample, missing_of: Callable[[Sequence[Any]], int]
+        self, kind: str, sample: _Sample, count_missing: Callable[[Sequence[Any]], int]
     ) -> LmsError | bool:
         """The value for ``_Sample.verdict``. Raises LmsError if the LMS can't be asked."""
         if not sample.items:
             return True
         try:
-            missing = missing_of(sample.items)
+            missing = count_missing(sample.items)
             missing_limit().check(
                 kind, missing=missing, sample_size=len(sample.items), total=sample.total
             )
@@ -156,6 +156,8 @@ def sample_of(rows: Any, *fields: str) -> tuple[int, list[Any]]:
     if ends["first"] is None:
         return 0, []
     ids = range(ends["first"], ends["last"] + 1)
+    # More ids than the sample has objects, because many ids may have no row, or a row that is not
+    # among ``rows``.
     sample_ids = random.sample(ids, min(len(ids), 8 * SAMPLE))
     is_one_field = len(fields) == 1
     hits = list(rows.filter(pk__in=sample_ids).values_list(*fields, flat=is_one_field))

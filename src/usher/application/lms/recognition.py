@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from usher.application.lms.evidence import TooManyMissing, missing_limit
@@ -29,6 +29,18 @@ _lock = threading.Lock()
 _recognitions: WeakKeyDictionary[LmsClient, Recognition] = WeakKeyDictionary()
 
 
+class _Result(NamedTuple):
+    """The result of one question to the LMS. asked_at: by the monotonic clock. error: why the LMS
+    is not recognised; None if it is."""
+
+    asked_at: float
+    error: LmsError | None
+
+
+#: Stands for the result before the first question.
+_NEVER_ASKED = _Result(asked_at=float("-inf"), error=None)
+
+
 class Recognition:
     """The results of the checks of one LMS, shared by the threads of a process."""
 
@@ -37,8 +49,8 @@ class Recognition:
         self._total = 0
         self._known_usernames: Sequence[Any] = ()
         self._check_lock, self._proof_lock = threading.Lock(), threading.Lock()
-        self._last_check: tuple[float, LmsError | None] = (float("-inf"), None)
-        self._last_proof: tuple[float, LmsError | None] = (float("-inf"), None)
+        self._last_check = _NEVER_ASKED
+        self._last_proof = _NEVER_ASKED
 
     def load(self, sample: Callable[[], tuple[int, Sequence[Any]]]) -> None:
         """Called in the database thread. sample: returns how many accounts are known, and some of
@@ -56,13 +68,13 @@ class Recognition:
             return
         if not self._is_fresh() and self._check_lock.acquire(timeout=_WAIT_SECONDS):
             try:
-                if not self._is_fresh():
+                if not self._is_fresh():  # another thread may have checked in the meantime
                     error = self._find_error(lms)
-                    self._last_check = time.monotonic(), error
+                    self._last_check = _Result(time.monotonic(), error)
             finally:
                 self._check_lock.release()
-        if isinstance(self._last_check[1], TooManyMissing):
-            raise self._last_check[1]
+        if isinstance(self._last_check.error, TooManyMissing):
+            raise self._last_check.error
 
     def prove(self, lms: LmsClient) -> None:
         """Call before a refusal counts. Raises LmsError unless the LMS is recognised now.
@@ -72,20 +84,18 @@ class Recognition:
         """
         called_at = time.monotonic()
         with self._proof_lock:
-            asked_at, error = self._last_proof
-            if asked_at <= called_at:
+            if self._last_proof.asked_at <= called_at:
                 asked_at = time.monotonic()
-                error = self._find_error(lms)
-                self._last_proof = asked_at, error
+                self._last_proof = _Result(asked_at, self._find_error(lms))
+            error = self._last_proof.error
         if error is not None:
             raise error
 
     def _is_fresh(self) -> bool:
-        checked_at, error = self._last_check
-        is_other_lms = isinstance(error, TooManyMissing)
-        return time.monotonic() - checked_at < (
-            _REUSE_SECONDS_IF_OTHER_LMS if is_other_lms else _REUSE_SECONDS
-        )
+        """Whether the result of the last check may be reused."""
+        is_other_lms = isinstance(self._last_check.error, TooManyMissing)
+        reuse_seconds = _REUSE_SECONDS_IF_OTHER_LMS if is_other_lms else _REUSE_SECONDS
+        return time.monotonic() - self._last_check.asked_at < reuse_seconds
 
     def _find_error(self, lms: LmsClient) -> LmsError | None:
         """Asks the LMS for the known accounts. Returns why it is not recognised; None if it is."""

@@ -35,7 +35,7 @@ class MetricsCounter(Observer):
         record_pass(is_empty=is_empty)
 
 
-def outbox(messages: int, oldest_seconds: float) -> None:
+def record_outbox(messages: int, oldest_seconds: float) -> None:
     """Records how many messages of the LMS were not yet delivered to this application."""
     recorder.set(metrics.OUTBOX, value=messages)
     recorder.set(metrics.OUTBOX_OLDEST, value=oldest_seconds)

@@ -64,7 +64,7 @@ def create_missing_rows(model: type[models.Model]) -> None:
             [model(user_id=user_id, run_id=run_id) for _, user_id, run_id in page],
             ignore_conflicts=True,
         )
-        last_pk = page[-1][0]
+        last_pk, _, _ = page[-1]
 
 
 class GradeKind(_CopiedKind):
@@ -106,6 +106,7 @@ class CertificateKind(_CopiedKind):
         if certificate is None:
             if job.row.status:
                 context.lms.confirm_lms()
+                # A single known certificate is this one, which the LMS may have revoked.
                 context.evidence.require_any(
                     "certificate", lambda known: _has_certificate(context.lms, *known), min_known=2
                 )
@@ -133,6 +134,7 @@ def _certificates(job: Job, lms: LmsClient) -> Sequence[ObservedCertificate]:
         job.data,
         lambda: lms.certificates(job.data),
         lease_owner=row.lease_owner,
+        # The claim set the end of the lease.
         claimed_at=row.lease_until - timedelta(seconds=options().lease_seconds),
         due_since=row.due_at,
     )

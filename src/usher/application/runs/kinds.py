@@ -116,7 +116,8 @@ class ModeKind(LmsKind):
             context.evidence.offer("mode", _runs_with_modes)
         return [
             (
-                Job(row, self.display_name(row), row.run_id in with_modes),
+                # The job's data: whether modes of the run are known.
+                Job(row, self.display_name(row), data=row.run_id in with_modes),
                 malformed_key_outcome(row.run),
             )
             for row in rows
@@ -124,7 +125,8 @@ class ModeKind(LmsKind):
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         modes = context.lms.run_modes(job.row.run.course_key)
-        if job.data and not modes:
+        has_known_modes: bool = job.data
+        if has_known_modes and not modes:
             # Every run in the LMS has a mode, so an empty list needs a check.
             context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
         return Outcome(extra=modes)

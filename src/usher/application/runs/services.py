@@ -24,6 +24,9 @@ __all__ = ["UnknownRun", "ensure_run", "is_list_complete", "sync_runs", "sync_ru
 
 #: Seconds that a sync of all runs may wait for the LMS's throttle.
 PATIENCE = 1800.0
+#: Seconds that the sync of one run by its key may wait for retries.
+_PATIENCE_FOR_ONE_RUN = 90.0
+_KEYS_A_STATEMENT = 500
 #: The subject of the failure which says that the course list could not be read to its end.
 _COURSE_LIST = "list of the LMS"
 
@@ -75,7 +78,7 @@ def sync_runs(
         course_keys = require_course_keys(keys)
         run_summary, mode_summary = _sync_some(course_keys, modes=modes, **options)
         return run_summary.add(mode_summary)
-    summary = _sync_all(waiting, patience, meanwhile, **options)
+    summary = _sync_all(waiting=waiting, patience=patience, meanwhile=meanwhile, **options)
     return summary.add(_sync_modes(**options)) if modes and is_list_complete(summary) else summary
 
 
@@ -91,8 +94,9 @@ def sync_runs_and_modes(
     options: dict[str, Any] = {"progress": progress, "accept_missing": accept_missing}
     if keys is not None:
         return _sync_some(require_course_keys(keys), modes=True, **options)
-    summary = _sync_all(waiting, patience, None, **options)
-    return summary, _sync_modes(**options) if is_list_complete(summary) else Summary()
+    summary = _sync_all(waiting=waiting, patience=patience, meanwhile=None, **options)
+    mode_summary = _sync_modes(**options) if is_list_complete(summary) else Summary()
+    return summary, mode_summary
 
 
 def is_list_complete(summary: Summary) -> bool:
@@ -107,15 +111,15 @@ def _sync_modes(**options: Any) -> Summary:
 
 
 def _sync_all(
+    *,
     waiting: sync.Waiting,
     patience: float,
     meanwhile: Callable[[], None] | None,
-    *,
     progress: Callable[[Summary], None] | None,
     accept_missing: bool,
 ) -> Summary:
     lms = client()
-    fetched = sync.pages(lms, waiting, patience, meanwhile)
+    fetched = sync.pages(lms, waiting=waiting, patience=patience, meanwhile=meanwhile)
     writer = sync.Writer(sync.known_runs())
     summary = writer.summary
     try:
@@ -126,7 +130,14 @@ def _sync_all(
         missing = _find_missing(lms, writer, accept_missing)
     except LmsError as error:
         writer.flush()
-        summary.fail(Failure("run", _COURSE_LIST, error.failure_class, error.code, error.message))
+        failure = Failure(
+            kind="run",
+            what=_COURSE_LIST,
+            failure_class=error.failure_class,
+            code=error.code,
+            message=error.message,
+        )
+        summary.fail(failure)
         return summary
     writer.flush()
     _mark_missing(missing, summary)
@@ -166,7 +177,8 @@ def _sync_some(
     progress: Callable[[Summary], None] | None,
     accept_missing: bool,
 ) -> tuple[Summary, Summary]:
-    """A summary of the runs, and one of their modes."""
+    """Syncs the runs with these keys. Returns a summary of the runs, and one of their modes, which
+    is empty without ``modes``."""
     from usher.engine.services import Patience, recheck, reconcile
 
     run_summary, mode_summary = Summary(), Summary()
@@ -180,7 +192,7 @@ def _sync_some(
                 [kind],
                 related_to=run,
                 made_due=made_due,
-                patience=Patience(90),
+                patience=Patience(_PATIENCE_FOR_ONE_RUN),
                 progress=progress,
                 accept_missing=accept_missing,
             )
@@ -204,8 +216,9 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
         return
     now = timezone.now()
     sorted_keys = sorted(keys)
-    for start in range(0, len(sorted_keys), 500):
-        rows = CourseRun.objects.filter(course_key__in=sorted_keys[start : start + 500])
+    for start in range(0, len(sorted_keys), _KEYS_A_STATEMENT):
+        keys_of_statement = sorted_keys[start : start + _KEYS_A_STATEMENT]
+        rows = CourseRun.objects.filter(course_key__in=keys_of_statement)
         rows.filter(missing_since__isnull=True).update(missing_since=now)
         rows.set_work(
             error_class="rejected",
@@ -215,7 +228,14 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
             due_at=None,
         )
     for key in sorted_keys:
-        summary.fail(Failure("run", key, "rejected", "not-found", MISSING_TEXT))
+        failure = Failure(
+            kind="run",
+            what=key,
+            failure_class="rejected",
+            code="not-found",
+            message=MISSING_TEXT,
+        )
+        summary.fail(failure)
 
 
 _NOT_SHOWN = (

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db.models import F
@@ -57,12 +57,26 @@ _ROWS_A_WRITE = 500
 #: seconds in all: each request to an LMS that hangs takes a minute.
 _MAX_TRIES = 5
 _FAILING_SECONDS = 90.0
+#: Seconds before the second attempt for a page, if the LMS names no time. The delay doubles with
+#: each failure.
+_FIRST_DELAY_SECONDS = 0.2
 #: Seconds between two calls of ``meanwhile``.
 _MEANWHILE_SECONDS = 1.0
 
 #: Called when the LMS throttles, with the seconds until the next attempt.
 Waiting = Callable[[float], None]
 
+
+class KnownRun(NamedTuple):
+    """A run's row here. digest: of the LMS's last answer; '' for a run that is marked as missing,
+    so that it counts as changed when the LMS shows it again."""
+
+    pk: int
+    digest: str
+
+
+#: Stands for a run that has no row here.
+_UNKNOWN_RUN = KnownRun(pk=0, digest="")
 
 #: The fields of the LMS's answer that ``read_run`` reads.
 _READ_FIELDS = (
@@ -97,6 +111,7 @@ def digest(raw: dict[str, Any]) -> str:
 
 def pages(
     lms: LmsClient,
+    *,
     waiting: Waiting,
     patience: float,
     meanwhile: Callable[[], None] | None = None,
@@ -105,23 +120,29 @@ def pages(
     already requests the first page.
 
     A throttled page is requested again after the time that the LMS named, within ``patience``
-    seconds in all. meanwhile: called about once a second by the iterating thread. Iterating raises
-    LmsError when a page cannot be fetched, since an incomplete list must not count as complete.
+    seconds in all. waiting: see ``Waiting``. meanwhile: called about once a second by the iterating
+    thread. Iterating raises LmsError when a page cannot be fetched, since an incomplete list must
+    not count as complete.
     """
     reader = _PageReader(lms, waiting, patience)
     pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="usher-pages")
-    return _pages(pool, reader, pool.submit(reader.page, 1), meanwhile)
+    return _pages(pool, reader, first_request=pool.submit(reader.page, 1), meanwhile=meanwhile)
 
 
 def _pages(
     pool: ThreadPoolExecutor,
     reader: _PageReader,
-    first: Future[tuple[RunPage, float]],
+    *,
+    first_request: Future[tuple[RunPage, float]],
     meanwhile: Callable[[], None] | None,
 ) -> Iterator[RunPage]:
+    """As ``pages``. first_request: of page 1, which says how many pages there are; the result of
+    each request is that of ``_PageReader.page``."""
     arrived: queue.SimpleQueue[Future[tuple[RunPage, float]]] = queue.SimpleQueue()
-    first.add_done_callback(arrived.put)
-    outstanding, remaining_pages, pace = 1, None, Pace()
+    first_request.add_done_callback(arrived.put)
+    outstanding = 1
+    remaining_pages: Iterator[int] | None = None
+    pace = Pace()
     called_at = time.monotonic()
     timeout = _MEANWHILE_SECONDS if meanwhile else None
     try:
@@ -159,7 +180,7 @@ class Pace:
         """seconds: from the request of a page to its answer, with all attempts."""
         self._quickest = min(self._quickest, seconds)
         if not self.concurrency:
-            number = int(_FIRST_SECONDS / max(seconds, 0.001))
+            number = int(_FIRST_SECONDS / max(seconds, 0.001))  # never a division by zero
         elif seconds > _SLOW_FACTOR * self._quickest + _JITTER_SECONDS:
             number = self.concurrency // 2
         else:
@@ -192,7 +213,11 @@ def require_known_runs(lms: LmsClient, evidence: Evidence) -> None:
             "counts as missing. Does another LMS answer, or may the service worker no longer see "
             "the runs?"
         )
-    evidence.require("run", lambda known: len(known) - len(runs_by_key(lms, known)))
+
+    def count_missing(known_keys: Sequence[str]) -> int:
+        return len(known_keys) - len(runs_by_key(lms, known_keys))
+
+    evidence.require("run", count_missing)
 
 
 class _PageReader:
@@ -220,12 +245,14 @@ class _PageReader:
             except NotThere:
                 if number == 1:
                     raise
-                return RunPage([], number, 0)  # runs were deleted in the meantime
+                return RunPage(
+                    results=[], pages=number, count=0
+                )  # runs were deleted in the meantime
             except LmsError as error:
                 is_throttled = isinstance(error, Throttled)
                 if not is_throttled:
                     failures, spent = failures + 1, spent + time.monotonic() - began_at
-                delay = error.retry_after or 0.2 * 2**failures
+                delay = error.retry_after or _FIRST_DELAY_SECONDS * 2**failures
                 is_too_late = time.monotonic() + delay > self._deadline
                 is_final = error.failure_class in ("rejected", "systemic")
                 if is_too_late or is_final or failures >= _MAX_TRIES or spent > _FAILING_SECONDS:
@@ -238,13 +265,13 @@ class _PageReader:
 class Writer:
     """Compares pages with the records and writes changes, some hundreds of runs at a time."""
 
-    def __init__(self, known: dict[str, tuple[int, str]]) -> None:
-        """known: course key → id and digest, of all runs here."""
+    def __init__(self, known: dict[str, KnownRun]) -> None:
+        """known: course key → run, of all runs here."""
         self.summary = Summary()
         #: Known runs that were on no page so far.
         self.keys_not_in_lms = set(known)
         #: Runs that were seen in the LMS before.
-        self.observed_keys = {key for key, (_, digest_of_run) in known.items() if digest_of_run}
+        self.observed_keys = {key for key, run in known.items() if run.digest}
         #: Some of the known runs that the LMS showed.
         self.sample_keys: list[str] = []
         self._known = known
@@ -257,14 +284,15 @@ class Writer:
         for raw in raw_runs:
             key = str(raw.get("course_id", ""))
             self.keys_not_in_lms.discard(key)
-            pk, recorded_digest = self._known.get(key, (0, ""))
-            if pk and len(self.sample_keys) < SAMPLE:
+            known_run = self._known.get(key, _UNKNOWN_RUN)
+            is_known = known_run is not _UNKNOWN_RUN
+            if is_known and len(self.sample_keys) < SAMPLE:
                 self.sample_keys.append(key)
             digest_of_run = digest(raw)
-            if pk and recorded_digest == digest_of_run:
+            if is_known and known_run.digest == digest_of_run:
                 self.summary.unchanged += 1
             else:
-                self._add_difference(raw, key, pk, digest_of_run)
+                self._add_difference(raw, key, known_run.pk, digest_of_run)
         if len(self._new) + len(self._changed) >= _ROWS_A_WRITE:
             self.flush()
 
@@ -276,7 +304,13 @@ class Writer:
                 _require_valid_key(observed.course_key)
             row = _row(observed, pk, digest_of_run, timezone.now())
         except LmsError as error:
-            failure = Failure("run", key, error.failure_class, error.code, error.message)
+            failure = Failure(
+                kind="run",
+                what=key,
+                failure_class=error.failure_class,
+                code=error.code,
+                message=error.message,
+            )
             self.summary.fail(failure)
             return
         (self._changed if pk else self._new).append(row)
@@ -316,6 +350,7 @@ def _write(new: list[CourseRun], changed: list[CourseRun]) -> None:
 
 
 def _row(observed: ObservedRun, pk: int, digest_of_run: str, now: datetime) -> CourseRun:
+    """The row with the LMS's values, unsaved. pk: 0 for a new run."""
     values = {name: getattr(observed, name) for name in SYNCED_FIELDS}
     values["course_key"] = observed.course_key
     values |= {"digest": digest_of_run, "missing_since": None, "observed_at": now}
@@ -341,12 +376,11 @@ def _create(runs: list[CourseRun]) -> None:
     )
 
 
-def known_runs() -> dict[str, tuple[int, str]]:
-    """Course key → id and digest, of all known runs. The digest of a run that is marked as missing
-    is '', so that it counts as changed when the LMS shows it again."""
+def known_runs() -> dict[str, KnownRun]:
+    """Course key → run, of all runs that have a row here."""
     rows = CourseRun.objects.values_list("course_key", "pk", "digest").iterator()
-    known = {key: (pk, digest_of_run) for key, pk, digest_of_run in rows}
+    known = {key: KnownRun(pk, digest_of_run) for key, pk, digest_of_run in rows}
     missing = CourseRun.objects.filter(missing_since__isnull=False)
     for key, pk in missing.values_list("course_key", "pk").iterator():
-        known[key] = (pk, "")
+        known[key] = KnownRun(pk, digest="")
     return known

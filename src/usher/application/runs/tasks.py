@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from celery import shared_task
 
@@ -19,13 +20,14 @@ from usher.engine.tasks import SHARE_SECONDS, stopping
 def sync_all_runs() -> None:
     """Sent by Celery beat: updates all runs. Reading the course list of a large or slow LMS takes
     minutes, so this worker also processes interactive work during that time."""
-    query = DueQuery([], Scope(), list(all_kinds().values()))
+    no_kinds: list[Any] = []  # nothing but the interactive work of all kinds
+    query = DueQuery(no_kinds, Scope(), interactive=list(all_kinds().values()))
 
     def meanwhile() -> None:
         if stopping.is_set():
             raise _Stopping
         if query.due():
-            reconcile([], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
+            reconcile(no_kinds, stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)
 
     with suppress(_Stopping):
         sync_runs(meanwhile=meanwhile)
