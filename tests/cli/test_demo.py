@@ -19,6 +19,7 @@ from usher.cli.demo.credentials import FILE_NAME, Credentials
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.pair import Pair
 from usher.cli.demo.trouble.cases import CASES, LEARNERS
+from usher.contract import exits
 from usher.contract.editions import EDITIONS
 
 pytestmark = pytest.mark.slow
@@ -27,6 +28,7 @@ USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``usher demo`` with these arguments to its end."""
     return subprocess.run([*USHER, *arguments], capture_output=True, text=True, timeout=600)
 
 
@@ -107,7 +109,7 @@ def test_a_home_that_is_no_folder_gives_a_message_without_a_traceback(tmp_path: 
 
 def test_the_error_of_a_failing_management_command_has_no_traceback(tmp_path: Path) -> None:
     pair = Pair(tmp_path, EDITIONS["mitxonline"])
-    (pair.application_home).mkdir()
+    pair.application_home.mkdir()
     (pair.application_home / "campus.sqlite3").write_text("not a database")
     with pytest.raises(DemoError) as raised:
         pair.manage_application("migrate")
@@ -130,62 +132,67 @@ def test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_ke
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             ports += [option, str(free.getsockname()[1])]
-    first = start_demo(ports)
-    second_start = run(*ports)
-    assert second_start.returncode == 2
-    assert "A demo is already running" in second_start.stderr
-    output = first.output  # type: ignore[attr-defined]
-    command = next(line for line in output.splitlines() if line.startswith("  manage.py"))
-    command = command.split(maxsplit=1)[1].replace(" shell", " drift")
-    assert "✓ no differences" in subprocess.check_output(["sh", "-c", command], text=True)
-    assert interrupt(first) == 0
-    assert "Both servers are down" in first.output  # type: ignore[attr-defined]
+    first = RunningDemo(ports)
+    start_while_running = run(*ports)
+    assert start_while_running.returncode == 2
+    assert "A demo is already running" in start_while_running.stderr
+    manage_line = next(line for line in first.output.splitlines() if line.startswith("  manage.py"))
+    _, shell_command = manage_line.split(maxsplit=1)
+    drift_command = shell_command.replace(" shell", " drift")
+    assert "✓ no differences" in subprocess.check_output(["sh", "-c", drift_command], text=True)
+    assert first.interrupt() == 0
+    assert "Both servers are down" in first.output
     restored = run("--provision", "--home", str(tmp_path))
     assert restored.returncode == 0, restored.stderr
-    second = start_demo(ports)
-    assert interrupt(second) == 0
-    assert "data of the earlier run" in second.output  # type: ignore[attr-defined]
-    assert "sent mail" in second.output  # type: ignore[attr-defined]
+    second = RunningDemo(ports)
+    assert second.interrupt() == 0
+    assert "data of the earlier start" in second.output
+    assert "sent mail" in second.output
     for name in ("application", "lms"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
 
 
 def test_an_interrupted_demo_with_once_deletes_its_temporary_folder(tmp_path: Path) -> None:
-    process = start_demo(["--once"], "application-settings", TMPDIR=str(tmp_path))
+    first_step = "application-settings"
+    demo = RunningDemo(["--once"], wait_for=first_step, TMPDIR=str(tmp_path))
     assert list(tmp_path.glob("usher-demo-*"))
-    assert interrupt(process) == 130
-    assert "the temporary folder is deleted" in process.output  # type: ignore[attr-defined]
+    assert demo.interrupt() == exits.INTERRUPTED
+    assert "the temporary folder is deleted" in demo.output
     assert not list(tmp_path.glob("usher-demo-*"))
 
 
-def start_demo(
-    arguments: list[str], text: str = "Ctrl-C stops everything", **environment: str
-) -> subprocess.Popen[str]:
-    """Starts the demo, and returns its process as soon as the output contains ``text``.
+class RunningDemo:
+    """A process of ``usher demo``. output: the output so far."""
 
-    The process has a further attribute ``output``: the output so far. Raises AssertionError if the
-    demo ends before it has printed ``text``.
-    """
-    process = subprocess.Popen(
-        [*USHER, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-    )
-    process.output = ""  # type: ignore[attr-defined]
-    assert process.stdout
-    for line in process.stdout:
-        process.output += line  # type: ignore[attr-defined]
-        if text in line:
-            return process
-    raise AssertionError(f"the demo did not print {text!r}:\n{process.output}")  # type: ignore[attr-defined]
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        wait_for: str = "Ctrl-C stops everything",
+        **environment: str,
+    ) -> None:
+        """Starts the demo and waits until its output contains ``wait_for``. Raises AssertionError
+        if the demo ends before that."""
+        self.output = ""
+        self._process = subprocess.Popen(
+            [*USHER, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        )
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self.output += line
+            if wait_for in line:
+                return
+        raise AssertionError(f"the demo did not print {wait_for!r}:\n{self.output}")
 
-
-def interrupt(process: subprocess.Popen[str]) -> int:
-    process.send_signal(signal.SIGINT)
-    remaining_output, _ = process.communicate(timeout=60)
-    process.output += remaining_output  # type: ignore[attr-defined]
-    return process.returncode
+    def interrupt(self) -> int:
+        """Ends the demo as Ctrl-C does, and returns its exit code."""
+        self._process.send_signal(signal.SIGINT)
+        remaining_output, _ = self._process.communicate(timeout=60)
+        self.output += remaining_output
+        return self._process.returncode
 
 
 def test_the_questions_of_learners_fit_a_terminal() -> None:

@@ -22,7 +22,7 @@ from usher.embedded.home.process import free_port
 
 
 def some_ports() -> Ports:
-    return Ports(free_port(), free_port())
+    return Ports(project=free_port(), lms=free_port())
 
 
 def test_opening_creates_a_private_folder_and_changes_no_file_of_the_project(
@@ -40,13 +40,13 @@ def test_opening_creates_a_private_folder_and_changes_no_file_of_the_project(
     assert (tmp_path / ".gitignore").read_text() == "build/\n"
     assert (home / ".gitignore").read_text() == "*\n"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    modes = {
+    modes_of_secret_files = {
         path.name: stat.S_IMODE(path.stat().st_mode)
         for path in home.iterdir()
         if path.name not in (".gitignore", "lock", "ports.json")
     }
-    assert len(modes) >= 2
-    assert set(modes.values()) == {0o600}, modes
+    assert set(modes_of_secret_files) >= {"credentials.json", "oidc_rsa_private_key.pem"}
+    assert set(modes_of_secret_files.values()) == {0o600}, modes_of_secret_files
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_user_model_without_migrations_is_refused_before_tables_are_created(
 def test_project_and_lms_need_different_ports(tmp_path: Path) -> None:
     (tmp_path / "manage.py").write_text("")
     port = free_port()
-    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", Ports(port, port))
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", Ports(project=port, lms=port))
     try:
         with pytest.raises(DemoError, match=f"both have the port {port}"):
             servers.open()
@@ -224,7 +224,7 @@ def test_usher_dev_continues_if_the_project_ends_because_of_a_change(tmp_path: P
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     servers.home.mkdir()
     project, _ = servers._create_project_processes()
-    project.ready_url = ""
+    project.ready_url = ""  # so that the start does not wait for an answer
     try:
         servers._start_all([project])
         settings.write_text("FOO = (\n")
@@ -284,7 +284,7 @@ def test_files_of_virtual_environments_and_hidden_folders_are_not_watched(tmp_pa
 APPLY = "from usher.application import defaults\ndefaults.apply(globals())\n"
 
 
-def first_step(folder: Path) -> str:
+def run_first_step(folder: Path) -> str:
     """Runs the first step of ``usher dev``, which checks the project. Returns the step's result."""
     servers = ProjectWithLms(Project.at(folder), folder / "lms", some_ports())
     try:
@@ -297,7 +297,7 @@ def first_step(folder: Path) -> str:
 
 def test_warnings_of_the_check_are_shown(tmp_path: Path) -> None:
     create_project(tmp_path, APPLY)
-    message = first_step(tmp_path)
+    message = run_first_step(tmp_path)
     assert "usher.W004: LOGIN_URL is '/accounts/login/', where no view answers" in message
     assert "Set LOGIN_URL to your sign-in page." in message
 
@@ -305,27 +305,27 @@ def test_warnings_of_the_check_are_shown(tmp_path: Path) -> None:
 def test_a_project_that_does_not_call_defaults_apply_is_refused(tmp_path: Path) -> None:
     create_project(tmp_path)
     with pytest.raises(DemoError, match=r"Call defaults\.apply\(globals\(\)\)"):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
 
 
 def test_an_error_about_allowed_hosts_names_the_address_that_usher_dev_sets(tmp_path: Path) -> None:
     create_project(tmp_path, "ALLOWED_HOSTS = ['shop.example.org']\n" + APPLY)
     with pytest.raises(DemoError, match=r"Add 'localhost'.* `usher dev` sets SITE_BASE_URL to h"):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
 
 
 def test_the_settings_for_the_shell_are_not_written_before_there_is_an_lms(tmp_path: Path) -> None:
     """``manage.py check`` tells people to load the file of settings as soon as the file exists."""
     create_project(tmp_path)
     with pytest.raises(DemoError):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
     assert not (tmp_path / "lms" / "env").exists()
 
 
 def test_an_error_of_the_check_begins_with_its_id(tmp_path: Path) -> None:
     create_project(tmp_path, "USHER_CONCURRENCY = 'many'\n" + APPLY)
     with pytest.raises(DemoError, match=r"^usher\.E001: USHER_CONCURRENCY is 'many'"):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
 
 
 def test_a_project_whose_broker_is_down_is_refused_before_tables_are_created(
@@ -337,7 +337,7 @@ def test_a_project_whose_broker_is_down_is_refused_before_tables_are_created(
     )
     create_project(tmp_path, "CELERY_BROKER_URL = 'redis://127.0.0.1:9/0'\n" + app + APPLY)
     with pytest.raises(DemoError, match="broker does not answer"):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
     assert not (tmp_path / "db.sqlite3").exists()
 
 
@@ -353,21 +353,24 @@ def test_ports_are_remembered_for_the_next_start(tmp_path: Path) -> None:
         servers.open()
     finally:
         servers.stop()
-    assert Ports.of_last_start(home).with_options(project=None, lms=None) == chosen
-    assert Ports.of_last_start(home).with_options(project=None, lms=9) == Ports(chosen.project, 9)
+    remembered = Ports.of_last_start(home)
+    assert remembered == chosen
+    # A start without --port and --lms-port, and one with --lms-port 9.
+    assert remembered.with_options(project=None, lms=None) == chosen
+    assert remembered.with_options(project=None, lms=9) == Ports(project=chosen.project, lms=9)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"project": "x", "lms": null}'])
 def test_a_file_of_ports_that_cannot_be_read_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "ports.json").write_text(text)
-    assert Ports.of_last_start(tmp_path) == Ports(8000, 18000)
+    assert Ports.of_last_start(tmp_path) == Ports(project=8000, lms=18000)
 
 
 def test_the_error_about_a_database_that_cannot_be_used_names_its_file(tmp_path: Path) -> None:
     unusable = "DATABASES['default']['NAME'] = '/nowhere/db.sqlite3'\n"
     create_project(tmp_path, unusable + APPLY)
     with pytest.raises(DemoError, match=r"The file is /nowhere/db\.sqlite3"):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
 
 
 def test_the_error_about_a_folder_that_cannot_be_created_names_the_option_home(
@@ -384,7 +387,7 @@ def test_an_error_in_the_settings_is_shown_with_file_and_line(tmp_path: Path) ->
     create_project(tmp_path, "FOO = bar\n" + APPLY)
     line = (tmp_path / "shop.py").read_text().splitlines().index("FOO = bar") + 1
     with pytest.raises(DemoError, match=rf"run: shop\.py, line {line}: NameError: name 'bar'"):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
 
 
 def test_the_error_about_a_folder_that_cannot_be_locked_names_the_folder(tmp_path: Path) -> None:
@@ -480,9 +483,9 @@ def test_the_option_once_ends_the_command_if_the_saved_code_is_broken(
         with pytest.raises(DemoError, match="SyntaxError"):
             _run_steps(
                 [("learner", fail_with_worker)],
-                [],
-                console,
-                _repeat_after_saves(servers, console, once=True),
+                steps=[],
+                console=console,
+                run=_repeat_after_saves(servers, console, once=True),
             )
     finally:
         servers.stop()
@@ -493,7 +496,7 @@ def test_the_settings_module_is_in_the_error_and_in_the_settings_for_the_shell(
 ) -> None:
     create_project(tmp_path)
     with pytest.raises(DemoError, match=r"INSTALLED_APPS of shop\. .*DJANGO_SETTINGS_MODULE"):
-        first_step(tmp_path)
+        run_first_step(tmp_path)
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     try:
         servers.open()
@@ -524,26 +527,27 @@ HTTPServer((host, int(port)), SimpleHTTPRequestHandler).serve_forever()
 def test_a_project_that_does_not_listen_after_a_change_is_restarted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTEN_SECONDS", 0.3)
+    listen_seconds = 0.3
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTEN_SECONDS", listen_seconds)
     code = tmp_path / "code.py"
     (tmp_path / "manage.py").write_text(RUNSERVER_SUBSTITUTE)
     code.write_text("VERSION = (\n")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     servers.open()
     project, _ = servers._create_project_processes()
-    project.ready_url = ""
+    project.ready_url = ""  # so that the start does not wait for an answer
     try:
         servers._start_all([project])
-        code.write_text("VERSION = (  \n")
+        code.write_text("VERSION = (  \n")  # a change, but still a syntax error
         assert eventually(lambda: servers.follow_changes() == "project started again.")
-        time.sleep(0.4)
+        time.sleep(listen_seconds + 0.1)
         assert servers.follow_changes() == "", "it is still broken"
         code.write_text("VERSION = 1\n")
         assert eventually(lambda: servers.follow_changes() == "project started again.")
         assert eventually(lambda: is_listening(servers.ports.project))
         code.write_text("VERSION = 20\n")
         servers.follow_changes()
-        time.sleep(0.4)
+        time.sleep(listen_seconds + 0.1)
         assert servers.follow_changes() == "", "it listens"
     finally:
         servers.stop()

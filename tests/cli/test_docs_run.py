@@ -115,7 +115,7 @@ SNIPPETS = {
 def matching_key(command: str) -> str:
     """The key of RUN_BY or NOT_RUN that matches the command; '' if no key matches."""
     words = shlex.split(command, comments=True)
-    while words and re.match(r"[A-Z_]+=", words[0]):
+    while words and re.match(r"[A-Z_]+=", words[0]):  # a variable set for the command
         del words[0]
     if words[0].endswith("bin/usher"):
         words[0] = "usher"
@@ -129,21 +129,23 @@ def matching_key(command: str) -> str:
 
 
 @pytest.mark.parametrize(("page", "command"), list(commands()))
-def test_every_command_in_the_documentation_matches_an_entry(page: str, command: str) -> None:
+def test_every_command_in_the_documentation_has_a_test_or_a_reason_why_it_is_not_run(
+    page: str, command: str
+) -> None:
     assert matching_key(command), f"{page}: say in this file which test runs `{command}`"
 
 
-def test_every_entry_matches_a_command_in_the_documentation() -> None:
+def test_every_key_of_run_by_and_not_run_matches_a_command_in_the_documentation() -> None:
     matching_keys = {matching_key(command) for _, command in commands()}
     assert {*RUN_BY, *NOT_RUN} - matching_keys == set()
 
 
-def test_every_page_with_snippets_has_an_entry() -> None:
+def test_every_page_with_snippets_has_a_test_that_runs_them() -> None:
     pages = {page for page, language, _ in all_blocks() if language in ("python", "ini", "yaml")}
     assert pages == set(SNIPPETS)
 
 
 @pytest.mark.parametrize("test", sorted({*RUN_BY.values(), *SNIPPETS.values()}))
-def test_the_tests_in_the_entries_exist(test: str) -> None:
+def test_the_named_tests_of_commands_and_snippets_exist(test: str) -> None:
     path, _, name = test.partition("::")
     assert re.search(rf"def {re.escape(name)}\(", (ROOT / path).read_text()), test

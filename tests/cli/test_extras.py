@@ -174,21 +174,21 @@ def test_the_modules_of_an_extra_import_with_this_extra_alone(
 ) -> None:
     # usher.testing is a plugin of pytest, which its users have installed.
     other_requirements = ("pytest",) if extra == "embedded" else ()
-    assert (
-        import_all(
-            wheel, (f"{USHER}[{extra}]", *other_requirements), packages, skipped, django=django
-        )
-        > 3
+    imported = import_all(
+        wheel, (f"{USHER}[{extra}]", *other_requirements), packages, skipped, django=django
     )
+    assert imported > 3  # also modules inside the packages
 
 
 def test_the_pytest_plugin_imports_without_any_extra(wheel: Path) -> None:
-    assert import_all(wheel, (USHER, "pytest"), ("usher.testing.plugin",)) == 1
+    plugin = "usher.testing.plugin"
+    imported = import_all(wheel, requirements=(USHER, "pytest"), packages=(plugin,))
+    assert imported == 1
 
 
 def test_importing_the_client_without_its_extra_fails(wheel: Path) -> None:
     with pytest.raises(AssertionError, match="No module named 'idna'"):
-        import_all(wheel, (USHER,), ("usher.client",))
+        import_all(wheel, requirements=(USHER,), packages=("usher.client",))
 
 
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:

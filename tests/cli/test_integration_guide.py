@@ -86,7 +86,8 @@ def section(heading: str) -> str:
 def commands(text: str) -> list[str]:
     """The commands in the blocks ``console`` of ``text``, without prompts and comments."""
     blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    return [line[2:].split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line.split("#")[0].strip() for line in lines]
 
 
 def files(text: str) -> dict[str, str]:
@@ -103,11 +104,11 @@ def snippets(text: str) -> list[str]:
 
 
 class Integrator:
-    """A integrator who follows the page in ``folder``."""
+    """An integrator who follows the page in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = ("--port", str(free_port()), "--lms-port", str(free_port()))
+        self.port, self.lms_port = free_port(), free_port()
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -135,8 +136,9 @@ class Integrator:
         """Runs ``usher dev`` as the page says, but on free ports. Later runs use the same ports.
         Returns the successful steps: name → detail."""
         assert "usher dev" in commands(section("3. An Open edX for your project"))
-        ports = "" if (self.folder / ".usher").exists() else " ".join(self.ports)
-        out = self.run(f"usher dev --once --json {ports}", **environment)
+        is_first_run = not (self.folder / ".usher").exists()
+        ports = f" --port {self.port} --lms-port {self.lms_port}" if is_first_run else ""
+        out = self.run(f"usher dev --once --json{ports}", **environment)
         data = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
         assert data["ok"], data
         return {step["id"]: step["detail"] for step in data["steps"]}
@@ -155,9 +157,9 @@ def create_project(folder: Path, user_model: str = USER_MODEL) -> Integrator:
     """An integrator in ``folder`` who has followed the first two steps of the page. user_model:
     the code of the user model."""
     integrator = Integrator(folder)
-    install, start = commands(section(""))
-    assert install.startswith("pip install")
-    integrator.run(start)
+    install, start_project = commands(section(""))
+    assert install.startswith("pip install")  # Usher is installed already
+    integrator.run(start_project)
     integrator.run("python manage.py startapp people")
     (integrator.folder / "people" / "models.py").write_text(user_model)
     with (integrator.folder / "shop" / "settings.py").open("a") as settings:
@@ -191,7 +193,7 @@ def test_usher_dev_enrolls_the_test_learner(integrator: Integrator) -> None:
 
 def test_usher_dev_provision_restores_changed_records(integrator: Integrator) -> None:
     integrator.usher_dev()
-    lms = integrator.folder / ".usher" / "dev" / "lms" / "db.sqlite3"
+    lms = integrator.folder / LMS_DATABASE
     secrets = "SELECT DISTINCT secret FROM third_party_auth_oauth2providerconfig"
     with sqlite3.connect(lms) as database:
         secrets_before = set(database.execute(secrets))
@@ -226,11 +228,11 @@ def test_a_learner_who_is_created_again_gets_the_earlier_lms_account(
     again, even if somebody removed the account's link in the LMS."""
     integrator.usher_dev()
     username = lms_username(integrator)
-    _, environment, shell = commands(section("3. An Open edX for your project"))
+    _, load_environment, shell = commands(section("3. An Open edX for your project"))
     for unlink in (False, True):
-        integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{DELETE_LEARNER}\nCODE")
+        integrator.run(f"{load_environment}\n{shell} -v 0 <<'CODE'\n{DELETE_LEARNER}\nCODE")
         if unlink:
-            with sqlite3.connect(integrator.folder / LMS) as database:
+            with sqlite3.connect(integrator.folder / LMS_DATABASE) as database:
                 assert database.execute("DELETE FROM social_auth_usersocialauth").rowcount
         steps = integrator.usher_dev()
         assert f"LMS account {username} linked to the learner" in steps["connected"]
@@ -250,21 +252,23 @@ def test_usher_dev_with_a_new_database_lists_the_accounts_of_the_lms(
     assert "The LMS has" not in steps["connected"]
     assert steps["learner"] == f"LMS account {username}, enrolled in 2 courses"
     (integrator.folder / "db.sqlite3").unlink()
-    with sqlite3.connect(integrator.folder / LMS) as database:
+    with sqlite3.connect(integrator.folder / LMS_DATABASE) as database:
         sql = "UPDATE auth_user SET email = 'ann@example.org' WHERE username = ?"
         assert database.execute(sql, [username]).rowcount == 1
     output = integrator.usher_dev()["connected"]
     sentence = "an account of learners that your database does not have: ann@example.org"
     assert sentence in " ".join(output.split())
-    environment, adopt, delete = [line[2:] for line in output.split("\n") if line.startswith("$ ")]
-    assert delete == f"rm -r {integrator.folder / LMS.parent}"
-    integrator.run(f"{environment}\n{NEW_ANN}")
+    load_environment, adopt, delete = commands_in(output)
+    assert delete == f"rm -r {integrator.folder / LMS_DATABASE.parent}"
+    integrator.run(f"{load_environment}\n{CREATE_ANN}")
     _, file = adopt.split(" --to ")
     with running_usher_dev(integrator):
-        output = re.sub(r" \\\n +", " ", integrator.run(f"{environment}\n{adopt}"))
-        decide = next(line[2:] for line in output.splitlines() if line.startswith("$ "))
+        output = re.sub(r" \\\n +", " ", integrator.run(f"{load_environment}\n{adopt}"))
+        decide = commands_in(output)[0]
         assert decide == f"python manage.py adopt_users --decisions {file}"
-        output = integrator.run(f"{environment}\nsed -i '2s/$/link/' {file}\n{decide}")
+        # Ann's is the second line of the file, after the names of the columns.
+        write_decision = f"sed -i '2s/$/link/' {file}"
+        output = integrator.run(f"{load_environment}\n{write_decision}\n{decide}")
         assert f"{username}: linked here, and in the LMS" in output
     integrator.run(delete)
     steps = integrator.usher_dev()
@@ -272,13 +276,19 @@ def test_usher_dev_with_a_new_database_lists_the_accounts_of_the_lms(
     assert steps["learner"].endswith("enrolled in 2 courses")
 
 
-LMS = Path(".usher") / "dev" / "lms" / "db.sqlite3"
-NEW_ANN = """
+#: In the project's folder.
+LMS_DATABASE = Path(".usher") / "dev" / "lms" / "db.sqlite3"
+CREATE_ANN = """
 python manage.py shell -v 0 <<'CODE'
 from django.contrib.auth import get_user_model
 get_user_model().objects.create_user(email="ann@example.org")
 CODE
 """
+
+
+def commands_in(output: str) -> list[str]:
+    """The commands that the output tells people to run, without the prompt."""
+    return [line.removeprefix("$ ") for line in output.splitlines() if line.startswith("$ ")]
 
 
 @contextmanager
@@ -305,7 +315,7 @@ def running_usher_dev(integrator: Integrator) -> Iterator[str]:
         process.send_signal(signal.SIGINT)
         last_output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, last_output
-    assert last_output == "\nStopped. The LMS's data are kept for the next run.\n"
+    assert last_output == "\nStopped. The LMS's data are kept for the next start.\n"
 
 
 def test_the_output_of_usher_dev_fits_a_terminal(integrator: Integrator) -> None:
@@ -329,7 +339,7 @@ def test_the_output_of_usher_dev_fits_a_terminal(integrator: Integrator) -> None
 
 
 def lms_username(integrator: Integrator) -> str:
-    with sqlite3.connect(integrator.folder / LMS) as database:
+    with sqlite3.connect(integrator.folder / LMS_DATABASE) as database:
         rows = database.execute(
             "SELECT username FROM auth_user WHERE email = 'testlearner@odl.local'"
         )
@@ -339,10 +349,10 @@ def lms_username(integrator: Integrator) -> str:
 def test_the_code_of_the_page_enrolls_and_unenrolls_a_learner(integrator: Integrator) -> None:
     integrator.usher_dev()
     learner, calls, link = snippets(section("4. Enroll learners"))
-    _, environment, shell = commands(section("3. An Open edX for your project"))
+    _, load_environment, shell = commands(section("3. An Open edX for your project"))
     script = "\n".join([learner, calls, link, "print('link:', link)"])
-    output = integrator.run(f"{environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
-    lms = f"http://127.0.0.1:{integrator.ports[3]}"
+    output = integrator.run(f"{load_environment}\n{shell} -v 0 <<'CODE'\n{script}\nCODE")
+    lms = f"http://127.0.0.1:{integrator.lms_port}"
     start = "/auth/login/mitxpro-oauth2/?auth_entry=login&next=%2Fcourses%2Fcourse-v1"
     assert f"link: {lms}{start}" in output
     explanation = integrator.run("python manage.py why testlearner@odl.local")
@@ -387,7 +397,7 @@ def test_the_test_of_the_page_passes_and_the_fixtures_work(integrator: Integrato
     output = integrator.run(
         "python -m pytest -q -p no:cacheprovider test_orders.py test_fixtures.py"
     )
-    assert "8 passed" in output
+    assert "8 passed" in output  # the page's test and those of FIXTURE_TESTS
 
 
 def test_a_refused_request_fails_the_test_or_its_teardown(integrator: Integrator) -> None:

@@ -22,12 +22,13 @@ def test_lines_have_at_most_80_columns_on_a_wider_terminal() -> None:
             id="lms", ok=True, seconds=1.0, detail=f"{SENTENCE}\n$ rm -r /srv/a-shop/.usher/dev/lms"
         ),
         console,
-        9,
+        width=9,
     )
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if line != line.rstrip()] == []
-    assert f"{'':30}$ rm -r /srv/a-shop/.usher/dev/lms" in lines
+    columns_before_detail = len("  ✓ failed ") + 9 + len("   0.1 s  ")
+    assert f"{' ' * columns_before_detail}$ rm -r /srv/a-shop/.usher/dev/lms" in lines
 
 
 def test_a_long_value_of_a_row_is_not_wrapped() -> None:
@@ -42,7 +43,7 @@ def test_a_long_value_of_a_row_is_not_wrapped() -> None:
 
 def test_secrets_have_letters_and_digits_only(tmp_path: Path) -> None:
     """A word that begins with ``-`` would be an option in a shell."""
-    for number in range(20):
+    for number in range(20):  # secrets are random: a single one may have letters only by chance
         (tmp_path / str(number)).mkdir()
         credentials = asdict(Credentials.load_or_make(tmp_path / str(number)))
         assert all(secret.isascii() and secret.isalnum() for secret in credentials.values())

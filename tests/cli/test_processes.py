@@ -110,10 +110,11 @@ def test_the_error_about_a_taken_port_names_the_option_for_another_port() -> Non
 def test_a_server_stops_when_its_parent_is_killed(tmp_path: Path) -> None:
     port = free_port()
     program = (
-        "import sys,time;from pathlib import Path;"
-        "from tests.cli.test_processes import sample_server;"
-        f"s=sample_server(Path({str(tmp_path)!r}),{port});s.start();s.wait_until_ready();"
-        "print('up',flush=True);time.sleep(60)"
+        "import time\nfrom pathlib import Path\n"
+        "from tests.cli.test_processes import sample_server\n"
+        f"server = sample_server(Path({str(tmp_path)!r}), {port})\n"
+        "server.start()\nserver.wait_until_ready()\nprint('up', flush=True)\n"
+        "time.sleep(60)\n"  # until it is killed
     )
     root = Path(__file__).parents[2]
     parent = subprocess.Popen(

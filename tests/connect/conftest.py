@@ -14,8 +14,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def shop_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database of the plain application. Checkouts copy it, which is faster than
+    migrating."""
     folder = tmp_path_factory.mktemp("migrated")
-    return PlainCheckout(folder / "shop", folder / "state").folder / "db.sqlite3"
+    migrated_checkout = PlainCheckout(folder / "shop", folder / "state")
+    return migrated_checkout.folder / "db.sqlite3"
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def shop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop_database: Path
 ) -> Iterator[PlainCheckout]:
     """The plain application in its own folder. Its stand-in for docker is on this process's
-    PATH."""
+    PATH. Services that the test has started are stopped after the test."""
     checkout = PlainCheckout(tmp_path / "shop", tmp_path / "state", database=shop_database)
     for key, value in checkout.environment.items():
         if os.environ.get(key) != value:

@@ -64,7 +64,7 @@ class Machine:
         self.set_image(usher=usher_in_image)
         self.engine = ContainerEngine.make(home / "engine", self.lms_home)
         self.state = home / "state"
-        self.root = self._root(release, port)
+        self.root = self._make_root(release, port)
         self.tutor = (
             tutor_executable(release)
             if usher_in_tutor
@@ -82,13 +82,13 @@ class Machine:
             **(AS_NIGHTLY if mode == "nightly" else {}),
         }
         if mode == "k8s":
-            self.make_cluster()
+            self.start_api_server()
 
-    def make_cluster(self) -> None:
-        """Starts the API server, which Tutor asks for the state of its jobs."""
+    def start_api_server(self) -> None:
+        """Starts the API server of a cluster, which Tutor asks for the state of its jobs."""
         self.environment |= self._cluster.enter_context(api_server(self.engine))
 
-    def _root(self, release: int, port: int) -> TutorRoot:
+    def _make_root(self, release: int, port: int) -> TutorRoot:
         path = self.home / "root"
         (path / "plugins").mkdir(parents=True)
         (path / "plugins/port.yml").write_text(PORT_PLUGIN)
@@ -103,7 +103,9 @@ class Machine:
         plugins = ["usher"] if usher else []
         file.write_text(yaml.safe_dump({**settings, "EMBEDDED_PLUGINS": plugins}))
 
-    def checkout(self, name: str, database: Path, learner: str) -> PlainCheckout:
+    def add_checkout(self, name: str, database: Path, *, learner: str) -> PlainCheckout:
+        """Creates a checkout with its own stand-in for docker and one user. database: a migrated
+        database to copy. learner: the user's name."""
         checkout = PlainCheckout(
             self.home / name, self.state, path=[self.engine.bin], database=database
         )
@@ -113,6 +115,7 @@ class Machine:
         return checkout
 
     def stop(self) -> None:
+        """Stops the applications, the LMS and the cluster's API server."""
         self._cluster.close()
         for checkout in self.checkouts:
             checkout.down()
@@ -229,9 +232,9 @@ class Machine:
         return {
             "config": self.root.config(),
             "env": [checkout.env_file.read_text() for checkout in self.checkouts],
-            "records": [records(checkout) for checkout in self.checkouts],
-            "providers": providers,
-            "clients": clients,
+            "clients_in_applications": [oauth_clients(checkout) for checkout in self.checkouts],
+            "providers_in_lms": providers,
+            "clients_in_lms": clients,
         }
 
     # -- the learner
@@ -261,7 +264,7 @@ def options_for(checkout: PlainCheckout) -> list[str]:
     return ["--application", str(checkout.folder), "--server-url", checkout.url]
 
 
-def records(checkout: PlainCheckout) -> list[Any]:
+def oauth_clients(checkout: PlainCheckout) -> list[Any]:
     """The OAuth clients in the application's database: (name, client id, redirect URIs)."""
     with sqlite3.connect(checkout.folder / "db.sqlite3") as database:
         return database.execute(

@@ -137,7 +137,7 @@ def test_a_target_that_is_neither_a_folder_nor_an_address_is_refused():
 
 def test_a_created_oauth2_record_agrees_and_its_secret_works(shop: PlainCheckout):
     target, application_entry = target_of(shop), application(shop.url)
-    target.probe(None, ADDRESSES)
+    target.probe(application=None, addresses=ADDRESSES)
     assert target.url == shop.url
     assert not target.record_agrees(application_entry, ADDRESSES)
     assert target.write_record(application_entry, ADDRESSES) == "created"
@@ -164,7 +164,7 @@ def test_an_existing_oauth2_record_is_updated_and_restored_unchanged(shop: Plain
     )
     [original] = records_of(shop)
     target, application_entry = target_of(shop), application(shop.url)
-    target.record_agrees(application_entry, ADDRESSES)
+    assert not target.record_agrees(application_entry, ADDRESSES)
     target.write_record(application_entry, ADDRESSES)
     [written] = records_of(shop)
     assert written["client_id"] == application_entry.client_id
@@ -178,7 +178,7 @@ def test_an_existing_oauth2_record_is_updated_and_restored_unchanged(shop: Plain
 
 def test_a_record_that_connect_created_is_removed(shop: PlainCheckout):
     target, application_entry = target_of(shop), application(shop.url)
-    target.record_agrees(application_entry, ADDRESSES)
+    assert not target.record_agrees(application_entry, ADDRESSES)
     target.write_record(application_entry, ADDRESSES)
     assert target.has_record(application_entry.client_id)
     assert target.remove_record(application_entry.client_id) == "removed"
@@ -188,7 +188,7 @@ def test_a_record_that_connect_created_is_removed(shop: PlainCheckout):
 
 def test_secrets_are_passed_on_standard_input_only(shop: PlainCheckout):
     target, application_entry = target_of(shop), application(shop.url)
-    target.record_agrees(application_entry, ADDRESSES)
+    assert not target.record_agrees(application_entry, ADDRESSES)
     target.write_record(application_entry, ADDRESSES)
     calls = next(shop.state.rglob("calls.log")).read_text()
     assert "shell" in calls
@@ -200,7 +200,7 @@ def test_an_application_that_requires_pkce_is_refused_with_a_backend_that_sends_
 ):
     shop.env_file.write_text(shop.env_file.read_text() + "SHOP_PKCE_REQUIRED=True\n")
     target = target_of(shop)
-    target.probe(None, ADDRESSES)
+    target.probe(application=None, addresses=ADDRESSES)
     with pytest.raises(Refused, match="requires PKCE"):
         target.check_backend("mitxpro-oauth2")
 
@@ -210,7 +210,7 @@ def test_the_refusal_of_an_application_that_does_not_start_has_the_end_of_its_ou
 ):
     (shop.folder / "shop/settings.py").write_text("raise RuntimeError('out of order')\n")
     with pytest.raises(Refused, match=r"(?s)shop can't be reached.*out of order"):
-        target_of(shop).probe(None, ADDRESSES)
+        target_of(shop).probe(application=None, addresses=ADDRESSES)
 
 
 def test_an_application_without_the_oauth_toolkit_is_refused(shop: PlainCheckout):
@@ -222,7 +222,7 @@ def test_an_application_without_the_oauth_toolkit_is_refused(shop: PlainCheckout
     )
     (shop.folder / "shop/none.py").write_text("urlpatterns = []\n")
     with pytest.raises(Refused, match="django-oauth-toolkit"):
-        target_of(shop).probe(None, ADDRESSES)
+        target_of(shop).probe(application=None, addresses=ADDRESSES)
 
 
 # -- the .env
@@ -246,7 +246,7 @@ def test_restoring_the_env_restores_the_earlier_file_exactly(shop: PlainCheckout
     values = target.env_values(description(application(shop.url)), ADDRESSES)
     assert not target.env_agrees(values)
     result = target.write_env(values)
-    assert result == "11 settings written"
+    assert result == f"{len(values)} settings written"
     assert SECRET not in result
     assert target.env_agrees(values)
     assert stat.S_IMODE(shop.env_file.stat().st_mode) == 0o600
@@ -298,23 +298,23 @@ def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
         == "restored, except for MAIL_DOMAIN: changed after connect"
     )
     assert shop.env_file.read_text() == original.decode() + "MAIL_DOMAIN=mail.mit.edu\n"
-    shop.env_file.write_bytes(original)
 
 
 def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: PlainCheckout):
-    """A later run finds the example values in the ``.env`` and lists them again."""
+    """A later connect finds the example values in the ``.env`` and lists them again."""
     target = target_of(shop)
-    target.probe(None, ADDRESSES)
+    target.probe(application=None, addresses=ADDRESSES)
     target.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
     target.saved_state.save_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
 
     later_target = target_of(shop)
-    later_target.probe(None, ADDRESSES)
-    (sentence,) = manual._left_to_operator(later_target, [], "")
+    later_target.probe(application=None, addresses=ADDRESSES)
+    (sentence,) = manual._left_to_operator(later_target, changed_ids=[], started_command="")
     assert sentence.startswith("give MAIL_KEY, MAIL_DOMAIN in ")
 
     shop.env_file.write_text(shop.env_file.read_text().replace("no-key-yet", "key-of-mine"))
-    assert manual._left_to_operator(later_target, [], "")[0].startswith("give MAIL_DOMAIN in ")
+    (sentence,) = manual._left_to_operator(later_target, changed_ids=[], started_command="")
+    assert sentence.startswith("give MAIL_DOMAIN in ")
 
 
 def test_restoring_deletes_an_env_that_connect_created(shop: PlainCheckout):
@@ -326,7 +326,7 @@ def test_restoring_deletes_an_env_that_connect_created(shop: PlainCheckout):
     target.restore_env(values)
     assert not shop.env_file.exists()
     assert target.is_env_restored(values)
-    shop.env_file.touch()
+    shop.env_file.touch()  # the fixture's ``docker compose down`` needs the file
 
 
 def test_new_settings_take_effect_only_in_recreated_containers(shop: PlainCheckout):
@@ -339,7 +339,7 @@ def test_new_settings_take_effect_only_in_recreated_containers(shop: PlainChecko
     assert not target.runs_with(values)
     target.recreate()
     assert target.runs_with(values)
-    target.probe(None, ADDRESSES)
+    target.probe(application=None, addresses=ADDRESSES)
     assert target.facts["settings"]["OPENEDX_SERVICE_WORKER_USERNAME"] == "worker"
 
 
@@ -380,9 +380,9 @@ def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TargetApplication
 def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pkce(
     campus: TargetApplication,
 ):
-    campus.probe(None, ADDRESSES)
+    campus.probe(application=None, addresses=ADDRESSES)
     assert campus.facts["usher"]
-    entry = campus.entry(BackendChoice("mitxpro-oauth2", "mitxpro-oauth2"))
+    entry = campus.entry(BackendChoice(name="mitxpro-oauth2", known_backend="mitxpro-oauth2"))
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
     application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
@@ -412,7 +412,7 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
         RemoteApplication(recognise(options), options, Secrets()),
         application(shop.url),
     )
-    remote.probe(None, ADDRESSES)
+    remote.probe(application=None, addresses=ADDRESSES)
     assert not remote.record_agrees(application_entry, ADDRESSES)
     with pytest.raises(NeedsPerson, match=r"\./manage\.py shell < (\S+)") as refusal:
         remote.write_record(application_entry, ADDRESSES)
@@ -429,7 +429,9 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
 def test_a_remote_application_that_does_not_answer_is_refused():
     options = ApplicationOptions("http://127.0.0.1:9")
     with pytest.raises(Refused, match=r"127\.0\.0\.1:9 can't be reached"):
-        RemoteApplication(recognise(options), options, Secrets()).probe(None, ADDRESSES)
+        RemoteApplication(recognise(options), options, Secrets()).probe(
+            application=None, addresses=ADDRESSES
+        )
 
 
 def test_a_manual_edit_of_the_env_requires_a_new_container(shop: PlainCheckout):
@@ -455,6 +457,7 @@ def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheck
     assert target.runs_with({})
     (log,) = shop.state.glob("*/calls.log")
     calls = [json.loads(line) for line in log.read_text().splitlines()]
+    # The first word of a call is "compose"; the options of manage must follow.
     compose_options = [call[1:3] for call in calls if {"up", "ps", "config", "exec"} & set(call)]
     assert compose_options
     assert all(words == ["--env-file", str(env_file)] for words in compose_options)

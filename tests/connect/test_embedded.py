@@ -15,7 +15,7 @@ from unittest.mock import patch
 import httpx
 import pytest
 
-from tests.connect.machine import PASSWORD, records
+from tests.connect.machine import PASSWORD, oauth_clients
 from tests.connect.test_whole import CHECKS
 from tests.support.checkout import VENV_BIN, PlainCheckout, checkout_of, free_port
 from usher.connect import development_server
@@ -41,13 +41,14 @@ from usher.connect.plan import Plan
 from usher.connect.process import Runner, Secrets
 from usher.connect.saved_state import SavedState
 from usher.connect.steps.embedded import EmbeddedSteps
-from usher.contract import connections
+from usher.contract import connections, exits
 from usher.contract.connections import Connection
 from usher.contract.envfile import write_private
 
 
 class Operator:
-    """The plain application, and the folder of an embedded LMS that does not exist yet."""
+    """An operator's commands, with the plain application and an embedded LMS that does not exist
+    yet."""
 
     def __init__(self, shop: PlainCheckout) -> None:
         self.shop = shop
@@ -94,6 +95,7 @@ def answers(url: str) -> bool:
 
 @pytest.fixture
 def operator(shop: PlainCheckout) -> Iterator[Operator]:
+    """The operator of the shop. After the test, everything is disconnected and deleted."""
     operator = Operator(shop)
     yield operator
     operator.run("disconnect", "--yes", "--purge")
@@ -167,7 +169,7 @@ def test_connect_creates_an_embedded_lms_and_disconnect_stops_it(operator: Opera
     )
     assert disconnected["ok"]
     assert not operator.lms_answers
-    assert (operator.saved_connections(), records(shop)) == ([], [])
+    assert (operator.saved_connections(), oauth_clients(shop)) == ([], [])
     assert shop.env_file.read_bytes() == original_files[".env"]
     assert not (operator.home / "usher.json").exists()
 
@@ -191,7 +193,8 @@ def test_the_lms_listens_on_every_interface_only_for_containers(shop: PlainCheck
     url = f"http://localhost:{free_port()}"
     in_containers = ApplicationOptions(str(shop.folder))
     context = find_lms(CommandOptions(lms="embedded", lms_url=url, applications=[in_containers]))
-    assert "every interface" in context.warnings[0]
+    (warning,) = context.warnings
+    assert "every interface" in warning
     assert "0.0.0.0" in server_of(context).command
     without_containers = replace(in_containers, manage="python manage.py")
     context = find_lms(
@@ -204,17 +207,25 @@ def test_the_lms_listens_on_every_interface_only_for_containers(shop: PlainCheck
 def test_connecting_again_uses_the_embedded_lms_of_the_last_connection(shop: PlainCheckout):
     options = CommandOptions(applications=[ApplicationOptions(str(shop.folder))])
     assert with_earlier_lms(options) == options
-    lms_fields = {"lms": "embedded", "lms_home": "/lms"}
-    connections.remember(Connection("shop", str(shop.folder), "http://localhost:1", **lms_fields))
-    assert (with_earlier_lms(options).lms, with_earlier_lms(options).lms_home) == (
-        "embedded",
-        "/lms",
-    )
+    connections.remember(connection_of_shop(str(shop.folder), lms_home="/lms"))
+    completed = with_earlier_lms(options)
+    assert (completed.lms, completed.lms_home) == ("embedded", "/lms")
     assert with_defaults(options).lms_home == "/lms"
     # An embedded LMS in another folder would have none of the learners' accounts.
     assert with_earlier_lms(replace(options, lms="embedded")).lms_home == "/lms"
     with_tutor = replace(options, lms="tutor")
     assert with_earlier_lms(with_tutor) == with_tutor
+
+
+def connection_of_shop(folder: str, *, lms_home: str) -> Connection:
+    """The shop's connection to the embedded LMS in ``lms_home``."""
+    return Connection(
+        name="shop",
+        application=folder,
+        lms_url="http://localhost:1",
+        lms="embedded",
+        lms_home=lms_home,
+    )
 
 
 def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path: Path):
@@ -230,18 +241,16 @@ def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path
     assert completed == ApplicationOptions(
         folder, name="shop", manage="python manage.py", url="http://a:2"
     )
-    # If the earlier run was interrupted before it connected anything, this run uses the same LMS.
+    # If the earlier connect was interrupted before it connected anything, the same LMS is used.
     SavedState(str(shop.env_file)).save_application(earlier_options, root="/lms", lms="embedded")
     command_options = with_earlier_lms(CommandOptions(applications=[completed]))
     assert (command_options.lms, command_options.lms_home) == ("embedded", "/lms")
     other_application = ApplicationOptions(str(tmp_path))
     assert with_earlier_options(other_application) == other_application
     assert connected_applications() == []
-    for home in ("/lms", "/other"):
-        lms_fields = {"lms": "embedded", "lms_home": home}
-        connections.remember(Connection("shop", folder, "http://localhost:1", **lms_fields))
-        if home == "/lms":
-            assert connected_applications() == [ApplicationOptions(folder, name="shop")]
+    connections.remember(connection_of_shop(folder, lms_home="/lms"))
+    assert connected_applications() == [ApplicationOptions(folder, name="shop")]
+    connections.remember(connection_of_shop(folder, lms_home="/other"))
     with pytest.raises(Refused, match="several LMSs"):
         connected_applications()
 
@@ -278,7 +287,8 @@ def test_an_application_without_containers_runs_during_the_checks(operator: Oper
     assert "✗" not in result.stdout
     with pytest.raises(httpx.ConnectError):
         httpx.get(shop.url, trust_env=False)
-    assert operator.saved_connections()[0]["verified"]
+    (connection,) = operator.saved_connections()
+    assert connection["verified"]
 
 
 @pytest.mark.slow
@@ -286,7 +296,7 @@ def test_the_operator_must_start_an_application_whose_manage_py_another_program_
     operator: Operator,
 ):
     result = connect_without_containers(operator, f"env {VENV_BIN / 'python'} manage.py")
-    assert result.returncode == 3, result.stdout + result.stderr
+    assert result.returncode == exits.UNFINISHED, result.stdout + result.stderr
     assert "restart shop, so that it reads its .env again" in result.stdout
     assert f"nothing answers at {operator.shop.url}" in result.stderr
     assert "Then run usher connect again" in result.stderr
@@ -311,10 +321,12 @@ class ScriptedShop:
 def test_the_error_about_a_development_server_that_ends_has_the_end_of_its_log(tmp_path: Path):
     shop = ScriptedShop(tmp_path, "import sys; print('no database', 'pass-word-123'); sys.exit(7)")
     shop.secrets.add(["pass-word-123"])
-    with pytest.raises(ToolFailed, match=r"ended with 7(.|\n)*no database \(hidden\)"):
-        shop.running_server().__enter__()
+    message = r"ended with 7(.|\n)*no database \(hidden\)"
+    with pytest.raises(ToolFailed, match=message), shop.running_server():
+        pass
 
 
+#: A manage.py whose ``runserver`` answers 500 to every request.
 SERVER_SCRIPT = """
 import http.server, sys
 host, port = sys.argv[-1].split(":")
@@ -331,8 +343,8 @@ def test_a_development_server_that_answers_500_counts_as_started_and_is_stopped(
         assert started is not None
         assert started.command.startswith(f"(cd {tmp_path} && ")  # works in any folder
         assert httpx.get(shop.target.own_url, trust_env=False).status_code == 500
-        with shop.running_server() as second:
-            assert second is None
+        with shop.running_server() as started_again:
+            assert started_again is None  # it is served already
     with pytest.raises(httpx.ConnectError):
         httpx.get(shop.target.own_url, trust_env=False)
 
@@ -343,15 +355,15 @@ def test_connect_announces_a_development_server_before_it_waits_for_an_answer(tm
     server = development_server.running(
         shop.target, for_containers=False, announce=announced.append
     )
-    with pytest.raises(ToolFailed):
-        server.__enter__()
+    with pytest.raises(ToolFailed), server:
+        pass
     assert [started.log.name for started in announced] == [f"{shop.target.name}-server.log"]
 
 
 def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path: Path):
     """Debian's /etc/hosts gives the machine's own name the address 127.0.1.1."""
     port = free_port()
-    shop = ScriptedShop(tmp_path, SERVER_SCRIPT, f"http://127.0.1.1:{port}")
+    shop = ScriptedShop(tmp_path, SERVER_SCRIPT, site=f"http://127.0.1.1:{port}")
     with shop.running_server() as started:
         assert started is not None
         assert started.command.rstrip(")").endswith(f"127.0.1.1:{port}")
@@ -361,7 +373,7 @@ def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path:
     "site", ["https://localhost:1", "http://localhost", "http://shop.invalid:1", "http://8.8.8.8:1"]
 )
 def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_path: Path):
-    with ScriptedShop(tmp_path, SERVER_SCRIPT, site).running_server() as started:
+    with ScriptedShop(tmp_path, SERVER_SCRIPT, site=site).running_server() as started:
         assert started is None
 
 
@@ -374,8 +386,8 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     addresses = Addresses(lms_url, lms_url, lms_on_this_machine=True)
     options = ApplicationOptions(str(shop.folder), url="http://other.example")
     target = TargetApplication(recognise(options), options, Secrets())
-    target.probe(None, addresses)
-    backend = BackendChoice("ol-oauth2", "ol-oauth2")
+    target.probe(application=None, addresses=addresses)
+    backend = BackendChoice(name="ol-oauth2", known_backend="ol-oauth2")
     connecting = Connecting(lms, [(target, backend)], addresses, Options(), Runner(Secrets()))
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render", "record:shop", "env:shop"}
@@ -385,7 +397,7 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     description = lms.description_after({configuration.APPLICATIONS: [entry]})
     target.write_record(find_application(description, "shop"), addresses)
     target.write_env(target.env_values(description, addresses))
-    target.probe(None, addresses)
+    target.probe(application=None, addresses=addresses)
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render"}
     assert not plan.due & {"record:shop", "env:shop"}

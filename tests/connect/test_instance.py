@@ -17,8 +17,11 @@ from usher.connect.errors import Refused
 from usher.connect.openedx import configuration, instance, leftovers
 from usher.connect.process import Runner, Secrets
 
+#: The plugins of a root without Usher.
 PLAIN = ("mfe",)
 NEWEST = RELEASES[-1]
+#: The id of the unprivileged user ``nobody``.
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -32,7 +35,6 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerEngine:
     engine = ContainerEngine.make(tmp_path / "engine")
     for key, value in engine.environment.items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setenv("PATH", f"{engine.bin}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("TUTOR_PLUGINS_ROOT", str(tmp_path / "plugins"))
     monkeypatch.delenv("TUTOR_ROOT", raising=False)
@@ -42,11 +44,13 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContainerEngine:
 
 @pytest.fixture(scope="session")
 def plain_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Tutor root without Usher, which tests copy."""
     return TutorRoot.make(NEWEST, tmp_path_factory.mktemp("plain"), plugins=PLAIN).path
 
 
 @pytest.fixture
 def root(tmp_path: Path, plain_root: Path) -> Path:
+    """The test's own Tutor root, without Usher."""
     return Path(shutil.copytree(plain_root, tmp_path / "root"))
 
 
@@ -167,7 +171,7 @@ def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
     everywhere."""
     script = (
         "import os; from pathlib import Path; from usher.connect.openedx import instance;"
-        "os.geteuid() or os.setuid(65534);"
+        f"os.geteuid() or os.setuid({NOBODY});"
         "instance._require_usable_root(Path(os.environ['ROOT_OF_TEST']), 'named')"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +185,7 @@ def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
             text=True,
             env={**os.environ, "ROOT_OF_TEST": str(root)},
         )
-        root.chmod(0o755)
+        root.chmod(0o755)  # so that the folder can be deleted
     assert "can't be written; run this command as its owner" in result.stderr
 
 
@@ -191,7 +195,7 @@ VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
 
 
 @pytest.mark.parametrize(
-    ("option", "running", "version", "mode_or_message"),
+    ("option", "running_projects", "version", "mode_or_message"),
     [
         ("", [], "22.0.3", "local"),
         ("", ["tutor_local"], "22.0.3", "local"),
@@ -207,14 +211,15 @@ VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
     ],
 )
 def test_the_mode_is_the_running_one_and_an_option_that_contradicts_it_is_refused(
-    engine: ContainerEngine, runner: Runner, option, running, version, mode_or_message
+    engine: ContainerEngine, runner: Runner, option, running_projects, version, mode_or_message
 ):
-    (engine.home / "running.json").write_text(json.dumps(running))
+    (engine.home / "running.json").write_text(json.dumps(running_projects))
+    running_modes = instance.running_modes(VALUES, runner)
     try:
-        text = instance.find_mode(option, version, instance.running_modes(VALUES, runner))[0]
+        result, _ = instance.find_mode(option, version, running_modes)
     except Refused as refusal:
-        text = str(refusal)
-    assert mode_or_message in text
+        result = str(refusal)
+    assert mode_or_message in result
 
 
 def test_a_machine_without_docker_is_refused(runner: Runner, monkeypatch, tmp_path: Path):
@@ -235,7 +240,9 @@ def test_a_machine_without_docker_is_refused(runner: Runner, monkeypatch, tmp_pa
 )
 def test_the_address_of_the_lms_has_a_port_only_in_dev_mode(mode, https, url):
     values = {"LMS_HOST": "learn.example", "ENABLE_HTTPS": https}
-    tutor_instance = instance.Instance(Path(), Path(), Path(), mode, {"values": values})
+    tutor_instance = instance.Instance(
+        tutor=Path(), python=Path(), root=Path(), mode=mode, report={"values": values}
+    )
     assert tutor_instance.lms_url == url
 
 
@@ -256,33 +263,45 @@ def test_configuration_values_are_written_to_a_file_that_only_its_owner_can_read
 
 def test_each_application_gets_a_backend_of_its_own():
     default, other = "mitxpro-oauth2", "ol-oauth2"
-    choice = configuration.BackendChoice
 
     def choose(
-        entries: list, name: str, option: str, setting: str = default
+        entries: list, name: str, *, option: str = "", setting: str = default
     ) -> configuration.BackendChoice:
+        """The backend for the application ``name``. option: the operator's choice. setting: the
+        backend in the application's settings."""
         return configuration.choose_backend(entries, name, option, setting)
 
-    first = [{"name": "mitxonline", "backend": default}]
-    assert choose([], "shop", "") == choice(default, default)
+    def known(backend: str) -> configuration.BackendChoice:
+        return configuration.BackendChoice(name=backend, known_backend=backend)
+
+    def variant_of_default(name: str) -> configuration.BackendChoice:
+        return configuration.BackendChoice(name=name, known_backend=default)
+
+    assert choose([], "shop") == known(default)
     # The default is the manual procedure's backend. A setting of the application overrides the
     # default.
-    assert configuration.choose_backend([], "shop", "") == choice(other, other)
-    assert choose([], "shop", "", other) == choice(other, other)
-    assert choose(first, "mitxonline", "", other) == choice(default, default)
-    assert choose([], "shop", other) == choice(other, other)
-    assert choose(first, "mitxonline", "") == choice(default, default)
-    assert choose(first, "mitxonline", other) == choice(other, other)
-    assert choose(first, "mitxpro", "") == choice("mitxpro-app-oauth2", default)
-    assert choose(first, "store", "") == choice("store-oauth2", default)
-    assert choose(first, "store", other) == choice(other, other)
-    second = [*first, {"name": "store", "backend": "store-oauth2", "backend_base": default}]
-    assert choose(second, "store", "") == choice("store-oauth2", default)
-    assert choose(second, "store", default) == choice("store-oauth2", default)
-    assert len(choose(first, "a" * 40, "").name) == configuration.BACKEND_NAME_LENGTH
-    variants = [{"name": "p", "backend": "y-oauth2"}, {"name": "q", "backend": "y-app-oauth2"}]
+    assert configuration.choose_backend([], "shop", option="") == known(other)
+    assert choose([], "shop", setting=other) == known(other)
+    assert choose([], "shop", option=other) == known(other)
+
+    one_application = [{"name": "mitxonline", "backend": default}]
+    assert choose(one_application, "mitxonline", setting=other) == known(default)
+    assert choose(one_application, "mitxonline") == known(default)
+    assert choose(one_application, "mitxonline", option=other) == known(other)
+    assert choose(one_application, "mitxpro") == variant_of_default("mitxpro-app-oauth2")
+    assert choose(one_application, "store") == variant_of_default("store-oauth2")
+    assert choose(one_application, "store", option=other) == known(other)
+    long_name = "a" * 40
+    assert len(choose(one_application, long_name).name) == configuration.BACKEND_NAME_LENGTH
+
+    store = {"name": "store", "backend": "store-oauth2", "backend_base": default}
+    two_applications = [*one_application, store]
+    assert choose(two_applications, "store") == variant_of_default("store-oauth2")
+    assert choose(two_applications, "store", option=default) == variant_of_default("store-oauth2")
+
+    both_variants = [{"name": "p", "backend": "y-oauth2"}, {"name": "q", "backend": "y-app-oauth2"}]
     with pytest.raises(Refused, match="choose another --name"):
-        choose([*first, *variants], "y", "")
+        choose([*one_application, *both_variants], "y")
 
 
 def test_updating_an_entry_keeps_the_fields_that_a_person_added():

@@ -1,4 +1,4 @@
-"""How a run of ``usher connect`` that ends early is reported."""
+"""How ``usher connect`` reports that it ended early."""
 
 import io
 from types import SimpleNamespace

@@ -1,5 +1,6 @@
 """A plan checks each step before it is applied, and can be interrupted at any point."""
 
+import errno
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,11 +18,15 @@ class Killed(BaseException):
 @dataclass
 class World:
     """Values that a plan sets to 1, one after the other. A run can be killed before or after each
-    change."""
+    change.
+
+    changes: the number of changes that were begun. killed_at: 2n kills the run before change n,
+    2n + 1 after change n; None lets the run end.
+    """
 
     values: dict[str, int] = field(default_factory=dict)
     changes: int = 0
-    killed_at: int = -1
+    killed_at: int | None = None
 
     def step(self, name: str) -> Step:
         def change() -> str:
@@ -43,7 +48,7 @@ class World:
         )
 
     def plan(self, names: list[str]) -> Plan:
-        return Plan({}, [self.step(name) for name in names]).find_due()
+        return Plan(facts={}, steps=[self.step(name) for name in names]).find_due()
 
 
 class SilentProgress:
@@ -70,16 +75,20 @@ def test_only_due_steps_are_applied_and_a_second_run_changes_nothing():
     assert world.changes == 3
 
 
-@given(st.lists(st.integers(2, 9), max_size=6))
-def test_a_plan_killed_at_any_point_ends_in_the_same_state(kill_times):
+#: The values of ``World.killed_at`` before the first change and after the last one.
+FIRST_KILL, LAST_KILL = 2, 2 * len(NAMES) + 1
+
+
+@given(st.lists(st.integers(FIRST_KILL, LAST_KILL), max_size=6))
+def test_a_plan_killed_at_any_point_ends_in_the_same_state(kills):
     world = World()
-    for kill_time in kill_times:
-        world.changes, world.killed_at = 0, kill_time
+    for kill in kills:
+        world.changes, world.killed_at = 0, kill
         try:
             apply(world.plan(NAMES), SilentProgress())
         except Killed:
             continue
-    world.killed_at = -1
+    world.killed_at = None
     apply(world.plan(NAMES), SilentProgress())
     assert world.values == dict.fromkeys(NAMES, 1)
 
@@ -97,41 +106,29 @@ def test_a_step_without_effect_stops_the_plan():
     with pytest.raises(
         StepFailed, match=r"write to nowhere: done \(.*\), but a check finds no change"
     ) as failure:
-        apply(Plan({}, [world.step("a"), lost, world.step("z")]).find_due(), SilentProgress())
+        steps = [world.step("a"), lost, world.step("z")]
+        apply(Plan(facts={}, steps=steps).find_due(), SilentProgress())
     assert failure.value.step == "lost"
     assert world.values == {"a": 1}
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("error", "expected_class"),
     [
         (ConnectError("broke"), StepFailed),
-        (OSError(30, "Read-only file system"), StepFailed),
-        (NeedsPerson("x", "push the button"), NeedsPerson),
+        (OSError(errno.EROFS, "Read-only file system"), StepFailed),
+        (NeedsPerson(step="x", message="push the button"), NeedsPerson),
     ],
 )
-def test_an_error_in_a_step_names_the_step(error, kind):
+def test_an_error_in_a_step_names_the_step(error, expected_class):
     def change() -> str:
         raise error
 
-    with pytest.raises(kind) as failure:
-        apply(
-            Plan(
-                {},
-                [
-                    Step(
-                        id="x",
-                        where="here",
-                        what="do x",
-                        reason="",
-                        is_done=lambda: False,
-                        apply=change,
-                    )
-                ],
-            ).find_due(),
-            SilentProgress(),
-        )
-    assert type(failure.value) is kind
+    step = Step(id="x", where="here", what="do x", reason="", is_done=lambda: False, apply=change)
+    plan = Plan(facts={}, steps=[step]).find_due()
+    with pytest.raises(expected_class) as failure:
+        apply(plan, SilentProgress())
+    assert type(failure.value) is expected_class
     assert failure.value.step == "x"
 
 

@@ -28,10 +28,12 @@ from usher.journey.steps import BrokenError, LoopError
 #: the request and returns one of these.
 Pages = dict[str, Any]
 RUN = "course-v1:edX+DemoX+Demo_Course"
+OL_OAUTH2 = BackendChoice(name="ol-oauth2", known_backend="ol-oauth2")
 
 
 class Served:
-    """A running server. It answers 404 for paths that are not in ``pages``."""
+    """A running server. It answers 404 for paths that are not in ``pages``. requests: method, path
+    and body of each request so far."""
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
@@ -46,11 +48,15 @@ class Served:
                 served.requests.append(f"{self.command} {path} {body}".strip())
                 page = served.pages.get(path, 404)
                 page = page(self) if callable(page) else page
-                status = 302 if isinstance(page, str) and page.startswith("http") else page
-                text = page if isinstance(page, str) and status == page else ""
-                self.send_response(status if isinstance(status, int) else 200)
-                if status == 302:
-                    self.send_header("Location", str(page))
+                text = ""
+                if isinstance(page, int):
+                    self.send_response(page)
+                elif page.startswith("http"):
+                    self.send_response(302)
+                    self.send_header("Location", page)
+                else:
+                    self.send_response(200)
+                    text = page
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text.encode())
@@ -71,6 +77,7 @@ class Served:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Pages], Served]]:
+    """A function that starts a server. All its servers are stopped after the test."""
     servers: list[Served] = []
 
     def start(pages: Pages) -> Served:
@@ -126,7 +133,13 @@ class Learners:
 
 
 def target(lms: Served, application: Served, *, gateway: bool = False) -> Target:
-    return Target(lms.url, application.url, "ol-oauth2", "token", gateway=gateway)
+    return Target(
+        lms_url=lms.url,
+        application_url=application.url,
+        backend="ol-oauth2",
+        token="token",
+        gateway=gateway,
+    )
 
 
 def test_a_test_learner_signs_in_opens_a_course_and_is_removed(
@@ -213,9 +226,9 @@ def test_the_error_of_a_sign_in_loop_names_its_pages_and_the_fix(
 def test_the_result_says_where_the_sign_in_of_an_anonymous_visitor_ends(
     lms_and_application: tuple[Served, Served], system: str, path: str, page: Any, message: str
 ):
-    {"lms": lms_and_application[0], "application": lms_and_application[1]}[system].pages[path] = (
-        page
-    )
+    lms, application = lms_and_application
+    server = lms if system == "lms" else application
+    server.pages[path] = page
     try:
         result = prove_as_anonymous(target(*lms_and_application))
     except BrokenError as error:
@@ -235,7 +248,7 @@ def test_the_result_says_where_the_sign_in_of_an_anonymous_visitor_ends(
 def test_the_error_of_a_failed_sign_in_names_the_request_that_failed(
     lms_and_application: tuple[Served, Served], path: str, page: Any, message: str
 ):
-    lms = lms_and_application[0]
+    lms, _ = lms_and_application
     learners = Learners(lms)
 
     def script(params: dict[str, Any]) -> dict[str, Any]:
@@ -251,7 +264,7 @@ def test_the_error_of_a_failed_sign_in_names_the_request_that_failed(
 def test_the_proof_names_records_that_could_not_be_removed_from_the_lms(
     lms_and_application: tuple[Served, Served],
 ):
-    lms = lms_and_application[0]
+    lms, _ = lms_and_application
     lms.pages["/usher/api/v1/accounts/"] = 404
     proof = prove_with_test_learner(target(*lms_and_application), Learners(lms))
     assert "is still active" in proof.leftovers
@@ -262,6 +275,7 @@ def failing_page(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
     """A page that answers 500 with this text."""
 
     def page(request: BaseHTTPRequestHandler) -> str:
+        # ``Served`` answers 200 if a page is a text.
         request.send_response = lambda *_: BaseHTTPRequestHandler.send_response(request, 500)  # type: ignore[method-assign]
         return text
 
@@ -271,44 +285,49 @@ def failing_page(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
 def test_the_error_of_a_failing_sign_in_page_has_the_heading_of_the_page(
     lms_and_application: tuple[Served, Served],
 ):
+    _, application = lms_and_application
     page = "<h1>ProgrammingError at /signin/</h1> relation &quot;durable_cache&quot; does not exist"
-    lms_and_application[1].pages["/signin/"] = failing_page(page)
+    application.pages["/signin/"] = failing_page(page)
     with pytest.raises(BrokenError, match="answers 500: ProgrammingError at /signin/") as raised:
         prove_as_anonymous(target(*lms_and_application))
     assert "create the missing table durable_cache: manage.py migrate" in raised.value.fix
-    lms_and_application[1].pages["/signin/"] = failing_page("<h1>KeyError at /signin/</h1>")
+    application.pages["/signin/"] = failing_page("<h1>KeyError at /signin/</h1>")
     with pytest.raises(BrokenError, match="KeyError") as raised:
         prove_as_anonymous(target(*lms_and_application))
     assert "read the log of the server at 127.0.0.1" in raised.value.fix
     assert "manage.py createcachetable" in raised.value.fix  # for a page without details
 
 
+def addresses_of(lms: Served) -> Addresses:
+    return Addresses(lms_url=lms.url, lms_server_url=lms.url, lms_on_this_machine=False)
+
+
 def test_the_lms_counts_as_up_if_its_heartbeat_fails_and_its_api_answers(
     serve: Callable[[Pages], Served], monkeypatch: pytest.MonkeyPatch
 ):
     lms = serve({"/heartbeat": 503, "/api/user/v1/me": 401})
-    checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False))
+    checks.wait_for_lms(addresses_of(lms))
     lms.pages["/api/user/v1/me"] = 503  # a proxy without its LMS
     monkeypatch.setattr(checks, "START_SECONDS", 0.0)
     with pytest.raises(ToolFailed, match=r"did not come up within 0 seconds: .* answers 503"):
-        checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False))
+        checks.wait_for_lms(addresses_of(lms))
 
 
 def test_the_lms_counts_as_up_if_its_heartbeat_is_slow_and_its_api_answers(
     serve: Callable[[Pages], Served], monkeypatch: pytest.MonkeyPatch
 ):
-    checked = threading.Event()
+    test_is_over = threading.Event()
 
     def slow(_: BaseHTTPRequestHandler) -> str:
-        checked.wait(60)
+        test_is_over.wait(60)
         return "at last"
 
     monkeypatch.setattr(checks, "TIMEOUT", 0.5)
     lms = serve({"/heartbeat": slow, "/api/user/v1/me": 401})
     try:
-        checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False))
+        checks.wait_for_lms(addresses_of(lms))
     finally:
-        checked.set()
+        test_is_over.set()
 
 
 def test_progress_is_printed_while_connect_waits_for_a_server(
@@ -318,14 +337,15 @@ def test_progress_is_printed_while_connect_waits_for_a_server(
 ):
     monkeypatch.setattr(checks, "PROGRESS_SECONDS", 0.0)
     lms = serve({"/heartbeat": 502, "/api/user/v1/me": 502})
-    calls = []
+    failed_attempts = 0
 
     def meanwhile() -> None:
-        calls.append(1)
-        if len(calls) == 3:
+        nonlocal failed_attempts
+        failed_attempts += 1
+        if failed_attempts == 3:
             lms.pages["/heartbeat"] = "OK"
 
-    checks.wait_for_lms(Addresses(lms.url, lms.url, lms_on_this_machine=False), meanwhile)
+    checks.wait_for_lms(addresses_of(lms), meanwhile)
     output = capsys.readouterr().err
     assert f"waiting for {lms.url}, " in output
     words = " ".join(output.split())
@@ -369,7 +389,7 @@ def test_an_application_that_signs_out_by_post_only_is_reported(
     def advice_about_sign_out(status: int | str, gateway: str = "") -> list[str]:
         served = serve({"/logout/": status})
         checkout = SimpleNamespace(title="MIT xPro")
-        return manual._sign_out(
+        return manual._sign_out_warnings(
             SimpleNamespace(url=served.url, gateway_url=gateway, checkout=checkout)  # type: ignore[arg-type]
         )
 
@@ -398,7 +418,7 @@ def target_of(application: StandIn, **given: str) -> TargetApplication:
         str(application.folder), edition="mitxonline", manage=application.manage_command, **given
     )
     target = TargetApplication(recognise(options), options, Secrets())
-    target.probe(None, ADDRESSES)
+    target.probe(application=None, addresses=ADDRESSES)
     return target
 
 
@@ -411,7 +431,7 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
     )
     target = target_of(application)
     assert target.url == "http://mitxonline.odl.local:9090"
-    entry = target.entry(BackendChoice("ol-oauth2", "ol-oauth2"))
+    entry = target.entry(OL_OAUTH2)
     # Browsers use the gateway; the LMS's server sends requests to the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
@@ -424,15 +444,15 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
 
 def test_an_application_gets_the_service_clients_for_which_it_has_settings(application: StandIn):
     target = target_of(application)
-    entry = target.entry(BackendChoice("ol-oauth2", "ol-oauth2"))
+    entry = target.entry(OL_OAUTH2)
     assert entry["service_clients"] == ["courses", "retirement"]
     planned = target.planned_env(replace(ADDRESSES, studio_url="http://studio.example:8001"))
     assert planned["OPENEDX_STUDIO_API_BASE_URL"] == "http://studio.example:8001"
-    pairs = [key for key in planned if "_SERVICE_WORKER_CLIENT_" in key]
-    assert len(pairs) == 4
+    ids_and_secrets = [key for key in planned if "_SERVICE_WORKER_CLIENT_" in key]
+    assert len(ids_and_secrets) == 2 * len(entry["service_clients"])
     # An application without such a setting gets none.
     target.facts["readable"] = []
-    assert "service_clients" not in target.entry(BackendChoice("ol-oauth2", "ol-oauth2"))
+    assert "service_clients" not in target.entry(OL_OAUTH2)
 
 
 def test_a_temporary_learner_is_created_with_a_session_and_removed(application: StandIn):

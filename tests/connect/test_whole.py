@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.connect.machine import PASSWORD, Machine, options_for, records
+from tests.connect.machine import PASSWORD, Machine, oauth_clients, options_for
 from tests.support.checkout import VENV_BIN, PlainCheckout
+from usher.contract import exits
 from usher.contract.envfile import EnvFile
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,8 @@ CHECKS = {
 
 @pytest.fixture
 def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
-    """The machine with the release and mode in the test's mark ``machine``."""
+    """The machine with the release and mode in the test's mark ``machine``. Everything that runs
+    on it is stopped after the test."""
     mark = request.node.get_closest_marker("machine")
     machine = Machine(tmp_path, *mark.args, **mark.kwargs)
     yield machine
@@ -53,7 +55,7 @@ def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]
 
 @pytest.fixture
 def shop(machine: Machine, shop_database: Path) -> PlainCheckout:
-    return machine.checkout("shop", shop_database, "ada")
+    return machine.add_checkout("shop", shop_database, learner="ada")
 
 
 @pytest.mark.machine(22, "local", usher_in_tutor=False)
@@ -76,11 +78,10 @@ def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheck
     assert {name for name, data in shop.tree().items() if files.get(name) != data} == {".env"}
 
     # ada has an LMS account, from the application's repair command; grace is new.
-    for learner in ("ada", "grace"):
-        if learner == "grace":
-            shop.make_learner("grace", PASSWORD)
-        assert_learner_arrives(machine, shop, learner)
-    assert_learner_arrives(machine, shop, "boss", at="/admin/")
+    assert_learner_can_sign_in(machine, shop, "ada")
+    shop.make_learner("grace", PASSWORD)
+    assert_learner_can_sign_in(machine, shop, "grace")
+    assert_learner_can_sign_in(machine, shop, "boss", page="/admin/")
 
     assert_secrets_are_protected(machine)
     connected_facts = machine.facts()
@@ -105,25 +106,29 @@ def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheck
     )
     assert result["ok"]
     assert saved_connections(machine) == []
-    assert shop.env_file.read_text() == earlier_facts["env"][0]
-    assert records(shop) == []
-    assert not leads_to(machine, shop)
+    assert [shop.env_file.read_text()] == earlier_facts["env"]
+    assert oauth_clients(shop) == []
+    assert not lms_signs_in_through(machine, shop)
     assert "usher" not in machine.root.config()["PLUGINS"]
     assert not machine.root.lms_config.with_name("usher.json").exists()
 
     assert machine.connect(shop, "--no-prove")["ok"]
-    assert machine.facts()["records"] == connected_facts["records"]  # the same ids as before
+    # Connecting again uses the same client ids.
+    clients = "clients_in_applications"
+    assert machine.facts()[clients] == connected_facts[clients]
 
 
-def assert_learner_arrives(
+def assert_learner_can_sign_in(
     machine: Machine,
     checkout: PlainCheckout,
     learner: str,
     backend: str = "mitxpro-oauth2",
-    at: str = "/dashboard",
+    page: str = "/dashboard",
 ) -> None:
-    page = machine.sign_in(checkout, learner, backend, at)
-    assert (page.status_code, str(page.url)) == (200, f"{machine.lms}{at}")
+    """Asserts that a learner who opens this page of the LMS signs in at the application and then
+    gets the page."""
+    answer = machine.sign_in(checkout, learner, backend, target=page)
+    assert (answer.status_code, str(answer.url)) == (200, f"{machine.lms}{page}")
 
 
 def saved_connections(machine: Machine) -> list[dict[str, str]]:
@@ -135,13 +140,15 @@ def assert_no_secret_in(text: str, machine: Machine) -> None:
     assert not [secret for secret in secrets_of(machine) if secret in text]
 
 
-def leads_to(machine: Machine, checkout: PlainCheckout) -> bool:
+def lms_signs_in_through(machine: Machine, checkout: PlainCheckout) -> bool:
+    """Whether the LMS sends browsers to the application to sign in."""
     with machine.browser() as browser:
         answer = browser.get(f"{machine.lms}/auth/login/mitxpro-oauth2/")
     return str(answer.url).startswith(checkout.url)
 
 
 def secrets_of(machine: Machine) -> list[str]:
+    """The secrets that the plugin has generated for the connection."""
     description = machine.root.description()
     assert description.service_worker
     secrets = [description.service_worker.token, str(machine.root.config()["USHER_SECRET"])]
@@ -167,7 +174,9 @@ def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainChecko
     """A dry run does not even start a job to examine the LMS, because a job starts databases that
     keep running, and builds a missing image."""
     (machine.engine.home / "missing-images.json").write_text('["*"]')
-    refused = machine.connect(shop, "--no-prove", code=3)  # the image is still missing
+    refused = machine.connect(
+        shop, "--no-prove", code=exits.UNFINISHED
+    )  # the image is still missing
     assert "images build openedx-dev" in refused["error"]
     assert "tutor-plugin" in refused["changed"]
     for _ in range(2):
@@ -202,10 +211,11 @@ def test_connect_killed_at_every_step_ends_in_the_same_state(machine: Machine, s
     for step in STEPS:
         assert machine.kill_during(step, "connect", *options_for(shop), "--no-prove"), step
     assert machine.connect(shop)["ok"]
-    assert_learner_arrives(machine, shop, "ada")
+    assert_learner_can_sign_in(machine, shop, "ada")
     facts = machine.facts()
-    assert len(facts["providers"]) == 1
-    assert len(facts["records"][0]) == 1
+    assert len(facts["providers_in_lms"]) == 1
+    (clients_of_shop,) = facts["clients_in_applications"]
+    assert len(clients_of_shop) == 1
     assert [entry["name"] for entry in facts["config"]["USHER_APPLICATIONS"]] == ["shop"]
 
     for step in ("lms-records", "tutor-config", "restart", "env:shop", "tutor-files"):
@@ -219,22 +229,22 @@ def test_connect_killed_at_every_step_ends_in_the_same_state(machine: Machine, s
 def test_one_of_two_applications_on_an_lms_can_be_disconnected(
     machine: Machine, shop: PlainCheckout, shop_database: Path
 ):
-    store = machine.checkout("store", shop_database, "lise")
+    store = machine.add_checkout("store", shop_database, learner="lise")
     result = machine.usher("connect", *options_for(shop), *options_for(store))
     assert result["ok"]
-    assert_learner_arrives(machine, shop, "ada")
-    assert_learner_arrives(machine, store, "lise", "store-oauth2")
+    assert_learner_can_sign_in(machine, shop, "ada")
+    assert_learner_can_sign_in(machine, store, "lise", backend="store-oauth2")
     assert_separate_service_workers(machine, shop, store)
 
     # Disconnecting must also change these settings, because they may not name an unknown
     # application.
     machine.root.configure(USHER_DEFAULT_APPLICATION="shop", USHER_SUPERUSER_APPLICATION="shop")
     assert machine.usher("disconnect", "--application", str(shop.folder))["ok"]
-    assert_learner_arrives(machine, store, "lise", "store-oauth2")
+    assert_learner_can_sign_in(machine, store, "lise", backend="store-oauth2")
     assert service_worker_username(machine, store) == "store_serviceworker"
-    assert records(shop) == []
-    assert len(records(store)) == 1
-    assert not leads_to(machine, shop)
+    assert oauth_clients(shop) == []
+    assert len(oauth_clients(store)) == 1
+    assert not lms_signs_in_through(machine, shop)
 
 
 def assert_separate_service_workers(machine: Machine, *checkouts: PlainCheckout) -> None:
@@ -281,12 +291,12 @@ def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainChecko
     steps = ("apply", "provision", "env:shop")
     assert [step for step in result["changed"] if step in steps] == list(steps)
     assert "OPENEDX_IP" not in shop.env_file.read_text().replace("#OPENEDX_IP", "")
-    assert_learner_arrives(machine, shop, "ada")
+    assert_learner_can_sign_in(machine, shop, "ada")
     assert_secrets_are_protected(machine)
     second = machine.connect(shop)
     assert (second["ok"], second["changed"]) == (True, [])
 
     assert machine.kill_during("lms-records", "disconnect", "--purge")
     assert machine.usher("disconnect", "--purge")["ok"]
-    assert not leads_to(machine, shop)
+    assert not lms_signs_in_through(machine, shop)
     assert machine.facts() == earlier_facts

@@ -24,7 +24,8 @@ class Disconnection(ABC):
 
     The rendered description names the records that were created in the applications and the LMS.
     A copy of the description is kept until the end, because the description itself is deleted with
-    the last application. So another run can complete an interrupted one.
+    the last application. So an interrupted disconnection can be completed by running the
+    command again.
     """
 
     def __init__(

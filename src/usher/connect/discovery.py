@@ -328,7 +328,7 @@ def find_connected(
 def _probed_target(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
     """Examines an application that is to be disconnected, and returns it. Raises Refused."""
     target = _target_of(options, context)
-    target.probe(None, context.addresses)
+    target.probe(application=None, addresses=context.addresses)
     return target
 
 
@@ -434,7 +434,7 @@ def with_earlier_lms(command_options: CommandOptions) -> CommandOptions:
         for connection in _stored_connections()
         if _is_requested(connection, command_options)
     ]
-    if not earlier:  # an interrupted run has saved its options, but no connection
+    if not earlier:  # an interrupted connect has saved its options, but no connection
         saved_entries = [
             entry for options in command_options.applications for entry in _saved_entries(options)
         ]

@@ -19,7 +19,7 @@ from usher.contract.paths import ApplicationPath
 class Manual:
     """Sentences for the operator, one for each step.
 
-    done: by connect, in this run or before; unnecessary: with the reason; left: to the operator.
+    done: by connect, now or before; unnecessary: with the reason; left: to the operator.
     """
 
     done: list[str] = field(default_factory=list)
@@ -93,10 +93,10 @@ def _left_to_operator(
             f"give {', '.join(examples)} in {checkout.env_file} values of your own; they have "
             "example values now"
         )
-    return sentences + _sign_out(target)
+    return sentences + _sign_out_warnings(target)
 
 
-def _sign_out(target: TargetApplication) -> list[str]:
+def _sign_out_warnings(target: TargetApplication) -> list[str]:
     """Returns a warning if the application signs out by POST only.
 
     The LMS's sign-out page requests the application's sign-out with GET, in a frame.

@@ -152,7 +152,7 @@ class View:
         self._print(f"Nothing to do: {_wrap_text(text, indent=15)}.")
 
     def print_error(self, message: str) -> None:
-        """Shows why the run ended early."""
+        """Shows why the command ended early."""
         self._data["error"] = message
         if self._as_json:
             self.flush(ok=False)

@@ -135,7 +135,7 @@ def demo(
         raise as_click_error(error, message) from error
     except KeyboardInterrupt:
         state_of_data = (
-            "the data are kept for the next run"
+            "the data are kept for the next start"
             if keeps_home
             else "the temporary folder is deleted"
         )

@@ -87,7 +87,7 @@ class Pair(RunningServers):
 
     @classmethod
     def existing(cls, home: Path) -> "Pair":
-        """The pair that was last run in ``home``. Raises DemoError if there was none."""
+        """The pair that was last started in ``home``. Raises DemoError if there was none."""
         try:
             saved = json.loads((home / FILE_NAME).read_text())
             edition = EDITIONS[saved["edition"]]
@@ -155,9 +155,9 @@ class Pair(RunningServers):
 
     def lock(self) -> None:
         """Locks the folder until :meth:`stop` or the end of this process. Raises DemoError if
-        another run uses it."""
+        another process uses it."""
         self.home.mkdir(parents=True, exist_ok=True)
-        lock = (self.home / "lock").open("a+")  # keeps the text of the run that holds the lock
+        lock = (self.home / "lock").open("a+")  # keeps the text of the process that holds the lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -173,8 +173,8 @@ class Pair(RunningServers):
         self._lock = lock
 
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
-        """Sets up the application and the LMS, unless an earlier run has done this. report: called
-        after each step. Raises DemoError."""
+        """Sets up the application and the LMS, unless an earlier start has done this. report:
+        called after each step. Raises DemoError."""
         saved = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / FILE_NAME).write_text(json.dumps(saved))
         write_exports(self.environment_file, self.application_environment)
@@ -257,7 +257,7 @@ class Pair(RunningServers):
             error_text = _end_of(result.stderr or result.stdout)
             raise DemoError(
                 f"`{command_text}` failed with exit code {result.returncode}: {error_text}\n"
-                f"If the data are broken, move {self.home} away: the next run makes new data."
+                f"If the data are broken, move {self.home} away: the next start makes new data."
             )
         return result.stdout
 

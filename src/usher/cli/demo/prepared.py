@@ -1,4 +1,4 @@
-"""Records the inputs of a set-up, so that a later run can skip it if they have not changed."""
+"""Records the inputs of a set-up, so that a later start can skip it if they have not changed."""
 
 import hashlib
 import json

@@ -148,7 +148,7 @@ def _reason_for_end(code: int) -> str:
 
 
 class RunningServers:
-    """Base class: the processes of a run, and the lock that keeps other runs out of its folder."""
+    """Base class: processes that run together, and the lock on their folder."""
 
     def __init__(self) -> None:
         self._servers: list[ServerProcess] = []

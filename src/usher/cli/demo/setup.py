@@ -42,8 +42,8 @@ class SetUp:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Sets up the application and the LMS at the same time; does nothing if an earlier run has
-        done this. Raises DemoError at the first step that fails."""
+        """Sets up the application and the LMS at the same time; does nothing if an earlier start
+        has done this. Raises DemoError at the first step that fails."""
         pair = self.pair
         for folder in (pair.application_home, pair.lms_home):
             folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class SetUp:
                     id="prepared",
                     ok=True,
                     seconds=0.0,
-                    detail=f"uses the data of the earlier run in {pair.home}",
+                    detail=f"uses the data of the earlier start in {pair.home}",
                 )
             )
             return
@@ -87,7 +87,7 @@ class SetUp:
                 begin.set()
 
     def restore(self) -> None:
-        """Restores the settings and records of the first run. Data and learners stay. Raises
+        """Restores the settings and records of the first start. Data and learners stay. Raises
         DemoError."""
         self.pair.credentials = Credentials.load_or_make(self.pair.home)
         self._run_step("application-settings", self._write_environment)
@@ -170,7 +170,7 @@ class SetUp:
         )
         return "superuser, test learner and the LMS's OAuth2 client"
 
-    # -- data of an earlier run
+    # -- data of an earlier start
 
     def _fingerprint(self) -> str:
         """A string that changes with the addresses and secrets, and if a database is deleted."""

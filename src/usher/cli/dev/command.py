@@ -116,7 +116,7 @@ def dev(
             sys.exit(as_click_error(error).exit_code)
         raise as_click_error(error) from error
     except KeyboardInterrupt:
-        say(console, "\nStopped. The LMS's data are kept for the next run.")
+        say(console, "\nStopped. The LMS's data are kept for the next start.")
         sys.exit(exits.INTERRUPTED if once else exits.DONE)
     finally:
         if servers is not None:

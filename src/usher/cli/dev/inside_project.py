@@ -125,7 +125,8 @@ def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
 
     client_id: of the LMS's OAuth2 client. refuse_accounts_of_another_lms: if the LMS is new, all
     accounts in the database belong to another LMS; whether to create only the tables in this case.
-    lms_accounts: the accounts in the LMS of an earlier run, the result of ``cli.dev.lms_accounts``.
+    lms_accounts: the accounts in the LMS of an earlier start, the result of
+    ``cli.dev.lms_accounts``.
 
     Returns a dict. Its keys, among others:
 

@@ -1,5 +1,5 @@
-"""Reads the accounts in the LMS of an earlier run from its database, because the LMS isn't running
-yet."""
+"""Reads the accounts in the LMS of an earlier start from the LMS's database, because the LMS isn't
+running yet."""
 
 from __future__ import annotations
 

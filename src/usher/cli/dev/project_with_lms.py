@@ -73,7 +73,7 @@ class DevLearner:
 
 class ProjectWithLms(RunningServers):
     """The project, its worker and the LMS. The LMS's data, secrets and logs are kept in ``home``: a
-    later run with the same folder continues with the same LMS."""
+    later start with the same folder continues with the same LMS."""
 
     def __init__(self, project: Project, home: Path, ports: Ports) -> None:
         super().__init__()
@@ -103,8 +103,8 @@ class ProjectWithLms(RunningServers):
 
     @classmethod
     def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
-        """Project and LMS of the earlier run in ``home``, which may still be running. Raises
-        DemoError if there was no earlier run."""
+        """Project and LMS of the earlier start in ``home``, which may still be running. Raises
+        DemoError if there was no earlier start."""
         try:
             record = prepared.read_record(home)
             ports = Ports(
@@ -157,8 +157,8 @@ class ProjectWithLms(RunningServers):
         self.project.environment = self._environment()
 
     def try_to_lock(self) -> bool:
-        """Locks the folder for this run until ``stop``. Returns False if another run uses the
-        folder. Raises DemoError if the folder can't be written."""
+        """Locks the folder for this process until ``stop``. Returns False if another process uses
+        the folder. Raises DemoError if the folder can't be written."""
         try:
             lock = (self.home / "lock").open("a+")
         except OSError as error:
@@ -196,7 +196,7 @@ class ProjectWithLms(RunningServers):
 
     def _write_environment_file(self) -> None:
         """Writes the settings to a file for the shell: after ``. .usher/dev/env``, manage.py uses
-        this LMS, and the settings module of this run. The file contains secrets."""
+        this LMS, and the settings module of this process. The file contains secrets."""
         variables = dict(self.project.environment)
         if module := os.environ.get(_SETTINGS_MODULE):
             variables[_SETTINGS_MODULE] = module
@@ -239,7 +239,7 @@ class ProjectWithLms(RunningServers):
 
     def _make_lms(self) -> str:
         if prepared.is_prepared(self.home, self._fingerprint()):
-            return f"embedded LMS of the earlier run in {relative_to_here(self.lms_home)}"
+            return f"embedded LMS of the earlier start in {relative_to_here(self.lms_home)}"
         return self._provision()
 
     def _provision(self) -> str:
@@ -595,7 +595,7 @@ class ProjectWithLms(RunningServers):
         if finished.returncode and not allow_failure:
             raise DemoError(f"`manage.py {arguments[0]}` failed: {finished.stderr[-2000:]}")
 
-    # -- data of an earlier run
+    # -- data of an earlier start
 
     def _fingerprint(self) -> str:
         """A string that changes with the addresses and secrets, and if the LMS's database is

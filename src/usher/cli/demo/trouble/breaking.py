@@ -20,8 +20,8 @@ SECONDS = 60.0
 
 
 class Trouble:
-    """The cases in one demo. Things are broken only once in a folder: a later run leaves the cases
-    as they are, repaired or not."""
+    """The cases in one demo. Things are broken only once in a folder: a later start leaves the
+    cases as they are, repaired or not."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -35,7 +35,7 @@ class Trouble:
                 id="trouble",
                 ok=True,
                 seconds=0.0,
-                detail=f"from the earlier run in {self.pair.home}",
+                detail=f"from the earlier start in {self.pair.home}",
             )
             return
         for name, action in (
