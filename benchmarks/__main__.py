@@ -49,8 +49,8 @@ class Sizes:
     learners, enrollments: items of the subjects repair and enrollments. reference: items of the
     serial implementation, whose rate does not depend on their number. exchanges: token exchanges.
     celery: enrollments for each number of workers. memory: checked learners. on_mariadb: accounts
-    and enrollments. console: learners, and refused enrollments. backlog: rows that are due while
-    ``people`` learners wait. flat: the larger of the two numbers of learners.
+    and enrollments. console_refused: refused enrollments of the subject console. backlog: rows that
+    are due while ``people`` learners wait. flat: the larger of the two numbers of learners.
     """
 
     rounds: int
@@ -61,7 +61,8 @@ class Sizes:
     celery: int
     memory: int
     on_mariadb: int
-    console: tuple[int, int]
+    console_learners: int
+    console_refused: int
     sidecar: SidecarSizes
     backlog: int
     people: int
@@ -79,7 +80,8 @@ FULL = Sizes(
     celery=4800,
     memory=1_000_000,
     on_mariadb=1000,
-    console=(2_000_000, 100_000),
+    console_learners=2_000_000,
+    console_refused=100_000,
     sidecar=SidecarSizes(learners=1000, reference=20, embedded=200, not_due=1_000_000),
     backlog=100_000,
     people=100,
@@ -94,7 +96,8 @@ QUICK = Sizes(
     celery=3200,
     memory=100_000,
     on_mariadb=200,
-    console=(50_000, 5_000),
+    console_learners=50_000,
+    console_refused=5_000,
     sidecar=SidecarSizes(learners=200, reference=8, embedded=60, not_due=100_000),
     backlog=20_000,
     people=40,
@@ -131,9 +134,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else FULL
     if arguments.learners:
-        sizes = replace(
-            sizes, flat=arguments.learners, console=(arguments.learners, sizes.console[1])
-        )
+        sizes = replace(sizes, flat=arguments.learners, console_learners=arguments.learners)
     all_results = results.Results(machine(), is_quick=arguments.quick)
     with running_services() as services, set_up(services) as setup:
         for subject in SUBJECTS:
@@ -150,18 +151,28 @@ def measure(
     subject: str, setup: Setup, sizes: Sizes, rounds: int, all_results: results.Results
 ) -> None:
     if subject == "repair":
-        all_results.add(*sync.repair(setup, rounds, sizes.learners, sizes.reference))
+        all_results.add(
+            *sync.repair(setup, rounds, learners=sizes.learners, reference_learners=sizes.reference)
+        )
     elif subject == "enrollments":
-        all_results.add(*sync.enrollments(setup, rounds, sizes.enrollments, 3 * sizes.reference))
+        all_results.add(
+            *sync.enrollments(
+                setup, rounds, count=sizes.enrollments, reference_count=3 * sizes.reference
+            )
+        )
     elif subject == "runs":
         all_results.add(*sync.runs(setup, rounds))
     elif subject == "provider":
-        all_results.add(*provider(setup, rounds, sizes.exchanges, sizes.reference))
+        all_results.add(
+            *provider(setup, rounds, own_count=sizes.exchanges, reference_count=sizes.reference)
+        )
     elif subject == "celery":
         all_results.add(*celery(setup, rounds, sizes.celery))
     elif subject == "console":
-        all_results.console = console(setup, *sizes.console)
-        all_results.console_learners = sizes.console[0]
+        all_results.console = console(
+            setup, learners=sizes.console_learners, refused=sizes.console_refused
+        )
+        all_results.console_learners = sizes.console_learners
     elif subject == "sidecar":
         figures, all_results.sidecar = sidecar(setup.services, rounds, sizes.sidecar)
         all_results.add(*figures)
@@ -169,22 +180,22 @@ def measure(
         all_results.stalled = redis_stalled(setup, rounds, sizes.enrollments)
         all_results.add(all_results.stalled)
     elif subject == "interactive":
-        all_results.waits = interactive(setup, sizes.backlog, sizes.people)
+        all_results.waits = interactive(setup, backlog=sizes.backlog, people=sizes.people)
         all_results.backlog = sizes.backlog
     elif subject == "statements":
         setup.use_batch_api(False)
         setup.ours.call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
         all_results.statements = setup.ours.call("count_statements")["answer"]
     elif subject == "flat":
-        all_results.flat = flat(setup, FEW, sizes.flat, rounds)
+        all_results.operation_times = flat(setup, few=FEW, many=sizes.flat, rounds=rounds)
     elif subject == "lms_on_mariadb":
         if reason := missing_requirement():
             print(f"left out: {reason}")
         else:
             all_results.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
-    else:
-        all_results.rss_mb, seconds = memory(setup, sizes.memory)
-        all_results.swept, all_results.sweep_seconds = sizes.memory, seconds["seconds"]
+    elif subject == "memory":
+        all_results.checked = sizes.memory
+        all_results.rss_mb, all_results.check_seconds = memory(setup, sizes.memory)
 
 
 def machine() -> str:

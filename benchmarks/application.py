@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import ROOT, Process, environment_of
+from benchmarks.processes import ROOT, Process, environment_with
 from benchmarks.services import Services
 from usher.contract.oauth import EDX_OAUTH_APP, lms_redirect_uri
 
@@ -51,7 +51,7 @@ ensure_client({EDX_OAUTH_APP!r}, [{lms_redirect_uri(lms_url, "mitxpro-oauth2")!r
 
 def migrate(env: Mapping[str, str], manage: str) -> None:
     command = [sys.executable, manage, "migrate", "--verbosity", "0"]
-    subprocess.run(command, cwd=ROOT, env=environment_of(env), check=True)
+    subprocess.run(command, cwd=ROOT, env=environment_with(env), check=True)
 
 
 def python(env: Mapping[str, str], script: str) -> str:
@@ -60,7 +60,7 @@ def python(env: Mapping[str, str], script: str) -> str:
     full_script = "import django; django.setup()\n" + script
     command = [sys.executable, "-c", full_script]
     result = subprocess.run(
-        command, cwd=ROOT, env=environment_of(env), capture_output=True, text=True
+        command, cwd=ROOT, env=environment_with(env), capture_output=True, text=True
     )
     if result.returncode:
         raise RuntimeError(f"The application's script failed:\n{result.stderr}")
@@ -68,7 +68,8 @@ def python(env: Mapping[str, str], script: str) -> str:
 
 
 def serve(services: Services, name: str, wsgi: str, port: int, env: Mapping[str, str]) -> Process:
-    """Starts granian as in production, with one process."""
+    """Starts granian as in production, with one process. wsgi: ``module:name`` of the WSGI
+    application."""
     server = services.module(
         name, "granian", [*SERVER, "--host", "127.0.0.1", "--port", str(port), wsgi], env
     )
@@ -77,7 +78,8 @@ def serve(services: Services, name: str, wsgi: str, port: int, env: Mapping[str,
 
 
 def serve_lms(services: Services, port: int, application_port: int, *more: Any) -> Process:
-    """Starts the benchmark LMS."""
+    """Starts the benchmark LMS, for the application on this port. more: options of
+    ``benchmarks.lms``."""
     arguments = ["--port", str(port), "--application-url", f"http://localhost:{application_port}"]
     server = services.module("lms", "benchmarks.lms", [*arguments, *map(str, more)], {})
     server.wait_for_port(port)

@@ -1,5 +1,5 @@
 """Measures the console's pages with very many learners. Runs in a process of
-``benchmarks.contender``."""
+``benchmarks.remote_module``."""
 
 from __future__ import annotations
 

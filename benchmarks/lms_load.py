@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import secrets
+import signal
 import statistics
 import sys
 import threading
@@ -45,8 +47,9 @@ PREFIX = "usher-load-"
 
 @dataclass
 class Load:
-    """The load on one LMS. batch: items in a request; concurrency: concurrent requests. If one is
-    0, it is adapted to the LMS, as the application does."""
+    """The load on one LMS. page: path of the page that is requested meanwhile. batch: items in a
+    request; concurrency: concurrent requests. If one is 0, it is adapted to the LMS, as the
+    application does. pace: adapts them."""
 
     client: httpx.Client
     page: str
@@ -63,7 +66,8 @@ class Load:
     accepted: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def send(self, path: str, items: list[dict[str, Any]]) -> None:
-        """Sends one request, and repeats it if the LMS fails, as the application does. Raises
+        """Sends one request, and repeats it if the LMS fails, as the application does. Adds the
+        items to ``accepted``, and the results of refused items to ``refused``. Raises
         httpx.HTTPError for a status of 4xx, or after ten attempts."""
         body = {"items": items, "request_id": secrets.token_hex(16)}
         for attempt in range(1, _ATTEMPTS + 1):
@@ -157,13 +161,17 @@ class Load:
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
+    """The median and the 95th percentile; empty for less than two values."""
     if len(seconds) < 2:
         return {}
-    boundaries = statistics.quantiles(seconds, n=100)
-    return {"page_p50": round(boundaries[49], 3), "page_p95": round(boundaries[94], 3)}
+    percentile_1_to_99 = statistics.quantiles(seconds, n=100)
+    p50, p95 = percentile_1_to_99[50 - 1], percentile_1_to_99[95 - 1]
+    return {"page_p50": round(p50, 3), "page_p95": round(p95, 3)}
 
 
 def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
+    """Items of the batch API that create ``number`` accounts with tokens. prefix: of the
+    usernames."""
     names = (f"{prefix}{index}" for index in range(number))
     return [
         {
@@ -253,12 +261,17 @@ def main() -> None:
             base_url=arguments.lms, headers=headers, timeout=300, trust_env=False
         ) as client:
             exit_unless_batch_api_works(client)
-            load = Load(client, arguments.page, arguments.batch, arguments.concurrency)
+            load = Load(
+                client,
+                arguments.page,
+                batch=arguments.batch,
+                concurrency=arguments.concurrency,
+            )
             print(json.dumps(measure(load, arguments)))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         sys.exit(f"{arguments.lms} did not process a request: {error or type(error).__name__}.")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)  # as a shell reports it
 
 
 def exit_unless_batch_api_works(client: httpx.Client) -> None:
@@ -293,7 +306,8 @@ def measure(load: Load, arguments: Any) -> dict[str, Any]:
     results of ``send_and_measure`` and the numbers of failures."""
     prefix = PREFIX + secrets.token_hex(3) + "-"
     learners = accounts(arguments.accounts, prefix)
-    runs = arguments.run or runs_of(load.client, -(-arguments.enrollments // arguments.accounts))
+    enough_runs = math.ceil(arguments.enrollments / arguments.accounts)
+    runs = arguments.run or runs_of(load.client, enough_runs)
     if not runs:
         sys.exit("The LMS has no course runs to enroll in. Name one with --run.")
     enrollment_items = enrollments(
@@ -346,12 +360,12 @@ def clean_up(load: Load) -> None:
         {**item, "tokens": False, "is_active": False}
         for item in load.accepted.get(ACCOUNTS, {}).values()
     ]
-    refused, load.refused = load.refused, []
+    refused_before, load.refused = load.refused, []  # refusals of the clean-up do not count
     for path, items in ((ENROLLMENTS, unenrollments), (ACCOUNTS, deactivations)):
         size = load.batch or FIRST_SIZE
         for start in range(0, len(items), size):
             load.send(path, items[start : start + size])
-    load.refused = refused
+    load.refused = refused_before
 
 
 if __name__ == "__main__":

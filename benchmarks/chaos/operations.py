@@ -66,7 +66,7 @@ def perform(count: int) -> dict[str, int]:
 def _plan_operation() -> Callable[[], None]:
     """Draws an operation and records its desired state in the journal. Returns a function that
     performs the operation; it may be called again after an error."""
-    if len(journal.learners) < 5:
+    if len(journal.learners) < 5:  # the other operations need learners
         return _plan_sign_up()
     plans = (
         _plan_sign_up,
@@ -77,7 +77,9 @@ def _plan_operation() -> Callable[[], None]:
         _plan_new_title_of_run,
         _plan_refused_operation,
     )
-    return _random.choices(plans, weights=(17, 36, 12, 14, 10, 9, 2))[0]()
+    percentages = (17, 36, 12, 14, 10, 9, 2)
+    (plan_operation,) = _random.choices(plans, weights=percentages)
+    return plan_operation()
 
 
 def _perform_until_done(perform_operation: Callable[[], None]) -> None:
@@ -183,7 +185,8 @@ def _plan_refused_operation() -> Callable[[], None]:
     username = _random.choice(list(journal.learners))
     kind = _random.choice(("unknown run", "mode", "stranger"))
     if kind == "stranger":
-        number = len([1 for row_kind, _ in journal.refused if row_kind == "account"])
+        number = sum(row_kind == "account" for row_kind, _ in journal.refused)
+        # A learner whose e-mail address an LMS account of somebody else has.
         journal.refused.add(("account", f"twin{number}"))
         return lambda: _make_learner(f"twin{number}", _email_of_stranger(number))
     free = [key for key in journal.titles if (username, key) not in journal.enrollments]

@@ -48,7 +48,7 @@ class Proxy:
             self.counts[f"{fault} ({'before' if is_before else 'after'})"] += 1
             self.counts["spoiled"] += 1
             if is_before:
-                return self._spoil(fault, None), 0.0
+                return self._spoil(fault, answer=None), 0.0
         return self._forward_and_spoil(request, fault), 0.0
 
     async def _forward_and_spoil(self, request: Request, fault: str) -> Response:
@@ -59,6 +59,7 @@ class Proxy:
         return await self._spoil(fault, answer) if fault else answer
 
     async def _spoil(self, fault: str, answer: Response | None) -> Response:
+        """answer: the LMS's; None for a fault before the request reaches the LMS."""
         if fault == "time-out":
             await asyncio.sleep(self.hold)
             return Broken(b"")
@@ -66,15 +67,14 @@ class Proxy:
             return Broken(b"")
         if fault == "429 header":
             wait = (("Retry-After", str(self.retry_after)),)
-            return as_json({"detail": "Request was throttled."}, 429, wait)
+            return as_json({"detail": "Request was throttled."}, status=429, headers=wait)
         if fault == "429 body":
             detail = f"Request was throttled. Expected available in {self.retry_after} seconds."
-            return as_json({"detail": detail}, 429)
+            return as_json({"detail": detail}, status=429)
         if fault == "half body":
-            full_answer = (answer or Response()).to_bytes()
-            return Broken(
-                full_answer[: len(full_answer) - max(1, len((answer or Response()).body) // 2)]
-            )
+            whole_answer = answer or Response()
+            left_out = max(1, len(whole_answer.body) // 2)
+            return Broken(whole_answer.to_bytes()[:-left_out])
         if fault == "invalid JSON" and answer is not None and answer.kind == "application/json":
             return Response(200, b'{"results": [{"id": 1, "sta', kind="application/json")
         status = int(fault) if fault.isdigit() else 500
@@ -130,9 +130,12 @@ def main() -> None:
     parser.add_argument("--retry-after", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    generator = random.Random(arguments.seed)
     proxy = Proxy(
-        arguments.lms_port, arguments.share, arguments.hold, arguments.retry_after, generator
+        lms_port=arguments.lms_port,
+        share=arguments.share,
+        hold=arguments.hold,
+        retry_after=arguments.retry_after,
+        rng=random.Random(arguments.seed),
     )
     asyncio.run(_serve(proxy, arguments.port))
 

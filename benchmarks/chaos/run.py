@@ -17,15 +17,17 @@ from typing import Any
 
 from benchmarks import application
 from benchmarks.chaos.clock import VARIABLE
-from benchmarks.contender import Contender
 from benchmarks.processes import Process, free_port, wait_for
+from benchmarks.remote_module import RemoteModule
 from benchmarks.services import PostgreSQL, Services, running_services
 
 RUNS = 40
 #: Seconds of a lease, and of the application's timeout for a request.
 LEASE, TIMEOUT = 5.0, 2.0
 _WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
+#: Seconds between two sweeps, if ``pause_divisor`` is 1.
 _SWEEP_EVERY = 3.0
+_TWO_HOURS = 7200
 #: Seconds between two lines about unfinished rows, and between two manual retries.
 _REPORT_EVERY, _RETRY_EVERY = 15.0, 60.0
 
@@ -46,15 +48,16 @@ class Plan:
 
 
 def run(plan: Plan, report: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """The result of ``verdict.compare_with_lms``, with ``worker_kills``, the proxy's counts and the
-    ``seconds`` that the run took."""
-    with running_services() as services:
-        chaos_run = ChaosRun(plan, services, report)
-        with ExitStack() as stack:
-            return chaos_run.run(stack)
+    """Causes the faults, and returns the result of ``verdict.compare_with_lms``, with
+    ``worker_kills``, ``proxy`` (its counts) and the ``seconds`` that everything took. report: is
+    called with each line about the progress."""
+    with running_services() as services, ExitStack() as stack:
+        return ChaosTest(plan, services, report).perform(stack)
 
 
-class ChaosRun:
+class ChaosTest:
+    """One execution of a plan. paused: the worker that is suspended now, if any."""
+
     def __init__(self, plan: Plan, services: Services, report: Callable[[str], None]) -> None:
         self.plan, self.services, self.report = plan, services, report
         self.rng = random.Random(plan.seed)
@@ -63,11 +66,11 @@ class ChaosRun:
         self.paused: Process | None = None
         self.finished = threading.Event()
 
-    # Start
-
-    def run(self, stack: ExitStack) -> dict[str, Any]:
+    def perform(self, stack: ExitStack) -> dict[str, Any]:
         self._start()
-        people = stack.enter_context(Contender("benchmarks.chaos.people", self._with_clock(0)))
+        people = stack.enter_context(
+            RemoteModule("benchmarks.chaos.people", self._env_with_movable_clock)
+        )
         people.call(
             "begin",
             seed=self.plan.seed,
@@ -92,7 +95,10 @@ class ChaosRun:
         self.report(f"{requests} requests to the LMS, {spoiled} of them spoiled")
         return verdict
 
+    # Start
+
     def _start(self) -> None:
+        """Starts all servers, the proxy and the workers."""
         services = self.services
         self.postgresql: PostgreSQL = services.postgresql()
         self.redis, redis_url = services.redis()
@@ -124,7 +130,9 @@ class ChaosRun:
         for number in range(self.plan.workers):
             # Half of the workers use the batch API, and their clock can be changed. The others use
             # the public API and the machine's clock.
-            env = self._with_clock(number) | {"USHER_USE_BATCH_API": str(number % 2 == 0)}
+            is_even = number % 2 == 0
+            env = self._env_with_movable_clock if is_even else self.env
+            env = env | {"USHER_USE_BATCH_API": str(is_even)}
             name = f"worker{number}"
             arguments = [*_WORKER, "-n", f"{name}@chaos"]
             worker = services.module(name, "benchmarks.chaos.worker", arguments, env)
@@ -133,31 +141,33 @@ class ChaosRun:
             lambda: all(" ready." in worker.log for worker in self.workers), "the workers' start"
         )
 
-    def _with_clock(self, number: int) -> dict[str, str]:
-        return self.env | ({VARIABLE: str(self._clock)} if number % 2 == 0 else {})
+    @property
+    def _env_with_movable_clock(self) -> dict[str, str]:
+        """Environment variables of a process whose clock ``_move_clock`` changes."""
+        return self.env | {VARIABLE: str(self._clock_file)}
 
     @property
-    def _clock(self) -> Path:
+    def _clock_file(self) -> Path:
         return self.services.folder / "clock"
 
     def _sweep(self) -> None:
         """Sends sweeps as beat does, but always two at the same time."""
-        with Contender("benchmarks.chaos.people", self.env) as beat:
+        with RemoteModule("benchmarks.chaos.people", self.env) as beat:
             while not self.finished.wait(_SWEEP_EVERY / max(1.0, self.plan.pause_divisor)):
                 beat.call("sweep_twice")
 
     # Faults
 
-    def _perform_with_faults(self, people: Contender) -> None:
+    def _perform_with_faults(self, people: RemoteModule) -> None:
         """Performs the operations in parts, and causes a fault after each part."""
-        steps = max(self.plan.kills, 8)
+        steps = max(self.plan.kills, 8)  # with 8 steps, each of the other faults has its own
         counts = [self.plan.operations // steps] * steps
         counts[-1] += self.plan.operations % steps
         other_faults = {
             1: self._pause_a_worker,
-            2: lambda: self._move_clock(7200),
+            2: lambda: self._move_clock(_TWO_HOURS),
             steps // 2 - 1: self._restart_postgresql,
-            steps // 2: lambda: self._move_clock(-7200),
+            steps // 2: lambda: self._move_clock(-_TWO_HOURS),
             steps // 2 + 1: self._restart_redis,
             steps - 2: self._pause_a_worker,
             steps - 1: lambda: self._move_clock(0),
@@ -195,8 +205,9 @@ class ChaosRun:
             self.paused = None
 
     def _move_clock(self, seconds: int) -> None:
+        """Makes the movable clocks differ from the machine's clock by this many seconds."""
         self.report(f"clocks jump to {seconds:+} s")
-        self._clock.write_text(str(seconds))
+        self._clock_file.write_text(str(seconds))
 
     def _restart_postgresql(self) -> None:
         self.report("PostgreSQL restarts")
@@ -209,7 +220,7 @@ class ChaosRun:
 
     # End
 
-    def _wait_until_settled(self, people: Contender) -> None:
+    def _wait_until_settled(self, people: RemoteModule) -> None:
         """Waits until every row is settled or refused.
 
         Once a minute, rows that wait for their next attempt are retried, as support staff would: an

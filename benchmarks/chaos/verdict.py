@@ -35,10 +35,10 @@ def compare_with_lms(lms_url: str) -> dict[str, Any]:
     _check_enrollments(verdict, dump, refused)
     _check_tokens(verdict, dump, refused)
     _check_runs(verdict, lms_url)
-    for row in sorted(journal.refused - refused):
-        verdict.lost.append(f"{row[0]} {row[1]}: refused by the LMS, but not recorded as refused")
-    for row in sorted(refused - journal.refused):
-        verdict.wrong.append(f"{row[0]} {row[1]}: refused without a cause")
+    for kind, name in sorted(journal.refused - refused):
+        verdict.lost.append(f"{kind} {name}: refused by the LMS, but not recorded as refused")
+    for kind, name in sorted(refused - journal.refused):
+        verdict.wrong.append(f"{kind} {name}: refused without a cause")
     return {
         "operations": journal.operations,
         "lost": verdict.lost,
@@ -114,16 +114,16 @@ def _check_enrollments(
     names = dict(LmsAccount.objects.values_list("user__username", "username"))
     in_lms = {(user, key): (mode, is_active) for user, key, mode, is_active in dump["enrollments"]}
     for (username, key), (mode, is_active) in journal.enrollments.items():
-        enrollment_in_lms = in_lms.pop((names.get(username, ""), key), None)
+        mode_in_lms, is_active_in_lms = in_lms.pop((names.get(username, ""), key), (None, None))
         name = f"enrollment {username} in {key}"
         if ("enrollment", name.removeprefix("enrollment ")) in journal.refused:
             continue
-        if enrollment_in_lms is None and is_active:
+        if mode_in_lms is None and is_active:
             verdict.lost.append(f"{name}: not in the LMS")
-        elif enrollment_in_lms and enrollment_in_lms[1] != is_active:
-            verdict.wrong.append(f"{name}: active is {enrollment_in_lms[1]} in the LMS")
-        elif enrollment_in_lms and is_active and enrollment_in_lms[0] != mode:
-            verdict.wrong.append(f"{name}: {enrollment_in_lms[0]} in the LMS, {mode} desired")
+        elif mode_in_lms and is_active_in_lms != is_active:
+            verdict.wrong.append(f"{name}: active is {is_active_in_lms} in the LMS")
+        elif mode_in_lms and is_active and mode_in_lms != mode:
+            verdict.wrong.append(f"{name}: {mode_in_lms} in the LMS, {mode} desired")
     for (username, key), (_, is_active) in in_lms.items():
         if is_active:
             verdict.duplicates.append(

@@ -7,7 +7,7 @@ import asyncio
 import gc
 import os
 
-from benchmarks.lms.routes import Lms
+from benchmarks.lms.routes import DEFAULT_DELAY, Lms
 from benchmarks.lms.server import Connection
 from benchmarks.lms.world import World
 
@@ -15,7 +15,9 @@ from benchmarks.lms.world import World
 def main() -> None:
     parser = argparse.ArgumentParser(description="The benchmark LMS.")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--delay", type=float, default=0.05, help="seconds before every answer")
+    parser.add_argument(
+        "--delay", type=float, default=DEFAULT_DELAY, help="seconds before every answer"
+    )
     parser.add_argument("--application-url", default="http://localhost:8013")
     parser.add_argument("--call-back", default="", help="the application's address for requests")
     parser.add_argument("--no-batch", action="store_true", help="without usher.lms")
@@ -30,7 +32,12 @@ def main() -> None:
         oauth_login_secret=os.environ.get("BENCH_CLIENT_SECRET", "bench-secret"),
     )
     world.make_runs(arguments.runs)
-    lms = Lms(world, arguments.delay, not arguments.no_batch, arguments.call_back)
+    lms = Lms(
+        world,
+        arguments.delay,
+        has_batch_api=not arguments.no_batch,
+        application_server=arguments.call_back,
+    )
     asyncio.run(_serve(lms, arguments.port))
 
 

@@ -93,11 +93,9 @@ class PublicApi:
             return _unauthorized()
         username, _, key = request.path.removeprefix(LmsPath.ENROLLMENT + "/").partition(",")
         enrollment = self.world.enrollments.get((username, key))
-        return (
-            as_json(self._enrollment(username, key, enrollment.mode, enrollment.is_active))
-            if enrollment
-            else Response(200)
-        )
+        if enrollment is None:
+            return Response(200)  # the platform's answer about a missing enrollment: an empty body
+        return as_json(self._enrollment(username, key, enrollment.mode, enrollment.is_active))
 
     def _enrollment(self, username: str, key: str, mode: str, is_active: bool) -> dict[str, Any]:
         return {

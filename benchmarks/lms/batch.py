@@ -61,7 +61,11 @@ class BatchApi:
                     item, "duplicate-" + "-".join(conflicts), f"{conflicts[0]} is taken"
                 ) | {"username": username}
             account = self.world.add_account(
-                username, email, item.get("name", ""), item.get("country", ""), username
+                username,
+                email,
+                name=item.get("name", ""),
+                country=item.get("country", ""),
+                uid=username,
             )
             self.world.requests[f"made:{username.lower()}"] += 1
             status = "created"
@@ -94,11 +98,10 @@ class BatchApi:
             after = set_enrollment(self.world, username, key, item | {"mode": item["mode"] or None})
         except Refused as refusal:
             return _refused_result(item, "unknown-run", str(refusal))
-        status = "unchanged" if before == after else "changed"
         mode, is_active = after
         return {
             "id": item["id"],
-            "status": status,
+            "status": "unchanged" if before == after else "changed",
             "mode": mode,
             "is_active": is_active,
             "error": None,

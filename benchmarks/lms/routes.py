@@ -15,31 +15,34 @@ from benchmarks.lms.world import World
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
 
+#: Seconds from a request to its answer.
+DEFAULT_DELAY = 0.05
 _START = LmsPath.sign_in_start(DEFAULT_BACKEND)
 
 
 @dataclass
 class Lms:
-    """delay: seconds from the request to the answer. batch: whether the LMS has the batch API.
-    call_back: address of the application's server; '' for an LMS that sends it no requests."""
+    """delay: seconds from the request to the answer. application_server: address of the
+    application's server; '' for an LMS that sends it no requests."""
 
     world: World
     delay: float
-    batch: bool = True
-    call_back: str = ""
+    has_batch_api: bool = True
+    application_server: str = ""
     routes: dict[tuple[str, str], Any] = field(init=False)
     prefixes: list[tuple[str, str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
         application: ApplicationRequests | None = (
-            Callbacks(self.world, self.call_back) if self.call_back else None
+            Callbacks(self.world, self.application_server) if self.application_server else None
         )
         self.sign_in, self.api = SignIn(self.world, application), PublicApi(self.world)
-        self.batch_api = BatchApi(self.world, self.batch)
-        self.route()
+        self.batch_api = BatchApi(self.world, has_plugin=self.has_batch_api)
+        self._set_routes()
 
-    def route(self) -> None:
-        """Sets path → function that answers."""
+    def _set_routes(self) -> None:
+        """Sets ``routes``: method and path → function that answers; and ``prefixes``: the same for
+        all paths that begin with a text, in the order in which they are tried."""
         self.routes = {
             ("POST", LmsPath.REGISTRATION): self.sign_in.register,
             ("GET", _START): self.sign_in.start,
@@ -88,7 +91,7 @@ class Lms:
         if name == "runs":
             self.world.make_runs(int(params["count"]))
         elif name == "change-runs":
-            changed = self.world.change_runs(int(params["each"]), params["mark"])
+            changed = self.world.change_runs(int(params["one_in"]), params["mark"])
             return as_json({"changed": changed})
         elif name == "rename":
             self.world.runs[params["key"]]["name"] = params["title"]
@@ -101,15 +104,14 @@ class Lms:
             self.batch_api.has_plugin = params["on"] == "yes"
         elif name == "stranger":
             email, username = params["email"], params["username"]
-            self.world.add_account(username, email, username, "", "")
+            self.world.add_account(username, email, name=username)
         elif name == "accounts":
             for number in range(int(params["first"]), int(params["end"])):
-                username = params["name"].format(number)
-                self.world.add_account(username, f"{username}@bench.example", "", "", username)
+                username = params["username_pattern"].format(number)
+                self.world.add_account(username, f"{username}@bench.example", uid=username)
         elif name == "enrollment":
-            self.world.enroll(
-                params["username"], params["key"], params["mode"], params["on"] == "yes"
-            )
+            is_active = params["on"] == "yes"
+            self.world.enroll(params["username"], params["key"], params["mode"], is_active)
         elif name == "reset":
             empty = World(*(getattr(self.world, name) for name in _CONNECTION_FIELDS))
             empty.runs, empty.pages = self.world.runs, self.world.pages

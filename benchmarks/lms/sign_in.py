@@ -46,11 +46,15 @@ class SignIn:
             if profile != username:
                 message = [{"user_message": "The provided access_token is not valid."}]
                 error = {"access_token": message, "error_code": "tpa-invalid-access-token"}
-                return as_json(error, 400)
+                return as_json(error, status=400)
         if refused := self._conflict(username, form.get("email", "")):
             return refused
         account = self.world.add_account(
-            username, form["email"], form.get("name", ""), form.get("country", ""), username
+            username,
+            form["email"],
+            name=form.get("name", ""),
+            country=form.get("country", ""),
+            uid=username,
         )
         self.world.requests[f"made:{username.lower()}"] += 1
         body = {
@@ -62,7 +66,7 @@ class SignIn:
             "success": True,
             "redirect_url": "/dashboard",
         }
-        return as_json(body, 200, [self.world.open_session(Session(username))])
+        return as_json(body, headers=[self.world.open_session(Session(username))])
 
     def _conflict(self, username: str, email: str) -> Response | None:
         conflicts = []
@@ -76,7 +80,7 @@ class SignIn:
         if "username" in conflicts:
             body["username_suggestions"] = [f"{username[:26]}_{n}" for n in (1, 41, 664)]
         body["error_code"] = "duplicate-" + "-".join(conflicts)
-        return as_json(body, 409)
+        return as_json(body, status=409)
 
     # Sign-in
 

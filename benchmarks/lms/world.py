@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import secrets
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+#: Course runs on a page of the course list.
 PAGE = 100
 MODES = ("audit", "verified")
 
@@ -79,7 +81,9 @@ class World:
     last_registered: str = ""
     _ids: Any = field(default_factory=lambda: itertools.count(1))
 
-    def add_account(self, username: str, email: str, name: str, country: str, uid: str) -> Account:
+    def add_account(
+        self, username: str, email: str, *, name: str = "", country: str = "", uid: str = ""
+    ) -> Account:
         account = Account(next(self._ids), username, email, name, country, uid, moment())
         self.accounts[username.lower()] = account
         self.by_email[email.lower()] = account
@@ -89,7 +93,7 @@ class World:
         return account
 
     def open_session(self, session: Session) -> tuple[str, str]:
-        """The header that sets this session's cookie."""
+        """Stores the session. Returns the header that sets its cookie."""
         key = secrets.token_hex(16)
         self.sessions[key] = session
         return ("Set-Cookie", f"sessionid={key}; HttpOnly; Path=/; SameSite=Lax")
@@ -106,6 +110,7 @@ class World:
         }
 
     def enroll(self, username: str, key: str, mode: str, is_active: bool) -> Enrollment:
+        """Creates or changes the learner's enrollment in this run, and returns it."""
         enrollment = self.enrollments.get((username, key))
         if enrollment is None:
             enrollment = Enrollment(mode, is_active, created=moment())
@@ -124,9 +129,10 @@ class World:
             self.runs[run["course_id"]] = run
         self.render_pages()
 
-    def change_runs(self, each: int, mark: str) -> int:
-        """Changes every ``each``-th run. Returns the number of changed runs."""
-        changed = list(self.runs.values())[::each]
+    def change_runs(self, one_in: int, mark: str) -> int:
+        """Changes title and end of one run in ``one_in`` runs. mark: a text for the titles, which
+        differs from call to call. Returns the number of changed runs."""
+        changed = list(self.runs.values())[::one_in]
         for run in changed:
             run["name"] = f"{run['name'].partition(' (')[0]} ({mark})"
             run["end"] = moment(timedelta(days=400 + hash(mark) % 100))
@@ -136,7 +142,7 @@ class World:
     def render_pages(self) -> None:
         """Renders the pages in advance, so that answers take almost no time."""
         runs = list(self.runs.values())
-        count = max(1, -(-len(runs) // PAGE))
+        count = max(1, math.ceil(len(runs) / PAGE))
         self.pages = [
             json.dumps(
                 {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.lms.routes import DEFAULT_DELAY
+from benchmarks.measures.sync import EACH
 from benchmarks.measuring import Figure
 from benchmarks.processes import wait_for
 from benchmarks.services import control
@@ -20,18 +22,22 @@ def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
     figure.more_is_better = True
     _, redis_url = setup.services.redis()
     setup.use_batch_api(False)
-    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(10)]
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
     control(setup.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
         for workers, measures in ((1, figure.reference), (4, figure.ours)):
-            learners = {"names": f"w{number}x{workers}x{{}}", "first": 0, "end": count // 10}
+            learners = {
+                "username_pattern": f"w{number}x{workers}x{{}}",
+                "first": 0,
+                "end": count // EACH,
+            }
             setup.ours.call("create_learners", **learners)
             setup.ours.call("create_accounts", **learners)
-            control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
+            control(setup.lms_url, "accounts", **learners)
             measures.append(count / _measure_seconds(setup, redis_url, workers, number, learners))
-    control(setup.lms_url, "delay", seconds=0.05)
+    control(setup.lms_url, "delay", seconds=DEFAULT_DELAY)
     return [figure]
 
 
@@ -55,7 +61,7 @@ def _measure_seconds(
     wait_for(
         lambda: all(" ready." in worker.log for worker in running_workers), "the workers' start"
     )
-    setup.ours.call("create_enrollments", **learners, each=10)
+    setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
     cost = setup.ours.call("process_with_celery", redis_url=redis_url, messages=4 * workers)
     for worker in running_workers:
         worker.stop()

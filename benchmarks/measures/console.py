@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.contender import Contender
+from benchmarks.remote_module import RemoteModule
 from benchmarks.setup import Setup
 
 #: Milliseconds of server time for any page.
@@ -11,7 +11,7 @@ TARGET_MS = 200
 
 def console(setup: Setup, learners: int, refused: int) -> dict[str, float]:
     """Page → median milliseconds of server time. refused: number of refused enrollments."""
-    with Contender("benchmarks.console", setup.our_env) as contender:
-        contender.call("prepare", count=learners, refused=refused)
-        milliseconds: dict[str, float] = contender.call("pages")["answer"]
+    with RemoteModule("benchmarks.console", setup.our_env) as console_pages:
+        console_pages.call("prepare", count=learners, refused=refused)
+        milliseconds: dict[str, float] = console_pages.call("pages")["answer"]
     return milliseconds

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 
 from benchmarks import application
-from benchmarks.contender import Contender
+from benchmarks.remote_module import RemoteModule
 from benchmarks.setup import Setup
 
-TARGET = 1.5
+#: With many learners, an operation may take this many times as long as with few.
+HIGHEST_RATIO = 1.5
 OPERATIONS = ("claim", "sweep", "webhook", "empty_pass")
 
 
 @dataclass
-class Flat:
-    """milliseconds: operation → number of learners → median."""
+class OperationTimes:
+    """sizes: the two numbers of learners, the smaller first. milliseconds: operation → number of
+    learners → median."""
 
     sizes: tuple[int, int]
     milliseconds: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -24,25 +27,24 @@ class Flat:
         return self.milliseconds[operation][many] / self.milliseconds[operation][few]
 
 
-def flat(setup: Setup, few: int, many: int, rounds: int) -> Flat:
+def flat(setup: Setup, few: int, many: int, rounds: int) -> OperationTimes:
     """Creates a database with ``few`` and one with ``many`` learners, then measures both in
     turn."""
-    result = Flat((few, many), {operation: {} for operation in OPERATIONS})
+    result = OperationTimes((few, many), {operation: {} for operation in OPERATIONS})
     env = {size: _database(setup, size) for size in (few, many)}
     with (
-        Contender("benchmarks.ours", env[few]) as small,
-        Contender("benchmarks.ours", env[many]) as large,
+        RemoteModule("benchmarks.ours", env[few]) as small,
+        RemoteModule("benchmarks.ours", env[many]) as large,
     ):
-        for size, contender in ((few, small), (many, large)):
-            contender.call("create_many_learners", name="f", count=size)
+        for size, usher in ((few, small), (many, large)):
+            usher.call("create_many_learners", username_prefix="f", count=size)
         for operation in OPERATIONS:
             measured: dict[int, list[float]] = {few: [], many: []}
             for _ in range(rounds):
-                for size, contender in ((few, small), (many, large)):
-                    measured[size] += contender.call("measure_operation", name=operation)["answer"]
+                for size, usher in ((few, small), (many, large)):
+                    measured[size] += usher.call("measure_operation", name=operation)["answer"]
             for size, seconds in measured.items():
-                ordered = sorted(seconds)
-                result.milliseconds[operation][size] = 1000 * ordered[len(ordered) // 2]
+                result.milliseconds[operation][size] = 1000 * statistics.median_high(seconds)
     return result
 
 

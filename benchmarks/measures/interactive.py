@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.contender import Contender
 from benchmarks.measures.sync import EACH
 from benchmarks.processes import wait_for
+from benchmarks.remote_module import RemoteModule
 from benchmarks.services import control
 from benchmarks.setup import Setup
 
 TARGET_SECONDS = 3.0
 #: People at a time; each signs up, waits for the token, enrolls and waits for the LMS.
 _CONCURRENCY = 4
+#: Kind of worker → the Python module and the arguments that start it.
 _WORKERS = {
     "watch": ("manage", ("reconcile", "--watch")),
     "Celery": (
@@ -48,52 +49,64 @@ def percentile(values: list[float], hundredths: int = 99) -> float:
 def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
     """Measures each API with each kind of worker. backlog: number of due enrollments. people:
     number of persons for each measurement."""
-    learners = {"names": "backlog{}", "first": 0, "end": backlog // EACH}
+    learners = {"username_pattern": "backlog{}", "first": 0, "end": backlog // EACH}
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
     setup.ours.call("create_learners", **learners)
     setup.ours.call("create_accounts", **learners)
-    control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
-    setup.ours.call("create_enrollments", **learners, each=EACH)
+    control(setup.lms_url, "accounts", **learners)
+    setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
     _, redis_url = setup.services.redis()
     waits = []
     for api in ("public", "batch"):
         setup.use_batch_api(api == "batch")
         for worker in _WORKERS:
             setup.ours.call("delete_due_work")
-            setup.ours.call("make_due_again", names="backlog")
-            with _worker(setup, worker, api, redis_url) as contender:
+            setup.ours.call("make_due_again", username_prefix="backlog")
+            with _worker(setup, worker, api, redis_url) as usher:
                 name = f"{api}{worker.lower()}p{{}}"
-                waited = contender.call(
-                    "sign_up_and_enroll", names=name, count=people, concurrency=_CONCURRENCY
+                waited = usher.call(
+                    "sign_up_and_enroll",
+                    username_pattern=name,
+                    count=people,
+                    concurrency=_CONCURRENCY,
                 )["answer"]
-                unsettled = contender.call("count_unsettled", names="backlog")["answer"]
+                unsettled = _count_unsettled(usher)
             waits.append(
-                WaitTimes(api, worker, waited["sign_ups"], waited["enrollments"], unsettled)
+                WaitTimes(
+                    api=api,
+                    worker=worker,
+                    sign_ups=waited["sign_ups"],
+                    enrollments=waited["enrollments"],
+                    left=unsettled,
+                )
             )
     setup.ours.call("delete_due_work")
     return waits
 
 
 @contextmanager
-def _worker(setup: Setup, worker: str, api: str, redis_url: str) -> Iterator[Contender]:
-    """Starts a worker, waits until it processes the backlog, and yields the application."""
+def _worker(setup: Setup, worker: str, api: str, redis_url: str) -> Iterator[RemoteModule]:
+    """Starts a worker and waits until it processes the backlog. Yields Usher's functions, in a
+    process with the same settings as the worker."""
     env = setup.our_env | {"USHER_USE_BATCH_API": "true" if api == "batch" else "false"}
     if worker == "Celery":
         env |= {"REDIS_URL": redis_url}
     module, arguments = _WORKERS[worker]
-    with Contender("benchmarks.ours", env) as contender:
+    with RemoteModule("benchmarks.ours", env) as usher:
         started = setup.services.module(f"{api}-{worker}", module, arguments, env)
         try:
             if worker == "Celery":
                 wait_for(lambda: " ready." in started.log, "the worker's start")
-                contender.call("sweep")
-            before = contender.call("count_unsettled", names="backlog")["answer"]
-            wait_for(
-                lambda: contender.call("count_unsettled", names="backlog")["answer"] < before,
-                "the work on the backlog",
-            )
-            yield contender
+                usher.call("sweep")
+            before = _count_unsettled(usher)
+            wait_for(lambda: _count_unsettled(usher) < before, "the work on the backlog")
+            yield usher
         finally:
             started.stop()
+
+
+def _count_unsettled(usher: RemoteModule) -> int:
+    """How many enrollments of the backlog are not in sync."""
+    return int(usher.call("count_unsettled", username_prefix="backlog")["answer"])

@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import psutil
 
 from benchmarks import application
-from benchmarks.contender import Contender
 from benchmarks.load import Browser
 from benchmarks.measuring import Figure
 from benchmarks.processes import Process, free_port
+from benchmarks.remote_module import RemoteModule
 from benchmarks.setup import OUR_WSGI, REFERENCE_WSGI, Setup
 from usher.contract.paths import ApplicationPath
 
@@ -25,9 +25,10 @@ _BROWSERS = 8
 
 @dataclass
 class MeasuredImplementation:
-    """One implementation. cookie: the name of its session cookie. count: learners in a round."""
+    """One implementation. functions: create its data. server: its web server, at ``port``. cookie:
+    the name of its session cookie. count: learners in a round."""
 
-    contender: Contender
+    functions: RemoteModule
     port: int
     server: Process
     cookie: str
@@ -35,55 +36,49 @@ class MeasuredImplementation:
 
 
 def provider(setup: Setup, rounds: int, own_count: int, reference_count: int) -> list[Figure]:
+    """own_count, reference_count: learners in a round of each implementation."""
     exchange = Figure("token_exchange", "Token exchanges", "a second", 45, more_is_better=True)
     cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 10)
-    for contender in (setup.ours, setup.reference):
-        contender.call(
-            "create_learners", names="provider{}", first=0, end=max(own_count, reference_count)
-        )
-    own_server, reference_server = _start_servers(setup, own_count, reference_count)
+    end = max(own_count, reference_count)
+    for functions in (setup.ours, setup.reference):
+        functions.call("create_learners", username_pattern="provider{}", first=0, end=end)
+    ours, reference = _start_ours(setup, own_count), _start_reference(setup, reference_count)
     for _ in range(rounds):
-        for implementation, measures, costs in (
-            (reference_server, exchange.reference, cpu.reference),
-            (own_server, exchange.ours, cpu.ours),
-        ):
-            measures.append(_exchanges_a_second(setup, implementation))
-            costs.append(_cost_of_sign_in(setup, implementation))
+        exchange.reference.append(_exchanges_a_second(setup, reference))
+        cpu.reference.append(_cost_of_sign_in(setup, reference))
+        exchange.ours.append(_exchanges_a_second(setup, ours))
+        cpu.ours.append(_cost_of_sign_in(setup, ours))
     return [exchange, cpu]
 
 
-def _start_servers(
-    setup: Setup, own_count: int, reference_count: int
-) -> tuple[MeasuredImplementation, MeasuredImplementation]:
-    """Starts the same kind of server for both implementations."""
-    implementations = []
-    for name, contender, env, wsgi, port, cookie, count in (
-        (
-            "ours",
-            setup.ours,
-            setup.our_env,
-            OUR_WSGI,
-            setup.our_port,
-            "mitxonline_session",
-            own_count,
+def _start_ours(setup: Setup, count: int) -> MeasuredImplementation:
+    return MeasuredImplementation(
+        functions=setup.ours,
+        port=setup.our_port,
+        server=application.serve(
+            setup.services, "provider-ours", OUR_WSGI, setup.our_port, setup.our_env
         ),
-        (
-            "theirs",
-            setup.reference,
-            setup.reference_env,
-            REFERENCE_WSGI,
-            free_port(),
-            "reference_session",
-            reference_count,
+        cookie="mitxonline_session",
+        count=count,
+    )
+
+
+def _start_reference(setup: Setup, count: int) -> MeasuredImplementation:
+    """Starts a second web server, of the same kind as Usher's."""
+    port = free_port()
+    return MeasuredImplementation(
+        functions=setup.reference,
+        port=port,
+        server=application.serve(
+            setup.services, "provider-theirs", REFERENCE_WSGI, port, setup.reference_env
         ),
-    ):
-        server = application.serve(setup.services, f"provider-{name}", wsgi, port, env)
-        implementations.append(MeasuredImplementation(contender, port, server, cookie, count))
-    return implementations[0], implementations[1]
+        cookie="reference_session",
+        count=count,
+    )
 
 
 def _exchanges_a_second(setup: Setup, implementation: MeasuredImplementation) -> float:
-    codes = implementation.contender.call(
+    codes = implementation.functions.call(
         "create_codes", count=implementation.count, redirect_uri=setup.redirect_uri
     )
     unused = list(codes["answer"])
@@ -114,7 +109,7 @@ async def _exchange(setup: Setup, browser: Browser, code: str) -> str:
 def _cost_of_sign_in(setup: Setup, implementation: MeasuredImplementation) -> float:
     """Milliseconds of the server's processor time for authorize, token and users/me of one
     learner."""
-    unused = implementation.contender.call("create_sessions", count=implementation.count)["answer"]
+    unused = implementation.functions.call("create_sessions", count=implementation.count)["answer"]
     count = len(unused)
 
     async def one_browser() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import signal
 
-from benchmarks.contender import Contender
 from benchmarks.measures.sync import EACH
 from benchmarks.measuring import Figure
+from benchmarks.remote_module import RemoteModule
 from benchmarks.services import control
 from benchmarks.setup import Setup
 
 
 def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
+    """count: enrollments for each rate. In the figure, the reference is the rate without Redis."""
     figure = Figure(
         "redis_stalled", "Redis suspended, compared with no Redis", "enrollments a second", 0.8
     )
@@ -23,22 +24,24 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
     setup.ours.call("delete_due_work")
     server.send_signal(signal.SIGSTOP)
     try:
-        with Contender("benchmarks.ours", setup.our_env | {"REDIS_URL": url}) as stalled:
+        with RemoteModule(
+            "benchmarks.ours", setup.our_env | {"REDIS_URL": url}
+        ) as usher_with_redis:
             for number in range(rounds):
-                for name, contender, rates in (
+                for letter, usher, rates in (
                     ("n", setup.ours, figure.reference),
-                    ("s", stalled, figure.ours),
+                    ("s", usher_with_redis, figure.ours),
                 ):
                     learners = {
-                        "names": f"redis{name}{number}x{{}}",
+                        "username_pattern": f"redis{letter}{number}x{{}}",
                         "first": 0,
                         "end": count // EACH,
                     }
                     setup.ours.call("create_learners", **learners)
                     setup.ours.call("create_accounts", **learners)
-                    control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
-                    setup.ours.call("create_enrollments", **learners, each=EACH)
-                    cost = contender.call("send_enrollments")
+                    control(setup.lms_url, "accounts", **learners)
+                    setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
+                    cost = usher.call("send_enrollments")
                     if cost["answer"]["changed"] < count:
                         raise RuntimeError(f"not all were enrolled: {str(cost)[:500]}")
                     rates.append(count / cost["seconds"])

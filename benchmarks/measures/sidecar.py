@@ -25,7 +25,7 @@ from tests.support.stand_ins import BASE_URL, StandIn
 
 from benchmarks.application import CLIENT_ID, CLIENT_SECRET, serve_lms
 from benchmarks.measuring import Figure
-from benchmarks.processes import ROOT, environment_of, free_port
+from benchmarks.processes import ROOT, environment_with, free_port
 from benchmarks.services import Services, control
 from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
 
@@ -73,21 +73,35 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
     postgresql = services.postgresql()
     with _on_benchmark_lms(services, postgresql.url("sidecar")) as (application, lms_url):
         figures = []
-        for name, on, target in (("sidecar_public", "no", 30), ("sidecar_batch", "yes", 100)):
+        for api, on, target in (("public APIs", "no", 30), ("batch API", "yes", 100)):
             control(lms_url, "batch", on=on)
-            api = "public APIs" if on == "no" else "batch API"
-            figure = Figure(name, f"Sidecar, {api}", "ms a learner", target)
+            api_word = api.split()[0]
+            figure = Figure(f"sidecar_{api_word}", f"Sidecar, {api}", "ms a learner", target)
             for number in range(rounds):
-                stem = f"{name[8:10]}{number}"
+                stem = f"{api_word}{number}"
                 change = _changing_benchmark_runs(lms_url, stem)
-                _round(application, figure, stem, change, sizes.reference, sizes.learners)
+                _round(
+                    application,
+                    figure,
+                    stem,
+                    change,
+                    reference_learners=sizes.reference,
+                    sidecar_learners=sizes.learners,
+                )
             figures.append(figure)
         full_pass = _full_pass(application, sizes.not_due)
     with _on_embedded_lms(services, postgresql.url("embedded")) as (application, lms):
         figure = Figure("sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", 10)
         for number in range(rounds):
             change = _renaming_embedded_run(lms, number)
-            _round(application, figure, f"em{number}", change, sizes.reference, sizes.embedded)
+            _round(
+                application,
+                figure,
+                f"embedded{number}",
+                change,
+                reference_learners=sizes.reference,
+                sidecar_learners=sizes.embedded,
+            )
         figures.append(figure)
     return figures, full_pass
 
@@ -156,14 +170,14 @@ def _register_oauth_client(application: StandIn, client_id: str, secret: str, ur
 
 def _changing_benchmark_runs(lms_url: str, title_mark: str) -> Callable[[str], None]:
     """A function that changes 1% of the runs. Its argument tells its calls apart."""
-    return lambda side: control(lms_url, "change-runs", each=100, mark=title_mark + side)
+    return lambda call: control(lms_url, "change-runs", one_in=100, mark=title_mark + call)
 
 
 def _renaming_embedded_run(lms: LmsProcess, number: int) -> Callable[[str], None]:
     """A function that renames a run. Its argument tells its calls apart."""
 
-    def rename(side: str) -> None:
-        lms.shell(_RENAME.format(title=f"Title {number} {side}"))
+    def rename(call: str) -> None:
+        lms.shell(_RENAME.format(title=f"Title {number} {call}"))
 
     return rename
 
@@ -242,7 +256,7 @@ def _run_sidecar(application: StandIn, passes: int = 1) -> dict[str, Any]:
             str(passes),
         ],
         cwd=ROOT,
-        env=environment_of({}),
+        env=environment_with({}),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -257,7 +271,12 @@ def _full_pass(application: StandIn, learners: int) -> FullPass:
     outcome = _run_sidecar(application, passes=2)
     if outcome["numbers"]:
         raise RuntimeError(f"some learners were due: {outcome}")
-    return FullPass(learners, outcome["seconds"], outcome["later"], outcome["mb"])
+    return FullPass(
+        learners,
+        seconds=outcome["seconds"],
+        later_seconds=outcome["later"],
+        mb=outcome["mb"],
+    )
 
 
 _CREATE_RUNS = """

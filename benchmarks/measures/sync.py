@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from benchmarks.measuring import Figure
@@ -10,6 +11,9 @@ from benchmarks.setup import RUNS, Setup
 
 #: Enrollments of each learner.
 EACH = 10
+#: Usher's syncs in one round. Their median counts, because other load on the machine affects single
+#: times.
+_SYNCS_A_ROUND = 3
 
 
 def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) -> list[Figure]:
@@ -17,20 +21,27 @@ def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) ->
     public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", 40)
     batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", 150)
     for number in range(rounds):
-        reference_arguments = {"names": f"r{number}x{{}}", "first": 0, "end": reference_learners}
+        reference_arguments = {
+            "username_pattern": f"r{number}x{{}}",
+            "first": 0,
+            "end": reference_learners,
+        }
         setup.reference.call("create_learners", **reference_arguments)
         seconds = _seconds_of(
             setup.reference.call("repair", **reference_arguments), reference_learners
         )
-        for figure, on in ((public, False), (batch, True)):
+        for figure, is_batch in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
-            setup.use_batch_api(on)
-            setup.ours.call("create_learners", names=f"o{number}{on:d}x{{}}", first=0, end=learners)
+            setup.use_batch_api(is_batch)
+            pattern = f"o{number}{is_batch:d}x{{}}"
+            setup.ours.call("create_learners", username_pattern=pattern, first=0, end=learners)
             figure.ours.append(_seconds_of(setup.ours.call("repair"), learners) * 1000)
     return [public, batch]
 
 
 def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> list[Figure]:
+    """``count`` enrollments by Usher and ``reference_count`` by the serial implementation, in a
+    round."""
     public = Figure("enroll_public", "Enrollments, public APIs", "ms an enrollment", 50)
     batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", 150)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
@@ -38,7 +49,7 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
     setup.ours.call("create_runs", keys=keys)
     for number in range(rounds):
         reference_arguments = {
-            "names": f"e{number}x{{}}",
+            "username_pattern": f"e{number}x{{}}",
             "first": 0,
             "end": reference_count // EACH,
         }
@@ -46,20 +57,24 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
         control(
             setup.lms_url,
             "accounts",
-            **reference_arguments | {"name": reference_arguments["names"]},
+            **reference_arguments,
         )
-        setup.reference.call("create_enrollments", **reference_arguments, each=EACH)
+        setup.reference.call("create_enrollments", **reference_arguments, enrollments_each=EACH)
         seconds = _seconds_of(
             setup.reference.call("send_enrollments", limit=reference_count), reference_count
         )
-        for figure, on in ((public, False), (batch, True)):
+        for figure, is_batch in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
-            setup.use_batch_api(on)
-            learners = {"names": f"f{number}{on:d}x{{}}", "first": 0, "end": count // EACH}
+            setup.use_batch_api(is_batch)
+            learners = {
+                "username_pattern": f"f{number}{is_batch:d}x{{}}",
+                "first": 0,
+                "end": count // EACH,
+            }
             setup.ours.call("create_learners", **learners)
             setup.ours.call("create_accounts", **learners)
-            control(setup.lms_url, "accounts", **learners | {"name": learners["names"]})
-            setup.ours.call("create_enrollments", **learners, each=EACH)
+            control(setup.lms_url, "accounts", **learners)
+            setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
             figure.ours.append(_seconds_of(setup.ours.call("send_enrollments"), count) * 1000)
     return [public, batch]
 
@@ -74,20 +89,18 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
     setup.ours.call("sync_runs")
     setup.reference.call("sync_runs")
     for number in range(rounds):
-        changed = control(setup.lms_url, "change-runs", each=100, mark=number)["changed"]
+        changed = control(setup.lms_url, "change-runs", one_in=100, mark=number)["changed"]
         whole_sync.reference.append(setup.reference.call("sync_runs")["seconds"])
-        for repetition in range(
-            3
-        ):  # the median, because other load on the machine affects single times
+        for repetition in range(_SYNCS_A_ROUND):
             sync_over_fetch.reference.append(setup.ours.call("fetch_runs")["seconds"])
             cost = setup.ours.call("sync_runs")
             if cost["answer"]["changed"] != changed or cost["answer"]["failed"]:
                 raise RuntimeError(f"a sync did not do its work: {cost['answer']}")
             sync_over_fetch.ours.append(cost["seconds"])
-            changed = control(setup.lms_url, "change-runs", each=100, mark=f"{number}{repetition}")[
-                "changed"
-            ]
-        whole_sync.ours.append(sorted(sync_over_fetch.ours[-3:])[1])
+            changed = control(
+                setup.lms_url, "change-runs", one_in=100, mark=f"{number}{repetition}"
+            )["changed"]
+        whole_sync.ours.append(statistics.median(sync_over_fetch.ours[-_SYNCS_A_ROUND:]))
     return [whole_sync, sync_over_fetch]
 
 

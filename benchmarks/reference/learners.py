@@ -21,10 +21,10 @@ _BACKEND = "mitxpro-oauth2"
 _TIMEOUT = 60
 
 
-def repair(names: str, first: int, end: int) -> int:
+def repair(username_pattern: str, first: int, end: int) -> int:
     """Creates accounts and tokens of these learners. Returns the number of learners."""
     users = get_user_model().objects.filter(
-        username__in=[names.format(number) for number in range(first, end)]
+        username__in=[username_pattern.format(number) for number in range(first, end)]
     )
     for user in users:
         create_account(user)

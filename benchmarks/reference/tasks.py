@@ -40,11 +40,13 @@ def create_oauth_client(client_id: str, client_secret: str, redirect_uris: str) 
     )
 
 
-def create_learners(names: str, first: int, end: int) -> int:
+def create_learners(username_pattern: str, first: int, end: int) -> int:
+    """Creates users with the numbers from ``first`` to ``end - 1`` in their names; ``{}`` in the
+    pattern stands for the number."""
     model = get_user_model()
     rows = []
     for number in range(first, end):
-        name = names.format(number)
+        name = username_pattern.format(number)
         rows.append(model(username=name, email=f"{name}@bench.example", first_name="Bench"))
     return len(model.objects.bulk_create(rows, batch_size=1000))
 
@@ -54,12 +56,12 @@ def create_runs(keys: list[str]) -> int:
     return len(Run.objects.bulk_create(rows, batch_size=1000, ignore_conflicts=True))
 
 
-def create_enrollments(names: str, first: int, end: int, each: int) -> int:
-    """Creates ``each`` unsent enrollments for each learner."""
+def create_enrollments(username_pattern: str, first: int, end: int, enrollments_each: int) -> int:
+    """Creates ``enrollments_each`` unsent enrollments for each learner."""
     users = get_user_model().objects.filter(
-        username__in=[names.format(number) for number in range(first, end)]
+        username__in=[username_pattern.format(number) for number in range(first, end)]
     )
-    runs = list(Run.objects.order_by("pk")[:each])
+    runs = list(Run.objects.order_by("pk")[:enrollments_each])
     rows = [RunEnrollment(user=user, run=run) for user in users for run in runs]
     return len(RunEnrollment.objects.bulk_create(rows, batch_size=1000))
 

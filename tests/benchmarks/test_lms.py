@@ -121,6 +121,6 @@ def test_course_pages_have_the_recorded_fields_and_show_changed_runs(lms_url, br
     assert len(page["results"]) == 50
     assert page["pagination"]["num_pages"] == 3
     assert browser.get("/api/courses/v1/courses/?page=4").status_code == 404
-    assert control(lms_url, "change-runs", each=100, mark="x") == {"changed": 3}
+    assert control(lms_url, "change-runs", one_in=100, mark="x") == {"changed": 3}
     changed = browser.get("/api/courses/v1/courses/?page=1").json()["results"]
     assert [run["name"].endswith("(x)") for run in changed[:2]] == [True, False]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
-from benchmarks.contender import Contender
 from benchmarks.processes import ROOT, Process, free_port, wait_for
+from benchmarks.remote_module import RemoteModule
 from benchmarks.services import Services, control, running_services
 
 from benchmarks import application
@@ -56,7 +56,7 @@ class Installation:
     services: Services
     lms_url: str
     env: dict[str, str]
-    application: Contender
+    application: RemoteModule
 
     def start_worker(self, name: str, *, log_name: str) -> Process:
         """Starts the worker ``name`` of ``WORKERS``. log_name: distinguishes the workers of one
@@ -82,7 +82,9 @@ class Installation:
     @property
     def unsettled(self) -> int:
         """Number of the application's enrollments that are not in sync."""
-        return int(self.application.call("count_unsettled", names=USERNAME_PREFIX)["answer"])
+        return int(
+            self.application.call("count_unsettled", username_prefix=USERNAME_PREFIX)["answer"]
+        )
 
     @property
     def claimed(self) -> int:
@@ -112,15 +114,15 @@ def installation_and_worker(
         }
         # The learners stop0, stop1 and so on.
         usernames = f"{USERNAME_PREFIX}{{}}"
-        learners: dict[str, Any] = {"names": usernames, "first": 0, "end": LEARNERS}
-        with Contender("benchmarks.ours", env) as application_process:
+        learners: dict[str, Any] = {"username_pattern": usernames, "first": 0, "end": LEARNERS}
+        with RemoteModule("benchmarks.ours", env) as application_process:
             call = application_process.call
             call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
             call("create_learners", **learners)
             call("create_accounts", **learners)
-            control(lms_url, "accounts", name=usernames, first=0, end=LEARNERS)
+            control(lms_url, "accounts", **learners)
             call("delete_due_work")  # so that only the enrollments are due
-            call("create_enrollments", **learners, each=1)
+            call("create_enrollments", **learners, enrollments_each=1)
             yield Installation(services, lms_url, env, application_process), request.param
 
 

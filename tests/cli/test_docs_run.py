@@ -38,7 +38,7 @@ RUN_BY = {
     "usher drift": "tests/sidecar/test_drift.py"
     "::test_differences_are_printed_and_end_with_exit_code_1",
     "usher reconcile": "tests/sidecar/test_reconcile.py"
-    "::test_learners_are_repaired_and_a_second_run_has_nothing_to_do",
+    "::test_learners_are_repaired_and_a_second_reconcile_has_nothing_to_do",
     "usher reconcile … --watch": "tests/sidecar/test_reconcile.py"
     "::test_watching_continues_after_the_application_s_process_is_killed",
     "usher why": f"{GUIDE}::test_usher_dev_provision_restores_changed_records",

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 CLIENT_ID, CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-at-the-application"
 WEBHOOK_SECRET = "webhook-secret-" + "0" * 40
+#: An access token is this prefix and the code for which it was issued.
+TOKEN_PREFIX = "tok-"
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 KEY_ID = secrets.token_hex(4)
@@ -26,6 +28,8 @@ KEY_ID = secrets.token_hex(4)
 
 @dataclass
 class Received:
+    """A message that the LMS posted."""
+
     path: str
     headers: dict[str, str]
     body: bytes
@@ -91,7 +95,14 @@ class Application:
         claims = {k: v for k, v in {**claims, **changes}.items() if v is not None}
         return jwt.encode(claims, key, algorithm="RS256", headers={"kid": KEY_ID})
 
+    def issue_token(self, learner: dict[str, Any]) -> str:
+        """Returns an access token. The answer of users/me for this token is ``learner``."""
+        code = secrets.token_hex(8)
+        self.learner_of_code[code] = learner
+        return f"{TOKEN_PREFIX}{code}"
+
     def issue_code(self) -> str:
+        """Returns a code for ``signed_in_learner``."""
         code = secrets.token_hex(8)
         self.learner_of_code[code] = dict(self.signed_in_learner)
         return code
@@ -121,9 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
             separator = "&" if "?" in query["redirect_uri"] else "?"
             return self.reply(302, location=query["redirect_uri"] + separator + answer)
         if url.path == "/api/users/me":
-            token = self.headers.get("Authorization", "").removeprefix("Bearer tok-")
-            found = app.learner_of_code.get(token)
-            return self.reply(200, found) if found else self.reply(401, {"detail": "no"})
+            code = self.headers.get("Authorization", "").removeprefix(f"Bearer {TOKEN_PREFIX}")
+            learner = app.learner_of_code.get(code)
+            return self.reply(200, learner) if learner else self.reply(401, {"detail": "no"})
         if url.path == "/jwks.json":
             app.key_requests += 1
             key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key()))
@@ -141,7 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.reply(app.token_status, {"error": "invalid_client"})
             if code not in app.learner_of_code:
                 return self.reply(400, {"error": "invalid_grant"})
-            return self.reply(200, {"access_token": f"tok-{code}", "token_type": "Bearer"})
+            return self.reply(
+                200, {"access_token": f"{TOKEN_PREFIX}{code}", "token_type": "Bearer"}
+            )
         app.received.append(Received(path, dict(self.headers), body))
         return self.reply(app.webhook_status, {})
 

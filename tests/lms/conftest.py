@@ -50,8 +50,8 @@ class Lms:
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
-    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Runs SQL in the LMS's database and returns the rows."""
+    def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Executes SQL in the LMS's database and commits. Returns the rows of a select."""
         with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=60)) as database:
             rows = database.execute(sql, values).fetchall()
             database.commit()
@@ -59,13 +59,15 @@ class Lms:
 
     def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row; IndexError if there is no row."""
-        return self.rows(sql, *values)[0][0]
+        return self.execute(sql, *values)[0][0]
 
     def api(self, token: str = TOKEN) -> httpx.Client:
+        """A client that sends this token; the service worker's by default."""
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
     def browser(self) -> httpx.Client:
+        """A browser without cookies, which follows redirects."""
         return httpx.Client(
             base_url=self.url, timeout=60, trust_env=False, follow_redirects=True, max_redirects=15
         )
@@ -85,6 +87,7 @@ class Lms:
 
 
 def person(username: str) -> dict[str, str]:
+    """E-mail address and full name of the application's learner."""
     return {"email": f"{username}@learners.example", "name": f"Name {username}"}
 
 

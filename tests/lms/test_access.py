@@ -20,6 +20,8 @@ OTHER_WORKER = {
     "token": OTHER_TOKEN,
 }
 OTHER_CLIENT = "xpro-oauth-id"
+#: The platform allows 60 registrations from one address.
+MORE_THAN_THE_LIMIT_OF_REGISTRATIONS = 62
 
 
 def second_application(lms: Lms, **changes: Any) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def second_application(lms: Lms, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def two_app_lms(lms: Lms) -> Iterator[Lms]:
+    """The LMS, with a second application until the module's tests end."""
     two_applications = description(lms.application.description(), second_application(lms))
     lms.provision(two_applications)
     yield lms
@@ -61,17 +64,18 @@ def create_learner(lms: Lms, name: str, *, token: str = TOKEN, **rights: int) ->
     user, such as ``is_staff=1``."""
     assert first_result(post(lms, ACCOUNTS, account(name), token=token))["status"] == "created"
     for right, value in rights.items():
-        lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
+        lms.execute(f"update auth_user set {right} = ? where username = ?", value, name)
 
 
-TOKENS_LEFT = (
+#: SQL that counts a learner's refresh tokens that still work.
+COUNT_VALID_REFRESH_TOKENS = (
     "select count(*) from oauth2_provider_refreshtoken t join auth_user u on u.id = t.user_id "
     "where u.username = ? and t.revoked is null"
 )
 
 
 def revoke_refresh_tokens(lms: Lms, name: str) -> None:
-    lms.rows(
+    lms.execute(
         "update oauth2_provider_refreshtoken set revoked = datetime('now') where user_id = "
         "(select id from auth_user where username = ?)",
         name,
@@ -92,13 +96,13 @@ def test_a_repeated_request_returns_no_tokens_of_former_learners_of_the_applicat
 ) -> None:
     item = account(name, tokens=True)
     assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"]
-    lms.rows(change, name)
+    lms.execute(change, name)
     revoke_refresh_tokens(lms, name)
 
     item_result = first_result(post(lms, ACCOUNTS, item, request_id=name))
 
     assert (item_result["status"], item_result["tokens"]) == ("created", None)
-    assert lms.value(TOKENS_LEFT, name) == 0
+    assert lms.value(COUNT_VALID_REFRESH_TOKENS, name) == 0
 
 
 @pytest.mark.parametrize("change", [{}, {"email": "new@example.org"}, {"is_active": False}])
@@ -109,19 +113,19 @@ def test_a_linked_account_with_another_username_is_refused_and_not_changed(
     another person's account."""
     create_learner(lms, name)
     new_username = f"{name}_new"
-    lms.rows("update auth_user set username = ? where username = ?", new_username, name)
+    lms.execute("update auth_user set username = ? where username = ?", new_username, name)
     state = "select email, is_active from auth_user where username = ?"
-    before = lms.rows(state, new_username)
+    before = lms.execute(state, new_username)
     refused = first_result(post(lms, ACCOUNTS, account(name, tokens=True) | change))
     assert (refused["error"]["code"], refused["tokens"]) == ("linked-elsewhere", None)
     assert new_username in refused["error"]["message"]
-    assert lms.rows(state, new_username) == before
+    assert lms.execute(state, new_username) == before
 
 
 RIGHTS = [{"is_staff": 1}, {"is_superuser": 1}, {"is_staff": 1, "is_superuser": 1}]
 
 
-@pytest.mark.parametrize("rights", RIGHTS, ids=lambda r: "+".join(r))
+@pytest.mark.parametrize("rights", RIGHTS, ids=lambda rights: "+".join(rights))
 class TestAccountsWithRights:
     def test_tokens_of_staff_are_refused(self, lms: Lms, name: str, rights: dict[str, int]) -> None:
         create_learner(lms, name, **rights)
@@ -144,14 +148,14 @@ class TestAccountsWithRights:
         item = account(name, tokens=True)
         assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"]
         for right, value in rights.items():
-            lms.rows(f"update auth_user set {right} = ? where username = ?", value, name)
+            lms.execute(f"update auth_user set {right} = ? where username = ?", value, name)
         assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"] is None
         revoke_refresh_tokens(lms, name)
 
         item_result = first_result(post(lms, ACCOUNTS, item, request_id=name))
 
         assert item_result["tokens"] is None
-        assert lms.value(TOKENS_LEFT, name) == 0
+        assert lms.value(COUNT_VALID_REFRESH_TOKENS, name) == 0
 
     @pytest.mark.parametrize(
         "change",
@@ -171,13 +175,13 @@ class TestAccountsWithRights:
             "select u.email, u.is_active, u.is_staff, u.is_superuser, p.name, p.country "
             "from auth_user u join auth_userprofile p on p.user_id = u.id where username = ?"
         )
-        before = lms.rows(sql, name)
+        before = lms.execute(sql, name)
 
         refused = first_result(post(lms, ACCOUNTS, {**account(name), **change}))
 
         assert refused["error"]["code"] == "protected-account"
         assert name in refused["error"]["message"]
-        assert lms.rows(sql, name) == before
+        assert lms.execute(sql, name) == before
 
     def test_a_request_about_staff_that_changes_nothing_in_the_account_succeeds(
         self, lms: Lms, name: str, rights: dict[str, int]
@@ -205,8 +209,8 @@ def test_a_service_worker_that_is_linked_as_a_learner_is_a_protected_account(
 ) -> None:
     """An operator may have linked the service worker by mistake."""
     worker_id = lms.value("select id from auth_user where username = ?", OTHER_WORKER["username"])
-    lms.rows("update auth_user set is_staff = 0 where id = ?", worker_id)
-    lms.rows(
+    lms.execute("update auth_user set is_staff = 0 where id = ?", worker_id)
+    lms.execute(
         "insert into social_auth_usersocialauth (provider, uid, user_id, extra_data, created, "
         "modified) values ('mitxpro-oauth2', ?, ?, '{}', '2026-01-01', '2026-01-01')",
         OTHER_WORKER["username"],
@@ -219,8 +223,8 @@ def test_a_service_worker_that_is_linked_as_a_learner_is_a_protected_account(
         ):
             assert first_result(post(lms, ACCOUNTS, item))["error"]["code"] == "protected-account"
     finally:
-        lms.rows("delete from social_auth_usersocialauth where user_id = ?", worker_id)
-        lms.rows("update auth_user set is_staff = 1 where id = ?", worker_id)
+        lms.execute("delete from social_auth_usersocialauth where user_id = ?", worker_id)
+        lms.execute("update auth_user set is_staff = 1 where id = ?", worker_id)
 
 
 class TestLearnersOfAnotherApplication:
@@ -271,7 +275,7 @@ class TestLearnersOfAnotherApplication:
         self, two_app_lms: Lms, other_learner: str
     ) -> None:
         since = two_app_lms.value("select datetime('now', '-1 hour')")
-        two_app_lms.rows("delete from social_auth_usersocialauth where uid = ?", other_learner)
+        two_app_lms.execute("delete from social_auth_usersocialauth where uid = ?", other_learner)
         with two_app_lms.api(OTHER_TOKEN) as api:
             listed = api.get(ENROLLMENTS, params={"changed_since": since + "+00:00"}).json()
         assert other_learner not in [row["username"] for row in listed["results"]]
@@ -312,15 +316,15 @@ class TestLearnersOfAnotherApplication:
 
 class TestTokens:
     @pytest.fixture
-    def set_token(self, lms: Lms) -> Iterator[Any]:
+    def change_token(self, lms: Lms) -> Iterator[Any]:
         """A function that changes columns of the service worker's token until the test ends."""
         columns = "scope, application_id, user_id, expires"
         sql = f"select {columns} from oauth2_provider_accesstoken where token = ?"
-        before = lms.rows(sql, TOKEN)[0]
+        before = lms.execute(sql, TOKEN)[0]
 
         def change(**values: Any) -> None:
             for column, value in values.items():
-                lms.rows(
+                lms.execute(
                     f"update oauth2_provider_accesstoken set {column} = ? where token = ?",
                     value,
                     TOKEN,
@@ -331,45 +335,46 @@ class TestTokens:
 
     @pytest.mark.parametrize("scope", ["read", "read email profile", "", "writes", "READ WRITE"])
     def test_writing_requires_the_scope_write(
-        self, lms: Lms, name: str, set_token: Any, scope: str
+        self, lms: Lms, name: str, change_token: Any, scope: str
     ) -> None:
-        set_token(scope=scope)
+        change_token(scope=scope)
         assert post(lms, ACCOUNTS, account(name)).status_code == 403
         enrolled = {"id": 1, "username": name, "course_id": DEMO}
         assert post(lms, ENROLLMENTS, enrolled).status_code == 403
-        assert lms.rows("select 1 from auth_user where username = ?", name) == []
-        reads = 200 if scope.startswith("read") else 403
+        assert lms.execute("select 1 from auth_user where username = ?", name) == []
+        status_of_reading = 200 if scope.startswith("read") else 403
         with lms.api() as api:
             statuses = {api.get(path).status_code for path in (API, ACCOUNTS, API + "course-runs/")}
-        assert statuses == {reads}
+        assert statuses == {status_of_reading}
 
-    def test_reading_requires_the_scope_read(self, lms: Lms, name: str, set_token: Any) -> None:
-        set_token(scope="write")
+    def test_reading_requires_the_scope_read(self, lms: Lms, name: str, change_token: Any) -> None:
+        change_token(scope="write")
         with lms.api() as api:
             assert api.get(ACCOUNTS).status_code == 403
 
     def test_a_token_of_another_client_is_refused(
-        self, two_app_lms: Lms, name: str, set_token: Any
+        self, two_app_lms: Lms, name: str, change_token: Any
     ) -> None:
-        ids = dict(two_app_lms.rows("select client_id, id from oauth2_provider_application"))
-        for client in (None, ids[OTHER_CLIENT], ids["login-service-client-id"]):
-            set_token(application_id=client)
+        ids = dict(two_app_lms.execute("select client_id, id from oauth2_provider_application"))
+        for client_pk in (None, ids[OTHER_CLIENT], ids["login-service-client-id"]):
+            change_token(application_id=client_pk)
             answer = post(two_app_lms, ACCOUNTS, account(name))
             assert answer.status_code == 403
             assert "usher connect" in answer.json()["detail"]
 
     def test_a_token_with_only_the_scope_read_does_not_lift_the_limit_of_registrations(
-        self, lms: Lms, set_token: Any
+        self, lms: Lms, change_token: Any
     ) -> None:
-        set_token(scope="read")
+        change_token(scope="read")
         path = f"{lms.url}/user_api/v1/account/registration/"
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         with httpx.Client(timeout=60, trust_env=False) as client:
 
-            def status() -> int:
-                return client.post(path, data={"username": "a"}, headers=bearer).status_code
+            def is_limited() -> bool:
+                answer = client.post(path, data={"username": "a"}, headers=bearer)
+                return answer.status_code == 403
 
-            assert any(status() == 403 for _ in range(62))
+            assert any(is_limited() for _ in range(MORE_THAN_THE_LIMIT_OF_REGISTRATIONS))
 
 
 class TestProvisioning:
@@ -380,8 +385,8 @@ class TestProvisioning:
             "select a.client_id from oauth2_provider_accesstoken t "
             "join oauth2_provider_application a on a.id = t.application_id where t.token = ?"
         )
-        assert two_app_lms.rows(sql, TOKEN) == [("campus-at-the-lms",)]
-        assert two_app_lms.rows(sql, OTHER_TOKEN) == [(OTHER_CLIENT,)]
+        assert two_app_lms.execute(sql, TOKEN) == [("campus-at-the-lms",)]
+        assert two_app_lms.execute(sql, OTHER_TOKEN) == [(OTHER_CLIENT,)]
 
     @pytest.mark.parametrize("field", ["username", "token"])
     def test_two_applications_can_not_share_a_service_worker(self, lms: Lms, field: str) -> None:
@@ -408,38 +413,38 @@ class TestProvisioning:
     ) -> None:
         create_learner(lms, name, **rights)
         flags = "select is_staff, is_superuser from auth_user where username = ?"
-        before = lms.rows(flags, name)
+        before = lms.execute(flags, name)
 
-        provisioning = self.provision_named(lms, name)
+        provisioning = self.provision_worker(lms, name)
 
         assert provisioning.returncode == 1
         assert reason in provisioning.stderr
-        assert lms.rows(flags, name) == before
+        assert lms.execute(flags, name) == before
 
     def test_an_account_registered_in_the_lms_does_not_become_staff(
         self, lms: Lms, name: str
     ) -> None:
-        lms.rows(
+        lms.execute(
             "insert into auth_user (username, email, password, is_staff, is_superuser, is_active, "
             "first_name, last_name, date_joined) values (?, ?, '', 0, 0, 1, '', '', '2026-01-01')",
             name,
             f"{name}@squatter.example",
         )
 
-        provisioning = self.provision_named(lms, name)
+        provisioning = self.provision_worker(lms, name)
 
         assert provisioning.returncode == 1
         assert "isn't staff" in provisioning.stderr
-        assert lms.rows("select is_staff from auth_user where username = ?", name) == [(0,)]
+        assert lms.execute("select is_staff from auth_user where username = ?", name) == [(0,)]
 
     def test_another_name_for_the_service_worker_deactivates_the_former_account_and_token(
         self, lms: Lms, name: str
     ) -> None:
-        provisioning = self.provision_named(lms, name, token="token-after-rotation-" + "3" * 40)
+        provisioning = self.provision_worker(lms, name, token="token-after-rotation-" + "3" * 40)
         try:
             assert provisioning.returncode == 0, provisioning.stderr
-            old = "select is_staff, is_active from auth_user where username = ?"
-            assert lms.rows(old, WORKER) == [(0, 0)]
+            flags = "select is_staff, is_active from auth_user where username = ?"
+            assert lms.execute(flags, WORKER) == [(0, 0)]
             with lms.api(TOKEN) as api:
                 assert api.get(API).status_code == 401
         finally:
@@ -448,7 +453,12 @@ class TestProvisioning:
             assert wait_for(lambda: api.get(API).status_code == 200)
 
     @staticmethod
-    def provision_named(lms: Lms, name: str, token: str = "t" * 64) -> Any:
+    def provision_worker(lms: Lms, username: str, token: str = "t" * 64) -> Any:
+        """Provisions a service worker with this username. Returns the command's result."""
         plan = description(lms.application.description())
-        plan["service_worker"] = {"username": name, "email": f"{name}@w.example", "token": token}
+        plan["service_worker"] = {
+            "username": username,
+            "email": f"{username}@w.example",
+            "token": token,
+        }
         return lms.run("usher_provision", "--file", "-", text=json.dumps(plan))

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.lms.conftest import DEMO, E2E, TOKEN, Lms, account, wait_for
+from tests.lms.conftest import DEMO, E2E, TOKEN, WORKER, Lms, account, wait_for
 
 ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
 
@@ -44,7 +44,10 @@ class TestAccounts:
         assert [result["id"] for result in first] == [item["id"] for item in items]
         assert {result["status"] for result in first} == {"created"}
         assert {result["status"] for result in second} == {"exists"}
-        assert [r["lms_user_id"] for r in first] == [r["lms_user_id"] for r in second]
+        ids_by_request = [
+            [result["lms_user_id"] for result in results] for results in (first, second)
+        ]
+        assert ids_by_request[0] == ids_by_request[1]
 
     def test_only_the_application_s_client_can_refresh_created_tokens(
         self, lms: Lms, name: str
@@ -88,7 +91,7 @@ class TestAccounts:
         result = post(lms, ACCOUNTS, [account(name, **new, is_active=False)])[0]
 
         assert result["status"] == "updated"
-        row = lms.rows(
+        row = lms.execute(
             "select email, is_active, name, country from auth_user u join auth_userprofile p "
             "on p.user_id = u.id where username = ?",
             name,
@@ -100,7 +103,7 @@ class TestAccounts:
         self, lms: Lms, name: str
     ) -> None:
         post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
-        lms.rows("delete from social_auth_usersocialauth where uid = ?", name + "a")
+        lms.execute("delete from social_auth_usersocialauth where uid = ?", name + "a")
         items = [
             account(name + "a", email=f"{name}1@x.example"),
             account((name + "a").upper(), email=f"{name}2@x.example"),
@@ -162,6 +165,7 @@ class TestAccounts:
 class TestEnrollments:
     @pytest.fixture(autouse=True)
     def learner(self, lms: Lms, name: str) -> None:
+        """Creates the account ``name``, with no enrollment."""
         post(lms, ACCOUNTS, [account(name)])
 
     def test_an_enrollment_is_created_changed_ended_and_resumed(self, lms: Lms, name: str) -> None:
@@ -180,7 +184,7 @@ class TestEnrollments:
                 mode,
                 is_active,
             ), changes
-            rows = lms.rows(
+            rows = lms.execute(
                 "select e.mode, e.is_active from student_courseenrollment e join auth_user u "
                 "on u.id = e.user_id where username = ?",
                 name,
@@ -218,13 +222,13 @@ class TestEnrollments:
         table = "course_overviews_courseoverview"
         ended = "2018-12-31 00:00:00"
         before = lms.value(f"select enrollment_end from {table} where id = ?", E2E)
-        lms.rows(f"update {table} set enrollment_end = ? where id = ?", ended, E2E)
+        lms.execute(f"update {table} set enrollment_end = ? where id = ?", ended, E2E)
         try:
             assert error_code(enroll(lms, name, course_id=E2E, mode="audit")) == "enrollment-closed"
             forced = enroll(lms, name, course_id=E2E, mode="audit", force=True)
             assert forced["status"] == "changed"
         finally:
-            lms.rows(f"update {table} set enrollment_end = ? where id = ?", before, E2E)
+            lms.execute(f"update {table} set enrollment_end = ? where id = ?", before, E2E)
 
     def test_a_learner_can_leave_a_run_whose_mode_no_longer_exists(
         self, lms: Lms, name: str
@@ -232,13 +236,13 @@ class TestEnrollments:
         """The request to leave names no mode."""
         enroll(lms, name, course_id=E2E, mode="verified")
         rename = "update course_modes_coursemode set mode_slug = ? where course_id = ? and "
-        lms.rows(rename + "mode_slug = ?", "withdrawn", E2E, "verified")
+        lms.execute(rename + "mode_slug = ?", "withdrawn", E2E, "verified")
         try:
-            named = enroll(lms, name, course_id=E2E, mode="verified", is_active=False)
-            assert error_code(named) == "mode-unavailable"
+            with_mode = enroll(lms, name, course_id=E2E, mode="verified", is_active=False)
+            assert error_code(with_mode) == "mode-unavailable"
             assert enroll(lms, name, course_id=E2E, is_active=False)["status"] == "changed"
         finally:
-            lms.rows(rename + "mode_slug = ?", "verified", E2E, "withdrawn")
+            lms.execute(rename + "mode_slug = ?", "verified", E2E, "withdrawn")
 
 
 class TestChanges:
@@ -321,13 +325,13 @@ class TestAccess:
         assert browser.get(ACCOUNTS).status_code == 401
 
     def test_a_service_worker_that_is_no_longer_staff_has_no_access(self, lms: Lms) -> None:
-        sql = "update auth_user set is_staff = ? where username = 'mit_Application_serviceworker'"
-        lms.rows(sql, 0)
+        set_is_staff = "update auth_user set is_staff = ? where username = ?"
+        lms.execute(set_is_staff, 0, WORKER)
         try:
             with lms.api() as api:
                 assert api.get("/usher/api/v1/").status_code == 403
         finally:
-            lms.rows(sql, 1)
+            lms.execute(set_is_staff, 1, WORKER)
 
     def test_the_start_page_lists_capabilities_limits_and_applications(self, lms: Lms) -> None:
         with lms.api() as api:
@@ -357,6 +361,7 @@ class TestLimits:
         learner = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]["tokens"]["access_token"]
         path = "/api/courses/v1/courses/?page_size=1"
         with lms.api() as worker, lms.api(learner) as somebody:
+            # The platform allows staff 40 requests a minute, and other users 20.
             assert {worker.get(path).status_code for _ in range(45)} == {200}
             assert wait_for(lambda: somebody.get(path).status_code == 429)
 
@@ -364,12 +369,13 @@ class TestLimits:
         path = f"{lms.url}/user_api/v1/account/registration/"
         with httpx.Client(timeout=60, trust_env=False) as client:
 
-            def refused(headers: dict[str, str]) -> bool:
+            def is_limited(headers: dict[str, str]) -> bool:
                 answer = client.post(path, data={"username": "a"}, headers=headers)
                 return answer.status_code == 403
 
             bearer = {"Authorization": f"Bearer {TOKEN}"}
-            assert not any(refused(bearer) for _ in range(31))
-            assert not any(refused({"X-Access-Token": TOKEN}) for _ in range(31))
-            assert any(refused({"X-Access-Token": "wrong"}) for _ in range(62))
-            assert not refused(bearer)
+            # The platform allows 60 registrations from one address.
+            assert not any(is_limited(bearer) for _ in range(31))
+            assert not any(is_limited({"X-Access-Token": TOKEN}) for _ in range(31))
+            assert any(is_limited({"X-Access-Token": "wrong"}) for _ in range(62))
+            assert not is_limited(bearer)

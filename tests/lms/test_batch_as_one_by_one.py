@@ -14,7 +14,7 @@ from django.dispatch import Signal
 
 from tests.lms.conftest import DEMO, Lms, account
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, post
-from tests.lms.test_batch_transactions import run_batch
+from tests.lms.test_batch_transactions import run_script
 from usher.lms import bulk, platform_enrollments, platform_receivers
 
 #: A script that processes a batch. Its outcome has the results, the verbs of the SQL statements and
@@ -75,7 +75,7 @@ def process(
     returns_keys: bool = True,
     request_id: str = "",
 ) -> Any:
-    return run_batch(
+    return run_script(
         lms,
         PROCESS_AND_RECORD_SIGNALS,
         kind=kind,
@@ -95,7 +95,7 @@ def signals_by_learner(outcome: Any, prefix: str) -> dict[str, list[Any]]:
 
 
 def enrollments_of(lms: Lms, username: str) -> list[tuple[Any, ...]]:
-    return lms.rows(
+    return lms.execute(
         "select course_id, mode, e.is_active from student_courseenrollment e "
         "join auth_user u on u.id = e.user_id where username = ? order by course_id",
         username,

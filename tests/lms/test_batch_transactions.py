@@ -54,7 +54,7 @@ ENROLL_WITH_A_ROLLBACK = """
 calls = []
 def roll_back(sender, instance, **kwargs):
     calls.append(1)
-    if len(calls) == 20:
+    if len(calls) == 20:  # one of the 30 enrollments
         connection.connection.rollback()
 outcome = process_with_receiver(roll_back, Enrollment, EnrollmentBatch, given["items"])
 """
@@ -62,6 +62,7 @@ outcome = process_with_receiver(roll_back, Enrollment, EnrollmentBatch, given["i
 
 @pytest.fixture
 def learners(lms: Lms, name: str) -> list[str]:
+    """The usernames of 30 new accounts."""
     return create_accounts(lms, name)
 
 
@@ -74,10 +75,10 @@ def create_accounts(lms: Lms, name: str, number: int = 30, tokens: bool = False)
 
 
 def enrollments(names: list[str]) -> list[dict[str, Any]]:
-    return [{"id": n, "username": n, "course_id": DEMO, "mode": "verified"} for n in names]
+    return [{"id": name, "username": name, "course_id": DEMO, "mode": "verified"} for name in names]
 
 
-def run_batch(lms: Lms, script: str, **values: Any) -> Any:
+def run_script(lms: Lms, script: str, **values: Any) -> Any:
     """Runs a script in the LMS with ``values`` in its variable ``given``, a dict. Returns the
     script's variable ``outcome``. ``values`` and ``outcome`` must be serializable as JSON."""
     given = f"given = json.loads({json.dumps(json.dumps(values))})\n"
@@ -89,7 +90,7 @@ def run_batch(lms: Lms, script: str, **values: Any) -> Any:
 def enrolled_as_verified(lms: Lms, names: list[str]) -> set[str]:
     """The learners who are enrolled as verified, of all learners that were created with ``names``
     by the same ``create_accounts``."""
-    rows = lms.rows(
+    rows = lms.execute(
         "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
         "where mode = 'verified' and e.is_active and username like ?",
         names[0][:-2] + "%",
@@ -101,7 +102,7 @@ def test_a_batch_is_repeated_after_a_rollback_that_a_receiver_hides(
     lms: Lms, learners: list[str]
 ) -> None:
     """The platform's ``create_schedule`` only logs the error of a deadlock."""
-    outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(learners))
+    outcome = run_script(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(learners))
 
     # SQLite keeps the rows that were written after the rollback, so they are "unchanged" when the
     # batch is repeated.
@@ -123,25 +124,28 @@ def roll_back(sender, instance, **kwargs):
         raise DatabaseError("Save with update_fields did not affect any rows.")
 outcome = process_with_receiver(roll_back, Enrollment, EnrollmentBatch, given["items"])
 """
-    outcome = run_batch(lms, script, items=enrollments(learners)[:number])
+    outcome = run_script(lms, script, items=enrollments(learners)[:number])
 
     assert [each["status"] for each in outcome if each["status"] == "refused"] == []
     assert enrolled_as_verified(lms, learners) == set(learners[:number])
 
 
-@pytest.mark.parametrize("number", [1213, 1205, 1305])
+@pytest.mark.parametrize(
+    "number", [1213, 1205, 1305], ids=["deadlock", "lock timeout", "lost savepoint"]
+)
 def test_a_transaction_is_repeated_after_a_deadlock_lock_timeout_or_lost_savepoint(
     lms: Lms, learners: list[str], number: int
 ) -> None:
+    """number: the code of MySQL's error."""
     script = """
 calls = []
 def collide(sender, instance, **kwargs):
     calls.append(1)
-    if len(calls) == 7:
+    if len(calls) == 7:  # one of the 30 enrollments
         raise OperationalError(given["number"], "as MySQL says it")
 outcome = process_with_receiver(collide, Enrollment, EnrollmentBatch, given["items"])
 """
-    outcome = run_batch(lms, script, items=enrollments(learners), number=number)
+    outcome = run_script(lms, script, items=enrollments(learners), number=number)
 
     assert {each["status"] for each in outcome} == {"changed"}
     assert enrolled_as_verified(lms, learners) == set(learners)
@@ -160,7 +164,7 @@ def collide(sender, instance, **kwargs):
 outcome = process_with_receiver(collide, User, AccountBatch, given["items"])
 """
     items = [account(f"{name}{index:02}") for index in range(number)]
-    outcome = run_batch(lms, script, items=items)
+    outcome = run_script(lms, script, items=items)
 
     assert {each["status"] for each in outcome} == {"created"}
 
@@ -184,7 +188,7 @@ def test_accounts_that_another_request_creates_meanwhile_have_the_status_exists(
     """The usernames are taken by then, but by accounts that are linked to the application."""
     script = CREATE_THE_ACCOUNTS_FIRST + "outcome = process_batch(AccountBatch, given['items'])"
     items = [account(f"{name}{letter}", tokens=True) for letter in "abc"]
-    outcome = run_batch(lms, script, items=items)
+    outcome = run_script(lms, script, items=items)
 
     assert [each["status"] for each in outcome] == ["exists"] * 3
     assert all(each["tokens"] for each in outcome)
@@ -200,7 +204,7 @@ def refuse(sender, instance, **kwargs):
 outcome = process_with_receiver(refuse, Enrollment, EnrollmentBatch, given["items"])
 """
     bad = learners[11]
-    outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
+    outcome = run_script(lms, script, items=enrollments(learners), bad=bad)
 
     assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
     assert enrolled_as_verified(lms, learners) == set(learners) - {bad}
@@ -217,10 +221,10 @@ def refuse(sender, instance, **kwargs):
 outcome = process_with_receiver(refuse, User, AccountBatch, given["items"])
 """
     items = [account(f"{name}{letter}") for letter in "abc"]
-    outcome = run_batch(lms, script, items=items, bad=name + "b")
+    outcome = run_script(lms, script, items=items, bad=name + "b")
 
     assert [each["status"] for each in outcome] == ["created", "refused", "created"]
-    usernames = lms.rows("select username from auth_user where username like ?", name + "%")
+    usernames = lms.execute("select username from auth_user where username like ?", name + "%")
     assert sorted(usernames) == [(name + "a",), (name + "c",)]
 
 
@@ -234,7 +238,7 @@ outcome = [
     for path in paths
 ]
 """
-    assert run_batch(lms, script) == [True, True]
+    assert run_script(lms, script) == [True, True]
 
 
 class TestRequestIds:
@@ -252,23 +256,23 @@ class TestRequestIds:
             first, second, third = (each.result() for each in futures)
         fourth = post(lms, ACCOUNTS, items, request_id="r-" + name)
 
-        def tokens_and_status(outcomes: list[dict[str, Any]]) -> Any:
+        def statuses_and_tokens(results: list[dict[str, Any]]) -> Any:
             return [
-                (o["status"], o["tokens"]["access_token"], o["tokens"]["refresh_token"])
-                for o in outcomes
+                (
+                    result["status"],
+                    result["tokens"]["access_token"],
+                    result["tokens"]["refresh_token"],
+                )
+                for result in results
             ]
 
-        assert (
-            tokens_and_status(first)
-            == tokens_and_status(second)
-            == tokens_and_status(third)
-            == tokens_and_status(fourth)
-        )
+        for repeated in (second, third, fourth):
+            assert statuses_and_tokens(repeated) == statuses_and_tokens(first)
         assert {each["status"] for each in fourth} == {"created"}
         assert lms.value(count) == 30
 
     def test_stored_outcomes_contain_no_tokens(self, lms: Lms, name: str) -> None:
-        lms.rows("delete from usher_lms_batchoutcome")
+        lms.execute("delete from usher_lms_batchoutcome")
         result = post(lms, ACCOUNTS, [account(name, tokens=True)], request_id="k-" + name)[0]
         stored = lms.value("select outcomes from usher_lms_batchoutcome")
         assert result["tokens"]["access_token"] not in stored
@@ -298,7 +302,7 @@ class TestRequestIds:
         with lms.api() as api:
             answer = api.post(ACCOUNTS, json={"items": items, "request_id": name})
         assert answer.status_code == 409
-        assert lms.rows("select id from auth_user where username = ?", f"{name}25") == []
+        assert lms.execute("select id from auth_user where username = ?", f"{name}25") == []
 
     def test_a_repeated_request_returns_outcomes_of_items_that_were_processed_one_by_one(
         self, lms: Lms, learners: list[str]
@@ -320,15 +324,15 @@ post_save.disconnect(sender=Enrollment, dispatch_uid="test")
 outcome = [first, process_with_request_id()]
 """
         bad = learners[3]
-        first, second = run_batch(lms, script, items=enrollments(learners), bad=bad)
+        first, second = run_script(lms, script, items=enrollments(learners), bad=bad)
 
         assert [each["status"] for each in first].count("changed") == 29
         assert {each["status"] for each in second} == {"changed"}
 
     def test_old_outcomes_are_deleted(self, lms: Lms, name: str) -> None:
         post(lms, ACCOUNTS, [account(name)], request_id=name)
-        lms.rows("update usher_lms_batchoutcome set created = '2020-01-01'")
-        run_batch(lms, "from usher.lms.api.repetitions import prune\nprune()\noutcome = None")
+        lms.execute("update usher_lms_batchoutcome set created = '2020-01-01'")
+        run_script(lms, "from usher.lms.api.repetitions import prune\nprune()\noutcome = None")
         assert lms.value("select count(*) from usher_lms_batchoutcome") == 0
 
 
@@ -351,7 +355,7 @@ with override_settings(
 
     def test_registration_filters_change_and_refuse_accounts(self, lms: Lms, name: str) -> None:
         items = [account(f"{name}{letter}") for letter in "abc"]
-        outcome = run_batch(lms, self.STEPS, items=items)
+        outcome = run_script(lms, self.STEPS, items=items)
 
         assert [each["status"] for each in outcome] == ["created", "refused", "created"]
         assert error_code(outcome[1]) == "validation-error"
@@ -364,7 +368,7 @@ def test_an_account_that_was_invited_to_a_course_is_saved_inactive_and_then_acti
     lms: Lms, name: str
 ) -> None:
     """The platform enrolls invited people when their user changes from inactive to active."""
-    lms.rows(
+    lms.execute(
         "insert into student_courseenrollmentallowed (email, course_id, auto_enroll, created) "
         "values (?, ?, 1, '2026-01-01')",
         f"{name}b@learners.example",
@@ -372,13 +376,14 @@ def test_an_account_that_was_invited_to_a_course_is_saved_inactive_and_then_acti
     )
     script = """
 saves = []
-def note(sender, instance, created, **kwargs):
+def record_save(sender, instance, created, **kwargs):
     saves.append([instance.username[-1], created, instance.is_active])
-process_with_receiver(note, User, AccountBatch, given["items"])
+process_with_receiver(record_save, User, AccountBatch, given["items"])
 outcome = saves
 """
     items = [account(name + "a"), account(name + "b")]
-    assert run_batch(lms, script, items=items) == [
+    # Each save: last letter of the username, whether the row is new, whether the user is active.
+    assert run_script(lms, script, items=items) == [
         ["a", True, True],
         ["b", True, False],
         ["b", False, True],
@@ -396,7 +401,7 @@ def fail(sender, instance, **kwargs):
 outcome = process_with_receiver(fail, Enrollment, EnrollmentBatch, given["items"])
 """
     bad = learners[2]
-    outcome = run_batch(lms, script, items=enrollments(learners), bad=bad)
+    outcome = run_script(lms, script, items=enrollments(learners), bad=bad)
 
     assert {each["id"] for each in outcome if each["status"] == "refused"} == {bad}
     assert enrolled_as_verified(lms, learners) == set(learners) - {bad}
@@ -417,7 +422,7 @@ def remember(sender, instance, **kwargs):
         raise OperationalError(1213, "as MySQL says it")
 outcome = [process_with_receiver(remember, Enrollment, EnrollmentBatch, given["items"]), remembered]
 """
-    outcome, remembered = run_batch(lms, script, items=enrollments(learners))
+    outcome, remembered = run_script(lms, script, items=enrollments(learners))
 
     assert {each["status"] for each in outcome} == {"changed"}
     assert len(remembered) > len(learners)

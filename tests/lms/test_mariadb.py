@@ -23,7 +23,7 @@ from tests.lms.test_batch_transactions import (
     create_accounts,
     enrolled_as_verified,
     enrollments,
-    run_batch,
+    run_script,
 )
 from tests.lms.test_sign_out import send_logout_token
 from tests.lms.test_ways_to_an_account import batch_enroll, public_enroll, without_varying_values
@@ -37,14 +37,17 @@ pytestmark = [
 
 @dataclass
 class OnMariaDb(Lms):
+    """An LMS whose database is on MariaDB."""
+
     server: MariaDb
 
-    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return self.server.rows("usher_test", sql.replace("?", "%s"), *values)
 
 
 @pytest.fixture(scope="module")
 def lms() -> Iterator[OnMariaDb]:
+    """An LMS on MariaDB, in place of the LMS on SQLite that other modules use."""
     with mariadb("usher_test") as server, RunningApplication() as application:
         settings = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2"},
@@ -92,7 +95,7 @@ def test_a_batch_is_repeated_after_a_rollback_that_a_receiver_hides(
 ) -> None:
     """After the rollback, MySQL executes the remaining statements in a new transaction."""
     names = create_accounts(lms, name)
-    outcome = run_batch(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(names))
+    outcome = run_script(lms, ENROLL_WITH_A_ROLLBACK, items=enrollments(names))
 
     ids = {each["id"] for each in outcome if each["status"] == "changed"}
     assert ids == enrolled_as_verified(lms, names) == set(names)
@@ -107,13 +110,14 @@ from django.test.utils import CaptureQueriesContext
 user = User.objects.first()
 role, _ = ForumRole.objects.get_or_create(course_id="course-v1:a+b+c", name="Student")
 role.users.add(user)
-with CaptureQueriesContext(connection) as seen:
+with CaptureQueriesContext(connection) as queries:
     role.users.add(user)
-outcome = [query["sql"] for query in seen if "INSERT" in query["sql"]]
+outcome = [query["sql"] for query in queries if "INSERT" in query["sql"]]
 """
-    assert run_batch(lms, script) == []
+    assert run_script(lms, script) == []
 
 
+#: Tables that are written when a learner is enrolled.
 TABLES = (
     "student_courseenrollment",
     "platform_costs_forumrole_users",
@@ -130,8 +134,8 @@ def test_the_batch_api_creates_the_same_enrollment_rows_as_the_public_api(
     batch_enroll(lms, name_of_batch_api)
 
     def rows_of(table: str, username: str) -> list[Any]:
-        columns = [row[0] for row in lms.rows(f"describe {table}")]
-        rows = lms.rows(
+        columns = [row[0] for row in lms.execute(f"describe {table}")]
+        rows = lms.execute(
             f"select t.* from {table} t join auth_user u on u.id = t.user_id where username = ?",
             username,
         )
@@ -151,7 +155,9 @@ def test_simultaneous_repeated_requests_create_tokens_once(lms: OnMariaDb, name:
     items = [account(f"{name}{number:02}", tokens=True) for number in range(30)]
     with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(post, lms, ACCOUNTS, items, request_id=name) for _ in range(3)]
-        tokens = [[o["tokens"]["access_token"] for o in each.result()] for each in futures]
+        tokens = [
+            [result["tokens"]["access_token"] for result in future.result()] for future in futures
+        ]
     assert tokens[0] == tokens[1] == tokens[2]
     number_of_tokens = (
         "select count(*) from oauth2_provider_accesstoken t join auth_user u on u.id = t.user_id "
@@ -178,19 +184,18 @@ from usher.lms.connections import tokens
 model = SimpleNamespace(  # of the toolkit before 3.0, which has no checksum
     objects=get_access_token_model().objects, _meta=SimpleNamespace(get_fields=lambda: []))
 tokens.get_access_token_model = lambda: model
-asked = [given["token"], given["token"].swapcase()]
-outcome = [tokens.find_access_token(each) is not None for each in asked]
+candidates = [given["token"], given["token"].swapcase()]
+outcome = [tokens.find_access_token(each) is not None for each in candidates]
 """
-    assert run_batch(lms, script, token=TOKEN) == [True, False]
+    assert run_script(lms, script, token=TOKEN) == [True, False]
 
 
 def test_logout_tokens_whose_ids_differ_only_in_case_are_different(
     lms: OnMariaDb, name: str
 ) -> None:
     for jti in (f"{name}-id", f"{name}-ID"):
-        assert (
-            send_logout_token(lms, lms.application.logout_token(name, jti=jti)).status_code == 200
-        )
+        token = lms.application.logout_token(name, jti=jti)
+        assert send_logout_token(lms, token).status_code == 200
     again = send_logout_token(lms, lms.application.logout_token(name, jti=f"{name}-ID"))
     assert "used before" in again.json()["error_description"]
 
@@ -208,14 +213,14 @@ def test_messages_are_stored_in_tables_that_django_4_or_5_created(lms: OnMariaDb
     try:
         assert lms.value(column) in ("uuid", "char(32)")  # MariaDB, MySQL
         # Change the table to what Django 4.2 creates and writes.
-        lms.rows("alter table usher_lms_message modify event_id varchar(36) not null")
-        lms.rows("update usher_lms_message set event_id = replace(event_id, '-', '')")
-        lms.rows("alter table usher_lms_message modify event_id char(32) not null")
+        lms.execute("alter table usher_lms_message modify event_id varchar(36) not null")
+        lms.execute("update usher_lms_message set event_id = replace(event_id, '-', '')")
+        lms.execute("alter table usher_lms_message modify event_id char(32) not null")
     finally:
         forward = lms.run("migrate", "usher_lms")
     assert forward.returncode == 0, forward.stderr
     assert lms.value(column) == "varchar(36)"
-    create_accounts(lms, "outbox_after", 1)
+    create_accounts(lms, "after_migration", 1)  # stores a message
 
 
 def test_short_uuid_columns_that_django_4_created_are_reported(lms: OnMariaDb) -> None:
@@ -230,10 +235,10 @@ def test_short_uuid_columns_that_django_4_created_are_reported(lms: OnMariaDb) -
         return json.loads(result.stdout)["short_uuid_columns"]
 
     assert reported() == []
-    lms.rows(f"update {table} set {column} = null")  # 36 characters would not fit
-    lms.rows(f"alter table {table} modify {column} char(32) null")
+    lms.execute(f"update {table} set {column} = null")  # 36 characters would not fit
+    lms.execute(f"alter table {table} modify {column} char(32) null")
     try:
         assert reported() == [{"table": table, "column": column, "null": True}]
     finally:
-        lms.rows(f"alter table {table} modify {column} uuid")
+        lms.execute(f"alter table {table} modify {column} uuid")
     assert reported() == []

@@ -1,4 +1,4 @@
-"""usher_provision: one description, one transaction; a second run changes nothing."""
+"""usher_provision: one description, one transaction; the same description again changes nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ SECRETS = (TOKEN, CLIENT_SECRET, WEBHOOK_SECRET, "secret-of-campus-at-the-lms")
 
 
 def outcomes(answer: dict[str, Any]) -> dict[str, str]:
+    """What an item is, and its name → its outcome."""
     return {f"{item['what']} {item['name']}": item["outcome"] for item in answer["items"]}
 
 
@@ -58,14 +59,25 @@ def test_the_provider_record_has_the_values_of_the_manual_procedure(lms: Lms) ->
         "enabled, name, slug, site_id, skip_hinted_login_dialog, skip_registration_form, "
         "skip_email_verification, sync_learner_profile_data, enable_sso_id_verification"
     )
-    newest = lms.rows(
+    (newest,) = lms.execute(
         f"select {columns}, other_settings from third_party_auth_oauth2providerconfig "
         "where backend_name = 'mitxpro-oauth2' order by change_date desc limit 1"
-    )[0]
+    )
+    *values, other_settings = newest
 
-    assert newest[:-1] == (1, "mitxApplication", "mitxpro-oauth2", 2, 1, 1, 1, 1, 1)
+    assert dict(zip(columns.split(", "), values, strict=True)) == {
+        "enabled": 1,
+        "name": "mitxApplication",
+        "slug": "mitxpro-oauth2",
+        "site_id": 2,
+        "skip_hinted_login_dialog": 1,
+        "skip_registration_form": 1,
+        "skip_email_verification": 1,
+        "sync_learner_profile_data": 1,
+        "enable_sso_id_verification": 1,
+    }
     url = lms.application.url
-    assert json.loads(newest[-1]) == {
+    assert json.loads(other_settings) == {
         "AUTHORIZATION_URL": f"{url}/oauth2/authorize/",
         "ACCESS_TOKEN_URL": f"{url}/oauth2/token/",
         "API_ROOT": url,
@@ -102,7 +114,7 @@ def test_a_description_is_read_from_a_file(lms: Lms, plan: dict[str, Any], tmp_p
 
 
 def test_a_service_worker_deactivated_by_hand_is_activated(lms: Lms, plan: dict[str, Any]) -> None:
-    lms.rows("update auth_user set is_active = 0, is_staff = 0 where username = ?", WORKER)
+    lms.execute("update auth_user set is_active = 0, is_staff = 0 where username = ?", WORKER)
 
     answer = lms.provision(plan)
 
@@ -110,12 +122,12 @@ def test_a_service_worker_deactivated_by_hand_is_activated(lms: Lms, plan: dict[
     assert worker["outcome"] == "changed"
     assert sorted(worker["changes"]) == ["is_active", "is_staff"]
     flags = "select is_active, is_staff from auth_user where username = ?"
-    assert lms.rows(flags, WORKER) == [(1, 1)]
+    assert lms.execute(flags, WORKER) == [(1, 1)]
 
 
 def test_a_token_that_expires_soon_is_prolonged(lms: Lms, plan: dict[str, Any]) -> None:
     soon = (datetime.now(UTC) + timedelta(days=100)).strftime("%Y-%m-%d %H:%M:%S")
-    lms.rows("update oauth2_provider_accesstoken set expires = ? where token = ?", soon, TOKEN)
+    lms.execute("update oauth2_provider_accesstoken set expires = ? where token = ?", soon, TOKEN)
 
     answer = lms.provision(plan)
 
@@ -140,7 +152,7 @@ def test_an_oauth_client_that_was_created_by_hand_is_adopted(
 ) -> None:
     """The manual procedure created the client, with another id and secret."""
     landing = "http://xpro.example/login/_private/complete"
-    lms.rows(
+    lms.execute(
         "insert into oauth2_provider_application (client_id, redirect_uris, client_type, "
         "authorization_grant_type, client_secret, name, skip_authorization, created, updated, "
         "algorithm, post_logout_redirect_uris, hash_client_secret, allowed_origins, "
@@ -157,23 +169,22 @@ def test_an_oauth_client_that_was_created_by_hand_is_adopted(
     )
     plan["applications"].append(second)
 
-    answer = lms.provision(plan)
-    result = lms.provision(plan)
+    first, second_provisioning = lms.provision(plan), lms.provision(plan)
 
-    assert outcomes(answer)["OAuth client edx-oauth-app"] == "adopted"
-    assert result["changed"] == 0
-    clients = lms.rows(
+    assert outcomes(first)["OAuth client edx-oauth-app"] == "adopted"
+    assert second_provisioning["changed"] == 0
+    clients = lms.execute(
         "select client_id, redirect_uris, skip_authorization from oauth2_provider_application "
         "where name in ('edx-oauth-app', 'xpro-oauth-app')"
     )
-    assert len(clients) == 1
-    assert clients[0][0] == "xpro-at-the-lms"
-    assert clients[0][1].split() == [
+    ((client_id, redirect_uris, skips_authorization),) = clients
+    assert client_id == "xpro-at-the-lms"
+    assert redirect_uris.split() == [
         landing,
         "http://xpro.example/_/auth/complete",
         "http://other.example/complete",
     ]
-    assert clients[0][2] == 1
+    assert skips_authorization == 1
 
     removed = lms.provision({"applications": [second]}, "--remove", "--purge")
     assert outcomes(removed)["OAuth client edx-oauth-app"] == "kept"
@@ -226,7 +237,7 @@ def test_a_refused_description_changes_nothing(lms: Lms, plan: dict[str, Any]) -
 
     assert result.returncode == 1
     assert "already belongs to application 'campus'" in result.stderr
-    assert lms.rows("select 1 from auth_user where username = 'late_edx'") == []
+    assert lms.execute("select 1 from auth_user where username = 'late_edx'") == []
 
 
 def test_the_application_s_superuser_signs_in_through_the_application(
@@ -254,7 +265,7 @@ def test_an_existing_account_is_not_made_a_superuser(
     existing = {**other, shared_field: described[shared_field]}
     lms.provision({**plan, "superuser": existing})
     remove_rights = "update auth_user set is_superuser = 0, is_staff = 0 where username = ?"
-    lms.rows(remove_rights, existing["username"])
+    lms.execute(remove_rights, existing["username"])
     plan["superuser"] = {**described, "backend": "mitxpro-oauth2"}
 
     answer = lms.provision(plan)
@@ -263,7 +274,7 @@ def test_an_existing_account_is_not_made_a_superuser(
     assert outcomes(answer)[f"superuser {name}"] == "kept"
     assert any(f"{name} is not a superuser yet" in warning for warning in answer["warnings"])
     rights = "select is_superuser, is_staff from auth_user where username = ?"
-    assert lms.rows(rights, existing["username"]) == [(0, 0)]
+    assert lms.execute(rights, existing["username"]) == [(0, 0)]
 
 
 def test_a_learner_is_made_a_superuser_only_with_the_described_email(
@@ -282,11 +293,11 @@ def test_a_learner_is_made_a_superuser_only_with_the_described_email(
     assert outcomes(answer)[f"superuser {name}"] == "kept"
     assert any("another e-mail address" in warning for warning in answer["warnings"])
     rights = "select is_superuser, is_staff from auth_user where username = ?"
-    assert lms.rows(rights, name) == [(0, 0)]
+    assert lms.execute(rights, name) == [(0, 0)]
 
     plan["superuser"]["email"] = f"{name}@LEARNERS.example"
     assert outcomes(lms.provision(plan))[f"superuser {name}"] == "changed"
-    assert lms.rows(rights, name) == [(1, 1)]
+    assert lms.execute(rights, name) == [(1, 1)]
 
 
 @pytest.mark.parametrize("backend", ["", "mitxpro-oauth2"])
@@ -295,6 +306,7 @@ def test_a_learner_who_took_the_superuser_s_name_first_is_not_made_a_superuser(
 ) -> None:
     """A learner signed in first, with the name and e-mail address that the description gives to the
     superuser."""
+    # With a backend, the learner's name differs in case, which is the same name for the LMS.
     taken = name if not backend else name.upper()
     lms.sign_in(taken)
     plan["superuser"] = {
@@ -308,7 +320,7 @@ def test_a_learner_who_took_the_superuser_s_name_first_is_not_made_a_superuser(
     assert outcomes(answer)[f"superuser {name}"] == "kept"
     assert any(f"{name} is not a superuser yet" in warning for warning in answer["warnings"])
     rights = "select is_superuser, is_staff from auth_user where username = ?"
-    assert lms.rows(rights, taken) == [(0, 0)]
+    assert lms.execute(rights, taken) == [(0, 0)]
 
 
 def test_a_backend_that_is_not_loaded_causes_a_warning(lms: Lms, plan: dict[str, Any]) -> None:
@@ -322,29 +334,32 @@ def test_a_backend_that_is_not_loaded_causes_a_warning(lms: Lms, plan: dict[str,
 def test_a_change_of_the_backend_moves_the_learners_links(lms: Lms, plan: dict[str, Any]) -> None:
     """Each link has its backend's name. Unless links are moved, no learner can sign in."""
     links = "select count(*) from social_auth_usersocialauth where provider = ?"
-    lms.rows(
+    lms.execute(
         "insert into social_auth_usersocialauth (user_id, provider, uid, extra_data, created,"
         " modified) select id, 'mitxpro-oauth2', 'linked', '{}', '2026-01-01', '2026-01-01'"
         " from auth_user where username != ? order by id limit 1",
         WORKER,
     )
-    links_before = lms.rows(links, "mitxpro-oauth2")[0][0]
+    links_before = lms.execute(links, "mitxpro-oauth2")[0][0]
     plan["applications"][0]["backend"] = "ol-oauth2"
     item = f"links {links_before} learners' links from mitxpro-oauth2 to ol-oauth2"
 
     assert outcomes(lms.provision(plan, "--dry-run"))[item] == "moved"
-    assert lms.rows(links, "mitxpro-oauth2") == [(links_before,)]
+    assert lms.execute(links, "mitxpro-oauth2") == [(links_before,)]
 
     answer = outcomes(lms.provision(plan))
     assert answer[item] == "moved"
     assert answer["provider record mitxpro-oauth2"] == "changed"  # switched off
-    assert lms.rows(links, "mitxpro-oauth2") == [(0,)]
+    assert lms.execute(links, "mitxpro-oauth2") == [(0,)]
 
     plan["applications"][0]["backend"] = "mitxpro-oauth2"
     assert "moved" in outcomes(lms.provision(plan)).values()
-    assert lms.rows(links, "mitxpro-oauth2") == [(links_before,)]
-    lms.rows("delete from social_auth_usersocialauth where uid = 'linked'")
-    lms.rows("delete from third_party_auth_oauth2providerconfig where backend_name = 'ol-oauth2'")
+    assert lms.execute(links, "mitxpro-oauth2") == [(links_before,)]
+    # So that later tests find the LMS as it was.
+    lms.execute("delete from social_auth_usersocialauth where uid = 'linked'")
+    lms.execute(
+        "delete from third_party_auth_oauth2providerconfig where backend_name = 'ol-oauth2'"
+    )
 
 
 def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
@@ -355,8 +370,8 @@ def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
     assert outcomes(removed)["provider record mitxpro-oauth2"] == "changed"
     assert outcomes(removed)["OAuth client campus-oauth-app"] == "removed"
     newest = "select enabled from third_party_auth_oauth2providerconfig order by change_date desc"
-    assert lms.rows(newest)[0] == (0,)
-    assert lms.rows("select is_active from auth_user where username = ?", WORKER) == [(0,)]
+    assert lms.execute(newest)[0] == (0,)
+    assert lms.execute("select is_active from auth_user where username = ?", WORKER) == [(0,)]
     with lms.api() as api:
         assert api.get("/api/user/v1/me").status_code == 401
     with lms.browser() as browser:
@@ -365,19 +380,19 @@ def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
 
     # The version of the provider record that somebody created by hand stays, and is current again.
     columns = [
-        row[1] for row in lms.rows("pragma table_info(third_party_auth_oauth2providerconfig)")
+        row[1] for row in lms.execute("pragma table_info(third_party_auth_oauth2providerconfig)")
     ]
     copied = ", ".join(column for column in columns if column not in ("id", "change_date"))
-    lms.rows(
+    lms.execute(
         f"insert into third_party_auth_oauth2providerconfig ({copied}, change_date) "
         f"select {copied}, '2020-01-01 00:00:00' from third_party_auth_oauth2providerconfig limit 1"
     )
     lms.provision(plan)
     lms.provision(plan, "--remove", "--purge")
 
-    assert lms.rows("select change_date from third_party_auth_oauth2providerconfig") == [
+    assert lms.execute("select change_date from third_party_auth_oauth2providerconfig") == [
         ("2020-01-01 00:00:00",)
     ]
-    lms.rows("delete from third_party_auth_oauth2providerconfig")
-    assert lms.rows("select 1 from auth_user where username = ?", WORKER) == []
+    lms.execute("delete from third_party_auth_oauth2providerconfig")
+    assert lms.execute("select 1 from auth_user where username = ?", WORKER) == []
     assert lms.provision(plan, "--remove", "--purge")["changed"] == 0

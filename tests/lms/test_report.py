@@ -24,6 +24,17 @@ def report(lms: Lms, *options: str) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
+def provider_record(facts: dict[str, Any]) -> dict[str, Any]:
+    backend = "mitxpro-oauth2"
+    return next(record for record in facts["providers"] if record["backend_name"] == backend)
+
+
+def client_of_the_application(facts: dict[str, Any]) -> dict[str, Any]:
+    """The OAuth client of the LMS that the application uses."""
+    clients = facts["oauth_clients"]
+    return next(client for client in clients if client["client_id"] == "campus-at-the-lms")
+
+
 def test_the_report_of_a_healthy_connection_has_all_facts(lms: Lms) -> None:
     facts = report(lms)
 
@@ -34,7 +45,9 @@ def test_the_report_of_a_healthy_connection_has_all_facts(lms: Lms) -> None:
     assert facts["features"]["ENABLE_THIRD_PARTY_AUTH"] is True
     assert facts["features"]["SKIP_EMAIL_VALIDATION"] is True
     assert facts["features"]["THIRD_PARTY_AUTH_HINT"] == "oa2-mitxpro-oauth2"
-    assert [s["domain"] for s in facts["sites"] if s["current"]] == [lms.url.split("//")[1]]
+    assert [site["domain"] for site in facts["sites"] if site["current"]] == [
+        lms.url.split("//")[1]
+    ]
     assert facts["login_service"] is True
     errors = {backend["name"]: backend["error"] for backend in facts["backends"]}
     assert (errors["mitxpro-oauth2"], errors["xpro-oauth2"]) == ("", "")
@@ -45,10 +58,10 @@ def test_the_report_has_fingerprints_of_the_application_s_secrets(lms: Lms) -> N
     facts = report(lms, "--no-probe")
 
     assert "token_probes" not in facts
-    provider = next(p for p in facts["providers"] if p["backend_name"] == "mitxpro-oauth2")
+    provider = provider_record(facts)
     assert provider["secret_fingerprint"] == fingerprint(CLIENT_SECRET)
     assert provider["other_settings_error"] == ""
-    client = next(c for c in facts["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
+    client = client_of_the_application(facts)
     assert client["secret_fingerprint"] == fingerprint(SECRET_AT_LMS)
     assert client["redirect_uris"] == [f"{lms.application.url}/login/_private/complete"]
     assert facts["service_worker"]["username"] == WORKER
@@ -60,14 +73,13 @@ def test_a_client_secret_changed_by_hand_has_no_fingerprint(lms: Lms) -> None:
     from_clause = "from oauth2_provider_application where client_id = 'campus-at-the-lms'"
     before = lms.value(f"select client_secret {from_clause}")
     update = "update oauth2_provider_application set client_secret = ? where client_id = ?"
-    lms.rows(update, "pbkdf2_sha256$1$salt$another", "campus-at-the-lms")
+    lms.execute(update, "pbkdf2_sha256$1$salt$another", "campus-at-the-lms")
     try:
         facts = report(lms, "--no-probe")
     finally:
-        lms.rows(update, before, "campus-at-the-lms")
+        lms.execute(update, before, "campus-at-the-lms")
 
-    client = next(c for c in facts["oauth_clients"] if c["client_id"] == "campus-at-the-lms")
-    assert client["secret_fingerprint"] == ""
+    assert client_of_the_application(facts)["secret_fingerprint"] == ""
 
 
 @pytest.mark.parametrize(
@@ -96,13 +108,13 @@ def test_other_settings_that_are_no_json_object_are_reported(
     column = "select other_settings from third_party_auth_oauth2providerconfig where id = ?"
     before = lms.value(column, key)
     update = "update third_party_auth_oauth2providerconfig set other_settings = ? where id = ?"
-    lms.rows(update, text, key)
+    lms.execute(update, text, key)
     try:
         facts = report(lms, "--no-probe")
     finally:
-        lms.rows(update, before, key)
+        lms.execute(update, before, key)
 
-    provider = next(p for p in facts["providers"] if p["backend_name"] == "mitxpro-oauth2")
+    provider = provider_record(facts)
     assert provider["other_settings"] is None
     assert complaint in provider["other_settings_error"]
 
@@ -110,8 +122,8 @@ def test_other_settings_that_are_no_json_object_are_reported(
 def test_the_report_counts_learners_who_can_not_sign_in(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name), account(name + "x")])
     before = report(lms, "--no-probe")["learners"]
-    lms.rows("update auth_user set password = '!x' where username = ?", name)
-    lms.rows("update auth_user set username = ? where username = ?", name + "y", name + "x")
+    lms.execute("update auth_user set password = '!x' where username = ?", name)
+    lms.execute("update auth_user set username = ? where username = ?", name + "y", name + "x")
 
     after = report(lms, "--no-probe")["learners"]
 

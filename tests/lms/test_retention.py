@@ -11,24 +11,24 @@ OLD = "datetime('now', '-40 days')"
 
 def test_old_rows_are_deleted(lms: Lms, name: str) -> None:
     lms.sign_in(name)
-    lms.rows(
+    lms.execute(
         "insert into usher_lms_message (application_id, event_id, type, username, course_id, "
         "created, attempts, next_attempt_at, last_error) select id, ?, 'account.changed', ?, '', "
         f"{OLD}, 1, {OLD}, '' from usher_lms_connectedapplication limit 1",
         f"{abs(hash(name)):032x}"[:32],
         name,
     )
-    lms.rows(
+    lms.execute(
         f"insert into usher_lms_usedtoken (issuer, jti, at) values ('x', ?, {OLD})",
         name,
     )
     user = "(select id from auth_user where username = ?)"
-    lms.rows(f"update usher_lms_learnersession set created = {OLD} where user_id = {user}", name)
+    lms.execute(f"update usher_lms_learnersession set created = {OLD} where user_id = {user}", name)
 
     result = lms.run("usher_send_events")
 
     assert json.loads(result.stdout.splitlines()[-1])["forgotten"] >= 3
-    assert lms.rows(f"select 1 from usher_lms_learnersession where user_id = {user}", name) == []
-    assert lms.rows("select 1 from usher_lms_usedtoken where jti = ?", name) == []
+    assert lms.execute(f"select 1 from usher_lms_learnersession where user_id = {user}", name) == []
+    assert lms.execute("select 1 from usher_lms_usedtoken where jti = ?", name) == []
     old_messages = f"select 1 from usher_lms_message where username = ? and created < {OLD}"
-    assert wait_for(lambda: lms.rows(old_messages, name) == [])
+    assert wait_for(lambda: lms.execute(old_messages, name) == [])

@@ -18,7 +18,7 @@ MITXPRO = "social_auth_mitxpro.backends.MITxProOAuth2"
 XPRO = "usher.lms.backends.XproOauth2"
 
 
-class Flat(dict):
+class FlatFeatures(dict):
     """FEATURES of a release with flat settings: its keys are settings of the module."""
 
     def __init__(self, module: Any) -> None:
@@ -46,7 +46,9 @@ def platform_settings(*, flat: bool = False, **settings: Any) -> SimpleNamespace
         MIDDLEWARE=["one"],
         **{**USHER_SETTINGS, **settings},
     )
-    lms_settings.FEATURES = Flat(lms_settings) if flat else {"ENABLE_AUTHN_MICROFRONTEND": True}
+    lms_settings.FEATURES = (
+        FlatFeatures(lms_settings) if flat else {"ENABLE_AUTHN_MICROFRONTEND": True}
+    )
     return lms_settings
 
 
@@ -131,7 +133,9 @@ def test_a_backend_whose_package_is_missing_is_left_out(
 
 
 @pytest.mark.parametrize(
-    ("default", "hint"), [("xpro-oauth2", "oa2-xpro-oauth2"), ("", None)], ids=["named", "choice"]
+    ("default", "hint"),
+    [("xpro-oauth2", "oa2-xpro-oauth2"), ("", None)],
+    ids=["named", "not named"],
 )
 def test_the_login_hint_is_the_default_backend(default: str, hint: str | None) -> None:
     settings = platform_settings(USHER_DEFAULT_BACKEND=default)
@@ -142,11 +146,14 @@ def test_the_login_hint_is_the_default_backend(default: str, hint: str | None) -
 
 
 def test_the_middleware_for_anonymous_visitors_is_added_by_a_setting() -> None:
-    assert "usher" not in str(middleware_with(False))
-    assert middleware_with(True)[-1] == "usher.lms.middleware.AnonymousToApplication"
+    assert "usher" not in str(middleware_with(redirect_anonymous=False))
+    assert (
+        middleware_with(redirect_anonymous=True)[-1]
+        == "usher.lms.middleware.AnonymousToApplication"
+    )
 
 
-def middleware_with(redirect_anonymous: bool) -> list[str]:
+def middleware_with(*, redirect_anonymous: bool) -> list[str]:
     settings = platform_settings(USHER_REDIRECT_ANONYMOUS=redirect_anonymous)
     production.plugin_settings(settings)
     return settings.MIDDLEWARE

@@ -17,25 +17,26 @@ def last_answer(browser: httpx.Client) -> httpx.Response:
     return browser.last  # type: ignore[attr-defined]
 
 
-def steps_of(response: httpx.Response) -> list[tuple[int, str]]:
-    return [(r.status_code, r.url.path) for r in [*response.history, response]]
+def paths_of(response: httpx.Response) -> list[str]:
+    """The paths of the requests that led to this response."""
+    return [step.url.path for step in [*response.history, response]]
 
 
 def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> None:
     browser = lms.sign_in(name)
 
     assert last_answer(browser).json() == {"username": name}
-    assert "/register" not in [path for _, path in steps_of(last_answer(browser))]
-    user_id, email, is_active, password = lms.rows(USER, name)[0]
+    assert "/register" not in paths_of(last_answer(browser))
+    user_id, email, is_active, password = lms.execute(USER, name)[0]
     assert (email, is_active) == (f"{name}@learners.example", 1)
     assert password and not password.startswith("!")
-    assert lms.rows("select name from auth_userprofile where user_id = ?", user_id) == [
+    assert lms.execute("select name from auth_userprofile where user_id = ?", user_id) == [
         (f"Name {name}",)
     ]
-    assert lms.rows(
+    assert lms.execute(
         "select provider, uid from social_auth_usersocialauth where user_id = ?", user_id
     ) == [("mitxpro-oauth2", name)]
-    assert lms.rows("select 1 from auth_registration where user_id = ?", user_id) == [(1,)]
+    assert lms.execute("select 1 from auth_registration where user_id = ?", user_id) == [(1,)]
 
 
 def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
@@ -51,7 +52,7 @@ def test_a_known_learner_signs_in_again(lms: Lms, name: str) -> None:
     lms.sign_in(name)
 
     assert last_answer(lms.sign_in(name)).json() == {"username": name}
-    assert len(lms.rows(USER, name)) == 1
+    assert len(lms.execute(USER, name)) == 1
 
 
 @pytest.mark.parametrize("page", ["/login", "/register"])
@@ -85,12 +86,12 @@ def test_learners_sign_in_if_the_micro_frontend_is_on_and_visitors_are_redirecte
             arrived = browser.get("/login", params={"next": "/api/user/v1/me"})
         assert arrived.json() == {"username": "mfelearner"}
         with lms.browser() as browser:
-            page = {"Accept": "text/html"}
-            assert browser.get("/dashboard", headers=page).url.path == "/dashboard"
+            page_headers = {"Accept": "text/html"}  # only requests for pages are redirected
+            assert browser.get("/dashboard", headers=page_headers).url.path == "/dashboard"
             assert browser.get("/api/user/v1/me").json() == {"username": "mfelearner"}
         with lms.browser() as browser:
             for path in ("/courses", "/heartbeat"):
-                arrived = browser.get(path, headers=page)
+                arrived = browser.get(path, headers=page_headers)
                 assert (arrived.history, arrived.url.path) == ([], path)
         # This username is taken. A page of Usher says so; the micro-frontend would show a form.
         stopped = last_answer(lms.sign_in("login_service_user"))
@@ -120,6 +121,7 @@ strategy = load_strategy(request)
 backend = load_backend(strategy, "mitxpro-oauth2", None)
 details = {"username": NAME, "email": NAME + "@learners.example", "name": "Ada"}
 
+# The first call stands for a request of the application that comes just before the sign-in's call.
 def create_twice(*given, real=pipeline.create_account):
     real(*given)
     return real(*given)
@@ -154,8 +156,10 @@ def test_an_account_without_a_link_is_not_given_to_a_learner(lms: Lms, name: str
         assert browser.get("/api/user/v1/me").status_code == 401
         # Reloading shows the page again.
         assert browser.get("/usher/stopped/").status_code == 403
-    assert lms.rows("select 1 from social_auth_usersocialauth where uid like ?", name + "%") == []
-    assert lms.rows(USER, name + "x") == []
+    assert (
+        lms.execute("select 1 from social_auth_usersocialauth where uid like ?", name + "%") == []
+    )
+    assert lms.execute(USER, name + "x") == []
 
 
 def test_a_username_that_is_taken_in_another_case_is_refused(lms: Lms, name: str) -> None:
@@ -164,7 +168,7 @@ def test_a_username_that_is_taken_in_another_case_is_refused(lms: Lms, name: str
     page = last_answer(lms.sign_in(name.upper(), email=f"{name}2@learners.example"))
 
     assert page.status_code == 403
-    assert lms.rows(USER, name.upper()) == []
+    assert lms.execute(USER, name.upper()) == []
 
 
 def test_an_operator_links_several_accounts_with_one_command(lms: Lms, name: str) -> None:
@@ -209,7 +213,7 @@ def test_removing_a_link_into_another_account_requires_that_account_s_name(
     learner = f"{name}l"
     lms.sign_in(name).close()
     change_link = "update social_auth_usersocialauth set uid = ? where uid = ?"
-    lms.rows(change_link, learner, name)
+    lms.execute(change_link, learner, name)
     arguments = ("usher_link", "--application", "campus", "--unlink", "--username")
     browser = lms.sign_in(learner)
     assert last_answer(browser).json() == {"username": name}
@@ -227,7 +231,7 @@ def test_removing_a_link_into_another_account_requires_that_account_s_name(
     assert '"unlinked"' in lms.run(*arguments, learner, "--account", name).stdout
     assert browser.get("/api/user/v1/me").status_code == 401
     assert '"unchanged"' in lms.run(*arguments, learner, "--account", name).stdout
-    assert lms.rows(USER, name) != []
+    assert lms.execute(USER, name) != []
     without_unlink = (
         "usher_link",
         "--application",
@@ -243,8 +247,9 @@ def test_removing_a_link_into_another_account_requires_that_account_s_name(
 def test_a_link_into_another_account_is_listed_and_can_be_moved(lms: Lms, name: str) -> None:
     other = name + "b"
     for username in (name, other):
-        last_answer(lms.sign_in(username))
-    lms.rows(
+        lms.sign_in(username).close()
+    # The link of ``name`` now leads to the account of ``other``.
+    lms.execute(
         "update social_auth_usersocialauth set user_id = (select id from auth_user where "
         "username = ?) where uid = ?",
         other,
@@ -272,7 +277,7 @@ def test_linking_creates_a_missing_profile(lms: Lms, name: str) -> None:
     """createsuperuser creates no profile, and the platform's sign-in needs one."""
     create_unlinked_account(lms, name)
     condition = "user_id = (select id from auth_user where username = ?)"
-    lms.rows(f"delete from auth_userprofile where {condition}", name)
+    lms.execute(f"delete from auth_userprofile where {condition}", name)
 
     lms.run("usher_link", "--username", name, "--application", "campus")
 
@@ -342,7 +347,7 @@ def test_a_page_reports_a_username_name_or_email_that_the_lms_does_not_accept(
         assert page.status_code == 403
         assert "couldn" in page.text
         assert "<script>" not in page.text
-    assert lms.rows(USER, name) == []
+    assert lms.execute(USER, name) == []
 
 
 def test_a_learner_with_an_unfinished_registration_gets_a_link_to_the_application(lms: Lms) -> None:
@@ -372,6 +377,7 @@ def test_an_application_that_fails_stops_the_sign_in_on_a_page(lms: Lms, name: s
         lms.application.token_status = 200
 
     assert (page.status_code, page.url.path) == (502, "/usher/stopped/")
+    # To the application, back to the LMS, and to the page: no loop.
     assert len(page.history) == 3
     assert last_answer(lms.sign_in(name)).json() == {"username": name}
 
@@ -396,7 +402,7 @@ def test_a_learner_of_one_application_is_no_learner_of_another(lms: Lms, name: s
             start = "/auth/login/xpro-oauth2/?auth_entry=login&next=/api/user/v1/me"
             assert browser.get(start).json() == {"username": name}
         links = "select provider from social_auth_usersocialauth where uid = ?"
-        assert lms.rows(links, name) == [("xpro-oauth2",)]
+        assert lms.execute(links, name) == [("xpro-oauth2",)]
         # The first application's learner of this name is another person.
         assert last_answer(lms.sign_in(name)).status_code == 403
     finally:
@@ -470,9 +476,11 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
             "auth_accountrecovery",
             "student_pendingemailchange",
         ):
-            assert lms.rows(f"select 1 from {table} where {condition}", used_account) == [], table
+            assert lms.execute(f"select 1 from {table} where {condition}", used_account) == [], (
+                table
+            )
         links = f"select provider from social_auth_usersocialauth where {condition}"
-        assert lms.rows(links, used_account) == [("mitxpro-oauth2",)]
+        assert lms.execute(links, used_account) == [("mitxpro-oauth2",)]
         assert last_answer(lms.sign_in(used_account)).json() == {"username": used_account}
 
     def test_linking_again_ends_no_session_of_the_learner(
@@ -514,8 +522,9 @@ class TestCourseLinks:
 
 
 class TestDirectRegistration:
-    PATHS = (
-        "/user_api/v1/account/registration/",
+    PATH = "/user_api/v1/account/registration/"
+    ALL_PATHS = (
+        PATH,
         "/user_api/v1/account/registration",
         "/user_api/v2/account/registration/",
         "/api/user/v1/account/registration/",
@@ -525,6 +534,7 @@ class TestDirectRegistration:
 
     @staticmethod
     def form(name: str, **more: str) -> dict[str, str]:
+        """The form with which somebody registers in the LMS under this name."""
         return {
             "username": name,
             "email": f"{name}@learners.example",
@@ -535,7 +545,7 @@ class TestDirectRegistration:
             **more,
         }
 
-    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize("path", ALL_PATHS)
     @pytest.mark.parametrize(
         "more",
         [
@@ -553,39 +563,37 @@ class TestDirectRegistration:
         with lms.browser() as browser:
             answer = browser.post(path, data=self.form(name, **more))
         assert answer.status_code in (403, 404)
-        assert lms.rows(USER, name) == []
+        assert lms.execute(USER, name) == []
         assert last_answer(lms.sign_in(name)).json() == {"username": name}
 
     def test_an_unfinished_sign_in_does_not_allow_registration(self, lms: Lms, name: str) -> None:
         with lms.browser() as browser:
             browser.follow_redirects = False
             browser.get("/auth/login/mitxpro-oauth2/", params={"auth_entry": "register"})
-            answer = browser.post(self.PATHS[0], data=self.form(name))
+            answer = browser.post(self.PATH, data=self.form(name))
         assert answer.status_code == 403
-        assert lms.rows(USER, name) == []
+        assert lms.execute(USER, name) == []
 
     def test_registration_with_a_token_of_the_application_succeeds(
         self, lms: Lms, name: str
     ) -> None:
-        lms.application.learner_of_code["reg-" + name] = {
-            "username": name,
-            "email": f"{name}@learners.example",
-            "name": "Ada",
-        }
-        form = self.form(name, provider="mitxpro-oauth2", access_token="tok-reg-" + name)
+        token = lms.application.issue_token(
+            {"username": name, "email": f"{name}@learners.example", "name": "Ada"}
+        )
+        form = self.form(name, provider="mitxpro-oauth2", access_token=token)
         with lms.browser() as browser:
-            assert browser.post(self.PATHS[0], data=form).status_code == 200
+            assert browser.post(self.PATH, data=form).status_code == 200
 
     def test_registration_with_an_unknown_token_is_refused(self, lms: Lms, name: str) -> None:
         form = self.form(name, provider="mitxpro-oauth2", access_token="made-up")
         with lms.browser() as browser:
-            assert browser.post(self.PATHS[0], data=form).status_code == 400
-        assert lms.rows(USER, name) == []
+            assert browser.post(self.PATH, data=form).status_code == 400
+        assert lms.execute(USER, name) == []
 
     def test_direct_registration_can_be_allowed(self, name: str) -> None:
         with connected_lms(USHER_DIRECT_REGISTRATION=True) as lms, lms.browser() as browser:
-            assert browser.post(self.PATHS[0], data=self.form(name)).status_code == 200
+            assert browser.post(self.PATH, data=self.form(name)).status_code == 200
 
     def test_an_lms_without_an_application_allows_direct_registration(self, name: str) -> None:
         with connected_lms(USHER_BACKENDS={}) as lms, lms.browser() as browser:
-            assert browser.post(self.PATHS[0], data=self.form(name)).status_code == 200
+            assert browser.post(self.PATH, data=self.form(name)).status_code == 200

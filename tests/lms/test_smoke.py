@@ -12,9 +12,14 @@ from usher.tutor import smoke
 FILE = Path(smoke.__file__).parent / "test_usher.py"
 
 
-def smoke_tests(url: str, folder: Path) -> tuple[int, str]:
-    at = urlsplit(url)
-    environment = {"LMS_HOST": at.hostname or "", "LMS_PORT": str(at.port), "ENABLE_HTTPS": "false"}
+def run_smoke_tests(url: str, folder: Path) -> tuple[int, str]:
+    """Runs the smoke tests of the LMS at this address. Returns pytest's exit code and output."""
+    address = urlsplit(url)
+    environment = {
+        "LMS_HOST": address.hostname or "",
+        "LMS_PORT": str(address.port),
+        "ENABLE_HTTPS": "false",
+    }
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "--tb=short", "-v", "-p", "no:django", FILE],
         cwd=folder,
@@ -26,10 +31,10 @@ def smoke_tests(url: str, folder: Path) -> tuple[int, str]:
 
 
 def test_a_connected_lms_passes_the_smoke_tests(lms: Lms, tmp_path: Path) -> None:
-    code, output = smoke_tests(lms.url, tmp_path)
+    code, output = run_smoke_tests(lms.url, tmp_path)
     assert (code, "2 passed" in output) == (0, True), output
 
 
 def test_an_lms_that_is_not_connected_fails_the_smoke_tests(lms: Lms, tmp_path: Path) -> None:
-    code, output = smoke_tests(lms.application.url, tmp_path)
+    code, output = run_smoke_tests(lms.application.url, tmp_path)
     assert (code, "answers 404 without a token" in output) == (1, True), output

@@ -80,7 +80,7 @@ def two_app_lms() -> Iterator[Lms]:
 def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
     """Creates an account of this kind and returns its e-mail address. backend: the one with which
     the test signs in. An account of another application is linked with the other backend."""
-    columns, linked = KINDS[kind]
+    columns, linked_application = KINDS[kind]
     email = f"{name}@was-here.example"
     other_backend = next(each for each in BACKENDS if each != backend)
     result = lms.run(
@@ -91,7 +91,7 @@ def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
             email=email,
             password=PASSWORD,
             columns=columns,
-            linked=linked and other_backend,
+            linked=other_backend if linked_application else "",
         ),
     )
     assert result.returncode == 0, result.stderr
@@ -99,7 +99,7 @@ def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
 
 
 def links_of(lms: Lms, name: str) -> list[tuple[str, str]]:
-    return lms.rows(
+    return lms.execute(
         "select provider, uid from social_auth_usersocialauth"
         " where user_id = (select id from auth_user where username = ?)",
         name,
@@ -207,7 +207,7 @@ def test_another_browser_can_not_finish_an_unfinished_pipeline(two_app_lms: Lms,
             }
         ),
     }
-    two_app_lms.rows(
+    two_app_lms.execute(
         "insert into social_auth_partial (token, backend, next_step, data, timestamp)"
         " values (?, ?, ?, ?, datetime('now'))",
         *partial.values(),
@@ -255,30 +255,35 @@ def test_an_access_token_of_the_application_gives_no_account_with_the_same_email
     """The platform runs the sign-in pipeline, too, when it exchanges such a token for its own and
     when somebody registers with one."""
     email = existing_account(two_app_lms, name, kind, backend)
-    two_app_lms.rows("update auth_user set last_login = datetime('now') where username = ?", name)
+    two_app_lms.execute(
+        "update auth_user set last_login = datetime('now') where username = ?", name
+    )
     two_app_lms.application.signed_in_learner = {
         "username": f"{name}x",
         "email": email,
         "name": "Mallory",
     }
-    token = f"tok-{two_app_lms.application.issue_code()}"
+    token = two_app_lms.application.issue_token(two_app_lms.application.signed_in_learner)
+    entries = ("login_api", "register_api", "login")
+    paths = (
+        f"/oauth2/exchange_access_token/{backend}/",
+        "/user_api/v1/account/registration/",
+        "/create_account",
+    )
     script = SIGN_IN_BY_ACCESS_TOKEN.format(
         name=name,
         backend=backend,
         token=token,
-        entries=("login_api", "register_api", "login"),
-        paths=(
-            f"/oauth2/exchange_access_token/{backend}/",
-            "/user_api/v1/account/registration/",
-            "/create_account",
-        ),
+        entries=entries,
+        paths=paths,
     )
 
     result = two_app_lms.run("shell", "-c", script)
 
     assert result.returncode == 0, result.stderr
     users = [line for line in result.stdout.splitlines() if line.startswith("GOT")]
-    assert users == ["GOT None"] * 18
+    # For each path and entry, without a signed-in user and with one.
+    assert users == ["GOT None"] * (len(paths) * len(entries) * 2)
     assert links_of(two_app_lms, name) == []
 
 
@@ -286,17 +291,19 @@ def compare_without_case(lms: Lms) -> None:
     """Makes the LMS's database ignore case when it compares the names in links, as MySQL and
     MariaDB do."""
     table = "social_auth_usersocialauth"
-    [(sql,)] = lms.rows("select sql from sqlite_master where name = ?", table)
+    [(sql,)] = lms.execute("select sql from sqlite_master where name = ?", table)
     column = '"uid" varchar(255) NOT NULL'
     assert column in sql
-    indexes = lms.rows("select sql from sqlite_master where tbl_name = ? and type = 'index'", table)
-    lms.rows(f"alter table {table} rename to links_of_before")
-    lms.rows(sql.replace(column, f"{column} COLLATE NOCASE"))
-    lms.rows(f"insert into {table} select * from links_of_before")
-    lms.rows("drop table links_of_before")
+    indexes = lms.execute(
+        "select sql from sqlite_master where tbl_name = ? and type = 'index'", table
+    )
+    lms.execute(f"alter table {table} rename to links_of_before")
+    lms.execute(sql.replace(column, f"{column} COLLATE NOCASE"))
+    lms.execute(f"insert into {table} select * from links_of_before")
+    lms.execute("drop table links_of_before")
     for (index,) in indexes:
         if index:
-            lms.rows(index)
+            lms.execute(index)
 
 
 @pytest.mark.parametrize("entry", ["login", "register_api"])

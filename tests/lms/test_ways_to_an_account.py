@@ -31,12 +31,12 @@ VARYING_COLUMNS = ("password", "activation_key", "last_login", "expires", "token
 
 def snapshot(lms: Lms) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables that may contain people's data."""
-    names = lms.rows("select name from sqlite_master where type = 'table'")
+    names = lms.execute("select name from sqlite_master where type = 'table'")
     tables = [table for (table,) in names if table not in TABLES_NOT_COMPARED]
     rows_by_table = {}
     for table in tables:
-        columns = [row[1] for row in lms.rows(f"pragma table_info('{table}')")]
-        rows = lms.rows(f"select * from '{table}'")
+        columns = [row[1] for row in lms.execute(f"pragma table_info('{table}')")]
+        rows = lms.execute(f"select * from '{table}'")
         rows_by_table[table] = [dict(zip(columns, row, strict=True)) for row in rows]
     return rows_by_table
 
@@ -67,7 +67,8 @@ def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
         if column in VARYING_COLUMNS:
             return bool(content)
         if isinstance(content, str):
-            if content[:4].isdigit() and content[4:5] == "-":
+            is_date = content[:4].isdigit() and content[4:5] == "-"
+            if is_date:
                 return "moment"
             return content.replace(name, "NAME")
         return content
@@ -78,12 +79,12 @@ def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
 def create_by_registration(lms: Lms, name: str) -> None:
     """Registers a learner with the LMS's registration API, as applications without the batch API
     do."""
-    lms.application.learner_of_code["reg-" + name] = {"username": name, **person(name)}
+    token = lms.application.issue_token({"username": name, **person(name)})
     form = {
         "username": name,
         **person(name),
         "provider": "mitxpro-oauth2",
-        "access_token": "tok-reg-" + name,
+        "access_token": token,
         "honor_code": "true",
         "terms_of_service": "true",
     }
@@ -127,7 +128,7 @@ def test_a_new_account_is_logged_in_whichever_way_it_is_created(lms: Lms, name: 
     for number, create in enumerate((create_by_registration, create_by_batch, create_by_sign_in)):
         create(lms, f"{name}{number}")
     logged = [
-        lms.rows("select type from usher_lms_message where username = ?", f"{name}{number}")
+        lms.execute("select type from usher_lms_message where username = ?", f"{name}{number}")
         for number in range(3)
     ]
     assert [set(rows) for rows in logged] == [{("account.changed",)}] * 3

@@ -26,12 +26,15 @@ from usher.sidecar import session
 from usher.sidecar.process import Agent
 
 EDITIONS = ("mitxonline", "mitxpro")
+#: An address at which nothing listens.
+NO_SERVER = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module", params=EDITIONS)
 def application(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StandIn]:
+    """A checkout of the stand-in for each application, with an empty database."""
     stand_in = StandIn(tmp_path_factory.mktemp("application") / request.param, request.param)
     yield stand_in
     stand_in.close()
@@ -44,11 +47,13 @@ def checkout(application: StandIn) -> Checkout:
 
 @pytest.fixture(scope="module")
 def agent(checkout: Checkout) -> Iterator[Agent]:
+    """An agent that runs in the application."""
     with Agent(checkout) as started:
         yield started
 
 
 def checkout_of(application: StandIn) -> Checkout:
+    """What the sidecar recognises in the stand-in's folder."""
     return recognise(
         ApplicationOptions(str(application.folder), manage=f"{Path(sys.executable)} manage.py")
     )
@@ -59,13 +64,14 @@ def plugin_lms() -> Iterator[LmsProcess]:
     """An LMS with ``usher.lms``. No server runs at the application's address, because the batch API
     does not need one."""
     with lms_process(with_plugin=True) as lms:
-        lms.connect_with_plugin("http://127.0.0.1:1")
+        lms.connect_with_plugin(NO_SERVER)
         yield lms
 
 
 @dataclass
 class System:
-    """A connected application and its LMS, with helpers for tests."""
+    """A connected application and its LMS, with helpers for tests. All tests of a module share the
+    system, so tests whose rows stay due deactivate them at the end."""
 
     application: StandIn
     lms: LmsProcess
@@ -114,6 +120,22 @@ class System:
         """Creates an enrollment in the application, dated two days ago. row: further fields."""
         self.application.run(_CREATE_ENROLLMENT.format(name=name, course=course, row=row))
 
+    def deactivate_users(self, *names: str) -> None:
+        """Deactivates users in the application, so that later tests don't find their rows due."""
+        self.application.run(
+            "from users.models import User\n"
+            f"User.objects.filter(username__in={names!r}).update(is_active=False)\nresult = None"
+        )
+
+    def deactivate_enrollments(self, name: str) -> None:
+        """Deactivates a learner's enrollments in the application, so that later tests don't find
+        them due."""
+        self.application.run(
+            "from courses.models import CourseRunEnrollment\n"
+            f"CourseRunEnrollment.objects.filter(user__username={name!r}).update(active=False)\n"
+            "result = None"
+        )
+
     def rows(self, model: str, *fields: str, **condition: Any) -> list[Any]:
         """Tuples of these fields of the application's rows, by primary key; also of rows that the
         model's managers hide. model: ``app.Model``. condition: as for ``filter()``."""
@@ -152,7 +174,9 @@ class System:
         results = self.api("POST", "/usher/api/v1/accounts/", {"items": items})["results"]
         assert not [result for result in results if result["error"]], results
 
-    def set_enrollment_in_lms(self, name: str, course: str, mode: str, active: bool = True) -> None:
+    def set_enrollment_in_lms(
+        self, name: str, course: str, mode: str, *, active: bool = True
+    ) -> None:
         """Enrolls a learner in the LMS, or unenrolls if not ``active``."""
         item = {
             "id": 1,
@@ -204,7 +228,8 @@ result = row.pk
 
 @pytest.fixture(scope="module")
 def system(application: StandIn, plugin_lms: LmsProcess) -> Iterator[System]:
-    values = plugin_lms.application_settings("http://127.0.0.1:1")
+    """The application, with settings that connect it to the LMS with ``usher.lms``."""
+    values = plugin_lms.application_settings(NO_SERVER)
     values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
     application.change_settings(**{name: str(value) for name, value in values.items()})
     system = System(application, plugin_lms)
@@ -213,7 +238,7 @@ def system(application: StandIn, plugin_lms: LmsProcess) -> Iterator[System]:
 
 
 @pytest.fixture(scope="module")
-def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
+def lms_without_plugin() -> Iterator[tuple[LmsProcess, int]]:
     """An LMS without ``usher.lms``, connected by hand to an application on the yielded port."""
     port = free_port()
     with lms_process() as lms:
@@ -222,8 +247,12 @@ def stock_lms() -> Iterator[tuple[LmsProcess, int]]:
 
 
 @pytest.fixture(scope="module")
-def stock_system(application: StandIn, stock_lms: tuple[LmsProcess, int]) -> Iterator[System]:
-    lms, port = stock_lms
+def public_api_system(
+    application: StandIn, lms_without_plugin: tuple[LmsProcess, int]
+) -> Iterator[System]:
+    """The application and an LMS without ``usher.lms``, connected with each other. The
+    application's server runs, because the LMS sends it requests."""
+    lms, port = lms_without_plugin
     values = lms.application_settings(f"http://127.0.0.1:{port}")
     values[BASE_URL[application.name]] = values.pop("SITE_BASE_URL")
     application.change_settings(**{name: str(value) for name, value in values.items()})
@@ -247,7 +276,7 @@ result = None
 """
 
 
-def without_invalid(report: dict[str, Any]) -> dict[str, Any]:
+def without_invalid_rows(report: dict[str, Any]) -> dict[str, Any]:
     """The report without invalid rows, since MIT xPro refuses changes of runs that have started."""
     kinds = {
         kind: counts
@@ -256,3 +285,8 @@ def without_invalid(report: dict[str, Any]) -> dict[str, Any]:
     }
     reasons = [reason for reason in report["reasons"] if reason["result"] != "invalid"]
     return report | {"kinds": kinds, "reasons": reasons}
+
+
+def name_for(system: System, word: str) -> str:
+    """A username that the other application's tests in the same LMS don't use."""
+    return f"{system.application.name[:5]}{word}"

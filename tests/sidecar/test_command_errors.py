@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.sidecar.conftest import System
-from tests.sidecar.test_reconcile import name_for, only_for, tokens_of
+from tests.sidecar.conftest import System, name_for
+from tests.sidecar.test_reconcile import only_for, tokens_of
 from tests.support.checkout import free_port
 from usher.cli.main import main
 from usher.sidecar import command as commands
@@ -20,24 +20,18 @@ from usher.sidecar.session import _timeout
 from usher.sidecar.summary import Summary
 
 
-@pytest.fixture
-def run_usher(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that runs ``usher`` with ``--json`` on a machine without connections. It returns
-    the exit code and the printed object."""
-
-    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
-        result = CliRunner().invoke(main, [*arguments, "--json"])
-        return result.exit_code, json.loads(result.stdout)
-
-    return run
+def usher_as_json(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Runs ``usher`` with ``--json``. Returns the exit code and the printed object."""
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    return result.exit_code, json.loads(result.stdout)
 
 
 @pytest.mark.parametrize("command", ["drift", "reconcile"])
 def test_without_a_connection_the_error_names_the_commands_for_each_application(
-    run_usher: Any, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path))
-    code, output = run_usher(command)
+    monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path))  # has no list of connections
+    code, output = usher_as_json(command)
     assert code == 2
     assert "--application ~/mitxonline" in output["error"]
     assert f"python manage.py {command}" in output["error"]
@@ -50,7 +44,10 @@ def test_without_a_connection_the_error_names_the_commands_for_each_application(
         (["--application", "{folder}/nothing"], "neither a folder nor an http address"),
         (["--application", "{folder}"], "has no manage.py"),
         (["--application", "{folder}", "--manage", "false"], "neither MITx Online nor MIT xPro"),
-        (["--application", "{folder}", "--edition", "mitxonline", "--manage", "/no/such"], "run"),
+        (
+            ["--application", "{folder}", "--edition", "mitxonline", "--manage", "/no/such"],
+            "can't be run",
+        ),
         (["--application", "{folder}", "--edition", "mitxpro", "--manage", "false"], "ended with"),
         (["--application", "{folder}", "--env-file", "{folder}/no.env"], "no.env does not exist"),
         (
@@ -65,10 +62,11 @@ def test_without_a_connection_the_error_names_the_commands_for_each_application(
     ],
 )
 def test_errors_are_printed_as_one_json_object(
-    run_usher: Any, command: str, arguments: list[str], message: str, tmp_path: Path
+    command: str, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.env").write_bytes(b"NAME=\xe4\n")
-    code, output = run_usher(command, *(argument.format(folder=tmp_path) for argument in arguments))
+    options = [argument.format(folder=tmp_path) for argument in arguments]
+    code, output = usher_as_json(command, *options)
     assert code == 2
     assert message in output["error"]
     assert output["ok"] is False
@@ -127,7 +125,7 @@ def test_a_misspelt_user_or_run_is_an_error(
 
 
 def test_reconcile_gives_the_reason_if_a_user_has_no_due_rows(system: System) -> None:
-    inactive, new = name_for(system, "inactive"), name_for(system, "fresh")
+    inactive, new = name_for(system, "inactive"), name_for(system, "new")
     system.create_users(inactive, new)
     system.application.run(
         "from django.utils import timezone\n"
@@ -153,20 +151,20 @@ def test_new_rows_that_reconcile_leaves_to_the_application_are_counted(
     other_new_rows = system.json("reconcile")["new"].get("account", 0)
     system.create_users(name)
 
-    def set_age(time: str) -> None:
+    def set_creation_time(time: str) -> None:
         system.application.run(
             "from datetime import timedelta\nfrom django.utils import timezone\n"
             "from users.models import User\n"
             f"User.objects.filter(username={name!r}).update(created_on={time})\nresult = None"
         )
 
-    set_age("timezone.now()")
+    set_creation_time("timezone.now()")
     summary = system.json("reconcile")
     assert (summary["ok"], summary["new"]["account"]) == (True, other_new_rows + 1)
     result = system.usher("reconcile")
     assert f"{other_new_rows + 1} new: the application handles" in result.output
     assert "nothing to do" not in result.output
-    set_age("timezone.now() - timedelta(days=1)")
+    set_creation_time("timezone.now() - timedelta(days=1)")
     summary = system.json("reconcile", "--user", name)
     assert (summary["kinds"]["account"]["done"], summary["new"]) == (1, {})
 
@@ -187,6 +185,7 @@ def test_a_user_given_up_by_the_application_is_reported_with_the_reason(system: 
 
 @only_for("mitxonline")
 def test_results_before_an_error_are_in_the_json_object(system: System, monkeypatch: Any) -> None:
+    """Accounts are reconciled before enrollments."""
     from usher.client.errors import Unreachable
     from usher.sidecar import reconcile
 
@@ -232,11 +231,11 @@ def test_the_message_of_an_interruption_begins_on_a_new_line(
     assert screen.getvalue() == "\nstopped\n"
 
 
-def test_an_interrupted_run_without_counts_is_reported_as_stopped(capsys: Any) -> None:
+def test_an_interrupted_command_without_counts_is_reported_as_stopped(capsys: Any) -> None:
     ReconcileOutput(as_json=False).print_interrupted(Summary())
     output = capsys.readouterr().out
     assert "nothing to do" not in output
     assert "stopped" in output
     ReconcileOutput(as_json=True).print_interrupted(Summary())
-    text = json.loads(capsys.readouterr().out)
-    assert (text["ok"], text["error"]) == (False, "interrupted")
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["ok"], summary["error"]) == (False, "interrupted")

@@ -8,13 +8,14 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.sidecar.conftest import System
-from tests.sidecar.test_reconcile import name_for, reconcile_command, wait_until
+from tests.sidecar.conftest import System, name_for
+from tests.sidecar.test_reconcile import reconcile_command, wait_until
 from usher.client.http import Exchange
 from usher.sidecar import metrics
 from usher.sidecar.command import _serve
@@ -35,12 +36,14 @@ def links() -> list[str]:
 
 @pytest.fixture
 def watch_state() -> WatchState:
+    """The state before the first pass."""
     return WatchState()
 
 
 @pytest.fixture
 def address(watch_state: WatchState, links: list[str]) -> Iterator[str]:
-    with server.serve_pages(watch_state, 0, links.append) as base_url:
+    """The address of a running server, whose pages show ``watch_state``."""
+    with server.serve_pages(watch_state, port=0, print_link=links.append) as base_url:
         yield base_url
 
 
@@ -83,10 +86,9 @@ def test_a_visitor_without_a_link_causes_a_new_link_in_the_terminal(
         monkeypatch.setattr(server, "_SECONDS_BETWEEN_LINKS", 0.0)
         browser.get("/")
         first, second = links
-        assert browser.get(first.removeprefix(address)).status_code == 403
-        latest = links[-1]
         assert second != first
-        assert browser.get(latest.removeprefix(address)).status_code == 303
+        assert browser.get(first.removeprefix(address)).status_code == 403
+        assert browser.get(links[-1].removeprefix(address)).status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_requests_with_another_host_name_are_refused(
     connection.putheader("Host", host.format(port=port))
     connection.endheaders()
     answer = connection.getresponse()
-    assert answer.status == 421
+    assert answer.status == HTTPStatus.MISDIRECTED_REQUEST
     assert answer.getheader("Set-Cookie") is None
     connection.close()
     # The link still works after these requests, also on another port, such as a forwarded one.
@@ -139,7 +141,7 @@ def test_the_pages_show_refusals_and_escape_texts_of_the_lms(
         page = browser.get("/refusals/").text
         assert "&lt;b&gt;closed&lt;/b&gt; &amp; full" in page
         assert "<b>closed" not in page
-        watch_state.record_trouble("The LMS fails <i>.", 3.0)
+        watch_state.record_trouble("The LMS fails <i>.", wait=3.0)
         assert "The LMS fails &lt;i&gt;. Tried again in" in browser.get("/").text
         assert "can&#x27;t be asked now" in browser.get("/learners/?q=%3Ci%3E%00").text
         assert browser.get("/console.css").headers["content-type"].startswith("text/css")
@@ -149,9 +151,9 @@ def test_metrics_count_outcomes_passes_and_requests() -> None:
     recorded_metrics = metrics.Metrics()
     watch_state = WatchState(recorded_metrics)
     watch_state.record_pass(summary_with_a_refusal())
-    with watch_state.measure_request(Exchange("GET", "accounts", status=200)) as _:
-        pass
-    with metrics.serve_metrics(recorded_metrics, "127.0.0.1", 0) as port:
+    with watch_state.measure_request(Exchange("GET", "accounts", status=200)):
+        pass  # one request, which is counted when the block ends
+    with metrics.serve_metrics(recorded_metrics, host="127.0.0.1", port=0) as port:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
     assert 'usher_outcomes_total{kind="account",outcome="changed"} 1.0' in text
     assert 'usher_outcomes_total{kind="enrollment",outcome="rejected"} 1.0' in text
@@ -172,7 +174,9 @@ def test_counters_of_outcomes_begin_at_zero() -> None:
 
 
 def test_pages_on_all_addresses_require_the_link(watch_state: WatchState, links: list[str]) -> None:
-    with server.serve_pages(watch_state, 0, links.append, server.ALL_INTERFACES) as base_url:
+    with server.serve_pages(
+        watch_state, port=0, print_link=links.append, host=server.ALL_INTERFACES
+    ) as base_url:
         port = urlsplit(base_url).port
         assert links[0].startswith(f"http://127.0.0.1:{port}/open?key=")
         # Requests to a port that Docker publishes arrive at another address than 127.0.0.1, too.
@@ -180,7 +184,10 @@ def test_pages_on_all_addresses_require_the_link(watch_state: WatchState, links:
         with httpx.Client(base_url=other_address, headers=host, trust_env=False) as browser:
             assert browser.get("/").status_code == 403
             assert browser.get("/open?key=guessed").status_code == 403
-            assert browser.get("/", headers={"Host": "evil.example"}).status_code == 421
+            assert (
+                browser.get("/", headers={"Host": "evil.example"}).status_code
+                == HTTPStatus.MISDIRECTED_REQUEST
+            )
             link = urlsplit(links[0])
             assert browser.get(f"{link.path}?{link.query}").status_code == 303
             assert browser.get(f"{link.path}?{link.query}").status_code == 403
@@ -190,7 +197,9 @@ def test_pages_on_all_addresses_require_the_link(watch_state: WatchState, links:
 def test_the_link_names_the_address_on_which_the_pages_listen(
     watch_state: WatchState, links: list[str]
 ) -> None:
-    with server.serve_pages(watch_state, 0, links.append, "127.0.0.2") as base_url:
+    with server.serve_pages(
+        watch_state, port=0, print_link=links.append, host="127.0.0.2"
+    ) as base_url:
         assert base_url.startswith("http://127.0.0.2:")
         with httpx.Client(trust_env=False) as browser:
             assert browser.get(links[0]).status_code == 303
@@ -204,11 +213,11 @@ def test_the_link_names_the_address_on_which_the_pages_listen(
 def test_listening_beyond_loopback_causes_a_warning(
     host: str, is_warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with _serve((host, 0), "", ReconcileOutput(as_json=False)):
-        pass
-    assert (
-        "beyond this machine's loopback" in " ".join(capsys.readouterr().out.split())
-    ) == is_warned
+    with _serve(
+        console_address=(host, 0), metrics_address="", output=ReconcileOutput(as_json=False)
+    ):
+        output = " ".join(capsys.readouterr().out.split())
+    assert ("beyond this machine's loopback" in output) == is_warned
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.deploy.test_sidecar_files import DEPLOY, ComposeLoader
-from tests.sidecar.conftest import System
+from tests.sidecar.conftest import NO_SERVER, System
 from tests.sidecar.test_drift import course_of
 from tests.sidecar.test_reconcile import tokens_of, wait_until
 from tests.support.lms_process import LmsProcess
@@ -40,7 +40,8 @@ def database() -> Iterator[pgserver.PostgresServer]:
 def deployed(
     plugin_lms: LmsProcess, database: pgserver.PostgresServer, tmp_path_factory: Any
 ) -> Iterator[System]:
-    values = plugin_lms.application_settings("http://127.0.0.1:1")
+    """The application on PostgreSQL and an LMS, with the connection in environment variables."""
+    values = plugin_lms.application_settings(NO_SERVER)
     values[BASE_URL[NAME]] = values.pop("SITE_BASE_URL")
     settings = {key: str(value) for key, value in values.items()}
     with ExitStack() as stack:
@@ -74,7 +75,7 @@ def start_usher(deployed: System, *arguments: str) -> subprocess.Popen[str]:
 def test_watching_repairs_due_rows_and_ends_within_the_grace_period(deployed: System) -> None:
     compose = yaml.load((DEPLOY / "sidecar.compose.yml").read_text(), ComposeLoader)
     (service,) = compose["services"].values()
-    grace = int(service["stop_grace_period"].removesuffix("s"))
+    grace_seconds = int(service["stop_grace_period"].removesuffix("s"))
     folder = str(deployed.application.folder)
     command = [word.replace("${APPLICATION_FOLDER:-/src}", folder) for word in service["command"]]
     running = start_usher(deployed, *command)
@@ -83,17 +84,18 @@ def test_watching_repairs_due_rows_and_ends_within_the_grace_period(deployed: Sy
         deployed.create_users(name)
         wait_until(lambda: len(tokens_of(deployed, name)) == 1)
         running.send_signal(signal.SIGTERM)
-        output, _ = running.communicate(timeout=grace)
+        output, _ = running.communicate(timeout=grace_seconds)
     finally:
         running.kill()
     assert running.returncode == 0, output
     assert "stopped" in output
 
 
-def test_a_read_only_database_ends_the_run_and_refuses_nobody(
+def test_a_read_only_database_ends_reconcile_and_refuses_nobody(
     deployed: System, database: pgserver.PostgresServer
 ) -> None:
-    """The database may be a replica, or a primary whose disk is full."""
+    """The database may be a replica, or a primary whose disk is full. When it takes writes again,
+    the command repairs everything."""
     name, course = "readonly", course_of(deployed)
     deployed.create_users(name)
     deployed.create_enrollment(name, course)
@@ -103,7 +105,8 @@ def test_a_read_only_database_ends_the_run_and_refuses_nobody(
     arguments.append("--env-file=/dev/null")
     database.psql(f"ALTER DATABASE {NAME} SET default_transaction_read_only = on")
     try:
-        output, _ = (running := start_usher(deployed, *arguments)).communicate(timeout=120)
+        running = start_usher(deployed, *arguments)
+        output, _ = running.communicate(timeout=120)
     finally:
         database.psql(f"ALTER DATABASE {NAME} RESET default_transaction_read_only")
     assert running.returncode == 2, output

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.sidecar.conftest import System
+from tests.sidecar.conftest import System, name_for
 
 MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
 
@@ -53,7 +53,11 @@ def differences_of(report: Any, name: str) -> set[str]:
 @pytest.fixture(scope="module")
 def report(system: System) -> Any:
     """The JSON object of one ``usher drift``, with a learner in every state."""
-    name, course, mode = system.application.name[:5], course_of(system), mode_of(system)
+    course, mode = course_of(system), mode_of(system)
+
+    def names(*words: str) -> list[str]:
+        return [name_for(system, word) for word in words]
+
     in_lms = [
         "fine",
         "unrecorded",
@@ -65,32 +69,30 @@ def report(system: System) -> Any:
         "back",
     ]
     not_in_lms = ["gone", "waiting"]
-    system.create_users(*(f"{name}{word}" for word in in_lms + not_in_lms))
-    system.create_accounts_in_lms(*(f"{name}{word}" for word in in_lms))
-    record_accounts(
-        system, *(f"{name}{word}" for word in [*in_lms, "gone"] if word not in _UNRECORDED)
-    )
-    record_accounts(system, f"{name}tokenless", token=False)
+    system.create_users(*names(*in_lms, *not_in_lms))
+    system.create_accounts_in_lms(*names(*in_lms))
+    recorded = [word for word in in_lms if word not in ("unrecorded", "tokenless")]
+    record_accounts(system, *names(*recorded, "gone"))
+    record_accounts(system, *names("tokenless"), token=False)
     system.application.run(
         "from users.models import User\n"
-        f"result = User.objects.filter(username={name + 'renamed'!r}).update("
+        f"result = User.objects.filter(username={name_for(system, 'renamed')!r}).update("
         "email='renamed-here@example.org')"
     )
-    system.create_enrollment(f"{name}fine", course, edx_enrolled=True)
-    system.set_enrollment_in_lms(f"{name}fine", course, mode)
-    system.create_enrollment(f"{name}inenrolled", course, edx_enrolled=True)
-    system.create_enrollment(f"{name}missing", course, edx_enrolled=False)
-    system.set_enrollment_in_lms(f"{name}extra", course, mode)
-    system.create_enrollment(f"{name}back", course, active=False, change_status="refunded")
-    system.set_enrollment_in_lms(f"{name}back", course, mode)
+    system.create_enrollment(name_for(system, "fine"), course, edx_enrolled=True)
+    system.set_enrollment_in_lms(name_for(system, "fine"), course, mode)
+    system.create_enrollment(name_for(system, "inenrolled"), course, edx_enrolled=True)
+    system.create_enrollment(name_for(system, "missing"), course, edx_enrolled=False)
+    system.set_enrollment_in_lms(name_for(system, "extra"), course, mode)
+    system.create_enrollment(
+        name_for(system, "back"), course, active=False, change_status="refunded"
+    )
+    system.set_enrollment_in_lms(name_for(system, "back"), course, mode)
     return system.json("drift")
 
 
-_UNRECORDED = ("unrecorded", "tokenless")
-
-
 @pytest.mark.parametrize(
-    "who, expected",
+    ("word", "expected"),
     [
         ("fine", set()),
         ("unrecorded", {"{} exists in the LMS; not recorded here", "no token of the LMS"}),
@@ -104,16 +106,16 @@ _UNRECORDED = ("unrecorded", "tokenless")
     ],
 )
 def test_each_state_of_a_learner_is_reported(
-    report: Any, system: System, who: str, expected: set[str]
+    report: Any, system: System, word: str, expected: set[str]
 ) -> None:
-    name = system.application.name[:5] + who
-    if system.application.name == "mitxonline" and who == "unrecorded":
+    name = name_for(system, word)
+    if system.application.name == "mitxonline" and word == "unrecorded":
         expected = {"no account in the LMS yet"}  # the account's username is not chosen yet
     assert differences_of(report, name) == {text.format(name) for text in expected}
 
 
 def test_another_email_in_the_lms_is_reported(report: Any, system: System) -> None:
-    name = system.application.name[:5] + "renamed"
+    name = name_for(system, "renamed")
     assert differences_of(report, "renamed-here") == {
         f"the LMS has another e-mail for {name}: {name}@example.org"
     }
@@ -136,9 +138,8 @@ def test_a_second_comparison_gives_the_same_report(report: Any, system: System) 
 def test_differences_are_printed_and_end_with_exit_code_1(report: Any, system: System) -> None:
     result = system.usher("drift", "--kind", "account")
     assert result.exit_code == 1
-    assert (
-        f"{system.application.name[:5]}waiting@example.org: no account in the LMS yet"
-        in " ".join(result.output.split())
+    assert f"{name_for(system, 'waiting')}@example.org: no account in the LMS yet" in " ".join(
+        result.output.split()
     )
     assert "usher reconcile repairs the" in result.output
 
@@ -146,36 +147,36 @@ def test_differences_are_printed_and_end_with_exit_code_1(report: Any, system: S
 def test_learners_given_up_by_the_application_are_listed_with_the_reason(
     report: Any, system: System
 ) -> None:
-    name, course = system.application.name[:5], "course-v1:given+up+run"
-    system.create_users(f"{name}given")
+    name, course = name_for(system, "given"), "course-v1:given+up+run"
+    system.create_users(name)
     if system.application.name == "mitxonline":
         system.application.run(
             "from users.models import User\n"
             "from openedx.models import OpenEdxUser\n"
-            f"user = User.objects.get(username={name + 'given'!r})\n"
+            f"user = User.objects.get(username={name!r})\n"
             "reason = {'email': [{'user_message': 'It looks like this email is taken'}]}\n"
             "OpenEdxUser.objects.create(user=user, edx_username=user.username,\n"
             "    has_sync_error=True, sync_error_data=reason)\n"
             "result = None"
         )
-        system.create_enrollment(f"{name}given", course, edx_enrollment_retry_count=5)
+        system.create_enrollment(name, course, edx_enrollment_retry_count=5)
         expected = {
             (
-                f"{name}given@example.org",
+                f"{name}@example.org",
                 "the LMS refused the account: It looks like this email is taken",
             ),
             (
-                f"{name}given@example.org in {course}",
+                f"{name}@example.org in {course}",
                 "not enrolled after 5 attempts; the application does not try again",
             ),
         }
     else:
-        system.create_enrollment(f"{name}given", course)
-        expected = {(f"{name}given@example.org in {course}", "not enrolled for more than a day")}
+        system.create_enrollment(name, course)
+        expected = {(f"{name}@example.org in {course}", "not enrolled for more than a day")}
     given_up = system.json("drift", "--given-up")["given_up"]
     listed = {(entry["what"], entry["reason"]) for entry in given_up}
     assert expected <= listed
-    assert not [reason for record, reason in listed if record.startswith(f"{name}back")]
+    assert not [reason for record, reason in listed if record.startswith(name_for(system, "back"))]
 
 
 def test_an_lms_that_can_not_be_reached_is_an_error_and_no_difference(system: System) -> None:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from tests.sidecar.conftest import System
+from tests.sidecar.conftest import System, name_for
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import mode_field, name_for, only_for
+from tests.sidecar.test_reconcile import mode_field, only_for
 
 
-def run_fields(system: System, course: str) -> Any:
-    ((fields),) = system.rows("courses.CourseRun", "title", "start_date", courseware_id=course)
+def title_and_start(system: System, course: str) -> Any:
+    """(title, start) of the run in the application."""
+    (fields,) = system.rows("courses.CourseRun", "title", "start_date", courseware_id=course)
     return fields
 
 
@@ -25,8 +26,8 @@ def test_titles_and_dates_of_runs_follow_the_lms(system: System) -> None:
     system.create_enrollment(name, course, **mode_field(system))
     set_dates_in_lms(system, course, start="2040-01-01", end="2041-01-01")
     system.json("reconcile")
-    lms_values = run_fields(system, course)
-    assert lms_values[1] is not None
+    title, start = title_and_start(system, course)
+    assert start is not None
     change_run(system, course, title="Old", start_date="2001-01-01T00:00:00Z")
 
     assert system.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 1}}
@@ -37,7 +38,7 @@ def test_titles_and_dates_of_runs_follow_the_lms(system: System) -> None:
     }
     result = system.json("reconcile", "--kind", "run")
     assert result["kinds"]["run"]["done"] == 1, result
-    assert run_fields(system, course) == lms_values
+    assert title_and_start(system, course) == (title, start)
     assert system.json("reconcile", "--kind", "run")["kinds"] == {}
 
 
@@ -54,11 +55,12 @@ def test_modes_that_the_lms_offers_are_added_to_the_run(system: System) -> None:
         "own = EnrollmentMode.objects.create(mode_slug='own', mode_display_name='Own')\n"
         "run.enrollment_modes.set([own])\nresult = None"
     )
+    # In the LMS, the mode verified ends in 2031, which is the deadline for upgrades.
     change_run(system, course, upgrade_deadline="2030-01-01T00:00:00Z")
 
     differences = system.json("drift", "--kind", "run-mode")["differences"]
-    words = {each["difference"].split(",")[0] for each in differences if each["what"] == course}
-    assert "offered as executive in the LMS" in words
+    texts = {each["difference"].split(",")[0] for each in differences if each["what"] == course}
+    assert "offered as executive in the LMS" in texts
     assert system.json("reconcile", "--dry-run", "--kind", "run-mode") == {"due": {"run-mode": 1}}
     assert system.json("reconcile", "--kind", "run-mode")["kinds"]["run-mode"]["done"] == 1
 
@@ -68,12 +70,12 @@ def test_modes_that_the_lms_offers_are_added_to_the_run(system: System) -> None:
         "enrollment_modes__requires_payment",
         courseware_id=course,
     )
-    offered = system.lms.shell(
+    modes_in_lms = system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         f"found = CourseMode.objects.filter(course_id={course!r})\n"
         "print(*found.values_list('mode_slug', flat=True))"
     )
-    assert {slug for slug, _ in modes} == {"own", *offered.split()}
+    assert {slug for slug, _ in modes} == {"own", *modes_in_lms.split()}
     expected_modes = {("own", False), ("audit", False), ("verified", True), ("executive", False)}
     assert expected_modes <= set(map(tuple, modes))
     ((deadline,),) = system.rows("courses.CourseRun", "upgrade_deadline", courseware_id=course)
@@ -81,6 +83,7 @@ def test_modes_that_the_lms_offers_are_added_to_the_run(system: System) -> None:
     assert system.json("reconcile")["kinds"] == {}
 
 
+#: A script that makes the LMS offer verified, and executive, a mode that the application lacks.
 _OFFER_MODES = """
 from datetime import datetime, timezone
 from usher.embedded.course_modes.models import CourseMode
@@ -100,7 +103,7 @@ def test_a_run_keeps_its_dates_if_the_application_does_not_accept_those_of_the_l
     system.create_enrollment(name, course)
     set_dates_in_lms(system, course, start="2040-01-01", end="2041-01-01")
     system.json("reconcile")
-    before = run_fields(system, course)
+    before = title_and_start(system, course)
     set_dates_in_lms(system, course, start="2020-01-01", end="2041-01-01")
     try:
         assert system.json("reconcile", "--dry-run", "--kind", "run") == {"due": {"run": 0}}
@@ -113,7 +116,7 @@ def test_a_run_keeps_its_dates_if_the_application_does_not_accept_those_of_the_l
             "the future. Change the dates of the run in the LMS, or leave it as it is"
         )
         assert [reason["reason"] for reason in result["reasons"]] == [words]
-        assert run_fields(system, course) == before
+        assert title_and_start(system, course) == before
 
         (difference,) = system.json("drift", "--kind", "run")["differences"]
         assert difference["difference"].startswith("start 2040-01-01")
@@ -125,10 +128,10 @@ def test_a_run_keeps_its_dates_if_the_application_does_not_accept_those_of_the_l
 
 
 def set_dates_in_lms(system: System, course: str, **dates: str) -> None:
-    system.lms.shell(_DATES.format(course=course, dates=dates))
+    system.lms.shell(_SET_DATES.format(course=course, dates=dates))
 
 
-_DATES = """
+_SET_DATES = """
 from datetime import datetime, timezone
 from usher.embedded.course_overviews.models import CourseOverview
 dates = {{name: datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
@@ -162,7 +165,7 @@ def test_refunded_enrollments_are_ended_in_the_lms_on_request(system: System) ->
     row = system.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username=name)
     assert row == [(False,)]
     audit = system.rows("courses.CourseRunEnrollmentAudit", "pk", enrollment__user__username=name)
-    assert len(audit) == 2
+    assert len(audit) == 2  # for "edx_enrolled" when the enrollment was sent and when it was ended
     assert system.json("reconcile", "--kind", "unenrollment")["kinds"] == {}
 
 
@@ -277,6 +280,7 @@ def set_mode(system: System, name: str, mode: str) -> None:
 
 
 def change_user(system: System, name: str) -> None:
+    """Changes the user's name and e-mail address in the application."""
     system.application.run(
         f"from users.models import User\nUser.objects.filter(username={name!r})"
         f".update(name='Another Name', email='{name}@new.example')\nresult = None"
@@ -317,7 +321,8 @@ def test_grades_and_certificates_that_the_application_lacks_are_listed(system: S
     assert ("grade", f"{passed} in {course}", "90%, passed in the LMS; no grade here") in triples
     words = "a certificate in the LMS; none here"
     assert ("certificate", f"{passed}@example.org in {course}", words) in triples
-    assert not [each for each in triples if each[0] == "grade" and by_staff in each[1]]
+    # A grade that staff set is not compared.
+    assert not [what for kind, what, _ in triples if kind == "grade" and by_staff in what]
     assert system.rows("courses.CourseRunGrade", "pk", user__username=passed) == []
 
 

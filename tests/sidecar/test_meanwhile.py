@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.sidecar.conftest import System
+from tests.sidecar.conftest import System, name_for
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import ACCOUNT, mode_field, name_for, tokens_of
+from tests.sidecar.test_reconcile import ACCOUNT, mode_field, tokens_of
 from tests.support.faults import UNAVAILABLE, FaultyProxy, faulty_proxy
 
 ACCOUNTS, ENROLLMENTS = "/usher/api/v1/accounts/", "/usher/api/v1/enrollments/"
@@ -42,28 +42,30 @@ def test_no_account_is_recorded_for_a_learner_renamed_during_the_request(system:
     """Account and token belong to the old name, which is no longer the learner's."""
     name, is_mitxonline = name_for(system, "renamed"), system.application.name == "mitxonline"
     system.create_users(name)
-    table = "openedx.models import OpenEdxUser as Named"
-    column = "edx_username"
-    if not is_mitxonline:
-        table, column = "users.models import User as Named", "username"
+    new_name = name + "x"
+    if is_mitxonline:  # where the LMS's username is in a table of its own
+        module, model, column = "openedx", "OpenEdxUser", "edx_username"
+    else:
+        module, model, column = "users", "User", "username"
 
     def rename() -> None:
-        changed = system.application.run(
-            f"from {table}\n"
-            f"result = Named.objects.filter({column}={name!r}).update({column}={name + 'x'!r})"
+        number_of_changed_rows = system.application.run(
+            f"from {module}.models import {model}\n"
+            f"rows = {model}.objects.filter({column}={name!r})\n"
+            f"result = rows.update({column}={new_name!r})"
         )
-        assert changed == 1
+        assert number_of_changed_rows == 1
 
     with changing_during_request(system, ACCOUNTS, rename) as proxy:
         result = system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
     assert result["kinds"]["account"]["skipped"] == 1, result
     (reason,) = result["reasons"]
     assert "the application's row is changed" in reason["reason"]
-    owner = name if is_mitxonline else name + "x"
+    owner = name if is_mitxonline else new_name
     assert tokens_of(system, owner) == []
     rows = system.rows(ACCOUNT[system.application.name], "has_been_synced", user__username=owner)
     assert rows == ([(False,)] if is_mitxonline else [])
-    _deactivate(system, owner)
+    system.deactivate_users(owner)
 
 
 def test_a_learner_deleted_during_the_request_is_skipped(system: System) -> None:
@@ -103,6 +105,7 @@ def test_an_email_address_changed_during_the_request_is_kept_and_listed_by_drift
     assert [each["difference"] for each in listed if each["what"] == f"{name}@new.org"] == [
         f"the LMS has another e-mail for {name}: {name}@example.org"
     ]
+    # Otherwise the address would also be a difference in later tests.
     assert system.json("reconcile", "--kind", "profile", "--user", name)["ok"]
 
 
@@ -153,11 +156,5 @@ def test_an_enrollment_ended_during_the_request_is_reported_if_it_stays_active_i
     assert [each["difference"] for each in listed if name in each["what"]] == [
         "enrolled in the LMS; refunded here"
     ]
+    # Otherwise the enrollment would also be a difference in later tests.
     system.set_enrollment_in_lms(name, course, mode_of(system), active=False)
-
-
-def _deactivate(system: System, name: str) -> None:
-    system.application.run(
-        "from users.models import User\n"
-        f"User.objects.filter(username={name!r}).update(is_active=False)\nresult = None"
-    )

@@ -3,9 +3,9 @@ fail."""
 
 from __future__ import annotations
 
-from tests.sidecar.conftest import System
+from tests.sidecar.conftest import System, name_for
 from tests.sidecar.test_drift import course_of, mode_of
-from tests.sidecar.test_reconcile import mode_field, name_for, tokens_of
+from tests.sidecar.test_reconcile import mode_field, tokens_of
 
 #: The LMS may refuse the name; the learner still gets an account.
 NAMES = {
@@ -84,7 +84,7 @@ def check_learners_with_unusual_values(system: System) -> None:
     listed = system.usher("drift", "--all")
     assert listed.exit_code == 1, listed.output
     assert listed.output.replace("\n", "").isprintable()
-    deactivate(system, [usual[0], *invalid_emails])
+    system.deactivate_users(usual[0], *invalid_emails)
 
 
 def set_column(system: System, column: str, values: dict[str, str]) -> None:
@@ -92,11 +92,4 @@ def set_column(system: System, column: str, values: dict[str, str]) -> None:
         "from users.models import User\n"
         f"for name, value in {values!r}.items():\n"
         f"    User.objects.filter(username=name).update({column}=value)\nresult = None"
-    )
-
-
-def deactivate(system: System, names: list[str]) -> None:
-    system.application.run(
-        "from users.models import User\n"
-        f"User.objects.filter(username__in={names!r}).update(is_active=False)\nresult = None"
     )

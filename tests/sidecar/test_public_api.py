@@ -9,61 +9,46 @@ from typing import Any
 
 import httpx
 
-from tests.sidecar.conftest import System, without_invalid
+from tests.sidecar.conftest import NO_SERVER, System, name_for, without_invalid_rows
 from tests.sidecar.test_drift import course_of, mode_of, record_accounts
 from tests.sidecar.test_kinds import change_user
 from tests.sidecar.test_odd_learners import check_learners_with_unusual_values
-from tests.sidecar.test_reconcile import (
-    ACCOUNT,
-    TOKEN,
-    mode_field,
-    name_for,
-    only_for,
-    tokens_of,
-    wait_until,
-)
+from tests.sidecar.test_reconcile import ACCOUNT, TOKEN, mode_field, only_for, tokens_of, wait_until
 from tests.support.faults import LOST_ANSWER, THROTTLED, faulty_proxy
 from tests.support.stand_ins import BASE_URL, StandIn
 from usher.client.errors import EnrollmentRefused
 from usher.sidecar.enrollments import make_sender
 
 
-def test_enrollments_are_created_by_the_public_api(stock_system: System) -> None:
-    name, course, mode = (
-        f"{stock_system.application.name[:5]}public",
-        course_of(stock_system),
-        mode_of(stock_system),
-    )
-    stock_system.create_users(name)
-    stock_system.lms.shell(
+def test_enrollments_are_created_by_the_public_api(public_api_system: System) -> None:
+    name = name_for(public_api_system, "public")
+    course, mode = course_of(public_api_system), mode_of(public_api_system)
+    public_api_system.create_users(name)
+    public_api_system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         "from usher.embedded.student.models import UserProfile\n"
         f"user = get_user_model().objects.create_user({name!r}, '{name}@example.org')\n"
         "UserProfile.objects.create(user=user, name='A learner')"
     )
-    record_accounts(stock_system, name)
-    more = {"enrollment_mode": mode} if stock_system.application.name == "mitxonline" else {}
-    stock_system.create_enrollment(name, course, **more)
-    stock_system.create_enrollment(name, "course-v1:no+such+run")
+    record_accounts(public_api_system, name)
+    public_api_system.create_enrollment(name, course, **mode_field(public_api_system))
+    public_api_system.create_enrollment(name, "course-v1:no+such+run")
 
-    result = stock_system.json("reconcile", "--kind", "enrollment")
+    result = public_api_system.json("reconcile", "--kind", "enrollment")
 
     assert result["kinds"]["enrollment"]["done"] == 1, result
     assert result["kinds"]["enrollment"]["refused"] == 1
-    assert stock_system.enrollments_in_lms(name) == {(course, mode, True)}
-    enrolled = stock_system.rows(
+    assert public_api_system.enrollments_in_lms(name) == {(course, mode, True)}
+    enrolled = public_api_system.rows(
         "courses.CourseRunEnrollment", "run__courseware_id", edx_enrolled=True, user__username=name
     )
     assert enrolled == [(course,)]
-    stock_system.application.run(
-        "from courses.models import CourseRunEnrollment\n"
-        "CourseRunEnrollment.objects.filter(edx_enrolled=False).update(active=False)\n"
-        "result = None"
-    )
+    public_api_system.deactivate_enrollments(name)
 
 
 def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
-    """The platform allows 120 requests a minute, and refused requests count, too."""
+    """The sender remembers the refused modes of each run, because the platform allows 120 requests
+    a minute, and refused requests count, too."""
     requests: list[tuple[str, str]] = []
 
     def enroll(name: str, course: str, *, mode: str, **_: Any) -> None:
@@ -80,7 +65,7 @@ def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
     ]
     with ThreadPoolExecutor(1) as pool:
         send = make_sender(system, pool, batched=False)
-        results = send(items, "audit")
+        results = send(items, fallback_mode="audit")
         assert {result["status"] for result in results.values()} == {"changed"}
         assert Counter(requests) == {
             ("a", "no-id-professional"): 1,
@@ -93,93 +78,97 @@ def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
 
 
 @only_for("mitxonline")
-def test_modes_of_a_run_are_read_from_the_public_api(stock_system: System) -> None:
-    course = course_of(stock_system)
-    stock_system.application.run(
+def test_modes_of_a_run_are_read_from_the_public_api(public_api_system: System) -> None:
+    course = course_of(public_api_system)
+    public_api_system.application.run(
         "from courses.models import Course, CourseRun\n"
         f"course, _ = Course.objects.get_or_create(readable_id={course!r}, title='A course')\n"
         "CourseRun.objects.get_or_create(course=course, title='A run', run_tag='R1', live=True,\n"
         f"    courseware_id={course!r})\nresult = None"
     )
-    result = stock_system.json("reconcile", "--kind", "run-mode", "--run", course)
+    result = public_api_system.json("reconcile", "--kind", "run-mode", "--run", course)
     assert result["kinds"]["run-mode"]["done"] == 1, result
-    modes_in_lms = stock_system.lms.shell(
+    modes_in_lms = public_api_system.lms.shell(
         "from usher.embedded.course_modes.models import CourseMode\n"
         f"print(*sorted(CourseMode.objects.filter(course_id={course!r})"
         ".values_list('mode_slug', flat=True)))"
     )
-    modes_in_application = stock_system.rows(
+    modes_in_application = public_api_system.rows(
         "courses.CourseRun", "enrollment_modes__mode_slug", courseware_id=course
     )
     assert sorted(slug for (slug,) in modes_in_application) == modes_in_lms.split()
 
 
-def test_accounts_and_tokens_are_created_and_a_second_run_has_nothing_to_do(
-    stock_system: System,
+def test_accounts_and_tokens_are_created_and_a_second_reconcile_has_nothing_to_do(
+    public_api_system: System,
 ) -> None:
-    names = [name_for(stock_system, f"made{number}") for number in range(20)]
-    course = course_of(stock_system)
-    stock_system.create_users(*names)
-    stock_system.create_enrollment(names[0], course, **mode_field(stock_system))
+    names = [name_for(public_api_system, f"made{number}") for number in range(20)]
+    course = course_of(public_api_system)
+    public_api_system.create_users(*names)
+    public_api_system.create_enrollment(names[0], course, **mode_field(public_api_system))
 
-    result = stock_system.json("reconcile")
+    result = public_api_system.json("reconcile")
 
     assert result["ok"], result
     assert result["kinds"]["account"]["done"] == 20
-    assert stock_system.enrollments_in_lms(names[0]) == {(course, mode_of(stock_system), True)}
-    rows = stock_system.rows(
-        ACCOUNT[stock_system.application.name], "has_been_synced", user__username__in=names
+    assert public_api_system.enrollments_in_lms(names[0]) == {
+        (course, mode_of(public_api_system), True)
+    }
+    rows = public_api_system.rows(
+        ACCOUNT[public_api_system.application.name], "has_been_synced", user__username__in=names
     )
     assert rows == [(True,)] * 20
     for name in names:
-        ((access, _),) = tokens_of(stock_system, name)
-        assert owner_of_token(stock_system, access) == name
-    assert own_code_refreshes_token(stock_system, names[0])
-    assert count_codes_and_tokens(stock_system) == [0, 0]
-    second_run = without_invalid(stock_system.json("reconcile"))
-    assert (second_run["ok"], second_run["kinds"], second_run["reasons"]) == (True, {}, [])
+        ((access, _),) = tokens_of(public_api_system, name)
+        assert owner_of_token(public_api_system, access) == name
+    assert own_code_refreshes_token(public_api_system, names[0])
+    assert count_codes_and_tokens(public_api_system) == {"codes": 0, "tokens": 0}
+    second_report = without_invalid_rows(public_api_system.json("reconcile"))
+    assert (second_report["ok"], second_report["kinds"], second_report["reasons"]) == (True, {}, [])
 
 
 def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
-    stock_system: System,
+    public_api_system: System,
 ) -> None:
     """Each learner gets one account and a valid token while the application's own code and the
     sidecar both create accounts and renew tokens. Neither program gives up a learner because the
     other program was first."""
-    names = [name_for(stock_system, f"pair{number:02}") for number in range(16)]
-    stock_system.create_users(*names)
+    names = [name_for(public_api_system, f"pair{number:02}") for number in range(16)]
+    public_api_system.create_users(*names)
     application_process = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "-c", _REGISTER_WITH_OWN_CODE.format(names=names)],
-        cwd=stock_system.application.folder,
-        env=stock_system.application.environment(),
+        cwd=public_api_system.application.folder,
+        env=public_api_system.application.environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
     assert application_process.stdout
     assert any(line == "first\n" for line in application_process.stdout)
     assert application_process.poll() is None
-    result = stock_system.json("reconcile", "--kind", "account")
+    result = public_api_system.json("reconcile", "--kind", "account")
     output, _ = application_process.communicate(timeout=300)
     assert application_process.returncode == 0, output
     assert result["ok"], result
-    # The first run skipped rows that the application had locked.
-    wait_until(lambda: stock_system.json("reconcile", "--kind", "account")["kinds"] == {})
+    # That command may have skipped rows that the application had locked.
+    wait_until(lambda: public_api_system.json("reconcile", "--kind", "account")["kinds"] == {})
 
-    account_model = ACCOUNT[stock_system.application.name]
-    rows = stock_system.rows(
+    account_model = ACCOUNT[public_api_system.application.name]
+    rows = public_api_system.rows(
         account_model, "user__username", "has_been_synced", user__username__in=names
     )
     assert sorted(rows) == [(name, True) for name in names]
-    if stock_system.application.name == "mitxonline":
+    if public_api_system.application.name == "mitxonline":
         assert (
-            stock_system.rows(account_model, "pk", user__username__in=names, has_sync_error=True)
+            public_api_system.rows(
+                account_model, "pk", user__username__in=names, has_sync_error=True
+            )
             == []
         )
     for name in names:
-        ((access, _),) = tokens_of(stock_system, name)
-        assert owner_of_token(stock_system, access) == name
-    prefix = name_for(stock_system, "pair")
-    usernames_in_lms = stock_system.lms.shell(
+        ((access, _),) = tokens_of(public_api_system, name)
+        assert owner_of_token(public_api_system, access) == name
+    prefix = name_for(public_api_system, "pair")
+    usernames_in_lms = public_api_system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         f"print(*get_user_model().objects.filter(email__startswith={prefix!r})"
         ".values_list('username', flat=True).order_by('username'))"
@@ -208,40 +197,42 @@ for user in users + users:
 """
 
 
-def test_a_registration_whose_answer_is_lost_is_completed_later(stock_system: System) -> None:
-    names = [name_for(stock_system, f"answer{number}") for number in range(3)]
-    stock_system.create_users(*names)
-    with faulty_proxy(stock_system.lms.url) as proxy:
+def test_a_registration_whose_answer_is_lost_is_completed_later(public_api_system: System) -> None:
+    names = [name_for(public_api_system, f"answer{number}") for number in range(3)]
+    public_api_system.create_users(*names)
+    with faulty_proxy(public_api_system.lms.url) as proxy:
         proxy.break_next(LOST_ANSWER, path="/registration/", times=2)
-        result = stock_system.json("reconcile", "--lms-url", proxy.url)
+        result = public_api_system.json("reconcile", "--lms-url", proxy.url)
     assert result["kinds"]["account"]["refused"] == 0, result
-    wait_until(lambda: not without_invalid(stock_system.json("reconcile"))["kinds"])
+    wait_until(lambda: not without_invalid_rows(public_api_system.json("reconcile"))["kinds"])
     for name in names:
-        ((access, _),) = tokens_of(stock_system, name)
-        assert owner_of_token(stock_system, access) == name
+        ((access, _),) = tokens_of(public_api_system, name)
+        assert owner_of_token(public_api_system, access) == name
 
 
-def test_only_expired_codes_and_tokens_of_a_killed_run_are_deleted(
-    stock_system: System,
+def test_only_expired_codes_and_tokens_of_a_killed_sidecar_are_deleted(
+    public_api_system: System,
 ) -> None:
-    name = name_for(stock_system, "litter")
-    stock_system.create_users(name)
-    stock_system.application.run(_LEAVE_CODES_AND_TOKENS.format(name=name))
-    assert stock_system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
-    left = stock_system.application.run(
+    name = name_for(public_api_system, "litter")
+    public_api_system.create_users(name)
+    public_api_system.application.run(_LEAVE_CODES_AND_TOKENS.format(name=name))
+    assert public_api_system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
+    remaining = public_api_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "mine = AccessToken.objects.filter(token__contains='-litter-')\n"
         "result = [sorted(mine.values_list('token', flat=True)),\n"
         "    sorted(Grant.objects.values_list('code', flat=True))]"
     )
-    assert left == [["own-litter-old", "usher-litter-new"], ["own-old", "usher-new"]]
-    stock_system.application.run(
+    assert remaining == [["own-litter-old", "usher-litter-new"], ["own-old", "usher-new"]]
+    public_api_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "AccessToken.objects.filter(token__contains='-litter-').delete()\n"
         "Grant.objects.all().delete()\nresult = None"
     )
 
 
+#: A script that creates codes and tokens as a killed sidecar leaves them, whose names begin with
+#: "usher", and one code and token of the application itself. Those called "old" have expired.
 _LEAVE_CODES_AND_TOKENS = """
 from datetime import timedelta
 from django.utils import timezone
@@ -257,54 +248,48 @@ result = None
 """
 
 
-def test_a_learner_whose_token_is_missing_gets_a_token(stock_system: System) -> None:
-    name = name_for(stock_system, "lost")
-    stock_system.create_users(name)
-    assert stock_system.json("reconcile")["ok"]
-    model = TOKEN[stock_system.application.name].split(".")
-    stock_system.application.run(
-        f"from {model[0]}.models import {model[1]}\n"
-        f"{model[1]}.objects.filter(user__username={name!r}).delete()\nresult = None"
+def test_a_learner_whose_token_is_missing_gets_a_token(public_api_system: System) -> None:
+    name = name_for(public_api_system, "lost")
+    public_api_system.create_users(name)
+    assert public_api_system.json("reconcile")["ok"]
+    app, token_model = TOKEN[public_api_system.application.name].split(".")
+    public_api_system.application.run(
+        f"from {app}.models import {token_model}\n"
+        f"{token_model}.objects.filter(user__username={name!r}).delete()\nresult = None"
     )
-    assert stock_system.json("reconcile")["kinds"]["account"]["done"] == 1
-    ((access, _),) = tokens_of(stock_system, name)
-    assert owner_of_token(stock_system, access) == name
+    assert public_api_system.json("reconcile")["kinds"]["account"]["done"] == 1
+    ((access, _),) = tokens_of(public_api_system, name)
+    assert owner_of_token(public_api_system, access) == name
 
 
-def test_an_account_that_a_killed_run_did_not_record_is_recorded(stock_system: System) -> None:
-    name = name_for(stock_system, "halfway")
-    stock_system.create_users(name)
-    assert stock_system.json("reconcile")["ok"]
-    account, token = (
-        m.split(".")
-        for m in (
-            ACCOUNT[stock_system.application.name],
-            TOKEN[stock_system.application.name],
-        )
+def test_an_account_that_a_killed_sidecar_did_not_record_is_recorded(
+    public_api_system: System,
+) -> None:
+    name = name_for(public_api_system, "halfway")
+    public_api_system.create_users(name)
+    assert public_api_system.json("reconcile")["ok"]
+    edition = public_api_system.application.name
+    app, account_model = ACCOUNT[edition].split(".")
+    _, token_model = TOKEN[edition].split(".")
+    undo_record = "update(has_been_synced=False)" if edition == "mitxonline" else "delete()"
+    public_api_system.application.run(
+        f"from {app}.models import {account_model}, {token_model}\n"
+        f"{token_model}.objects.filter(user__username={name!r}).delete()\n"
+        f"{account_model}.objects.filter(user__username={name!r}).{undo_record}\nresult = None"
     )
-    forget = (
-        "update(has_been_synced=False)"
-        if stock_system.application.name == "mitxonline"
-        else "delete()"
-    )
-    stock_system.application.run(
-        f"from {account[0]}.models import {account[1]}, {token[1]}\n"
-        f"{token[1]}.objects.filter(user__username={name!r}).delete()\n"
-        f"{account[1]}.objects.filter(user__username={name!r}).{forget}\nresult = None"
-    )
-    result = stock_system.json("reconcile")
+    result = public_api_system.json("reconcile")
     assert result["kinds"]["account"]["done"] == 1, result
-    ((access, _),) = tokens_of(stock_system, name)
-    assert owner_of_token(stock_system, access) == name
+    ((access, _),) = tokens_of(public_api_system, name)
+    assert owner_of_token(public_api_system, access) == name
 
 
 def test_an_older_account_without_a_link_is_not_given_to_the_learner(
-    stock_system: System,
+    public_api_system: System,
 ) -> None:
     """An LMS account of the learner's name and e-mail address is older and not linked."""
-    name = name_for(stock_system, "stranger")
-    stock_system.create_users(name)
-    stock_system.lms.shell(
+    name = name_for(public_api_system, "stranger")
+    public_api_system.create_users(name)
+    public_api_system.lms.shell(
         "from datetime import timedelta\n"
         "from django.contrib.auth import get_user_model\n"
         "from django.utils import timezone\n"
@@ -314,48 +299,48 @@ def test_an_older_account_without_a_link_is_not_given_to_the_learner(
         "user.save()\n"
         "UserProfile.objects.create(user=user, name='Somebody')"
     )
-    result = stock_system.json("reconcile")
+    result = public_api_system.json("reconcile")
     assert result["kinds"]["account"]["refused"] == 1
-    assert tokens_of(stock_system, name) == []
-    stock_system.application.run(
-        f"from users.models import User\nUser.objects.filter(username={name!r})"
-        ".update(is_active=False)\nresult = None"
-    )
+    assert tokens_of(public_api_system, name) == []
+    public_api_system.deactivate_users(name)
 
 
-def test_learners_with_unusual_values_do_not_stop_the_others(stock_system: System) -> None:
-    check_learners_with_unusual_values(stock_system)
+def test_learners_with_unusual_values_do_not_stop_the_others(public_api_system: System) -> None:
+    check_learners_with_unusual_values(public_api_system)
 
 
-def test_the_kind_profile_changes_name_and_email_in_the_lms(stock_system: System) -> None:
-    name = name_for(stock_system, "moved")
-    stock_system.create_users(name)
-    assert stock_system.json("reconcile")["ok"]
-    change_user(stock_system, name)
-    result = stock_system.json("reconcile", "--kind", "profile")
+def test_the_kind_profile_changes_name_and_email_in_the_lms(public_api_system: System) -> None:
+    name = name_for(public_api_system, "moved")
+    public_api_system.create_users(name)
+    assert public_api_system.json("reconcile")["ok"]
+    change_user(public_api_system, name)
+    result = public_api_system.json("reconcile", "--kind", "profile")
     assert result["kinds"]["profile"]["done"] == 1, result
-    (account,) = stock_system.api("GET", f"/api/user/v1/accounts?username={name}")
+    (account,) = public_api_system.api("GET", f"/api/user/v1/accounts?username={name}")
     assert (account["name"], account["email"]) == ("Another Name", f"{name}@new.example")
 
 
 def test_an_application_that_the_lms_can_not_reach_is_reported_and_no_account_is_given_up(
-    application: StandIn, stock_system: System
+    application: StandIn, public_api_system: System
 ) -> None:
-    name = name_for(stock_system, "alone")
-    stock_system.create_users(name)
-    stock_system.lms.shell(_API_ROOT.format("http://127.0.0.1:1/"))
+    name = name_for(public_api_system, "alone")
+    public_api_system.create_users(name)
+    public_api_system.lms.shell(_SET_API_ROOT.format(f"{NO_SERVER}/"))
     try:
-        result = stock_system.usher("reconcile")
+        result = public_api_system.usher("reconcile")
     finally:
-        stock_system.lms.shell(
-            _API_ROOT.format(stock_system.application.values[BASE_URL[application.name]] + "/")
+        public_api_system.lms.shell(
+            _SET_API_ROOT.format(
+                public_api_system.application.values[BASE_URL[application.name]] + "/"
+            )
         )
     assert result.exit_code == 2
     assert "API_ROOT" in result.output, result.output
-    assert stock_system.json("reconcile")["kinds"]["account"]["done"] == 1
+    assert public_api_system.json("reconcile")["kinds"]["account"]["done"] == 1
 
 
-_API_ROOT = """
+#: A script that sets the application's address in all provider records of the LMS.
+_SET_API_ROOT = """
 import json
 from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
 for record in OAuth2ProviderConfig.objects.all():
@@ -366,50 +351,53 @@ for record in OAuth2ProviderConfig.objects.all():
 """
 
 
-def own_code_refreshes_token(stock_system: System, name: str) -> bool:
-    ((_, refresh),) = tokens_of(stock_system, name)
-    new_refresh_token = stock_system.application.run(
+def own_code_refreshes_token(public_api_system: System, name: str) -> bool:
+    """Refreshes the learner's token with the application's own code. Returns whether the refresh
+    token changed."""
+    ((_, refresh),) = tokens_of(public_api_system, name)
+    new_refresh_token = public_api_system.application.run(
         "from users.models import User\n"
-        f"from {TOKEN[stock_system.application.name].split('.')[0]}.api import store_tokens\n"
+        f"from {TOKEN[public_api_system.application.name].split('.')[0]}.api import store_tokens\n"
         f"result = store_tokens(User.objects.get(username={name!r})).refresh_token"
     )
     return bool(new_refresh_token) and new_refresh_token != refresh
 
 
-def count_codes_and_tokens(stock_system: System) -> Any:
-    """How many codes and access tokens of the sidecar are left in the application: [codes,
-    tokens]."""
-    return stock_system.application.run(
+def count_codes_and_tokens(public_api_system: System) -> Any:
+    """How many codes and access tokens of the sidecar are left in the application."""
+    return public_api_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
-        "result = [Grant.objects.count(), AccessToken.objects.filter(\n"
-        "    source_refresh_token=None, refresh_token=None).count()]"
+        "sidecar_tokens = AccessToken.objects.filter(\n"
+        "    source_refresh_token=None, refresh_token=None)\n"
+        "result = {'codes': Grant.objects.count(), 'tokens': sidecar_tokens.count()}"
     )
 
 
-def owner_of_token(stock_system: System, access: str) -> str:
+def owner_of_token(public_api_system: System, access: str) -> str:
     headers = {"Authorization": f"Bearer {access}"}
     return str(
-        httpx.get(f"{stock_system.lms.url}/api/user/v1/me", headers=headers).json()["username"]
+        httpx.get(f"{public_api_system.lms.url}/api/user/v1/me", headers=headers).json()["username"]
     )
 
 
-def test_a_run_waits_for_a_rate_limit_and_continues(stock_system: System) -> None:
-    names = [name_for(stock_system, f"limited{number}") for number in range(3)]
-    stock_system.create_users(*names)
-    with faulty_proxy(stock_system.lms.url) as proxy:
+def test_reconcile_waits_for_a_rate_limit_and_continues(public_api_system: System) -> None:
+    names = [name_for(public_api_system, f"limited{number}") for number in range(3)]
+    public_api_system.create_users(*names)
+    with faulty_proxy(public_api_system.lms.url) as proxy:
         proxy.break_next(THROTTLED, path="/registration/", times=2)
-        result = stock_system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+        result = public_api_system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
     account = result["kinds"]["account"]
     assert account == {"done": 3, "refused": 0, "failed": 0, "skipped": 0, "invalid": 0}, result
     assert result["ok"] and not result["reasons"]
 
 
-def test_a_rate_limit_that_refuses_every_request_ends_the_run(stock_system: System) -> None:
-    stock_system.create_users(name_for(stock_system, "shut"))
-    with faulty_proxy(stock_system.lms.url) as proxy:
+def test_a_rate_limit_that_refuses_every_request_ends_reconcile(public_api_system: System) -> None:
+    public_api_system.create_users(name_for(public_api_system, "shut"))
+    with faulty_proxy(public_api_system.lms.url) as proxy:
         proxy.break_all(THROTTLED, path="/registration/")
-        result = stock_system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
+        result = public_api_system.json("reconcile", "--kind", "account", "--lms-url", proxy.url)
         number_of_requests = proxy.count("/registration/")
     assert (result["ok"], result["kinds"]["account"]["failed"]) == (False, 1)
-    assert number_of_requests == 3
-    stock_system.json("reconcile", "--kind", "account")
+    assert number_of_requests == 3  # the first request and two repetitions
+    # So that later tests don't find the account due.
+    public_api_system.json("reconcile", "--kind", "account")

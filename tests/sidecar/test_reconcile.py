@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.sidecar.conftest import System, without_invalid
+from tests.sidecar.conftest import System, name_for, without_invalid_rows
 from tests.sidecar.test_drift import course_of, mode_of
 from usher.sidecar import accounts
 from usher.sidecar.adapters.adapter import Lock
@@ -29,11 +29,6 @@ def only_for(application: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("application", [application], indirect=True, scope="module")
 
 
-def name_for(system: System, word: str) -> str:
-    """A username that the other application's tests in the same LMS don't use."""
-    return f"{system.application.name[:5]}{word}"
-
-
 def tokens_of(system: System, name: str) -> list[Any]:
     """(access token, refresh token) of each token of the learner in the application."""
     return system.rows(
@@ -41,7 +36,7 @@ def tokens_of(system: System, name: str) -> list[Any]:
     )
 
 
-def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System) -> None:
+def test_learners_are_repaired_and_a_second_reconcile_has_nothing_to_do(system: System) -> None:
     names = [name_for(system, f"new{number}") for number in range(30)]
     course = course_of(system)
     system.create_users(*names)
@@ -62,9 +57,10 @@ def test_learners_are_repaired_and_a_second_run_has_nothing_to_do(system: System
         system.rows("courses.CourseRunEnrollment", "edx_enrolled", user__username__in=names)
         == [(True,)] * 2
     )
-    assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk")) >= 2
-    second_run = system.json("reconcile")
-    assert without_invalid(second_run) == {
+    audit = {"enrollment__user__username__in": names}
+    assert len(system.rows("courses.CourseRunEnrollmentAudit", "pk", **audit)) == 2
+    second_report = system.json("reconcile")
+    assert without_invalid_rows(second_report) == {
         "ok": True,
         "kinds": {},
         "waiting": {},
@@ -105,7 +101,7 @@ def test_a_dry_run_counts_and_changes_nothing(system: System) -> None:
     assert result.exit_code == 0
     assert "1 account, 0 enrollments" in result.output
     assert tokens_of(system, name) == []
-    system.json("reconcile")
+    system.json("reconcile")  # so that later tests don't find the account due
 
 
 def test_the_option_user_reconciles_only_that_user(system: System) -> None:
@@ -115,45 +111,42 @@ def test_the_option_user_reconciles_only_that_user(system: System) -> None:
     assert result["kinds"]["account"]["done"] == 1
     assert len(tokens_of(system, first)) == 1
     assert tokens_of(system, second) == []
-    system.json("reconcile")
+    system.json("reconcile")  # so that later tests don't find the second account due
 
 
 def test_a_refused_learner_is_reported_and_the_others_get_accounts(system: System) -> None:
     name, other = name_for(system, "taken"), name_for(system, "free")
-    system.create_accounts_in_lms(name_for(system, "holder"))
+    holder = name_for(system, "holder")
+    system.create_accounts_in_lms(holder)
     system.create_users(name, other)
     system.create_enrollment(name, course_of(system), **mode_field(system))
-    other_email = name_for(system, "x") + "@e.org"
+    # In the LMS, the account of ``holder`` has the address that the user has in the application.
+    shared_email = name_for(system, "x") + "@e.org"
     system.application.run(
         "from users.models import User\n"
-        f"User.objects.filter(username={name!r}).update(email={other_email!r})\n"
+        f"User.objects.filter(username={name!r}).update(email={shared_email!r})\n"
         "result = None"
     )
     system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
-        f"get_user_model().objects.filter(username={name_for(system, 'holder')!r})"
-        f".update(email={other_email!r})"
+        f"get_user_model().objects.filter(username={holder!r}).update(email={shared_email!r})"
     )
-    run = system.usher("reconcile")
-    assert run.exit_code == 1
-    assert f"{name_for(system, 'x')}@e.org: An LMS account with the e-mail address" in " ".join(
-        run.output.split()
-    )
+    result = system.usher("reconcile")
+    assert result.exit_code == 1
+    output = " ".join(result.output.split())
+    assert f"{shared_email}: An LMS account with the e-mail address" in output
     assert len(tokens_of(system, other)) == 1
     assert tokens_of(system, name) == []
     # MITx Online records that the account was refused, so the learner's enrollments no longer wait
     # for the account.
-    is_waiting = "1 waiting for its learner's account" in run.output
+    is_waiting = "1 waiting for its learner's account" in result.output
     assert is_waiting == (system.application.name == "mitxpro")
     if system.application.name == "mitxonline":
         # The refusal is in the application's own columns, so neither program tries again.
         given_up = system.json("drift", "--given-up")["given_up"]
-        assert [e for e in given_up if e["what"] == f"{name_for(system, 'x')}@e.org"]
+        assert [entry for entry in given_up if entry["what"] == shared_email]
         assert system.json("reconcile")["kinds"] == {}
-    system.application.run(
-        f"from users.models import User\nUser.objects.filter(username={name!r})"
-        ".update(is_active=False)\nresult = None"
-    )
+    system.deactivate_users(name)
 
 
 def test_a_refunded_enrollment_is_not_sent(system: System) -> None:
@@ -175,7 +168,8 @@ def test_several_orders_of_one_learner_are_one_enrollment(system: System) -> Non
         "result = None"
     )
     system.create_enrollment(name, course, order_id=77)
-    assert system.json("reconcile")["kinds"]["enrollment"]["done"] == 2
+    number_of_rows = system.json("reconcile")["kinds"]["enrollment"]["done"]
+    assert number_of_rows == 2  # one row of the application for each order
     assert len(system.enrollments_in_lms(name)) == 1
 
 
@@ -183,7 +177,7 @@ def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System)
     name = name_for(system, "norun")
     system.create_users(name)
     system.create_enrollment(name, "course-v1:no+such+run")
-    result = without_invalid(system.json("reconcile"))
+    result = without_invalid_rows(system.json("reconcile"))
     assert result["kinds"]["enrollment"]["refused"] == 1
     (reason,) = result["reasons"]
     assert "No course 'course-v1:no+such+run' found" in reason["reason"]
@@ -192,11 +186,7 @@ def test_a_run_that_the_lms_does_not_have_is_refused_and_counted(system: System)
             "courses.CourseRunEnrollment", "edx_enrollment_retry_count", user__username=name
         )
         assert count == [(1,)]
-    system.application.run(
-        "from courses.models import CourseRunEnrollment\n"
-        f"CourseRunEnrollment.objects.filter(user__username={name!r}).update(active=False)\n"
-        "result = None"
-    )
+    system.deactivate_enrollments(name)
 
 
 @only_for("mitxonline")
@@ -233,6 +223,7 @@ def test_a_learner_whose_lock_the_application_holds_is_skipped(
     assert holder.stdout and holder.stdin
     assert "held\n" in holder.stdout
     with monkeypatch.context() as patched:
+        # The command does not wait until the lock expires.
         patched.setattr(accounts, "SECONDS_AFTER_EXPIRY", -lock_of_application(system).expire)
         result = system.json("reconcile")
     assert result["kinds"]["account"]["skipped"] == 1
@@ -244,13 +235,14 @@ def test_a_learner_whose_lock_the_application_holds_is_skipped(
         holder.stdin.close()
         holder.wait()
 
-    # The lock may have been left by a killed run, so the command waits until locks have ended.
+    # A killed command may have left the lock, so ``reconcile`` waits until locks have ended. In the
+    # test, this wait releases the lock.
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=release_lock)
     monkeypatch.setattr(accounts, "time", clock)
-    run = system.usher("reconcile", "--json")
-    numbers = json.loads(run.stdout)["kinds"]["account"]
+    result_after_release = system.usher("reconcile", "--json")
+    numbers = json.loads(result_after_release.stdout)["kinds"]["account"]
     assert (numbers["done"], numbers["skipped"]) == (1, 0)
-    assert "1 learners are locked" in run.stderr
+    assert "1 learners are locked" in result_after_release.stderr
 
 
 def lock_of_application(system: System) -> Lock:
@@ -277,26 +269,28 @@ def test_learners_without_an_id_share_a_lock_and_all_get_accounts(system: System
     assert system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 4
 
 
-def test_a_run_completes_the_work_of_killed_runs(system: System) -> None:
-    names = [name_for(system, f"killed{number}") for number in range(250)]
+def test_reconcile_completes_the_work_of_killed_commands(system: System) -> None:
+    prefix = name_for(system, "killed")
+    names = [f"{prefix}{number}" for number in range(250)]
     system.create_users(*names)
     command = reconcile_command(system)
-    for moment in (1.0, 1.6, 2.2):
-        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moment)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-    for _ in range(20):  # the agent of the killed run may keep its locks for a moment
+    # The command is killed at different points of its work.
+    for seconds in (1.0, 1.6, 2.2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for _ in range(20):  # the agent of a killed command may keep its locks for a moment
         if not system.json("reconcile")["kinds"]:
             break
     assert len(system.rows(TOKEN[system.application.name], "pk", user__username__in=names)) == 250
-    account = system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names)
-    assert len(account) == 250
-    created = system.lms.shell(
+    accounts = system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names)
+    assert len(accounts) == 250
+    number_in_lms = system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
-        f"print(get_user_model().objects.filter(username__startswith={names[0][:-1]!r}).count())"
+        f"print(get_user_model().objects.filter(username__startswith={prefix!r}).count())"
     )
-    assert created == "250"
+    assert number_in_lms == "250"
 
 
 def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: System) -> None:
@@ -318,7 +312,7 @@ def test_the_sidecar_and_the_application_may_enroll_at_the_same_time(system: Sys
     assert rows == [(True,)] * 40
     for name in names:
         assert system.enrollments_in_lms(name) == {(course, mode_of(system), True)}
-    assert without_invalid(system.json("reconcile"))["kinds"] == {}
+    assert without_invalid_rows(system.json("reconcile"))["kinds"] == {}
 
 
 def test_watching_continues_after_the_application_s_process_is_killed(system: System) -> None:

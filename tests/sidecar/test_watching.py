@@ -12,16 +12,9 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.sidecar.conftest import System, checkout_of
+from tests.sidecar.conftest import System, checkout_of, name_for
 from tests.sidecar.test_drift import course_of
-from tests.sidecar.test_reconcile import (
-    ACCOUNT,
-    name_for,
-    only_for,
-    reconcile_command,
-    tokens_of,
-    wait_until,
-)
+from tests.sidecar.test_reconcile import ACCOUNT, only_for, reconcile_command, tokens_of, wait_until
 from tests.support.faults import SLOW, UNAVAILABLE, faulty_proxy
 from usher.client.errors import Throttled
 from usher.sidecar import summary
@@ -49,22 +42,23 @@ from usher.sidecar.watching import (
 
 def test_a_quick_pass_reads_the_changes_since_the_last_pass() -> None:
     quick = QuickPasses(PassScope())
-    first = quick.next_scope(1000.0)
+    first = quick.next_scope(now=1000.0)
     assert first.changed_within_seconds is not None
-    quick.finish_pass(1000.0, 0.01)
+    quick.finish_pass(started=1000.0, busy_seconds=0.01)
     # 200 seconds later, for example because the application or the LMS did not answer.
-    later = quick.next_scope(1200.0)
+    later = quick.next_scope(now=1200.0)
     assert later.changed_within_seconds is not None
     assert later.changed_within_seconds > 200.0
 
 
 def test_a_slow_pass_runs_less_often() -> None:
     quick, full = QuickPasses(PassScope()), FullPasses(PassScope(kinds=(ACCOUNT_KIND,)))
-    assert quick.finish_pass(1000.0, 0.01) == SECONDS_BETWEEN_PASSES
-    assert quick.finish_pass(1000.0, 3.0) == 3.0 * QUICK_PAUSE_FACTOR
-    full.finish_pass(ACCOUNT_KIND, 1000.0, 1040.0, 30.0)
-    assert full.next_kind(1040.0 + 30.0 * FULL_PAUSE_FACTOR - 1.0) is None
-    assert full.next_kind(1040.0 + 30.0 * FULL_PAUSE_FACTOR) == ACCOUNT_KIND
+    assert quick.finish_pass(started=1000.0, busy_seconds=0.01) == SECONDS_BETWEEN_PASSES
+    assert quick.finish_pass(started=1000.0, busy_seconds=3.0) == 3.0 * QUICK_PAUSE_FACTOR
+    full.finish_pass(ACCOUNT_KIND, started=1000.0, ended=1040.0, busy_seconds=30.0)
+    next_pass_at = 1040.0 + 30.0 * FULL_PAUSE_FACTOR
+    assert full.next_kind(now=next_pass_at - 1.0) is None
+    assert full.next_kind(now=next_pass_at) == ACCOUNT_KIND
 
 
 def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
@@ -90,25 +84,28 @@ def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
 
 def test_a_slow_lms_does_not_make_passes_less_frequent() -> None:
     full = FullPasses(PassScope(kinds=(ACCOUNT_KIND,)))
-    full.finish_pass(ACCOUNT_KIND, 1000.0, 1900.0, 0.01)
-    assert full.next_kind(1900.0 + SECONDS_BETWEEN_PASSES) == ACCOUNT_KIND
+    # The pass took 900 seconds, in which the application's database was almost idle.
+    full.finish_pass(ACCOUNT_KIND, started=1000.0, ended=1900.0, busy_seconds=0.01)
+    assert full.next_kind(now=1900.0 + SECONDS_BETWEEN_PASSES) == ACCOUNT_KIND
 
 
 def test_full_passes_process_one_kind_at_a_time_and_rarely_compare_with_the_lms() -> None:
     full, kinds = FullPasses(PassScope()), []
-    while kind := full.next_kind(1000.0):
+    while kind := full.next_kind(now=1000.0):
         kinds.append(kind)
-        full.finish_pass(kind, 1000.0, 1000.1, 0.01)
+        full.finish_pass(kind, started=1000.0, ended=1000.1, busy_seconds=0.01)
     assert kinds == ["account", "enrollment", "run", "run-mode"]
-    assert full.next_kind(1000.1 + SECONDS_BETWEEN_PASSES) == "account"
+    # Soon afterwards, only the kinds are due whose state the application records.
+    assert full.next_kind(now=1000.1 + SECONDS_BETWEEN_PASSES) == "account"
+    much_later = 1000.0 + SECONDS_BETWEEN_COMPARISONS
     for kind in ("account", "enrollment"):
-        full.finish_pass(
-            kind, 1000.0 + SECONDS_BETWEEN_COMPARISONS, 1000.0 + SECONDS_BETWEEN_COMPARISONS, 0.01
-        )
-    assert full.next_kind(1000.0 + SECONDS_BETWEEN_COMPARISONS) == "run"
+        full.finish_pass(kind, started=much_later, ended=much_later, busy_seconds=0.01)
+    # Runs are compared with the LMS.
+    assert full.next_kind(now=much_later) == "run"
 
 
 def test_failed_rows_wait_longer_each_time_and_changed_rows_do_not_wait() -> None:
+    """The second argument of ``is_due`` names the row and its content."""
     memory = RowMemory()
     assert memory.is_due("account", "ada@old")
     for _ in range(3):
@@ -196,23 +193,25 @@ result = None
 def test_the_memory_of_failed_rows_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each change of a failing row adds an entry."""
     monkeypatch.setattr(summary, "_MAX_PAUSES", 10)
-    monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)
+    monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)  # each pause has ended when it begins
     memory = RowMemory()
     for number in range(1000):
         memory.record(ENROLLMENT, number, REFUSED)
-    assert len(memory._pauses) <= 20
+    assert len(memory._pauses) <= 2 * summary._MAX_PAUSES
 
 
 @contextmanager
-def stopping(patience: float, ended: Event) -> Iterator[Stopping]:
+def stopping(ended: Event, *, patience: float) -> Iterator[Stopping]:
+    """A batch in progress, during which signals are handled. The handler ends the process by
+    setting ``ended``. patience: seconds that the batch may still take after the first signal."""
     handler = Stopping(ended.set, patience)
     with handler.handle_signals(), handler.stop_between_batches():
         yield handler
 
 
-def test_a_second_signal_ends_the_run_immediately() -> None:
+def test_a_second_signal_ends_the_process_immediately() -> None:
     ended = Event()
-    with stopping(600.0, ended):
+    with stopping(ended, patience=600.0):
         os.kill(os.getpid(), signal.SIGTERM)
         assert not ended.is_set()
         os.kill(os.getpid(), signal.SIGINT)
@@ -221,7 +220,7 @@ def test_a_second_signal_ends_the_run_immediately() -> None:
 
 def test_stopping_does_not_wait_for_a_batch_that_never_ends() -> None:
     ended = Event()
-    with stopping(0.01, ended):
+    with stopping(ended, patience=0.01):
         os.kill(os.getpid(), signal.SIGTERM)
         assert ended.wait(60)
 
@@ -235,8 +234,9 @@ def start_watching(system: System, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> None:
-    names = [name_for(system, f"term{number}") for number in range(300)]
+def test_sigterm_ends_watching_after_the_batch_in_progress(system: System) -> None:
+    prefix = name_for(system, "term")
+    names = [f"{prefix}{number}" for number in range(300)]
     system.create_users(*names)
     watcher = start_watching(system, "--kind", "account")
     wait_until(
@@ -249,11 +249,11 @@ def test_sigterm_ends_the_run_after_the_batch_in_progress(system: System) -> Non
     assert "stopped" in output
     accounts_in_lms = system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
-        f"print(get_user_model().objects.filter(username__startswith={names[0][:-1]!r}).count())"
+        f"print(get_user_model().objects.filter(username__startswith={prefix!r}).count())"
     )
     recorded = system.rows(ACCOUNT[system.application.name], "pk", user__username__in=names)
     assert int(accounts_in_lms) == len(recorded)
-    system.json("reconcile")
+    system.json("reconcile")  # so that later tests don't find the other accounts due
 
 
 def test_watching_continues_after_the_lms_was_down(system: System) -> None:
@@ -279,7 +279,7 @@ def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: Syste
     system.create_users(first)
     system.create_enrollment(first, course_of(system))
     with faulty_proxy(system.lms.url) as proxy:
-        proxy.slow_seconds = 600.0
+        proxy.slow_seconds = 600.0  # longer than the test waits
         proxy.break_all(SLOW, path="/api/courses/")
         watcher = start_watching(system, "--lms-url", proxy.url)
         try:
@@ -319,8 +319,4 @@ def test_a_row_reset_by_staff_is_retried_immediately(system: System) -> None:
     finally:
         watcher.kill()
         watcher.communicate()
-    system.application.run(
-        "from courses.models import CourseRunEnrollment\n"
-        f"CourseRunEnrollment.objects.filter(user__username={name!r}).update(active=False)\n"
-        "result = None"
-    )
+    system.deactivate_enrollments(name)

@@ -1,6 +1,6 @@
-"""A contender is a process with the Django project of one implementation. It calls functions of one
-module and measures their time. ``python -m benchmarks.contender MODULE`` reads a JSON line for each
-call and writes one for each answer."""
+"""Calls functions of a module in another process, which has another Django project, and measures
+their time. ``python -m benchmarks.remote_module MODULE`` is that process: it reads a JSON line for
+each call and writes one for each answer."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.processes import ROOT, environment_of
+from benchmarks.processes import ROOT, environment_with
 
 
-class Contender:
-    """Starts a contender's process and calls functions of its module."""
+class RemoteModule:
+    """Starts a process with the Django project that ``environment`` names, and calls functions of
+    ``module`` in it."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contender", module],
+            [sys.executable, "-m", "benchmarks.remote_module", module],
             cwd=ROOT,
-            env=environment_of({"LOG_LEVEL": "ERROR", **environment}),
+            env=environment_with({"LOG_LEVEL": "ERROR", **environment}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def __enter__(self) -> Contender:
+    def __enter__(self) -> RemoteModule:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,7 +48,7 @@ class Contender:
         stdin.flush()
         line = stdout.readline()
         if not line:
-            raise RuntimeError(f"the contender's process ended during {function}")
+            raise RuntimeError(f"the process ended during {function}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
