@@ -44,10 +44,11 @@ def _circle(imports: dict[str, list[str]]) -> list[str]:
     for start in sorted(imports):
         path: list[str] = []
         on_path: set[str] = set()
+        # Steps of a search in depth that are still to do: entering a file, or leaving it.
         steps: list[tuple[str, bool]] = [(start, True)]
         while steps:
-            name, is_entered = steps.pop()
-            if not is_entered:
+            name, enters = steps.pop()
+            if not enters:
                 path.pop()
                 on_path.discard(name)
                 visited.add(name)

@@ -19,8 +19,9 @@ from tests.support.browser import chromium  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 LEARNER = "emil@learners.example"
-#: Width and height in pixels, of a wide picture and of a phone.
-WIDE, PHONE = 960, 320
+#: Widths in pixels, of a page, of a page on a phone, and of the gap between two phones.
+WIDE, PHONE, GAP = 960, 320, 24
+PHONE_HEIGHT = 1170
 
 
 def main() -> int:
@@ -37,6 +38,7 @@ def main() -> int:
 
 
 def _sign_in(browser: Browser, console: str, password: str) -> StorageState:
+    """Signs the demo's superuser in. Returns the browser's cookies."""
     page = browser.new_page()
     page.goto(f"{console}/")
     page.fill("input[name=login]", "admin")
@@ -59,7 +61,7 @@ def _draw_pages(browser: Browser, state: StorageState, console: str) -> None:
         )
         page = window.new_page()
         page.goto(console + path)
-        if name == "doctor":  # twice, because the page compares a run with the run before
+        if name == "doctor":  # twice, because the page compares the findings with those before
             for _ in range(2):
                 with page.expect_navigation():
                     page.get_by_role("button", name="Run the checks now").click()
@@ -69,18 +71,20 @@ def _draw_pages(browser: Browser, state: StorageState, console: str) -> None:
 
 def _draw_phones(browser: Browser, state: StorageState, console: str) -> None:
     """Draws two pages next to each other in one picture."""
-    window = browser.new_context(viewport={"width": PHONE, "height": 1170}, storage_state=state)
+    window = browser.new_context(
+        viewport={"width": PHONE, "height": PHONE_HEIGHT}, storage_state=state
+    )
     page = window.new_page()
     screenshots = [
         _take_screenshot(page, console + path)
         for path in ("/?refresh=off", f"/learners/?q={LEARNER}")
     ]
-    page.set_viewport_size({"width": 2 * PHONE + 24, "height": 1170})
+    page.set_viewport_size({"width": 2 * PHONE + GAP, "height": PHONE_HEIGHT})
     page.goto("about:blank")
     images = "".join(
         f'<img src="data:image/png;base64,{screenshot}">' for screenshot in screenshots
     )
-    page.set_content(f'<body style="margin:0;display:flex;gap:24px">{images}</body>')
+    page.set_content(f'<body style="margin:0;display:flex;gap:{GAP}px">{images}</body>')
     page.screenshot(path=IMAGES / "console-phone.png")
     window.close()
 
@@ -91,7 +95,8 @@ def _take_screenshot(page: Page, address: str) -> str:
 
 
 def _reduce_colours() -> None:
-    """Makes the files a third as large, if pngquant (Debian's package) is installed."""
+    """Makes the files a third as large, with 64 colours, if pngquant (Debian's package) is
+    installed."""
     files = [str(file) for file in sorted(IMAGES.glob("console-*.png"))]
     try:
         subprocess.run(["pngquant", "--force", "--ext", ".png", "64", *files], check=True)

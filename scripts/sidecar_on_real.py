@@ -44,7 +44,7 @@ PREPARE = """
 from django.apps import apps
 from oauth2_provider.models import Application
 from users.models import User
-# of an earlier run, whose LMS no longer exists
+# Rows of an earlier execution of this script, whose LMS no longer exists.
 User.objects.filter(username__startswith="real").update(is_active=False)
 for name in ("openedx.OpenEdxUser", "openedx.OpenEdxApiAuth", "courseware.CoursewareUser",
              "courseware.OpenEdxApiAuth"):
@@ -155,7 +155,10 @@ def main() -> None:
         tempfile.TemporaryDirectory() as temporary,
     ):
         url = f"http://127.0.0.1:{port}"
-        (lms.connect_with_plugin if arguments.plugin else lms.connect_without_plugin)(url)
+        if arguments.plugin:
+            lms.connect_with_plugin(url)
+        else:
+            lms.connect_without_plugin(url)
         checkout = connect(arguments.edition, Path(folder).expanduser(), url, lms, Path(temporary))
         server = subprocess.Popen(
             [*shlex.split(checkout.manage), "runserver", "--noreload", f"127.0.0.1:{port}"],
@@ -188,13 +191,21 @@ def connect(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Pa
     env_file.touch(0o600)
     env_file.write_text("".join(f"{k}={v}\n" for k, v in merged.items() if v))
     manage = os.environ.get(f"{edition.upper()}_MANAGE", ".venv/bin/python manage.py")
-    checkout = Checkout(edition, folder, manage, env_file, {**os.environ, **merged})
+    checkout = Checkout(
+        edition=edition,
+        folder=folder,
+        manage=manage,
+        env_file=env_file,
+        env={**os.environ, **merged},
+    )
     oauth_client = {"id": LMS_CLIENT_ID, "secret": LMS_CLIENT_SECRET, "uri": lms.redirect_uri}
     checkout.command("shell", text=PREPARE.format(**oauth_client))
     return checkout
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Waits until the application's server answers. Raises SystemExit if it ended, or after five
+    minutes."""
     deadline = time.monotonic() + 300
     while True:
         try:
@@ -223,8 +234,8 @@ def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> Non
     print(f"           {json.dumps(first['kinds'])}")
     for reason in first["reasons"][:5]:
         print(f"           {reason}")
-    second_run = checkout.usher("reconcile")
-    print(f"           again: {json.dumps(second_run['kinds'])}")
+    second = checkout.usher("reconcile")
+    print(f"           again: {json.dumps(second['kinds'])}")
     counts_in_lms = lms.shell(
         "from django.contrib.auth import get_user_model\n"
         "from usher.embedded.student.models import CourseEnrollment\n"
@@ -236,7 +247,7 @@ def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> Non
     print(f"           {REPAIR} afterwards: {repair_output.strip().splitlines()[-1:] or 'nothing'}")
     # Runs may stay due, because MIT xPro refuses those that have ended. Accounts and enrollments
     # may not.
-    still_due = {"account", "enrollment"} & set(second_run["kinds"])
+    still_due = {"account", "enrollment"} & set(second["kinds"])
     if counts_in_lms.split() != [str(count), str(count)] or still_due:
         raise SystemExit("accounts or enrollments are missing in the LMS, or still due")
 

@@ -18,8 +18,13 @@ _CONCURRENCY, _LMS_SECONDS = 16, 0.2
 
 def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
     """Compares the rates of one worker and of four. count: enrollments for each rate."""
-    figure = Figure("celery_4_over_1", "Four Celery workers over one", "enrollments a second", 3.5)
-    figure.more_is_better = True
+    figure = Figure(
+        "celery_4_over_1",
+        "Four Celery workers over one",
+        "enrollments a second",
+        target=3.5,
+        more_is_better=True,
+    )
     _, redis_url = setup.services.redis()
     setup.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]

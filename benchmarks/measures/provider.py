@@ -37,8 +37,10 @@ class MeasuredImplementation:
 
 def provider(setup: Setup, rounds: int, own_count: int, reference_count: int) -> list[Figure]:
     """own_count, reference_count: learners in a round of each implementation."""
-    exchange = Figure("token_exchange", "Token exchanges", "a second", 45, more_is_better=True)
-    cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", 10)
+    exchange = Figure(
+        "token_exchange", "Token exchanges", "a second", target=45, more_is_better=True
+    )
+    cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", target=10)
     end = max(own_count, reference_count)
     for functions in (setup.ours, setup.reference):
         functions.call("create_learners", username_pattern="provider{}", first=0, end=end)

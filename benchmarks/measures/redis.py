@@ -14,9 +14,12 @@ from benchmarks.setup import Setup
 def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
     """count: enrollments for each rate. In the figure, the reference is the rate without Redis."""
     figure = Figure(
-        "redis_stalled", "Redis suspended, compared with no Redis", "enrollments a second", 0.8
+        "redis_stalled",
+        "Redis suspended, compared with no Redis",
+        "enrollments a second",
+        target=0.8,
+        more_is_better=True,
     )
-    figure.more_is_better = True
     server, url = setup.services.redis()
     setup.use_batch_api(False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]

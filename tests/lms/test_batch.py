@@ -44,10 +44,8 @@ class TestAccounts:
         assert [result["id"] for result in first] == [item["id"] for item in items]
         assert {result["status"] for result in first} == {"created"}
         assert {result["status"] for result in second} == {"exists"}
-        ids_by_request = [
-            [result["lms_user_id"] for result in results] for results in (first, second)
-        ]
-        assert ids_by_request[0] == ids_by_request[1]
+        first_ids = [result["lms_user_id"] for result in first]
+        assert [result["lms_user_id"] for result in second] == first_ids
 
     def test_only_the_application_s_client_can_refresh_created_tokens(
         self, lms: Lms, name: str
