@@ -13,9 +13,21 @@ from tests.lms.conftest import Lms
 from usher.client.pacing import FIRST_SIZE, Pacing
 
 
+def load_options(*, accounts: int, enrollments: int) -> Namespace:
+    """The command's options: these two, and the defaults of the others."""
+    return Namespace(
+        accounts=accounts,
+        enrollments=enrollments,
+        run=None,
+        mode="",
+        force=False,
+        deadlocks="",
+    )
+
+
 def test_the_load_test_unenrolls_and_deactivates_its_learners(lms: Lms) -> None:
     """If no course run is given, the enrollments are spread over the LMS's runs."""
-    options = Namespace(accounts=6, enrollments=9, run=None, mode="", force=False, deadlocks="")
+    options = load_options(accounts=6, enrollments=9)
     with lms.api() as client:
         report = measure(Load(client, batch=4, concurrency=2, page=PAGE), options)
 
@@ -35,18 +47,19 @@ def test_the_load_test_unenrolls_and_deactivates_its_learners(lms: Lms) -> None:
 def test_without_options_the_load_test_sends_requests_as_the_application_does(
     lms: Lms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probed: list[float] = []
+    seconds_of_probes: list[float] = []
     monkeypatch.setattr(Pacing, "claim_probe", lambda pace: True)
-    monkeypatch.setattr(Pacing, "record_probe", lambda pace, seconds: probed.append(seconds))
+    monkeypatch.setattr(
+        Pacing, "record_probe", lambda pace, seconds: seconds_of_probes.append(seconds)
+    )
     with lms.api() as client:
         load = Load(client, PAGE)
-        report = load.send_and_measure(ACCOUNTS, accounts(FIRST_SIZE + 1, "paced-"))
-    assert (report["requests"], report["largest_request"], report["concurrency"]) == (
-        2,
-        FIRST_SIZE,
-        1,
-    )
-    assert len(probed) == 2
+        items = accounts(FIRST_SIZE + 1, prefix="paced-")
+        report = load.send_and_measure(ACCOUNTS, items)
+    assert report["requests"] == 2  # the second one with the last item
+    assert report["largest_request"] == FIRST_SIZE
+    assert report["concurrency"] == 1
+    assert len(seconds_of_probes) == 2  # one after each request
 
 
 def test_a_stopped_load_test_deactivates_its_learners(
@@ -62,11 +75,12 @@ def test_a_stopped_load_test_deactivates_its_learners(
         send(load, path, items)
 
     monkeypatch.setattr(Load, "send", stop_at_the_third_request)
-    options = Namespace(accounts=40, enrollments=9, run=None, mode="", force=False, deadlocks="")
+    options = load_options(accounts=40, enrollments=9)
     with lms.api() as client, pytest.raises(KeyboardInterrupt):
         measure(Load(client, batch=2, concurrency=1, page=PAGE), options)
 
-    prefix = sent[0][0]["username"].removesuffix("0")
+    first_username = sent[0][0]["username"]
+    prefix = first_username.removesuffix("0")
     created = "from auth_user where username like ?"
     assert 0 < lms.value(f"select count(*) {created}", f"{prefix}%") < 40
     assert lms.value(f"select count(*) {created} and is_active", f"{prefix}%") == 0

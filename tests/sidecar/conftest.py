@@ -76,7 +76,7 @@ class System:
     application: StandIn
     lms: LmsProcess
     _agent: Agent | None = None
-    _environment: str = ""
+    _env_of_agent: str = ""
 
     def usher(self, *arguments: str) -> Result:
         """Runs ``usher`` with this command and options for the application, in this process."""
@@ -93,10 +93,10 @@ class System:
     def _shared_agent(self, checkout: Checkout) -> Iterator[Agent]:
         """Yields the same agent to all commands, because starting an agent takes longer than most
         commands. If the ``.env`` has changed, a new agent is started."""
-        environment = self.application.env_file.read_text()
-        if self._agent is None or environment != self._environment:
+        env = self.application.env_file.read_text()
+        if self._agent is None or env != self._env_of_agent:
             self.close()
-            self._agent, self._environment = Agent(checkout), environment
+            self._agent, self._env_of_agent = Agent(checkout), env
         yield self._agent
 
     def close(self) -> None:

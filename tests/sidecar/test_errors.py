@@ -22,8 +22,11 @@ from usher.sidecar.public_accounts import _may_be_registering
 from usher.sidecar.summary import FAILED, REFUSED, Summary
 
 
-def error_of_answer(status: int, body: bytes = b"", kind: str = "application/json") -> LmsError:
-    return refusal(Answer(status, httpx.Headers({"content-type": kind}), body))
+def error_of_answer(
+    status: int, body: bytes = b"", content_type: str = "application/json"
+) -> LmsError:
+    """The client's error for an answer with this status, which is no success."""
+    return refusal(Answer(status, httpx.Headers({"content-type": content_type}), body))
 
 
 def error_of_requests(status: int, *, times: int = 1) -> LmsError:
@@ -31,7 +34,7 @@ def error_of_requests(status: int, *, times: int = 1) -> LmsError:
     an LMS that does not answer."""
 
     class Answers(httpx.MockTransport):
-        deadline = 0.0
+        deadline = 0.0  # an attribute of the client's own transport
 
     def answer(request: httpx.Request) -> httpx.Response:
         if not status:
@@ -67,7 +70,10 @@ def error_of_html_page() -> LmsError:
             "Run usher connect to renew it",
         ),
         (error_of_answer(403, b'{"detail": "Not allowed."}'), "Make the service worker staff"),
-        (error_of_answer(404, b"<html>", "text/html"), "Check OPENEDX_API_BASE_URL"),
+        (
+            error_of_answer(404, b"<html>", content_type="text/html"),
+            "Check OPENEDX_API_BASE_URL",
+        ),
         (NotTheLms("What answers has no accounts: it is not the LMS."), "--lms-url"),
         (error_of_html_page(), "Check OPENEDX_API_BASE_URL"),
         (error_of_unreadable_answer(), "usher doctor"),
@@ -79,11 +85,11 @@ def error_of_html_page() -> LmsError:
     ],
 )
 def test_every_error_says_what_happened_and_what_to_do(error: LmsError, next_step: str) -> None:
-    words = explain(error)
-    assert words.startswith(error.message.rstrip(". "))
-    assert next_step in words
-    assert words.endswith(".")
-    assert words.count("OPENEDX_API_BASE_URL") <= 1
+    explanation = explain(error)
+    assert explanation.startswith(error.message.rstrip(". "))
+    assert next_step in explanation
+    assert explanation.endswith(".")
+    assert explanation.count("OPENEDX_API_BASE_URL") <= 1  # the advice does not repeat the error
 
 
 def test_refusals_and_failures_have_request_ids() -> None:
@@ -104,9 +110,9 @@ def test_refusals_and_failures_have_request_ids() -> None:
     assert (failed["result"], failed["code"], failed["request_id"]) == (FAILED, "half", "def")
 
 
-@pytest.mark.parametrize(("age", "is_new"), [(5, True), (9 * 60, True), (11 * 60, False)])
-def test_an_account_counts_as_new_for_ten_minutes(age: int, is_new: bool) -> None:
-    joined = datetime.now(UTC) - timedelta(seconds=age)
+@pytest.mark.parametrize(("minutes", "is_new"), [(0.1, True), (9, True), (11, False)])
+def test_an_account_counts_as_new_for_ten_minutes(minutes: float, is_new: bool) -> None:
+    joined = datetime.now(UTC) - timedelta(minutes=minutes)
     account = replace(read_account({"username": "ada"}), date_joined=joined)
     assert _may_be_registering(account) is is_new
 

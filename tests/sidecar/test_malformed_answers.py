@@ -11,11 +11,14 @@ from tests.support.checkout import checkout_of
 from usher.sidecar.errors import AgentFailed
 from usher.sidecar.process import Agent
 
+#: The beginning of a program that stands for manage.py. It reads the request, whose first word is
+#: the mark with which answers must begin.
 START = """
 import sys
 out = sys.stdout.buffer
 mark = sys.stdin.buffer.readline().split()[0] + b" "
 """
+#: What the program prints → the code after ``START``.
 BROKEN_OUTPUT = {
     "no JSON": 'out.write(mark + b"no json\\n"); out.flush(); sys.stdin.buffer.read()',
     "a list": 'out.write(mark + b"[]\\n"); out.flush(); sys.stdin.buffer.read()',
@@ -64,6 +67,7 @@ def send(answer, end=b"\\n"):
 send({"id": 0, "ok": {"version": 1}})
 lines.readline()
 """
+#: What the program does at the second request → the code after ``AGENT``.
 FAILURES = {
     "dies in the middle of an answer": (
         'out.write(mark + b\' {"id": 1, "ok\'); out.flush(); os._exit(3)'

@@ -65,15 +65,15 @@ def test_the_same_trouble_is_printed_once(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for wait in (2.0, 4.0, 8.0):
-        output.print_trouble("The LMS refuses access (401).", wait)
-        output.print_trouble("The LMS could not be asked: The LMS refuses access (401).", wait)
+        output.print_trouble("The LMS refuses access (401).", wait=wait)
+        output.print_trouble("The LMS could not be asked: The LMS refuses access (401).", wait=wait)
     assert printed_text(capsys).count("401") == 1
-    output.print_trouble("The application's manage.py failed.", 8.0)
+    output.print_trouble("The application's manage.py failed.", wait=8.0)
     assert "manage.py failed; trying again" in printed_text(capsys)
     output.print_start("MITx Online", "http://lms")
     assert (
         "MITx Online: watching again after 0 s, every second; the LMS is http://lms."
         in printed_text(capsys)
     )
-    output.print_trouble("The LMS refuses access (401).", 2.0)
+    output.print_trouble("The LMS refuses access (401).", wait=2.0)
     assert "401" in printed_text(capsys)
