@@ -168,8 +168,8 @@ class SimulatedLms(Lms):
         self.callbacks = DirectCallbacks(self.world)
         self.sign_in = _SignIn(self.world, self.callbacks)
         self.api = _PublicApi(self.world)
-        self.batch_api = _BatchApi(self.world, self.batch)
-        self.route()
+        self.batch_api = _BatchApi(self.world, has_plugin=self.has_batch_api)
+        self.set_routes()
         self.routes["GET", LmsPath.USHER_ACCOUNTS] = self.batch_api.no_changes
         self.routes["GET", LmsPath.USHER_COURSE_RUNS] = self.batch_api.no_changes
         self.routes["GET", LmsPath.USHER_ENROLLMENTS] = self.batch_api.changed_enrollments

@@ -186,7 +186,7 @@ class Seed:
         self.world = LmsData()
         self.world.add_runs(RUNS)
         self.has_plugin = self.rng.random() < 0.85
-        lms = SimulatedLms(self.world, delay=0.0, batch=self.has_plugin)
+        lms = SimulatedLms(self.world, delay=0.0, has_batch_api=self.has_plugin)
         self.network = Network(
             self.scheduler, lms, self.event_log, random.Random(f"network {number}")
         )

@@ -38,9 +38,9 @@ class Lms:
         )
         self.sign_in, self.api = SignIn(self.world, application), PublicApi(self.world)
         self.batch_api = BatchApi(self.world, has_plugin=self.has_batch_api)
-        self._set_routes()
+        self.set_routes()
 
-    def _set_routes(self) -> None:
+    def set_routes(self) -> None:
         """Sets ``routes``: method and path → function that answers; and ``prefixes``: the same for
         all paths that begin with a text, in the order in which they are tried."""
         self.routes = {
