@@ -8,6 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+#: An address at which nothing listens.
+NO_SERVER = "http://127.0.0.1:1"
+
 
 @dataclass
 class Answer:
@@ -21,7 +24,7 @@ class Answer:
 @contextmanager
 def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[str]:
     """Serves ``answers`` by path, without the query, and yields the address. Other paths answer
-    404."""
+    404. threads: whether the server answers several requests at a time."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -49,9 +52,9 @@ def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[
         def log_message(self, *_: object) -> None:
             """Logs nothing."""
 
-    kind = ThreadingHTTPServer if threads else HTTPServer
-    server = kind(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    server_class = ThreadingHTTPServer if threads else HTTPServer
+    server = server_class(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.doctor.small_server import Answer, serving
+from tests.doctor.small_server import NO_SERVER, Answer, serving
 from tests.doctor.test_net import LMS_ANSWERS
 from usher.contract.application_report import NO_CELERY
 from usher.contract.oauth import DEFAULT_BACKEND
@@ -35,11 +35,13 @@ def test_net_2_names_the_error_of_an_application_that_does_not_start(tmp_path: P
     answers = LMS_ANSWERS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
     with (
         serving(answers) as lms,
-        create_context(Places(lms, "http://127.0.0.1:1", manage=manage, token="t")) as context,
+        create_context(
+            Places(lms_url=lms, application_url=NO_SERVER, manage=manage, token="t")
+        ) as context,
     ):
         finding = LmsReachesApplication().probe(context)
         fix = adapt(finding.fix, context)
     assert finding.seen.startswith("the application doesn't answer: ")
     assert "RuntimeError: no such setting" in finding.cause
-    assert fix.startswith("start the application; it must answer at http://127.0.0.1:1")
+    assert fix.startswith(f"start the application; it must answer at {NO_SERVER}")
     assert fix.endswith(f"(cd {tmp_path} && {sys.executable} manage.py check)")

@@ -20,6 +20,7 @@ OPENEDX_SERVICE_WORKER_API_TOKEN=0123456789abcdef0123456789abcdef
 
 @pytest.fixture
 def env_file(tmp_path: Path) -> Path:
+    """A correct ``.env`` that only its owner can read."""
     path = tmp_path / ".env"
     path.write_text(CORRECT_FILE)
     path.chmod(0o600)
@@ -39,7 +40,7 @@ def test_a_correct_env_file_has_no_findings(env_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "number"),
+    ("line", "line_number"),
     [
         ("OPENEDX_OAUTH_PROVIDER=mitxpro-oauth2", 2),
         ("OPENEDX_API_BASE_URL='http://open", 4),
@@ -47,12 +48,12 @@ def test_a_correct_env_file_has_no_findings(env_file: Path) -> None:
     ],
 )
 def test_env_1_names_the_line_that_programs_read_differently(
-    env_file: Path, line: str, number: int
+    env_file: Path, line: str, line_number: int
 ) -> None:
     env_file.write_text(f"{CORRECT_FILE}{line}\n")
     report = run(create_context(Places(env_file=env_file)), ["ENV-1"])
     assert [cause.id for cause in report.root_causes] == ["ENV-1"]
-    assert f"line {number}" in report.root_causes[0].finding.seen
+    assert f"line {line_number}" in report.root_causes[0].finding.seen
     assert "0123456789abcdef" not in str(report.to_dict())
 
 
@@ -64,21 +65,21 @@ def test_env_2_fails_if_other_users_can_read_the_file(env_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "is_without_secrets"),
+    ("line", "is_secret"),
     [
-        ("SITE_BASE_URL=https://shop.example.org", True),
-        ("SECRET_KEY=", True),
-        ("STRIPE_API_KEY=sk_1", False),
-        ("USHER_WEBHOOK_SECRET=x", False),
-        ("DATABASE_URL=postgres://shop:x@localhost/shop", False),
+        ("SITE_BASE_URL=https://shop.example.org", False),
+        ("SECRET_KEY=", False),
+        ("STRIPE_API_KEY=sk_1", True),
+        ("USHER_WEBHOOK_SECRET=x", True),
+        ("DATABASE_URL=postgres://shop:x@localhost/shop", True),
     ],
 )
-def test_env_2_passes_a_readable_file_without_secrets(
-    env_file: Path, line: str, *, is_without_secrets: bool
+def test_env_2_fails_for_a_file_that_others_can_read_only_if_it_has_secrets(
+    env_file: Path, line: str, *, is_secret: bool
 ) -> None:
     env_file.write_text(f"{line}\n")
     env_file.chmod(0o644)
-    assert env_root_cause_ids(env_file) == ([] if is_without_secrets else ["ENV-2"])
+    assert env_root_cause_ids(env_file) == (["ENV-2"] if is_secret else [])
 
 
 def test_env_2_fails_if_git_tracks_the_file(env_file: Path) -> None:

@@ -17,23 +17,24 @@ from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, adapt
 from usher.doctor.runner import run
 
 PRINT_SETTINGS = (
-    "import json, os; print(json.dumps([os.environ['IN_ENV_FILE'], os.environ['IN_BOTH']]))"
+    "import os; print(os.environ['IN_ENV_FILE'], 'and', os.environ['EMPTY_IN_ENV_FILE'])"
 )
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An application with a ``manage.py`` and a ``.env``; usher connect has made no connection."""
     monkeypatch.setenv("USHER_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("IN_BOTH", "from the environment")
+    monkeypatch.setenv("EMPTY_IN_ENV_FILE", "from the environment")
     (tmp_path / "manage.py").write_text("")
-    (tmp_path / ".env").write_text("IN_ENV_FILE=yes\nKEPT=\n")
+    (tmp_path / ".env").write_text("IN_ENV_FILE=from the file\nEMPTY_IN_ENV_FILE=\n")
     return tmp_path
 
 
 def test_manage_py_outside_of_containers_gets_the_settings_of_the_env_file(checkout: Path):
     manage = places(DoctorOptions(application=str(checkout), manage=sys.executable)).manage
     assert manage is not None
-    assert manage.output("-c", PRINT_SETTINGS).strip() == '["yes", "from the environment"]'
+    assert manage.output("-c", PRINT_SETTINGS) == "from the file and from the environment\n"
     assert "IN_ENV_FILE" not in manage.as_typed("shell")
 
 
@@ -69,7 +70,10 @@ def test_manage_py_in_a_container_gets_no_settings_from_doctor(checkout: Path):
 def test_a_project_without_settings_of_an_lms_gets_an_error(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, lines: str, *, is_connected: bool
 ):
-    (checkout / ".env").write_text(lines) if lines else (checkout / ".env").unlink()
+    if lines:
+        (checkout / ".env").write_text(lines)
+    else:
+        (checkout / ".env").unlink()
     monkeypatch.setenv("PATH", "")  # no Tutor
     monkeypatch.chdir(checkout)
     if is_connected:
@@ -219,7 +223,13 @@ def test_the_notice_names_the_connection_that_is_checked(
     def connect(name: str) -> str:
         folder = str(tmp_path / name)
         connections.remember(
-            connections.Connection(name, folder, "http://lms", name.title(), lms_home="/lms")
+            connections.Connection(
+                name=name,
+                application=folder,
+                lms_url="http://lms",
+                title=name.title(),
+                lms_home="/lms",
+            )
         )
         return folder
 
@@ -241,7 +251,11 @@ def test_a_project_is_checked_before_a_connection_of_another_folder(
     """The project's ``usher dev`` is checked even if it is stopped."""
     other = tmp_path / "other"
     other.mkdir()
-    connections.remember(connections.Connection("shop", str(other), "http://lms", lms_home="/lms"))
+    connections.remember(
+        connections.Connection(
+            name="shop", application=str(other), lms_url="http://lms", lms_home="/lms"
+        )
+    )
     assert places(DoctorOptions()).dev_home == project / ".usher" / "dev"
     assert connection_notice(DoctorOptions()) == ""
     (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")

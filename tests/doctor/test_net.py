@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.doctor.small_server import Answer, serving
+from tests.doctor.small_server import NO_SERVER, Answer, serving
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
 from usher.doctor.check import Status
@@ -27,10 +27,14 @@ from usher.doctor.fixes import START
 from usher.doctor.runner import run
 
 LMS_ANSWERS = {"/heartbeat": Answer(200, {"modulestore": {"status": True}})}
-APPLICATION = {"/health/live": Answer(200, {"status": "ok"}), "/health/ready": Answer(200, {})}
+APPLICATION_ANSWERS = {
+    "/health/live": Answer(200, {"status": "ok"}),
+    "/health/ready": Answer(200, {}),
+}
 
 
 def env_file(folder: Path, **values: str) -> Path:
+    """Writes a ``.env`` with these values and a correct sign-out."""
     path = folder / ".env"
     values.setdefault("LOGOUT_REDIRECT_URL", "http://127.0.0.1/logout")
     path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
@@ -56,13 +60,13 @@ def test_net_1_fails_for_a_host_name_that_does_not_resolve(tmp_path: Path) -> No
     assert "/etc/hosts" in fix
 
 
-@pytest.mark.parametrize("wrong_address", ["http://127.0.0.1:1", "https://127.0.0.1:{port}"])
+@pytest.mark.parametrize("wrong_address", [NO_SERVER, "https://127.0.0.1:{port}"])
 def test_net_3_names_the_right_address_if_the_applications_address_of_the_lms_is_wrong(
     tmp_path: Path, wrong_address: str
 ) -> None:
     with serving(LMS_ANSWERS) as lms:
         address = wrong_address.format(port=lms.rsplit(":", 1)[1])
-        places = Places(lms, env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=address))
+        places = Places(lms_url=lms, env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=address))
         with create_context(places) as context:
             report = run(context)
     assert [line.id for line in report.root_causes] == ["NET-3"]
@@ -71,7 +75,7 @@ def test_net_3_names_the_right_address_if_the_applications_address_of_the_lms_is
 
 def test_net_3_advises_to_start_an_lms_that_is_down(tmp_path: Path) -> None:
     """The fix does not change the address, which is correct."""
-    places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL="http://127.0.0.1:1"))
+    places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=NO_SERVER))
     with create_context(places) as context:
         (finding,) = [line.finding for line in run(context).root_causes]
     assert finding.seen.startswith("the LMS doesn't answer: ")
@@ -83,12 +87,7 @@ def test_net_2_names_the_error_of_an_application_that_answers_500(tmp_path: Path
     (tmp_path / "manage.py").write_text("raise RuntimeError('no database')")
     manage = Command((sys.executable, "manage.py"), tmp_path)
     probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "status": 500}
-    report = {"version": "1", "token_probes": [probe]}
-    answers = LMS_ANSWERS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
-    with (
-        serving(answers) as lms,
-        create_context(Places(lms, "http://127.0.0.1:1", manage=manage, token="t")) as context,
-    ):
+    with lms_with_token_probe(probe, manage=manage) as context:
         finding = LmsReachesApplication().probe(context)
     assert finding.seen == "the application fails: http://app:8013/ answers the LMS with 500"
     assert "RuntimeError: no database" in finding.cause
@@ -99,16 +98,18 @@ def test_net_2_names_the_error_of_an_application_that_answers_500(tmp_path: Path
 def test_net_2_names_the_provider_record_only_if_the_application_is_running(
     application_is_down: bool,
 ) -> None:
-    probe = {"backend_name": DEFAULT_BACKEND, "url": "http://app:8013/", "error": "ConnectError"}
-    report = {"version": "1", "token_probes": [probe | {"status": None}]}
-    answers = LMS_ANSWERS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
-    with serving(answers) as lms, serving({"/": Answer(200, {})}) as running_application:
-        url = "http://127.0.0.1:1" if application_is_down else running_application
-        places = Places(lms, url, token="t")
-        with create_context(places) as context:
+    probe = {
+        "backend_name": DEFAULT_BACKEND,
+        "url": "http://app:8013/",
+        "error": "ConnectError",
+        "status": None,
+    }
+    with serving({"/": Answer(200, {})}) as running_application:
+        url = NO_SERVER if application_is_down else running_application
+        with lms_with_token_probe(probe, application_url=url) as context:
             finding = LmsReachesApplication().probe(context)
     if application_is_down:
-        assert finding.seen.startswith("the application doesn't answer: http://127.0.0.1:1/")
+        assert finding.seen.startswith(f"the application doesn't answer: {NO_SERVER}/")
         assert finding.fix == START
     else:
         assert "provider record" in finding.cause
@@ -136,14 +137,18 @@ def test_net_2_is_unknown_if_the_token_endpoint_limits_the_lms() -> None:
 
 
 @contextmanager
-def lms_with_token_probe(probe: dict[str, object]) -> Iterator[Context]:
+def lms_with_token_probe(
+    probe: dict[str, object], application_url: str = NO_SERVER, manage: Command | None = None
+) -> Iterator[Context]:
     """Doctor's context with an LMS whose report has this answer of the application's token
-    endpoint."""
+    endpoint. manage: the application's ``manage.py``."""
     report = {"version": "1", "token_probes": [probe]}
     answers = LMS_ANSWERS | {str(LmsPath.USHER_REPORT): Answer(200, report)}
     with (
         serving(answers) as lms,
-        create_context(Places(lms, "http://127.0.0.1:1", token="t")) as context,
+        create_context(
+            Places(lms_url=lms, application_url=application_url, manage=manage, token="t")
+        ) as context,
     ):
         yield context
 
@@ -165,15 +170,13 @@ def test_net_6_fails_if_the_server_is_no_lms(tmp_path: Path, answers: dict[str, 
     with serving(answers) as other:
         places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=other))
         assert root_cause_ids(places) == ["NET-6"]
-    with serving(LMS_ANSWERS) as lms:  # the address that the fix asks for
+    with serving(LMS_ANSWERS) as lms:
         places = Places(env_file=env_file(tmp_path, OPENEDX_API_BASE_URL=lms))
         assert root_cause_ids(places) == []
 
 
 @pytest.mark.parametrize("heartbeat", [Answer(404), Answer(500), Answer(503, "down")])
-def test_net_3_an_lms_whose_heartbeat_fails_is_recognised(
-    tmp_path: Path, heartbeat: Answer
-) -> None:
+def test_an_lms_whose_heartbeat_fails_is_recognised(tmp_path: Path, heartbeat: Answer) -> None:
     answers = {"/heartbeat": heartbeat, "/api/user/v1/me": Answer(401, {"detail": "no token"})}
     with serving(answers) as lms:
         path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms)
@@ -181,7 +184,7 @@ def test_net_3_an_lms_whose_heartbeat_fails_is_recognised(
 
 
 @pytest.mark.parametrize(
-    ("platform", "address", "expected"),
+    ("platform", "address", "expected_ids"),
     [
         ("darwin", "172.22.0.1", ["NET-4"]),
         ("linux", "host.docker.internal", ["NET-4"]),
@@ -190,11 +193,12 @@ def test_net_3_an_lms_whose_heartbeat_fails_is_recognised(
     ],
 )
 def test_net_4_fails_for_the_gateway_address_of_another_operating_system(
-    tmp_path: Path, platform: str, address: str, expected: list[str]
+    tmp_path: Path, platform: str, address: str, expected_ids: list[str]
 ) -> None:
     with serving(LMS_ANSWERS) as lms:
         path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms, OPENEDX_IP=address)
-        assert root_cause_ids(Places(lms, env_file=path, platform=platform)) == expected
+        places = Places(lms_url=lms, env_file=path, platform=platform)
+        assert root_cause_ids(places) == expected_ids
 
 
 @pytest.mark.parametrize("server_with_wrong_clock", ["the LMS", "the application"])
@@ -208,12 +212,13 @@ def test_clk_1_names_the_server_whose_clock_is_wrong(
             200, {}, date if server_with_wrong_clock == "the application" else {}
         )
     }
-    with serving(lms) as lms_url, serving({**APPLICATION, **live}) as url:
+    with serving(lms) as lms_url, serving({**APPLICATION_ANSWERS, **live}) as url:
         path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms_url)
-        places = Places(lms_url, application_url=url, env_file=path)
+        places = Places(lms_url=lms_url, application_url=url, env_file=path)
         with create_context(places) as context:
             report = run(context)
     assert [line.id for line in report.root_causes] == ["CLK-1"]
+    # Two hours are 7,200 seconds; the answer may take some more.
     assert f"{server_with_wrong_clock} is -720" in report.root_causes[0].finding.seen
 
 
@@ -236,9 +241,9 @@ def test_clk_1_counts_a_date_between_request_and_answer_as_right() -> None:
 
 
 def test_app_4_fails_for_a_server_with_a_single_thread(tmp_path: Path) -> None:
-    with serving(APPLICATION, threads=False) as url:
+    with serving(APPLICATION_ANSWERS, threads=False) as url:
         assert root_cause_ids(Places(application_url=url), "APP-4") == ["APP-4"]
-    with serving(APPLICATION) as url:
+    with serving(APPLICATION_ANSWERS) as url:
         assert root_cause_ids(Places(application_url=url), "APP-4") == []
 
 

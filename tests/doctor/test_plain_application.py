@@ -23,6 +23,8 @@ get_application_model().objects.create(
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainCheckout]:
+    """The checkout of an application that docker compose runs. Programs of the tests use its
+    ``docker``."""
     folder = tmp_path_factory.mktemp("plain")
     state = folder / "state"
     state.mkdir()

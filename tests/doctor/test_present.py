@@ -26,10 +26,17 @@ from usher.doctor.runner import Line, Report
 SOURCES = Path(__file__).parents[2] / "src" / "usher"
 
 
-def line(name: str, finding: Finding, *needs: str, because: str = "") -> Line:
-    family = title_of_family(name.partition("-")[0])
-    title, ids = f"Title of {name}", frozenset(needs)
-    return Line(name, title, finding, because, needs=ids, family=family)
+def line(check_id: str, finding: Finding, *, needs: str = "", because: str = "") -> Line:
+    """needs: the ids of the checks on which it depends, separated by spaces. because: the id of the
+    failed check because of which it was skipped."""
+    return Line(
+        id=check_id,
+        title=f"Title of {check_id}",
+        finding=finding,
+        because=because,
+        needs=frozenset(needs.split()),
+        family=title_of_family(check_id.partition("-")[0]),
+    )
 
 
 def shown(report: Report, *, verbose: bool = False) -> list[str]:
@@ -72,10 +79,11 @@ def test_headlines_of_failures_begin_without_a_pronoun() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                first = ast.unparse(node.args[0]).lstrip("f").strip("'\"")
+                sentence = ast.unparse(node.args[0]).lstrip("f").strip("'\"")
                 if name in ("failed", "warning", "note", "_failed", "_wrong", "_refused"):
-                    sentences += [first] if first.startswith(("it ", "its ", "they ")) else []
-    assert sentences == []
+                    sentences.append(sentence)
+    assert sentences
+    assert [text for text in sentences if text.startswith(("it ", "its ", "they "))] == []
 
 
 def test_the_short_report_has_a_line_for_each_family() -> None:
@@ -133,10 +141,10 @@ def test_the_next_step_is_the_deepest_cause() -> None:
     """OPS-6 comes before CRS-2 in the report, but CRS-2 is the cause of OPS-6."""
     report = Report(
         [
-            line("OPS-6", warning("records are refused", cause="c", fix="retry"), "CRS-2", "NET-1"),
-            line("CRS-2", warning("a key is malformed", cause="c", fix="correct it"), "NET-1"),
-            line("ENR-1", warning("enrollments are refused", cause="c", fix="x"), "CRS-1", "CRS-2"),
-            line("CRS-1", warning("a run is missing", cause="c", fix="publish it"), "CRS-2"),
+            line("OPS-6", warning("refused", cause="c", fix="retry"), needs="CRS-2 NET-1"),
+            line("CRS-2", warning("malformed", cause="c", fix="correct it"), needs="NET-1"),
+            line("ENR-1", warning("refused", cause="c", fix="retry"), needs="CRS-1 CRS-2"),
+            line("CRS-1", warning("missing", cause="c", fix="publish it"), needs="CRS-2"),
         ]
     )
     assert [cause.id for cause in report.root_causes] == ["CRS-2", "OPS-6", "CRS-1", "ENR-1"]
@@ -148,7 +156,7 @@ def test_a_failure_comes_before_a_warning_unless_the_warning_is_its_cause() -> N
         [
             line("SVC-5", warning("the token ends soon", cause="c", fix="renew")),
             line("PRV-1", warning("no record yet", cause="c", fix="provision")),
-            line("PRV-5", failed("the secret is wrong", cause="c", fix="connect"), "PRV-1"),
+            line("PRV-5", failed("the secret is wrong", cause="c", fix="connect"), needs="PRV-1"),
         ]
     )
     assert [cause.id for cause in report.root_causes] == ["PRV-1", "PRV-5", "SVC-5"]
@@ -158,7 +166,12 @@ def test_a_failed_dependency_of_a_named_check_says_why_it_is_shown() -> None:
     report = Report(
         [
             line("NET-3", failed("no answer", cause="c", fix="start the LMS")),
-            line("OPS-6", skipped("not checked while NET-3 fails"), "NET-3", because="NET-3"),
+            line(
+                "OPS-6",
+                skipped("not checked while NET-3 fails"),
+                needs="NET-3",
+                because="NET-3",
+            ),
         ],
         named_ids=frozenset({"OPS-6"}),
     )

@@ -21,18 +21,33 @@ from usher.doctor.runner import Line, UnknownCheckError, run
 
 #: The catalogue of faults: family → number of its checks.
 CATALOGUE = {
-    **{"NET": 6, "TUT": 8, "LMS": 11, "PRV": 6, "APP": 10, "SVC": 6, "OAU": 3, "ACC": 7},
-    **{"CRS": 3, "ENR": 5, "OUT": 2, "ENV": 4, "OPS": 6, "CLK": 1},
+    "NET": 6,
+    "TUT": 8,
+    "LMS": 11,
+    "PRV": 6,
+    "APP": 10,
+    "SVC": 6,
+    "OAU": 3,
+    "ACC": 7,
+    "CRS": 3,
+    "ENR": 5,
+    "OUT": 2,
+    "ENV": 5,
+    "OPS": 6,
+    "CLK": 1,
 }
 
 
 @pytest.fixture
 def empty_context() -> Context:
+    """Doctor's context without an LMS or an application."""
     return create_context(Places())
 
 
 @pytest.fixture
 def own_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only five checks are registered: XXX-1 fails; XXX-2 depends on XXX-1, and XXX-3 on XXX-2;
+    YYY-1 has no facts; ZZZ-1 raises an error."""
     monkeypatch.setattr(registry, "_REGISTERED", {})
     monkeypatch.setattr(registry, "FAMILIES", ())
 
@@ -172,14 +187,18 @@ def test_without_any_facts_no_check_fails_and_essential_checks_are_unproven(
 
 
 @pytest.mark.parametrize(
-    ("essential", "code", "text_of_next_step"),
+    ("essential", "exit_code", "text_of_next_step"),
     [
         (True, 3, "Next: 1 essential check could not be made (AAA-1): no facts"),
         (False, 0, "Next: nothing to do. 1 check could not be made (AAA-1): no facts"),
     ],
 )
 def test_checks_that_could_not_be_made_are_counted_and_named(
-    empty_context: Context, own_checks: None, essential: bool, code: int, text_of_next_step: str
+    empty_context: Context,
+    own_checks: None,
+    essential: bool,
+    exit_code: int,
+    text_of_next_step: str,
 ) -> None:
     registry._REGISTERED.clear()
 
@@ -205,7 +224,7 @@ def test_checks_that_could_not_be_made_are_counted_and_named(
     registry.check(Elsewhere)
     report = run(empty_context)
     assert [line.id for line in report.unknown] == ["AAA-1"]
-    assert (report.exit_code, next_step(report)) == (code, text_of_next_step)
+    assert (report.exit_code, next_step(report)) == (exit_code, text_of_next_step)
     report.stage = "connected"
     console = Console(record=True, width=100)
     show(report, console)
@@ -267,11 +286,11 @@ def test_the_example_in_the_documentation_is_a_working_check(own_checks: None) -
     scope: dict[str, Any] = {"__name__": "shop.doctor"}
     exec(code, scope)
     assert registry._REGISTERED["SHOP-1"].title() == "The catalogue is fresh"
-    for status, outcome in ((200, "ok"), (500, "failed")):
-        answer = SimpleNamespace(status_code=status)
+    for http_status, expected_status in ((200, "ok"), (500, "failed")):
+        answer = SimpleNamespace(status_code=http_status)
         application = SimpleNamespace(get=lambda path, answer=answer: answer)
-        found = scope["CatalogueIsFresh"]().probe(SimpleNamespace(application=application))
-        assert found.status == outcome
+        finding = scope["CatalogueIsFresh"]().probe(SimpleNamespace(application=application))
+        assert finding.status == expected_status
 
 
 LONG_COMMAND = f"usher demo --home /{'long/' * 20}home"
@@ -295,7 +314,8 @@ def test_a_command_in_a_fix_is_on_a_line_of_its_own(
     empty_context: Context, fix: str, lines: list[str]
 ) -> None:
     report = run(empty_context)
-    report.lines = [Line("APP-1", "A title", failed("wrong", cause="a reason", fix=fix))]
+    finding = failed("wrong", cause="a reason", fix=fix)
+    report.lines = [Line("APP-1", title="A title", finding=finding)]
     console = Console(record=True, width=200)
     show(report, console)
     data = [line.strip() for line in console.export_text().splitlines()]
@@ -314,11 +334,9 @@ def test_the_next_step_names_the_reason_that_most_skipped_checks_have(
     empty_context: Context, reasons: list[str], ending: str
 ) -> None:
     report = run(empty_context, only=["ENV-1"])
-    report.named_ids, report.lines = (
-        frozenset(),
-        [
-            Line(f"AAA-{number}", "", Finding(Status.SKIPPED, reason))
-            for number, reason in enumerate(reasons, start=1)
-        ],
-    )
+    report.named_ids = frozenset()
+    report.lines = [
+        Line(f"AAA-{number}", title="", finding=Finding(Status.SKIPPED, reason))
+        for number, reason in enumerate(reasons, start=1)
+    ]
     assert next_step(report).endswith(ending)

@@ -32,6 +32,7 @@ def rendered_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lms_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an LMS with Usher's settings; each test has a copy of it."""
     folder = tmp_path_factory.mktemp("lms") / "lms"
     make_lms(folder, Plan(root_url="http://local.openedx.io")).close()
     return folder
@@ -49,6 +50,7 @@ def root(rendered_root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def installation(root: Path, lms: Path, tmp_path: Path) -> Iterator[Places]:
+    """The Tutor root ``root``. Tutor's ``docker`` runs the LMS's commands in the folder ``lms``."""
     engine = ContainerEngine.make(tmp_path / "engine", lms)
     environment = {**engine.environment, "TUTOR_ROOT": str(root)}
     environment["TUTOR_PLUGINS_ROOT"] = str(tmp_path / "plugins")
@@ -155,7 +157,7 @@ def test_tut_4_fails_if_the_lms_was_not_restarted_after_rendering(
 ) -> None:
     """The running LMS still has the settings with which it started, not the settings that Tutor has
     rendered since."""
-    change_lms_settings(lms, "ENABLE_THIRD_PARTY_AUTH", "False")
+    change_lms_settings(lms, feature="ENABLE_THIRD_PARTY_AUTH", value="False")
     report = run_checks(installation)
     assert root_cause_ids(report) == ["TUT-4"]
     assert "restart lms" in report.root_causes[0].finding.fix
@@ -197,7 +199,7 @@ def test_tut_6_names_a_requirement_that_conflicts_with_the_platform(
 def test_tut_7_names_the_line_with_a_tab(installation: Places, root: Path) -> None:
     path = root / "env/apps/openedx/config/lms.env.yml"
     lines = path.read_text().splitlines()
-    lines.insert(3, "\tENABLE_THIRD_PARTY_AUTH: true")
+    lines.insert(3, "\tENABLE_THIRD_PARTY_AUTH: true")  # becomes line 4
     path.write_text("\n".join(lines))
     report = run_checks(installation)
     assert root_cause_ids(report) == ["TUT-7"]

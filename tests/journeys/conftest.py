@@ -29,6 +29,7 @@ _EDITIONS = (pytest.param("mitxonline"), pytest.param("mitxpro", marks=pytest.ma
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pair]:
+    """A running application and LMS, connected."""
     folder: Path = tmp_path_factory.mktemp(request.param)
     with Pair(folder, EDITIONS[request.param]) as pair:
         yield pair

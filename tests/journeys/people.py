@@ -2,12 +2,17 @@
 
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from playwright.sync_api import Page, expect
 
 from usher.cli.demo.learner_journey import CODE_IN_MAIL
 from usher.cli.demo.pair import Pair
+
+#: Together a minute, without the time in which the pages load.
+_MAX_TRIES = 300
+_MILLISECONDS_BETWEEN_TRIES = 200
 
 
 def _new_username() -> str:
@@ -44,12 +49,18 @@ class Person:
         page.get_by_role("button", name="Sign up").click()
 
 
-def wait_until_account_is_ready(page: Page, pair: Pair) -> None:
-    """Reloads the dashboard until it no longer says that the LMS account is being created. Raises
-    AssertionError after about a minute."""
-    for _ in range(300):
+def open_dashboard_until(page: Page, pair: Pair, is_reached: Callable[[], bool]) -> None:
+    """Opens the application's dashboard again and again until ``is_reached`` returns True. Raises
+    AssertionError after a minute or more."""
+    for _ in range(_MAX_TRIES):
         page.goto(f"{pair.application_url}/dashboard/")
-        if not page.get_by_text("Your Open edX account is being created").is_visible():
+        if is_reached():
             return
-        page.wait_for_timeout(200)
-    raise AssertionError("the LMS account was not created within a minute")
+        page.wait_for_timeout(_MILLISECONDS_BETWEEN_TRIES)
+    raise AssertionError(f"after a minute the page is still:\n{page.inner_text('body')}")
+
+
+def wait_until_account_is_ready(page: Page, pair: Pair) -> None:
+    """Opens the dashboard until it no longer says that the LMS account is being created."""
+    notice = page.get_by_text("Your Open edX account is being created")
+    open_dashboard_until(page, pair, lambda: not notice.is_visible())

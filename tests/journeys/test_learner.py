@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.journeys.people import Person, wait_until_account_is_ready
+from tests.journeys.people import Person, open_dashboard_until, wait_until_account_is_ready
 from usher.cli.demo.learner_journey import DEMO_RUN
 from usher.cli.demo.pair import Pair
 from usher.contract.paths import in_path
@@ -49,11 +49,7 @@ def test_a_learner_enrolls_in_a_run_opens_it_and_leaves_it(page: Page, pair: Pai
     page.get_by_role("link", name="Demonstration Course").click()
     page.get_by_role("button", name="Enroll for free").click()
     expect(page.get_by_text("You are enrolled in")).to_be_visible()
-    for _ in range(300):
-        page.goto(f"{pair.application_url}/dashboard/")
-        if page.get_by_text("Enrolled", exact=True).is_visible():
-            break
-        page.wait_for_timeout(200)
+    open_dashboard_until(page, pair, page.get_by_text("Enrolled", exact=True).is_visible)
     page.get_by_role("link", name="Open Demonstration Course").click()
     expect(page).to_have_url(f"{pair.lms_url}/courses/{DEMO_RUN}/course/")
     expect(page.get_by_role("heading", name="Demonstration Course").first).to_be_visible()
@@ -87,11 +83,7 @@ def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> No
     expect(page).to_have_url(lms_dashboard(pair))
     page.goto(f"{pair.lms_url}/logout")
     expect(page).not_to_have_url(f"{pair.lms_url}/logout")
-    for _ in range(300):
-        page.goto(f"{pair.application_url}/dashboard/")
-        if "/accounts/login/" in page.url:
-            break
-        page.wait_for_timeout(100)
+    open_dashboard_until(page, pair, lambda: "/accounts/login/" in page.url)
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 

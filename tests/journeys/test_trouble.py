@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.journeys.people import Person, wait_until_account_is_ready
+from tests.journeys.people import Person, open_dashboard_until, wait_until_account_is_ready
 from usher.cli.demo.pair import Pair
 from usher.contract.paths import ApplicationPath, LmsPath
 
@@ -42,6 +42,7 @@ def lms_accounts(pair: Pair, email: str) -> list[dict[str, object]]:
 
 
 def wait_for_lms_account(pair: Pair, email: str, seconds: float = 180) -> str:
+    """Waits until the LMS has an account with this address. Returns its username."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if accounts := lms_accounts(pair, email):
@@ -70,12 +71,8 @@ def test_an_lms_account_with_the_address_of_a_new_learner_is_reported_and_never_
     make_lms_user(pair, "earlier-owner", person.email)
     person.sign_up(page, pair)
     expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
-    for _ in range(300):
-        page.goto(f"{pair.application_url}/dashboard/")
-        if page.get_by_text("an account with your e-mail address already exists").is_visible():
-            break
-        page.wait_for_timeout(200)
-    expect(page.get_by_text("An account with your e-mail address")).to_be_visible()
+    notice = page.get_by_text("an account with your e-mail address already exists")
+    open_dashboard_until(page, pair, notice.is_visible)
     page.goto(f"{pair.lms_url}/login")
     expect(page.locator("body")).not_to_contain_text("My Courses")
     expect(page.locator("body")).to_contain_text(re.compile("e-?mail", re.IGNORECASE))

@@ -25,6 +25,8 @@ user.refresh_from_db()
 ensure_account(user)
 enroll(user, CourseRun.objects.order_by("course_key").first())
 """
+#: Seconds in which even a busy machine has created the learner in the LMS.
+MAX_SECONDS = 180
 #: Prints 1 if every record is settled, none is due within ten minutes and none has a lease.
 PRINT_IS_QUIET = """
 from datetime import timedelta
@@ -56,6 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A running application and LMS, which agree. The learner ``ada`` has an LMS account, a token
+    and an enrollment."""
     # Each of the many runs of doctor requests a token with the LMS's credentials and a wrong code.
     high_limit = {"USHER_TOKEN_FAILURES_A_MINUTE": "100000"}
     folder = tmp_path_factory.mktemp("pair")
@@ -81,6 +85,7 @@ def reconfigurable_system(running: System) -> Iterator[System]:
 
 @pytest.fixture
 def system(reconfigurable_system: System) -> System:
+    """The system with its original settings and records."""
     reconfigurable_system.restore_settings()
     return reconfigurable_system
 
@@ -88,7 +93,7 @@ def system(reconfigurable_system: System) -> System:
 def _wait_until_quiet(system: System) -> None:
     """Waits until the worker has created the learner in the LMS and the LMS has sent its
     webhook."""
-    deadline = monotonic() + 180
+    deadline = monotonic() + MAX_SECONDS
     while not (
         _prints_1(system.lms, PRINT_IS_DELIVERED) and _prints_1(system.application, PRINT_IS_QUIET)
     ):

@@ -23,6 +23,7 @@ class ManageProcess(DjangoProcess):
         return Command(self.words, self.folder, self._environment_of_command).as_typed(arguments)
 
     def output(self, *arguments: str, stdin: str = "", seconds: float = 60) -> str:
+        """Like ``Command.output``, without its time limit ``seconds``."""
         try:
             return (
                 self.run(stdin) if arguments == ("shell",) else self.command(*arguments).checked()

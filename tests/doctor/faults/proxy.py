@@ -29,7 +29,8 @@ class RunningProxy:
 @contextmanager
 def proxy(target: str, *, https: bool = False, failing_path: str = "-") -> Iterator[RunningProxy]:
     """Serves a proxy that forwards requests to ``target``. It sends the target's own Host header
-    and no X-Forwarded-Proto. Paths that begin with ``failing_path`` answer 500."""
+    and no X-Forwarded-Proto. Paths that begin with ``failing_path`` answer 500; no path begins with
+    the default."""
     host = target.split("//")[1]
     client = httpx.Client(base_url=target, follow_redirects=False, trust_env=False)
 
@@ -74,7 +75,7 @@ def proxy(target: str, *, https: bool = False, failing_path: str = "-") -> Itera
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         if https:
             server.socket = _encrypted(server, certificate)
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         scheme = "https" if https else "http"
         try:
             yield RunningProxy(f"{scheme}://127.0.0.1:{server.server_address[1]}", certificate)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -18,6 +18,17 @@ from usher.contract import envfile
 from usher.doctor.context import Places, create_context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.runner import Report, run
+
+#: Seconds to wait for a database that another process is using.
+BUSY_SECONDS = 120
+
+
+class _OriginalFile(NamedTuple):
+    """The content of a file of settings before a test changed it. server: ``lms`` or
+    ``application``, which reads the file."""
+
+    server: str
+    content: bytes
 
 
 class System:
@@ -35,11 +46,9 @@ class System:
             manage=self.application,
             lms_manage=self.lms,
         )
-        self._original_files: dict[Path, tuple[str, bytes]] = {}
-        self._databases = [
-            next(pair.lms_home.glob("*.sqlite3")),
-            next(pair.application_home.glob("*.sqlite3")),
-        ]
+        self._original_files: dict[Path, _OriginalFile] = {}
+        self._lms_database = next(pair.lms_home.glob("*.sqlite3"))
+        self._application_database = next(pair.application_home.glob("*.sqlite3"))
 
     def examine(self, **replaced_places: Any) -> Report:
         """Doctor's report. replaced_places: values that replace those of ``places``."""
@@ -47,7 +56,7 @@ class System:
             # The application's report is read first, because doctor's request for the LMS's report
             # makes the LMS try the token endpoint, which may change the application's facts.
             with suppress(NotKnownError):
-                _ = context.application.report
+                _ = context.application.report  # runs manage.py
             return run(context)
 
     def root_cause_ids(self, **replaced_places: Any) -> list[str]:
@@ -58,25 +67,27 @@ class System:
 
     def remember(self) -> None:
         """Copies both databases, for ``restore``."""
-        for path in self._databases:
+        for path in (self._lms_database, self._application_database):
             _copy(path, _copy_path(path))
 
     def restore(self) -> None:
         """Restores both databases to their state at ``remember``, while the processes use them."""
-        for path in self._databases:
+        for path in (self._lms_database, self._application_database):
             _copy(_copy_path(path), path)
-        _keep_worker_times_current(self._databases[1])
+        _keep_worker_times_current(self._application_database)
 
     def wait_for_worker(self) -> None:
         """Waits until the worker reports that it is alive. A worker that is still starting does not
         handle signals."""
-        deadline, first_report = time.monotonic() + 60, self._worker_reported()
-        while self._worker_reported() == first_report:
+        deadline = time.monotonic() + 60
+        earlier_report_time = self._last_report_time()
+        while self._last_report_time() == earlier_report_time:
             assert time.monotonic() < deadline, "the worker does not report"
             time.sleep(0.2)
 
-    def _worker_reported(self) -> str:
-        with sqlite3.connect(self._databases[1], timeout=120) as connection:
+    def _last_report_time(self) -> str:
+        """When the worker last reported that it is alive."""
+        with sqlite3.connect(self._application_database, timeout=BUSY_SECONDS) as connection:
             query = "SELECT asked_at FROM usher_engine_watermark WHERE what = 'worker'"
             (asked_at,) = connection.execute(query).fetchone()
         connection.close()
@@ -104,17 +115,20 @@ class System:
     def restore_settings(self) -> None:
         """Restarts the application or the LMS with its original settings if a test has changed
         them."""
-        for path, (server, content) in list(self._original_files.items()):
-            path.write_bytes(content)
-            self._restart(server)
+        for path, original in list(self._original_files.items()):
+            path.write_bytes(original.content)
+            self._restart(original.server)
             del self._original_files[path]
 
     def has_other_settings(self, name: str) -> bool:
         """Whether ``lms`` or ``application`` was restarted with other settings."""
-        return any(server == name for server, _ in self._original_files.values())
+        return any(original.server == name for original in self._original_files.values())
 
     def _remember_file(self, path: Path, server: str) -> bytes:
-        return self._original_files.setdefault(path, (server, path.read_bytes()))[1]
+        """Keeps the original content of the server's file, for ``restore_settings``, and returns
+        it."""
+        file = _OriginalFile(server, path.read_bytes())
+        return self._original_files.setdefault(path, file).content
 
     @contextmanager
     def stopped(self, name: str) -> Iterator[None]:
@@ -128,6 +142,7 @@ class System:
             server.wait_until_ready()
 
     def _restart(self, name: str) -> None:
+        """Restarts ``lms`` or ``application``, and restores both databases."""
         (self.lms if name == "lms" else self.application).close()
         with self.stopped(name):
             pass
@@ -147,7 +162,7 @@ def _keep_worker_times_current(database: Path) -> None:
     """
     lists, now = (batch.ACCOUNTS, batch.ENROLLMENTS, batch.COURSE_RUNS), datetime.now(UTC)
     stored = now.replace(tzinfo=None).isoformat(" ")
-    with sqlite3.connect(database, timeout=120) as connection:
+    with sqlite3.connect(database, timeout=BUSY_SECONDS) as connection:
         connection.execute(
             "UPDATE usher_engine_watermark SET asked_at = ? WHERE what = 'worker'", [stored]
         )
@@ -166,8 +181,8 @@ def _copy_path(path: Path) -> Path:
 def _copy(source: Path, target: Path) -> None:
     # SQLite's own backup is atomic for processes that have the target open.
     with (
-        sqlite3.connect(source, timeout=120) as source_connection,
-        sqlite3.connect(target, timeout=120) as target_connection,
+        sqlite3.connect(source, timeout=BUSY_SECONDS) as source_connection,
+        sqlite3.connect(target, timeout=BUSY_SECONDS) as target_connection,
     ):
         source_connection.backup(target_connection)
     source_connection.close()

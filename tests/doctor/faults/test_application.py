@@ -215,17 +215,15 @@ def test_ops_1_fails_if_a_row_is_overdue(system: System) -> None:
             "from usher.engine.heartbeat import beat\nbeat()"
         )
         report = system.examine()
-        system.restore()
+        system.restore()  # before the worker starts again and processes the row
     assert [line.id for line in report.root_causes] == ["OPS-1"]
     assert "reconcile --watch" in report.root_causes[0].finding.fix
 
 
 def test_ops_4_fails_if_the_broker_is_down(system: System) -> None:
-    environment = {
-        **system.pair.application_environment,
-        "CELERY_BROKER_URL": "redis://127.0.0.1:9/0",
-    }
+    url = "redis://127.0.0.1:9/0"  # nothing listens at this port
+    environment = {**system.pair.application_environment, "CELERY_BROKER_URL": url}
     manage = Command((sys.executable, "manage.py"), system.pair.campus_folder, environment)
     report = system.examine(manage=manage)
     assert [line.id for line in report.root_causes] == ["OPS-4"]
-    assert "does not answer: redis://127.0.0.1:9/0: " in report.root_causes[0].finding.seen
+    assert f"does not answer: {url}: " in report.root_causes[0].finding.seen

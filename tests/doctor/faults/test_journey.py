@@ -35,6 +35,8 @@ def test_the_application_creates_the_account_if_the_lms_has_no_plugin(system: Sy
             finding = journey_finding(system)
     finally:
         system.restore_settings()
+    # A note or warning is right: an LMS without the plugin keeps the learner's account and does not
+    # notify the application of a sign-out.
     assert finding.status in (Status.OK, Status.NOTE, Status.WARNING), finding.seen
 
 

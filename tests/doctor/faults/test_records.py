@@ -90,9 +90,9 @@ def test_prv_1_warns_about_a_missing_record_if_the_application_is_not_connected_
     env_file.write_text(f"OPENEDX_API_BASE_URL={system.pair.lms_url}\n")
     env_file.chmod(0o600)
     report = system.examine(env_file=env_file, manage=None, application_url="")
-    by_id = {line.id: line.finding for line in report.lines}
-    assert "as expected before provisioning" in by_id["PRV-1"].seen
-    assert by_id["PRV-1"].status == "warning"
+    (finding,) = (line.finding for line in report.lines if line.id == "PRV-1")
+    assert "as expected before provisioning" in finding.seen
+    assert finding.status == "warning"
     assert report.stage == "the LMS's settings are done; its provider record comes next"
 
 
