@@ -138,7 +138,7 @@ def target(lms: Served, application: Served, *, gateway: bool = False) -> Target
         application_url=application.url,
         backend="ol-oauth2",
         token="token",
-        gateway=gateway,
+        has_gateway=gateway,
     )
 
 

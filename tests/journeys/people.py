@@ -31,7 +31,8 @@ class Person:
         self.email = self.email or f"{self.username}@learners.example"
 
     def sign_up(self, page: Page, pair: Pair) -> None:
-        self.fill_in_sign_up(page, pair)
+        """Signs up and confirms the e-mail address with the code that was mailed."""
+        self.submit_sign_up_form(page, pair)
         expect(page.get_by_label("Code")).to_be_visible()
         code = re.search(CODE_IN_MAIL, pair.newest_mail(self.email), re.MULTILINE)
         assert code, "no code was mailed"
@@ -39,7 +40,7 @@ class Person:
         page.get_by_role("button", name=re.compile("Confirm|Verify", re.IGNORECASE)).click()
         expect(page.get_by_role("heading", name="Hello, Ada")).to_be_visible()
 
-    def fill_in_sign_up(self, page: Page, pair: Pair) -> None:
+    def submit_sign_up_form(self, page: Page, pair: Pair) -> None:
         page.goto(pair.application_url)
         page.get_by_role("link", name="Sign up", exact=True).click()
         page.get_by_label("Full name").fill("Ada Lovelace")

@@ -90,7 +90,7 @@ def test_the_name_of_a_deleted_learner_is_refused_for_ever(page: Page, pair: Pai
     page.context.clear_cookies()
     for name in (first.username, first.username.upper()):
         attacker = Person(username=name, email=f"attacker.{name}@example.org")
-        attacker.fill_in_sign_up(page, pair)
+        attacker.submit_sign_up_form(page, pair)
         expect(page.get_by_text(re.compile("already exists|taken", re.IGNORECASE))).to_be_visible()
 
 

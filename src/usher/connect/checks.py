@@ -509,11 +509,11 @@ def _sign_in_target(
     worker = description.service_worker_of(target.name)
     return sign_in.Target(
         lms_url=addresses.lms_url,
-        logs=lms.logs_command,
+        logs_command=lms.logs_command,
         application_url=target.url,
         backend=application.backend,
         token=worker.token if worker else "",
-        gateway=bool(target.facts.get("gateway")),
+        has_gateway=bool(target.facts.get("gateway")),
     )
 
 

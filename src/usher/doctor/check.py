@@ -81,17 +81,19 @@ def ok(seen: str) -> Finding:
 
 def note(seen: str, *, cause: str) -> Finding:
     """cause: why it is so, and why nothing needs to be done."""
-    return Finding(Status.NOTE, seen, cause)
+    return Finding(Status.NOTE, seen, cause=cause)
 
 
 def failed(
     seen: str, *, cause: str, fix: str, repair: str = "", silent_server: str = ""
 ) -> Finding:
-    return Finding(Status.FAILED, seen, cause, fix, repair, silent_server=silent_server)
+    return Finding(
+        Status.FAILED, seen, cause=cause, fix=fix, repair=repair, silent_server=silent_server
+    )
 
 
 def warning(seen: str, *, cause: str, fix: str, repair: str = "") -> Finding:
-    return Finding(Status.WARNING, seen, cause, fix, repair)
+    return Finding(Status.WARNING, seen, cause=cause, fix=fix, repair=repair)
 
 
 def skipped(reason: str) -> Finding:

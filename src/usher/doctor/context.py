@@ -28,8 +28,8 @@ CONNECTED = "connected"
 
 @dataclass
 class Context:
-    """The sources of facts for one run of doctor. Each fact is collected when it is first needed.
-    Call ``close`` after the run.
+    """The sources of facts for the checks. Each fact is collected once, when it is first needed.
+    Call ``close`` after the checks.
 
     lms: the LMS, at its address for browsers and this machine. lms_manage: the command that runs an
     embedded LMS's ``manage.py lms``. demo_home, dev_home: as in ``Places``.
@@ -94,8 +94,8 @@ class Context:
             records = self.lms.report.get("providers", [])
         except NotKnownError:
             records = []
-        names = [str(row.get("backend_name")) for row in records if row.get("enabled")]
-        return names[0] if names else DEFAULT_BACKEND
+        enabled_backends = [str(row.get("backend_name")) for row in records if row.get("enabled")]
+        return enabled_backends[0] if enabled_backends else DEFAULT_BACKEND
 
     @cached_property
     def api_url(self) -> str:

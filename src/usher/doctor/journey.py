@@ -101,7 +101,7 @@ class _Learner:
         with httpx.Client(
             base_url=self.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
         ) as http:
-            values = discovery.find_runs(http, token, worker="")
+            values = discovery.find_runs(http, token, username="")
             if "course" not in values:
                 return
             self.run = values["course"]
@@ -129,7 +129,8 @@ class _Learner:
     def _sign_out_of_application(self) -> None:
         address = self.context.application.url + ApplicationPath.LOGOUT
         landing = self.browser.go(address)
-        if landing.page is not None and landing.page.status_code == 405:
+        accepts_only_post = landing.page is not None and landing.page.status_code == 405
+        if accepts_only_post:
             landing = self.browser.submit(address)
         if landing.page is not None and landing.page.status_code >= 400:
             raise JourneyError(f"signing out of the application ended at {landing.description}")
@@ -219,7 +220,7 @@ def _journey(context: Context) -> Finding:
             steps = (learner.sign_in, learner.enroll, learner.sign_out, learner.sign_out_of_the_lms)
             for step in steps:
                 _run_step(step)
-                steps_done.append(step.__name__.replace("_", " "))
+                steps_done.append(_title(step))
     except NotKnownError as error:
         return skipped(str(error))
     except JourneyError as error:
@@ -241,12 +242,18 @@ def _journey(context: Context) -> Finding:
 
 
 def _run_step(step: Callable[[], None]) -> None:
+    """Makes one step of the journey. Raises JourneyError."""
     try:
         step()
     except httpx.HTTPError as error:
-        raise JourneyError(f"{step.__name__}: {error or type(error).__name__}") from error
+        raise JourneyError(f"{_title(step)}: {error or type(error).__name__}") from error
     except (ValueError, KeyError, discovery.ConformanceError) as error:
-        raise JourneyError(f"{step.__name__}: unexpected answer ({error})") from error
+        raise JourneyError(f"{_title(step)}: unexpected answer ({error})") from error
+
+
+def _title(step: Callable[[], None]) -> str:
+    """The step for people: ``sign out of the lms``."""
+    return step.__name__.replace("_", " ")
 
 
 @contextmanager

@@ -47,16 +47,16 @@ _FIX_FOR_GATEWAY = (
 class Target:
     """The LMS and the application to sign in with.
 
-    lms_url, application_url: addresses for browsers. token: the service worker's. gateway:
-    whether people sign in to the application at an API gateway. logs: the command that shows the
-    LMS's log."""
+    lms_url, application_url: addresses for browsers. token: the service worker's. has_gateway:
+    whether people sign in to the application at an API gateway. logs_command: shows the LMS's
+    log."""
 
     lms_url: str
     application_url: str
     backend: str
     token: str = field(repr=False)
-    gateway: bool = False
-    logs: str = "tutor local logs --tail=100 lms"
+    has_gateway: bool = False
+    logs_command: str = "tutor local logs --tail=100 lms"
 
     def sign_in_url(self, page: str) -> str:
         """Returns the address that starts sign-in at the LMS. After sign-in the LMS opens ``page``,
@@ -99,7 +99,7 @@ def prove_as_anonymous(target: Target) -> str:
     except UnreachableError as error:
         if error.host in target.hosts:
             start_gateway = f"start the API gateway (in its checkout: `{START_GATEWAY}`)"
-            fix = start_gateway if target.gateway else "start it"
+            fix = start_gateway if target.has_gateway else "start it"
             raise BrokenError(str(error), fix) from error
         return f"sign-in continues at {error.host}, which was not followed: it does not answer here"
     finally:
@@ -143,7 +143,7 @@ def _fix_for_loop(browser: Browser, target: Target) -> str:
     redirects_to_itself = any(
         "/login" in page.path and page.netloc in target.hosts for page in pages
     )
-    if target.gateway and redirects_to_itself:
+    if target.has_gateway and redirects_to_itself:
         return _FIX_FOR_GATEWAY
     return (
         "the application's sign-in page redirects back to the page that redirected to it; check "
@@ -153,14 +153,14 @@ def _fix_for_loop(browser: Browser, target: Target) -> str:
     )
 
 
-def prove_with_test_learner(target: Target, script: Script) -> Proof:
+def prove_with_test_learner(target: Target, run_script: Script) -> Proof:
     """Creates a test learner, signs the learner in, enrolls them in a course and opens it. Removes
     the learner afterwards. Raises BrokenError."""
     username = temporary_learners.new_username("usher-test")
     enrolled_runs: list[str] = []
     sentences: list[str] = []
     try:
-        session = script({"action": "make", "username": username})
+        session = run_script({"action": "make", "username": username})
         with _browser_with_session(target, session) as browser:
             sentences.append(_sign_in_learner(browser, target, username, session["cookie"]))
             sentences.append(_enroll_and_open_course(browser, target, username, enrolled_runs))
@@ -168,7 +168,7 @@ def prove_with_test_learner(target: Target, script: Script) -> Proof:
         # Remove the learner from the application first; otherwise it would create the LMS account
         # again.
         try:
-            script({"action": "remove", "username": username})
+            run_script({"action": "remove", "username": username})
         finally:
             leftovers = _remove_at_lms(target, username, enrolled_runs)
     return Proof(", ".join(sentences) + ("" if leftovers else ", and was removed"), leftovers)
@@ -199,9 +199,9 @@ def _fix_for_no_sign_in(target: Target, final_url: str, session_cookie: str) -> 
         # The application does not accept the session that its manage.py made.
         return (
             "restart the application if its .env has changed: SECRET_KEY signs its sessions. "
-            f"Otherwise read the LMS's log: {target.logs}"
+            f"Otherwise read the LMS's log: {target.logs_command}"
         )
-    return target.logs
+    return target.logs_command
 
 
 def _sign_in_learner(browser: Browser, target: Target, username: str, session_cookie: str) -> str:

@@ -10,7 +10,7 @@ from usher.doctor.fixes import PROVISION, manage
 
 _REPAIR_COMMAND = manage("repair_missing_courseware_records")
 _ADOPT_COMMAND = manage("adopt_users --to users.csv")
-_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
+_SYNC_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
 
 
 def _count_and_message(context: Context, *codes: str) -> tuple[int, str]:
@@ -37,7 +37,7 @@ class NoUsernameIsRefused(Check):
     """
 
     id = "ACC-1"
-    depends_on = _WORKER_CHECKS
+    depends_on = _SYNC_WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
         count, message = _count_and_message(context, RegistrationError.DUPLICATE_USERNAME)
@@ -61,7 +61,7 @@ class NoEmailIsRefused(Check):
     """
 
     id = "ACC-2"
-    depends_on = _WORKER_CHECKS
+    depends_on = _SYNC_WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
         count, message = _count_and_message(
@@ -87,7 +87,7 @@ class NoNameIsRefused(Check):
     """
 
     id = "ACC-3"
-    depends_on = _WORKER_CHECKS
+    depends_on = _SYNC_WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
         count, message = _count_and_message(

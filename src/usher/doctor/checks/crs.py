@@ -4,7 +4,7 @@ from usher.doctor.check import Check, Finding, check, ok, quantity, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 
-_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
+_SYNC_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
 _MAX_SHOWN = 3
 
 
@@ -44,7 +44,7 @@ class LmsHasCourseRuns(Check):
     """
 
     id = "CRS-1"
-    depends_on = (*_WORKER_CHECKS, "SVC-2", "CRS-2")
+    depends_on = (*_SYNC_WORKER_CHECKS, "SVC-2", "CRS-2")
 
     def probe(self, context: Context) -> Finding:
         rows = context.application.rows("run")
@@ -72,7 +72,7 @@ class CourseRunSyncCompletes(Check):
     """
 
     id = "CRS-3"
-    depends_on = _WORKER_CHECKS
+    depends_on = _SYNC_WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
         errors = context.application.rows("run").get("errors", [])

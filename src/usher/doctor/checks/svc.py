@@ -46,7 +46,7 @@ class TokenIsAccepted(Check):
 
 
 @check
-class TokenBelongsToWorker(Check):
+class TokenBelongsToServiceWorker(Check):
     """The token is the service worker's own.
 
     Symptom: requests are made as another user.
@@ -74,7 +74,7 @@ class TokenBelongsToWorker(Check):
 
 
 @check
-class WorkerIsStaff(Check):
+class ServiceWorkerIsStaff(Check):
     """The service worker is staff.
 
     Symptom: 404 on enrolling others, 403 on course modes.
@@ -101,7 +101,7 @@ class WorkerIsStaff(Check):
 
 
 @check
-class WorkerIsActive(Check):
+class ServiceWorkerIsActive(Check):
     """The service worker's account is active.
 
     Symptom: some releases of the LMS refuse its token.
@@ -125,8 +125,8 @@ class WorkerIsActive(Check):
 
     def _is_active(self, context: Context) -> bool:
         try:
-            if worker := context.lms.report.get("service_worker"):
-                return bool(worker.get("is_active", True))
+            if service_worker := context.lms.report.get("service_worker"):
+                return bool(service_worker.get("is_active", True))
         except NotKnownError:
             pass
         name = context.lms.me.json().get("username", "")
@@ -150,8 +150,8 @@ class TokenDoesNotExpireSoon(Check):
     depends_on = ("SVC-1", "SVC-4")
 
     def probe(self, context: Context) -> Finding:
-        worker = context.lms.report.get("service_worker") or {}
-        if not (expires_text := worker.get("token_expires")):
+        service_worker = context.lms.report.get("service_worker") or {}
+        if not (expires_text := service_worker.get("token_expires")):
             raise NotKnownError("the LMS does not report when the token expires")
         expires_at = datetime.fromisoformat(expires_text)
         remaining = expires_at - context.machine.now
@@ -167,7 +167,7 @@ class TokenDoesNotExpireSoon(Check):
 
 
 @check
-class WorkerIsBoundToApplication(Check):
+class ServiceWorkerIsBoundToApplication(Check):
     """The service worker acts for this application only.
 
     Symptom: one token can act as anybody, for every application of the LMS.
@@ -180,23 +180,23 @@ class WorkerIsBoundToApplication(Check):
     depends_on = ("SVC-1", "SVC-4")
 
     def probe(self, context: Context) -> Finding:
-        worker = context.lms.report.get("service_worker")
-        if worker is None or "application" not in worker:
+        service_worker = context.lms.report.get("service_worker")
+        if service_worker is None or "application" not in service_worker:
             if context.lms.report.get("connections"):
                 return self._failed("the token's account is not this application's service worker")
             raise NotKnownError(
                 "the LMS does not report for which application the service worker acts"
             )
-        name = worker.get("username")
-        if worker.get("is_superuser"):
+        name = service_worker.get("username")
+        if service_worker.get("is_superuser"):
             return failed(
                 f"{name} is a superuser of the LMS",
                 cause="somebody gave the service worker more rights than it needs",
                 fix=lms_manage(_REMOVE_SUPERUSER_RIGHTS.format(name=name)),
             )
-        if not worker["application"]:
+        if not service_worker["application"]:
             return self._failed(f"{name} belongs to no application")
-        return ok(f"{name} acts for {worker['application']} alone")
+        return ok(f"{name} acts for {service_worker['application']} alone")
 
     def _failed(self, seen: str) -> Finding:
         return failed(

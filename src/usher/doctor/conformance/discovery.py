@@ -38,15 +38,15 @@ def find_token_owner(client: httpx.Client, token: str) -> str:
         ) from error
 
 
-def find_runs(client: httpx.Client, token: str, worker: str) -> dict[str, str]:
+def find_runs(client: httpx.Client, token: str, username: str) -> dict[str, str]:
     """Returns the values ``course`` and ``course2`` (keys of runs that are open to enrollment),
     ``closed_course`` (the key of a run whose enrollment has ended) and ``org``. Leaves out values
-    for which the LMS shows no run. worker: the username of the token's owner; '' to list the runs
-    that anybody sees."""
+    for which the LMS shows no run. username: the owner of the token; '' to list the runs that
+    anybody sees."""
     answer = client.get(
         LmsPath.COURSES,
         headers=bearer(token),
-        params={"page_size": 100, "username": worker},
+        params={"page_size": 100, "username": username},
     )
     runs = answer.json().get("results", []) if answer.status_code == httpx.codes.OK else []
     ended_runs = [run for run in runs if _enrollment_ended(run)]

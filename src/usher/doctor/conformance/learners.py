@@ -86,23 +86,25 @@ def remove(learner: RegisteredLearner, client: httpx.Client, token: str) -> str:
     runs = learner.enrolled_runs()
     if _deactivate_as_learner(learner):
         return _unenroll_all(learner.username, runs, client, token)
-    return remove_as_worker(learner.username, runs, client, token)
+    return remove_as_service_worker(learner.username, runs, client, token)
 
 
 def remove_if_present(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
-    """Like ``remove_as_worker``, but succeeds if the LMS has no such account."""
+    """Like ``remove_as_service_worker``, but succeeds if the LMS has no such account."""
     client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     if client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
         return ""
-    return remove_as_worker(username, runs, client, token)
+    return remove_as_service_worker(username, runs, client, token)
 
 
-def remove_as_worker(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
+def remove_as_service_worker(
+    username: str, runs: list[str], client: httpx.Client, token: str
+) -> str:
     """Unenrolls with the public API, and deactivates with the batch API, which only an LMS with
     usher.lms has. Returns a text about the part that failed, or ''."""
     remaining = _unenroll_all(username, runs, client, token)
-    if _deactivate_as_worker(username, client, token):
+    if _deactivate_as_service_worker(username, client, token):
         return remaining
     return f"the account {username} is still active: deactivate it in the LMS admin"
 
@@ -146,7 +148,7 @@ def _deactivate_as_learner(learner: RegisteredLearner) -> bool:
     return answer.status_code == httpx.codes.NO_CONTENT
 
 
-def _deactivate_as_worker(username: str, client: httpx.Client, token: str) -> bool:
+def _deactivate_as_service_worker(username: str, client: httpx.Client, token: str) -> bool:
     """Deactivates through the batch API. Returns whether it succeeded."""
     client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}

@@ -129,16 +129,16 @@ def _client(request: Request) -> httpx.Client:
 
 
 def _make_checker(client: httpx.Client, request: Request) -> ExpectationChecker:
-    worker = find_token_owner(client, request.token)
+    token_owner = find_token_owner(client, request.token)
     values = {
         "newcomer": f"nobody-{secrets.token_hex(4)}",
-        "worker": worker,
+        "worker": token_owner,
         "lms": request.lms_url.rstrip("/"),
         "client_id": request.client_id,
         "client_secret": request.client_secret,
         "redirect_uri": request.redirect_uri,
         "backend": request.backend or find_backend(client),
-        **find_runs(client, request.token, worker),
+        **find_runs(client, request.token, username=token_owner),
     }
     tokens = {
         "worker": request.token,

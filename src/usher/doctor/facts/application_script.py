@@ -142,7 +142,7 @@ def _accounts():
         sample = broken.select_related("user").order_by("-pk").first()
         if sample:
             message = json.dumps(sample.sync_error_data, default=str)[:2000]
-            errors = [_error("has-sync-error", broken.count(), message, sample.user.email)]
+            errors = [_error("has-sync-error", broken.count(), message, sample=sample.user.email)]
     return {
         "due": due.count(),
         "refused": sum(error["count"] for error in errors),
@@ -150,7 +150,7 @@ def _accounts():
     }
 
 
-def _error(code, count, message, sample):
+def _error(code, count, message, *, sample):
     return {
         "error_class": "rejected",
         "error_code": code,
@@ -179,7 +179,8 @@ def _enrollments():
     errors = []
     if sample := given_up.order_by("-pk").first():
         sample_name = f"{sample.user.email} in {sample.run.courseware_id}"
-        errors = [_error("given-up", given_up.count(), f"tried {MAX_ATTEMPTS} times", sample_name)]
+        message = f"tried {MAX_ATTEMPTS} times"
+        errors = [_error("given-up", given_up.count(), message, sample=sample_name)]
     return {"due": missing.count(), "refused": given_up.count(), "errors": errors}
 
 

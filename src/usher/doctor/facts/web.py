@@ -45,7 +45,7 @@ class Web:
     _lock: Lock = field(default_factory=Lock)
     #: The origins of servers that accept connections and do not answer. Further requests to them
     #: get a short timeout: otherwise each request would wait for the whole timeout.
-    _silent: set[tuple[str, str, int]] = field(default_factory=set)
+    _silent_origins: set[tuple[str, str, int]] = field(default_factory=set)
 
     def get(self, url: str, token: str = "") -> httpx.Response:
         """Returns the answer. Raises NoAnswerError if there is none."""
@@ -77,10 +77,10 @@ class Web:
         try:
             answer = self._client.request(method, url, headers=headers, **options)
             answer.extensions[SENT_AND_RECEIVED_AT] = (sent_at, datetime.now(UTC))
-            self._silent.discard(origin(url))
+            self._silent_origins.discard(origin(url))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             if isinstance(error, httpx.ReadTimeout):
-                self._silent.add(origin(url))
+                self._silent_origins.add(origin(url))
             raise NoAnswerError(f"{url} does not answer: {_reason(error)}") from error
         finally:
             self._client.cookies.clear()
@@ -88,7 +88,7 @@ class Web:
 
     def _is_silent(self, url: str) -> bool:
         try:
-            return origin(url) in self._silent
+            return origin(url) in self._silent_origins
         except ValueError:  # not an address
             return False
 
