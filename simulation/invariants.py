@@ -226,7 +226,7 @@ class Invariants:
             row = self.records.rows.get(kind, {}).get(job.row.pk)
             if row is None or row["lease_owner"] in ("", job.row.lease_owner):
                 continue
-            is_leased = seconds(row["lease_until"], 0.0) > now
+            is_leased = seconds(row["lease_until"], default=0.0) > now
             if is_leased and not message.process.was_paused(message.began - LEASE_SECONDS, now):
                 holder = self.owners.get(row["lease_owner"], "somebody")
                 raise InvariantBroken(
@@ -311,7 +311,8 @@ class Invariants:
         """Raises InvariantBroken if the LMS account of a deleted user is still active and staff
         were not notified."""
         user_ids = {row["user_id"] for row in self.records.rows["account"].values()}
-        deactivated = {
+        # The LMS can't retire these accounts, and staff see that in the refused row.
+        left_to_staff = {
             row["username"].lower()
             for row in self.records.rows["retirement"].values()
             if row["refused_at"]
@@ -320,7 +321,7 @@ class Invariants:
             if (
                 person is None
                 or person in user_ids
-                or name in deactivated
+                or name in left_to_staff
                 or name in self.lost_accounts
             ):
                 continue

@@ -291,6 +291,7 @@ class _BatchApi(BatchApi):
     world: LmsData
 
     def no_changes(self, request: Request) -> Response:
+        """An empty list of changes, so that the application learns of them in other ways."""
         if not self._is_authorized(request):
             return Response(404)
         return as_json({"results": [], "next": None, "now": moment()})

@@ -108,24 +108,26 @@ class Network:
         self.event_log.add_answer(message, answer)
         if isinstance(answer, httpx.TransportError):
             raise answer
-        headers = (
-            [*answer.headers, ("Content-Type", answer.kind)] if answer.kind else answer.headers
-        )
-        return httpx.Response(
-            answer.status, headers=list(headers), content=answer.body, request=request
-        )
+        headers = list(answer.headers)
+        if answer.kind:
+            headers.append(("Content-Type", answer.kind))
+        return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)
 
     def _message(self, request: httpx.Request, task: Task) -> Message:
         target = request.url.raw_path.decode()
         headers = {name.lower(): value for name, value in request.headers.items()}
         lms_request = Request(request.method, target, headers, request.content)
         now = self.scheduler.read_clock()
-        self.messages.append(
-            Message(
-                len(self.messages) + 1, task.process, lms_request, task.jobs, task.began or now, now
-            )
+        message = Message(
+            number=len(self.messages) + 1,
+            process=task.process,
+            request=lms_request,
+            jobs=task.jobs,
+            began=task.began or now,
+            sent_at=now,
         )
-        return self.messages[-1]
+        self.messages.append(message)
+        return message
 
     def senders(self) -> set[Process]:
         """Processes that have a request in flight."""
@@ -148,9 +150,10 @@ class Network:
             return
         if rng.random() < fault_rates.lost_request:
             message.in_flight = False
-            if rng.random() < 0.7:
+            is_reset = rng.random() < 0.7  # otherwise the client waits for its timeout
+            if is_reset:
                 self._answer_in(rng.uniform(0, 3), message, httpx.ReadError("connection reset"))
-            return  # without an answer, the client waits for its timeout
+            return
         is_late = rng.random() < fault_rates.late_request
         seconds = (
             rng.uniform(1, MAX_REQUEST_SECONDS)
@@ -182,7 +185,8 @@ class Network:
         self.on_answer(message)
         fate = rng.random()
         if fate < fault_rates.lost_answer:
-            if rng.random() < 0.7:
+            is_reset = rng.random() < 0.7  # otherwise the client waits for its timeout
+            if is_reset:
                 self._answer_in(
                     self.max_usual_seconds, message, httpx.ReadError("connection reset")
                 )

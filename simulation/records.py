@@ -63,7 +63,7 @@ class Records:
             }
         self.due_at = min(
             (
-                max(seconds(row["due_at"]), seconds(row["lease_until"], 0.0))
+                max(seconds(row["due_at"]), seconds(row["lease_until"], default=0.0))
                 for rows in self.rows.values()
                 for row in rows.values()
                 if row["due_at"]
@@ -80,7 +80,7 @@ class Records:
             if any(
                 row["due_at"]
                 and seconds(row["due_at"]) <= now
-                and seconds(row["lease_until"], 0.0) <= now
+                and seconds(row["lease_until"], default=0.0) <= now
                 for row in rows.values()
             )
         ]
@@ -103,7 +103,7 @@ class Records:
         return next((row for row in accounts if row["user_id"] == user_id), None)
 
 
-def seconds(timestamp: Any, default: float = float("inf")) -> float:
+def seconds(timestamp: Any, *, default: float = float("inf")) -> float:
     """A timestamp of the database as virtual time, in seconds; ``default`` if there is none."""
     if not timestamp:
         return default

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from usher.client.client import LmsClient, not_the_lms_error, refusal
@@ -366,11 +366,19 @@ def _read_reason(error: Any) -> dict[str, Any] | None:
     }
 
 
+class ChangesPage(NamedTuple):
+    """One page of the LMS's changes. next_cursor: the cursor of the next page, '' for none.
+    next_since: the time for ``since`` when changes are requested the next time, ISO."""
+
+    changed_objects: list[dict[str, Any]]
+    next_cursor: str
+    next_since: str
+
+
 def changed_since(
     lms: LmsClient, capability: str, since: datetime | None, cursor: str = ""
-) -> tuple[list[dict[str, Any]], str, str]:
-    """One page of the LMS's changes: the changed objects, the cursor of the next page ('' for
-    none), and the time for ``since`` in the next call (ISO).
+) -> ChangesPage:
+    """One page of the LMS's changes since that time.
 
     capability: ``ACCOUNTS``, ``ENROLLMENTS`` or ``COURSE_RUNS``. since: None for all objects.
     cursor: the cursor of the page, '' for the first page. Raises LmsError."""
@@ -386,9 +394,9 @@ def changed_since(
     return reading("changes", lambda: _changes(body))
 
 
-def _changes(body: Any) -> tuple[list[Any], str, str]:
-    items, now = as_list(body["results"]), moment(body["now"])
-    if len(items) > _CHANGES_A_PAGE or now is None:
+def _changes(body: Any) -> ChangesPage:
+    changed_objects, now = as_list(body["results"]), moment(body["now"])
+    if len(changed_objects) > _CHANGES_A_PAGE or now is None:
         raise ValueError("more changes than a page has, or no time")
     if now > datetime.now(UTC) + _MAX_CLOCK_DIFFERENCE:
         # If this time were used as ``since``, the LMS would report no changes made before it.
@@ -396,4 +404,4 @@ def _changes(body: Any) -> tuple[list[Any], str, str]:
     cursor = body["next"] or ""
     if cursor:
         cursor = identifier(cursor, "a cursor", max_length=_MAX_CURSOR_LENGTH)
-    return items, cursor, now.isoformat()
+    return ChangesPage(changed_objects, next_cursor=cursor, next_since=now.isoformat())

@@ -14,6 +14,7 @@ from typing import NoReturn
 from usher.client.errors import CircuitOpen
 from usher.client.shared import SharedState
 
+_SUCCESS = ""
 #: How many of the last outcomes count.
 _WINDOW = 20
 #: The share of failures among these outcomes that opens the circuit.
@@ -36,8 +37,8 @@ class Circuit:
         self._state = state
         self._key = f"circuit:{group}"
         self._lock = threading.Lock()
-        #: The last outcomes: the subject of each failure, '' for each success.
-        self._window: deque[str] = deque(maxlen=_WINDOW)
+        #: The last outcomes: the subject of each failure, or ``_SUCCESS``.
+        self._outcomes: deque[str] = deque(maxlen=_WINDOW)
         self._connection_failures = 0
         self._reason = ""
 
@@ -72,7 +73,7 @@ class Circuit:
     def record_success(self) -> None:
         """Call it after each answer that shows that the LMS works, refusals included."""
         self._connection_failures = 0
-        self._window.append("")
+        self._outcomes.append(_SUCCESS)
         if self.is_open:
             self._state.clear(self._key)
 
@@ -86,17 +87,17 @@ class Circuit:
         if self.seconds_until_allowed > 0:
             return  # the circuit opened after this request was sent
         with self._lock:
-            if subject not in self._window:
-                self._window.append(subject)
+            if subject not in self._outcomes:
+                self._outcomes.append(subject)
             self._connection_failures = 0 if is_connected else self._connection_failures + 1
-            failures = len(self._window) - self._window.count("")
-            is_window_full = len(self._window) == _WINDOW
+            failures = len(self._outcomes) - self._outcomes.count(_SUCCESS)
+            is_full = len(self._outcomes) == _WINDOW
             is_down = self._connection_failures >= _MAX_CONNECTION_FAILURES or (
-                is_window_full and failures >= _WINDOW * _FAILURE_SHARE
+                is_full and failures >= _WINDOW * _FAILURE_SHARE
             )
             if not is_down and not self.is_open:
                 return
-            self._window.clear()
+            self._outcomes.clear()
             self._connection_failures = 0
         pauses = self._state.increment(self._key, _MEMORY_SECONDS)
         pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(pauses - 1, 10))

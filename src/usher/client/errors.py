@@ -124,7 +124,7 @@ class NotConfigured(LmsError):
         super().__init__(
             "No LMS is configured: OPENEDX_API_BASE_URL is not set. Run `usher dev` for an LMS on "
             "this machine, or `usher connect` for a real one.",
-            retry_after=10.0,
+            retry_after=10.0,  # checking the settings again needs no request
         )
 
 

@@ -146,11 +146,11 @@ class Http:
         self._health = HealthRecorder()
         self._host_circuit = Circuit(state, "host")
         self._circuits: dict[str, Circuit] = {}
-        self._counter = itertools.count()
+        self._request_numbers = itertools.count()
         self._timeout = timeout
         self._per_second = per_second
         self._budget_lock = threading.Lock()
-        self._idle: deque[Transport] = deque()
+        self._idle_connections: deque[Transport] = deque()
         self._ssl: ssl.SSLContext | None = None
         if self.base_url.startswith("https:"):
             self._ssl = ssl.create_default_context()
@@ -207,7 +207,7 @@ class Http:
             try:
                 # A request without a subject is a subject of its own for the circuit breaker.
                 answer = self._request_once(
-                    outgoing, group, subject or f"request {next(self._counter)}"
+                    outgoing, group, subject or f"request {next(self._request_numbers)}"
                 )
                 return replace(answer, request_id=request_id)
             except LmsError as error:
@@ -332,22 +332,22 @@ class Http:
             )
         connection = self._idle_or_new()
         received = connection.exchange(outgoing, timeout)
-        self._idle.append(connection)
+        self._idle_connections.append(connection)
         return Answer(received.status, received.headers, received.body)
 
     def _idle_or_new(self) -> Transport:
         """A connection for this thread only. Takes the idle connection that was used last, so that
         the other idle connections expire."""
         with suppress(IndexError):
-            return self._idle.pop()
+            return self._idle_connections.pop()
         # Outside of ``suppress``, so that an error here does not have the IndexError as its
         # context.
         return open_connection(self.base_url, self._ssl)
 
     def close(self) -> None:
         """Closes the idle connections. A later request opens new ones."""
-        while self._idle:
-            self._idle.pop().close()
+        while self._idle_connections:
+            self._idle_connections.pop().close()
 
     def own_path(self, location: str) -> str | None:
         """The path and query of ``location`` if ``location`` is an address of this LMS, for servers

@@ -252,10 +252,9 @@ def safe_link(value: Any, *, max_length: int) -> str:
 def number(value: Any, noun: str, *, highest: int = _HIGHEST_INTEGER) -> int:
     """A whole number from 0 to ``highest``. Raises BadValue if it is out of this range, ValueError
     or TypeError if it is not a number."""
-    result = -1 if isinstance(value, bool) else int(value)
-    if not 0 <= result <= highest:
+    if isinstance(value, bool) or not 0 <= int(value) <= highest:
         raise BadValue(noun, value)
-    return result
+    return int(value)
 
 
 def flag(value: Any, noun: str) -> bool:

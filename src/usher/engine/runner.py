@@ -443,7 +443,8 @@ class Runner:
         """Writes all interactive outcomes, and at most ``_MAX_ROWS_AT_A_TIME`` other outcomes."""
         capacity = _MAX_ROWS_AT_A_TIME
         for kind in list(self._unwritten):
-            self._write(kind, [result for result in self._unwritten[kind] if result[0].is_urgent])
+            urgent = [(job, outcome) for job, outcome in self._unwritten[kind] if job.is_urgent]
+            self._write(kind, urgent)
         for kind in list(self._unwritten):
             results = self._unwritten[kind][:capacity]
             capacity -= len(results)

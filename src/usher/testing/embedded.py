@@ -127,8 +127,8 @@ def embedded(folder: Path, application_url: str) -> Iterator[UsherLms]:
 def _describe(root_url: str) -> Description:
     """The records that the LMS needs of the application at ``root_url``."""
     application = application_built_on_usher(
-        "tests",
-        root_url,
+        name="tests",
+        root_url=root_url,
         client_id=connection.LMS_CLIENT_ID,
         client_secret=connection.LMS_CLIENT_SECRET,
         oauth_client_id=connection.CLIENT_ID,

@@ -142,6 +142,7 @@ class UsherFakeLms:
         return {"next": None, "previous": None, "results": items}
 
     def _save_account(self, item: Item) -> Item:
+        """Creates or updates an account. Returns the batch API's result for the item."""
         name = item["username"]
         existing = self._accounts.get(name)
         account = existing or {
@@ -149,6 +150,7 @@ class UsherFakeLms:
             "id": len(self._accounts) + 1,
             "date_joined": datetime.now(UTC).isoformat(),
         }
+        # An account that was deactivated stays inactive unless the item says otherwise.
         may_activate = existing is None or existing["is_active"] or item.get("reactivate", False)
         self._accounts[name] = account | {
             **{key: item[key] for key in ("email", "name", "country")},
@@ -171,6 +173,7 @@ class UsherFakeLms:
         }
 
     def _save_enrollment(self, item: Item) -> Item:
+        """Saves or refuses an enrollment. Returns the batch API's result for the item."""
         key = (item["username"], item["course_id"])
         result: Item = {"id": item["id"], "mode": None, "is_active": None, "error": None}
         refusal = self._refusals.get(item["course_id"])

@@ -95,10 +95,10 @@ _failed = pytest.StashKey[bool]()
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Iterator[pytest.TestReport]:
-    if (
-        call.when == "call"
-        and type(getattr(call.excinfo, "value", None)).__name__ == _EXCEPTION_NAME
-    ):
+    """Records that a test has failed because of a refused request."""
+    error = call.excinfo.value if call.excinfo else None
+    # Compared by name, because importing the class would load the client in every project.
+    if call.when == "call" and type(error).__name__ == _EXCEPTION_NAME:
         item.stash[_failed] = True
     return (yield)
 
@@ -114,10 +114,10 @@ def _usher_fail_after_refused_request(
     if _usher_no_lms is not None and _usher_no_lms.base_urls:
         from usher.testing.refusal import LmsTrafficRefused
 
-        base_url = _usher_no_lms.base_urls[0]
+        first_url = _usher_no_lms.base_urls[0]
         _usher_no_lms.base_urls.clear()
         if not request.node.stash.get(_failed, False):
-            raise LmsTrafficRefused(base_url)
+            raise LmsTrafficRefused(first_url)
 
 
 @pytest.fixture(scope="session")
