@@ -74,11 +74,11 @@ def lms_context(*, accept_missing: bool = False) -> LmsContext:
             time.sleep(pause)
             batch = capabilities(lms)
     return LmsContext(
-        lms,
-        grant_codes,
-        batch or frozenset(),
-        conf.settings().site_base_url + ApplicationPath.LANDINGS[0],
-        Evidence(accept_missing=accept_missing),
+        lms=lms,
+        grants=grant_codes,
+        batch=batch or frozenset(),
+        redirect_uri=conf.settings().site_base_url + ApplicationPath.LANDINGS[0],
+        evidence=Evidence(accept_missing=accept_missing),
         batch_is_known=batch is not None,
         known_accounts=known_accounts,
     )

@@ -110,12 +110,12 @@ def newly_refused(kind: str, results: Sequence[tuple[Any, Any]]) -> list[Refusal
     """The refusals among these outcomes that are new: the LMS had not refused the row before."""
     return [
         Refusal(
-            kind,
-            job.display_name,
-            outcome.error.code,
-            outcome.error.message,
-            job.row,
-            outcome.error.request_id,
+            kind=kind,
+            what=job.display_name,
+            code=outcome.error.code,
+            message=outcome.error.message,
+            row=job.row,
+            request_id=outcome.error.request_id,
         )
         for job, outcome in results
         if outcome.error is not None

@@ -49,12 +49,12 @@ def in_state(rows: QuerySet[Any], state: State) -> QuerySet[Any]:
     if state is State.REFUSED:
         return rows.filter(work__refused_at__isnull=False)
     rows = rows.filter(work__refused_at__isnull=True)
-    is_deactivated = getattr(rows.model, "DEACTIVATED_IN_LMS", None)
+    deactivated: Q | None = getattr(rows.model, "DEACTIVATED_IN_LMS", None)
     if state is State.DEACTIVATED:
-        return rows.filter(IN_SYNC, is_deactivated) if is_deactivated else rows.none()
+        return rows.filter(IN_SYNC, deactivated) if deactivated else rows.none()
     if state is State.IN_SYNC:
         rows = rows.filter(IN_SYNC)
-        return rows.exclude(pk__in=rows.filter(is_deactivated)) if is_deactivated else rows
+        return rows.exclude(pk__in=rows.filter(deactivated)) if deactivated else rows
     has_attempts = Q(work__attempts__gt=0)
     return rows.filter(~IN_SYNC, has_attempts if state is State.RETRYING else ~has_attempts)
 
@@ -93,7 +93,8 @@ def next_step(row: Any) -> str:
 
 
 def span(seconds: float) -> str:
-    """Seconds as people read them: ``40 s``, ``12 min``, ``3 h``, ``5 days``."""
+    """Seconds as people read them: ``40 s``, ``12 min``, ``3 h``, ``5 days``; at least ``1 s``. A
+    unit is used from two of it on, so 90 seconds are ``90 s``."""
     for size, word in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {word}"

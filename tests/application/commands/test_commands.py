@@ -22,7 +22,7 @@ from usher.application.accounts.services import ensure_account
 from usher.application.conf import settings as get_settings
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
-from usher.application.management.output import EngineCommand, about_database
+from usher.application.management.output import EngineCommand, describe_database_error
 from usher.application.runs.models import CourseMode, CourseRun
 from usher.application.runs.services import ensure_run
 from usher.client.client import LmsClient
@@ -174,7 +174,7 @@ def test_a_database_error_ends_a_command_with_advice_instead_of_a_traceback(
 
 @pytest.mark.any_database
 def test_an_error_about_a_read_only_database_file_names_the_file():
-    text = about_database(OperationalError("attempt to write a readonly database"))
+    text = describe_database_error(OperationalError("attempt to write a readonly database"))
     assert text.startswith("The database can't be written: this user may not write ")
     assert str(connection.settings_dict["NAME"]) in text
 

@@ -69,10 +69,10 @@ class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
         return state(enrollment).slug
 
     def get_label(self, enrollment: Enrollment) -> str:
-        return _text(enrollment).label
+        return _learner_text(enrollment).label
 
     def get_message(self, enrollment: Enrollment) -> str:
-        return _text(enrollment).text
+        return _learner_text(enrollment).text
 
     def get_url(self, enrollment: Enrollment) -> str:
         settings = conf.settings()
@@ -81,7 +81,7 @@ class EnrollmentSerializer(serializers.ModelSerializer[Enrollment]):
         return settings.sign_in_url(settings.course_path(enrollment.run.course_key))
 
 
-def _text(enrollment: Enrollment) -> learner_texts.LearnerText:
+def _learner_text(enrollment: Enrollment) -> learner_texts.LearnerText:
     return learner_texts.of_enrollment(enrollment, getattr(enrollment.user, "lms_account", None))
 
 

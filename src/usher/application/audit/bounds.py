@@ -17,19 +17,23 @@ WINDOW_SECONDS = 60
 FAILURES_A_WINDOW = 30
 #: The limit of one event from all addresses together, as a multiple of the limit for one address.
 ADDRESSES_FACTOR = 10
+#: Seconds for which the number of failures that were left out is kept: a day.
+_SUPPRESSED_SECONDS = 86400
 
 
-def count_suppressed(name: str, address: str | None) -> int | None:
-    """None if the failure must be left out; else the number of failures left out before it.
+def count_failure(name: str, address: str | None) -> int | None:
+    """Counts this failure. Returns None if it must be left out of the audit log; else how many
+    failures were left out since the last one that was written.
 
-    The limit is the setting ``USHER_AUDIT_FAILURES_A_MINUTE``.
+    name: the event's. address: the client's, if it is known. The limit is the setting
+    ``USHER_AUDIT_FAILURES_A_MINUTE``.
     """
     limit = int(getattr(settings, "USHER_AUDIT_FAILURES_A_MINUTE", FAILURES_A_WINDOW))
     window = int(time.time()) // WINDOW_SECONDS
     suppressed_key = _key("left-out", name)
     count_of_address = _increment(_key(name, address or "", str(window)))
     if count_of_address > limit or _increment(_key(name, str(window))) > ADDRESSES_FACTOR * limit:
-        _increment(suppressed_key, seconds=86400)
+        _increment(suppressed_key, seconds=_SUPPRESSED_SECONDS)
         return None
     suppressed = int(cache.get(suppressed_key) or 0)
     if suppressed:
@@ -39,7 +43,7 @@ def count_suppressed(name: str, address: str | None) -> int | None:
 
 def _increment(key: str, seconds: int = 2 * WINDOW_SECONDS) -> int:
     """Adds 1 to the counter, which expires after so many seconds, and returns the new value."""
-    cache.add(key, 0, seconds)
+    cache.add(key, 0, timeout=seconds)
     try:
         return int(cache.incr(key))
     except ValueError:  # expired between the two calls

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from usher.application.audit import bounds
 from usher.application.audit.models import AuditEvent
-from usher.application.audit.text import one_line, safe
+from usher.application.audit.text import NAME_LENGTH, one_line, safe
 from usher.application.logs import logger
 
 log = logger("usher.audit")
@@ -43,7 +43,7 @@ def record(
     """
     address = client_address(request) if request is not None else None
     event = AuditEvent(
-        name=one_line(name, 60),
+        name=one_line(name, NAME_LENGTH),
         subject=one_line(subject),
         actor=actor if getattr(actor, "pk", None) else None,
         address=address,
@@ -51,7 +51,7 @@ def record(
         detail=safe(detail),
     )
     if not succeeded and event.actor_id is None:
-        suppressed = bounds.count_suppressed(event.name, address)
+        suppressed = bounds.count_failure(event.name, address)
         if suppressed is None:
             return event
         if suppressed:
@@ -69,7 +69,7 @@ def record_many(events: Iterable[Event]) -> None:
         return
     rows = [
         AuditEvent(
-            name=one_line(event.name, 60),
+            name=one_line(event.name, NAME_LENGTH),
             subject=one_line(event.subject),
             succeeded=event.succeeded,
             detail=safe(event.detail),

@@ -12,6 +12,8 @@ _SECRET_NAME = re.compile(
 )
 REDACTED = "[redacted]"
 MAX_LENGTH = 255
+#: The length of an event's name, and of a name in an event's ``detail``.
+NAME_LENGTH = 60
 
 
 def one_line(value: object, limit: int = MAX_LENGTH) -> str:
@@ -26,7 +28,7 @@ def is_secret_name(name: str) -> bool:
 
 def safe(detail: Mapping[str, Any]) -> dict[str, Any]:
     """``detail`` with secrets redacted and each text on one line; numbers and flags unchanged."""
-    return {one_line(name, 60): _safe_value(name, value) for name, value in detail.items()}
+    return {one_line(name, NAME_LENGTH): _safe_value(name, value) for name, value in detail.items()}
 
 
 def _safe_value(name: str, value: Any) -> Any:

@@ -220,7 +220,7 @@ def _is_allowed(host: str) -> bool:
     from django.http.request import validate_host
 
     allowed = list(django_settings.ALLOWED_HOSTS)
-    # ``manage.py test`` turns DEBUG off, and adds the host "testserver".
+    # ``manage.py test`` creates the outbox, turns DEBUG off, and adds the host "testserver".
     is_test = hasattr(mail, "outbox") and allowed == ["testserver"]
     if is_test or (django_settings.DEBUG and not allowed):
         allowed = [".localhost", "127.0.0.1", "[::1]"]

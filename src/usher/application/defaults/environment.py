@@ -73,8 +73,8 @@ def _redis(text: str) -> str:
     parts = urlsplit(text)
     try:
         is_address = bool(parts.path if parts.scheme == "unix" else parts.hostname)
-        _ = parts.port
-    except ValueError:  # the port is no number
+        _ = parts.port  # raises ValueError if the port is no number
+    except ValueError:
         is_address = False
     if parts.scheme not in ("redis", "rediss", "unix") or not is_address:
         raise ValueError("write an address such as redis://localhost:6379/0")

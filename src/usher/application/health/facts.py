@@ -46,6 +46,9 @@ from usher.engine.work import due as due_work
 _MAX_SEARCHED = 10_000
 _MAX_ENROLLMENTS = 25
 _MAX_NAMED = 10
+#: The most OAuth clients in the report, and the most error codes of one kind.
+_MAX_CLIENTS = 100
+_MAX_ERROR_CODES = 20
 #: The code of rows that wait because the circuit to the LMS is open.
 _CIRCUIT_OPEN = "circuit-open"
 
@@ -70,7 +73,7 @@ def _facts() -> dict[str, Any]:
             key: fingerprint(value) for key, value in values().items() if key in SECRET_KEYS
         },
         "problems": problems,
-        "clients": [_client(row) for row in get_application_model().objects.all()[:100]],
+        "clients": [_client(row) for row in get_application_model().objects.all()[:_MAX_CLIENTS]],
         "scopes": sorted(oauth2_settings.SCOPES),
         "rows": rows,
         "engine": _engine(rows),
@@ -120,7 +123,7 @@ def _errors(model: Any) -> list[RowError]:
             attempts=Max("attempts", default=0),
             newest=Max("object_id"),
         )
-        .order_by("-count")[:20]
+        .order_by("-count")[:_MAX_ERROR_CODES]
     )
     related = [name for name in ("user", "run") if hasattr(model, name)]
     newest = model.objects.filter(pk__in=[group["newest"] for group in groups]).select_related(
@@ -198,7 +201,7 @@ def _name_clashes() -> list[str]:
 
 
 def _enrollments() -> list[EnrollmentSample]:
-    """The newest enrollments that are in sync, so the LMS must have them."""
+    """The newest enrollments that are in sync; the LMS must have them."""
     settled = Enrollment.objects.filter(IN_SYNC, work__due_at__isnull=True)
     rows = settled.select_related("run", "user__lms_account").order_by("-pk")[:_MAX_ENROLLMENTS]
     return [

@@ -10,6 +10,9 @@ from usher.application.enrollments.models import Enrollment
 
 _MAX_NEWEST = 25
 _MAX_INACTIVE = 1_000
+#: Usernames begin with so many characters of the text that they are made from. The rest may be cut,
+#: or replaced by a number.
+_COMPARED_CHARACTERS = 25
 
 
 def facts() -> dict[str, Any]:
@@ -30,7 +33,7 @@ def facts() -> dict[str, Any]:
             .values_list("username", flat=True)[:_MAX_INACTIVE]
         ),
         "unfinished": {"count": LmsAccount.objects.filter(username="").count(), "sample": ""},
-        "email_usernames": [row.username for row in newest if _is_address(row)],
+        "email_usernames": [row.username for row in newest if _shows_address(row)],
     }
 
 
@@ -45,8 +48,9 @@ def _runs(accounts: list[LmsAccount]) -> dict[str, list[str]]:
     return runs_by_name
 
 
-def _is_address(account: LmsAccount) -> bool:
+def _shows_address(account: LmsAccount) -> bool:
     """Whether other learners in the LMS could read the e-mail address from the username."""
     user = account.user
     email = str(getattr(user, user.get_email_field_name(), "") or "")
-    return bool(email) and account.username.lower().startswith(clean_username(email).lower()[:25])
+    beginning = clean_username(email).lower()[:_COMPARED_CHARACTERS]
+    return bool(email) and account.username.lower().startswith(beginning)

@@ -89,14 +89,14 @@ def make_client(addresses: Iterable[str], client_id: str = "", secret: str = "")
     of the addresses. Safe to repeat. client_id, secret: as for ``ensure_client``."""
     uris = [lms_redirect_uri(address, name) for address in addresses for name in BACKENDS]
     settings = conf.settings()
-    client, secret_text, changed = ensure_client(
+    client, new_secret, is_changed = ensure_client(
         settings.oauth_app_name,
         uris,
         client_id=client_id,
         client_secret=secret,
         backchannel_logout_url=settings.backchannel_logout_url,
     )
-    return Client(client.client_id, secret_text, changed)
+    return Client(client.client_id, secret=new_secret, is_changed=is_changed)
 
 
 def find_user(username: str) -> Any:

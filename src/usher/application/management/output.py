@@ -71,9 +71,10 @@ class EngineCommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         """Wraps the lines of errors about arguments, too."""
         parser = super().create_parser(prog_name, subcommand, **options)
-        if getattr(self, "_called_from_command_line", False):
-            refuse, prefix = parser.error, len(f"{parser.prog}: error: ")
-            setattr(parser, "error", lambda message: refuse(wrap(message, prefix)))  # noqa: B010
+        if getattr(self, "_called_from_command_line", False):  # an attribute of Django's
+            print_error, indent = parser.error, len(f"{parser.prog}: error: ")
+            # ``setattr``, because mypy allows no assignment to a method.
+            setattr(parser, "error", lambda message: print_error(wrap(message, indent)))  # noqa: B010
         return parser
 
     def execute(self, *args: Any, **options: Any) -> Any:
@@ -102,7 +103,7 @@ class EngineCommand(BaseCommand):
         except (ImproperlyConfigured, NotConnected, LmsError, AdapterFailed) as error:
             raise CommandError(str(error)) from error
         except (OperationalError, ProgrammingError, InterfaceError) as error:
-            raise CommandError(about_database(error)) from error
+            raise CommandError(describe_database_error(error)) from error
         except KeyboardInterrupt:
             end_line_of_interrupt()
             raise CommandError(
@@ -128,9 +129,10 @@ class EngineCommand(BaseCommand):
         result."""
         self.stderr.write(text)
 
-    def would_change(self, count: int, kinds_text: str, options: Any, **more: Any) -> None:
-        """Writes the last line of a dry run. count: how many records would be changed. kinds_text:
-        which records, such as ``records`` or ``tokens``. more: further keys of the JSON object."""
+    def finish_dry_run(self, count: int, noun: str, options: Any, **more: Any) -> None:
+        """Writes the last line of a dry run. count: how many records would be changed. noun: the
+        name of the counted records, such as ``records`` or ``tokens``. more: further keys of the
+        JSON object."""
         if options["json"]:
             data = Summary(changed=count).as_dict() | {"dry_run": True}
             self.stdout.write(json.dumps(data | more))
@@ -138,7 +140,7 @@ class EngineCommand(BaseCommand):
             waiting = sum(group["count"] for group in more.get("waiting", ()))
             counts = f"{count} would be changed" + (f", {waiting} waiting" if waiting else "")
             mark = "✗" if more.get("stopped") else "✓"
-            self.stdout.write(f"{mark} {kinds_text}: {counts}; nothing was changed")
+            self.stdout.write(f"{mark} {noun}: {counts}; nothing was changed")
 
     def show_earlier(self, summary: Summary) -> None:
         """Lists the rows that wait, which a worker will retry, and the rows that were refused
@@ -207,7 +209,7 @@ def why_stopped(waiting: Iterable[Group] = ()) -> str:
     return ""
 
 
-def about_database(error: DatabaseError | InterfaceError) -> str:
+def describe_database_error(error: DatabaseError | InterfaceError) -> str:
     """Why the database can't be used, and what to do."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     is_about_tables = isinstance(error, ProgrammingError) and "exist" in text

@@ -27,12 +27,13 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
             for difference in drift(["run"])
             if not only_keys or difference.what in only_keys
         ]
-        for difference in differences if not options["json"] else []:
-            command.stdout.write(
-                f"{difference.what} {difference.field}: {difference.here} → {difference.there}"
-            )
+        if not options["json"]:
+            for difference in differences:
+                command.stdout.write(
+                    f"{difference.what} {difference.field}: {difference.here} → {difference.there}"
+                )
         changed_keys = {difference.what for difference in differences}
-        command.would_change(len(changed_keys), "course runs", options)
+        command.finish_dry_run(len(changed_keys), "course runs", options)
         return
     with command.progress("Course runs", options) as progress:
         run_summary, mode_summary = sync_runs_and_modes(
@@ -48,19 +49,25 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     if not is_list_complete(run_summary):
         run_summary.failed -= 1  # the failure of the course list, which is not a run
         unread = "The LMS's list of course runs could not be read to its end."
-    runs = (
+    run_count = (
         run_summary.changed + run_summary.unchanged + run_summary.failed + run_summary.waiting_count
     )
     rows = CourseMode.objects.filter(run__missing_since__isnull=True)
-    modes = (rows if keys is None else rows.filter(run__course_key__in=keys)).count()
+    mode_count = (rows if keys is None else rows.filter(run__course_key__in=keys)).count()
     counts = {
-        "course_runs": run_summary.counts() | {"count": runs},
-        "modes": mode_summary.counts() | {"count": modes},
+        "course_runs": run_summary.counts() | {"count": run_count},
+        "modes": mode_summary.counts() | {"count": mode_count},
     }
-    parts = {f"{runs} course run{'s' * (runs != 1)}": run_summary}
-    if not unread and (modes or mode_summary.failed):  # without the whole list, no modes are read
-        parts[f"{modes} mode{'s' * (modes != 1)}, by course run"] = mode_summary
+    parts = {_with_noun(run_count, "course run"): run_summary}
+    # Without the whole list, no modes are read.
+    if not unread and (mode_count or mode_summary.failed):
+        parts[f"{_with_noun(mode_count, 'mode')}, by course run"] = mode_summary
     command.finish(total, "course runs and modes", options, parts=parts, unread=unread, **counts)
+
+
+def _with_noun(count: int, noun: str) -> str:
+    """``1 mode``, ``2 modes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def find_run(key: str) -> CourseRun:

@@ -87,7 +87,7 @@ def _known_labels(metric: Metric) -> Iterator[tuple[str, ...]]:
     elif metric is metrics.REQUEST:
         yield from product(GROUPS, metrics.REQUEST_RESULTS)
     elif metric in (metrics.PASSES, metrics.WEBHOOK_LAG):
-        yield ()
+        yield ()  # these metrics have no labels
 
 
 #: Lists that the application requests from the LMS. Other watermarks, such as the one of the

@@ -97,4 +97,6 @@ def _pauses(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
 
 
 def _seconds_of(state: SharedState, key: str) -> float:
+    """Seconds until the gate or circuit allows requests; ``_PROBE_SECONDS`` while it is probed; 0
+    if requests are allowed."""
     return state.remaining(key) or (_PROBE_SECONDS if state.count(key) else 0.0)

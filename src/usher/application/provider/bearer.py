@@ -27,14 +27,15 @@ class BearerError(Exception):
         return JsonResponse(body, status=self.status, headers={"WWW-Authenticate": challenge})
 
 
-def access_token(request: HttpRequest, any_of: set[str]) -> Any:
+def access_token(request: HttpRequest, *, any_of: set[str]) -> Any:
     """The request's access token, with its ``user`` loaded.
 
     any_of: the token must have one of these scopes. Raises BearerError.
     """
     text = parse_bearer_token(request.META.get("HTTP_AUTHORIZATION"))
     if text is None:
-        raise BearerError(401, "", "Present an access token in the Authorization header.")
+        description = "Present an access token in the Authorization header."
+        raise BearerError(401, code="", description=description)
     if not is_storable(text):
         raise BearerError(401, "invalid_token", "The access token is invalid.")
     token = (
@@ -54,14 +55,14 @@ def access_token(request: HttpRequest, any_of: set[str]) -> Any:
     return token
 
 
-def lms_token(request: HttpRequest, any_of: set[str]) -> Any:
+def lms_token(request: HttpRequest, *, any_of: set[str]) -> Any:
     """As ``access_token``, for endpoints that only an LMS may use.
 
     The LMS signs in, and registers, the learner to whom a token belongs. So another client with a
     learner's token could sign in to the LMS as the learner. Therefore tokens of other clients are
     refused. Raises BearerError.
     """
-    token = access_token(request, any_of)
+    token = access_token(request, any_of=any_of)
     if not is_lms(token.application):
         raise BearerError(403, "insufficient_scope", "The access token is not an LMS's.")
     return token

@@ -41,7 +41,8 @@ def ensure_client(
     Returns the record, its secret if this call set it ('' otherwise, since only a hash is stored),
     and whether anything changed. Redirect URIs are added and never removed. client_id,
     client_secret: the required values; '' keeps the present value, or generates one for a new
-    client.
+    client. pkce_required: whether the client must use PKCE. backchannel_logout_url: where the
+    client receives sign-out messages; '' keeps the present address.
     """
     model = get_application_model()
     existing = model.objects.filter(name=name).order_by("id").first()
@@ -72,11 +73,13 @@ def _ensure_policy(client: Any, pkce_required: bool, backchannel_logout_url: str
     """Creates or corrects the client's policy. Returns whether anything changed."""
     policy = ClientPolicy.objects.filter(application=client).first()
     policy = policy or ClientPolicy(application=client)
-    values = (pkce_required, backchannel_logout_url or policy.backchannel_logout_url)
-    is_saved = policy.pk is not None
-    if is_saved and values == (policy.pkce_required, policy.backchannel_logout_url):
+    address = backchannel_logout_url or policy.backchannel_logout_url
+    is_unchanged = (
+        policy.pkce_required == pkce_required and policy.backchannel_logout_url == address
+    )
+    if policy.pk is not None and is_unchanged:
         return False
-    policy.pkce_required, policy.backchannel_logout_url = values
+    policy.pkce_required, policy.backchannel_logout_url = pkce_required, address
     policy.save()
     client.usher_policy = policy
     return True

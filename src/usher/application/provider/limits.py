@@ -23,7 +23,7 @@ DEFAULT_FAILURES_A_WINDOW = 30
 #: The limit of failures of an address is this many times the limit of one client at that address.
 ADDRESS_FACTOR = 2
 #: Seconds for which a client is remembered to have succeeded from an address.
-KNOWN_SECONDS = 30 * 86400
+KNOWN_SECONDS = 30 * 86400  # 30 days
 
 
 def claimed_client(request: HttpRequest) -> str:
@@ -75,7 +75,8 @@ class Limit:
     def note_success(self, request: HttpRequest, client_id: str = "") -> None:
         """Call if the credentials were right: remembers that the client has succeeded from this
         address."""
-        cache.set(_key("known", self.scope, client_id, _network(request)), 1, KNOWN_SECONDS)
+        key = _key("known", self.scope, client_id, _network(request))
+        cache.set(key, True, timeout=KNOWN_SECONDS)
 
     @property
     def _limit(self) -> int:
@@ -110,12 +111,14 @@ def _network(request: HttpRequest) -> str:
 
 
 def _count(*parts: str) -> int:
+    """The value of the counter with this key."""
     return int(cache.get(_key(*parts)) or 0)
 
 
 def _increment(*parts: str) -> int:
+    """Adds 1 to the counter with this key, and returns the new value."""
     key = _key(*parts)
-    cache.add(key, 0, WINDOW_SECONDS)
+    cache.add(key, 0, timeout=WINDOW_SECONDS)
     try:
         return int(cache.incr(key))
     except ValueError:  # expired between the two calls: a new window

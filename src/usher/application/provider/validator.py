@@ -144,7 +144,7 @@ class UsherValidator(OAuth2Validator):
     def confirm_redirect_uri(
         self, client_id: str, code: str, redirect_uri: str, client: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        request = args[0]
+        request = args[0]  # oauthlib passes it after the client
         return self._grant(code, request).redirect_uri_allowed(redirect_uri)
 
     def invalidate_authorization_code(
@@ -155,6 +155,8 @@ class UsherValidator(OAuth2Validator):
     # -- tokens
 
     def _check_and_set_request_resource(self, request: Any) -> None:
+        """As in the toolkit (RFC 8707), without a query when neither the code nor the request names
+        a resource."""
         grant = getattr(request, "_usher_grant", None)
         if grant is not None and not grant.resource and not getattr(request, "resource", None):
             request.resource = []
@@ -177,12 +179,12 @@ class UsherValidator(OAuth2Validator):
         if request.grant_type == "authorization_code":
             deleted, _ = get_grant_model().objects.filter(pk=request._usher_grant.pk).delete()
             if not deleted:
-                raise _UsedMeanwhile(_family_id(request.code), "code-reused")
+                raise _UsedMeanwhile(_family_id(request.code), event="code-reused")
         elif request.grant_type == "refresh_token":
             used = request.refresh_token_instance
             unrevoked = get_refresh_token_model().objects.filter(pk=used.pk, revoked__isnull=True)
             if not unrevoked.update(updated=timezone.now()):
-                raise _UsedMeanwhile(used.token_family, "refresh-token-reused")
+                raise _UsedMeanwhile(used.token_family, event="refresh-token-reused")
         super()._save_bearer_token(token, request, *args, **kwargs)
 
     def revoke_token(self, token: str, token_type_hint: str, request: Any, *args: Any) -> None:
@@ -226,7 +228,8 @@ class UsherValidator(OAuth2Validator):
 
 
 class _UsedMeanwhile(Exception):
-    """Another request has exchanged the same code or refresh token at the same time."""
+    """Another request has exchanged the same code or refresh token at the same time. family: the
+    tokens to revoke. event: the name of the audit event."""
 
     def __init__(self, family: UUID | None, event: str) -> None:
         super().__init__(event)
@@ -248,10 +251,12 @@ def _family_id(code: str) -> UUID:
 
 def _revoke_tokens_of(code: str, client: Any) -> None:
     """Revokes the tokens that were issued for a code that is used a second time."""
-    _revoke_family(_family_id(code), client, "code-reused")
+    _revoke_family(_family_id(code), client, event="code-reused")
 
 
 def _revoke_family(family: UUID | None, client: Any, event: str) -> None:
+    """Revokes the family's tokens and writes ``event`` to the audit log, if the family has tokens
+    of this client."""
     tokens = get_refresh_token_model()
     if tokens.objects.filter(token_family=family, application=client).exists():
         tokens.revoke_family(family)

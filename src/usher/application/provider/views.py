@@ -28,6 +28,8 @@ from usher.contract.oauth import SCOPE_USER_READ
 
 #: The longest values that are stored with an authorization code.
 _MAX_LENGTHS = {"nonce": 255, "code_challenge": 128, "code_challenge_method": 10}
+#: The longest values of all other parameters.
+_MAX_LENGTH = 10_000
 _GRANT_TYPES = ("authorization_code", "refresh_token")
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
@@ -82,7 +84,8 @@ class AuthorizationView(toolkit.AuthorizationView):
 def _fits_columns(parameters: QueryDict) -> bool:
     """Whether the values of a request fit into the columns of an authorization code."""
     for name, values in parameters.lists():
-        if any("\x00" in value or len(value) > _MAX_LENGTHS.get(name, 10_000) for value in values):
+        max_length = _MAX_LENGTHS.get(name, _MAX_LENGTH)
+        if any("\x00" in value or len(value) > max_length for value in values):
             return False
     return True
 
@@ -183,6 +186,7 @@ def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
 
 
 def _require_eligible(user: Any) -> None:
+    """Raises BearerError if the user may have no LMS account now."""
     if code := eligibility.ineligibility_code(user):
         raise bearer.BearerError(403, "access_denied", eligibility.SENTENCES[code])
 
@@ -192,7 +196,7 @@ def _require_eligible(user: Any) -> None:
 def users_me(request: HttpRequest) -> JsonResponse:
     """``/api/users/me``: the user of the access token."""
     try:
-        token = bearer.lms_token(request, {SCOPE_USER_READ})
+        token = bearer.lms_token(request, any_of={SCOPE_USER_READ})
         _require_eligible(token.user)
         profile = claims.profile(token.user)
     except bearer.BearerError as error:
@@ -208,9 +212,9 @@ def userinfo(request: HttpRequest) -> HttpResponse:
     if request.method not in {"GET", "HEAD", "POST"}:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
     try:
-        token = bearer.access_token(request, {SCOPE_USER_READ, "openid"})
+        token = bearer.access_token(request, any_of={SCOPE_USER_READ, "openid"})
         if "openid" not in token.scope.split():
-            token = bearer.lms_token(request, {SCOPE_USER_READ})
+            token = bearer.lms_token(request, any_of={SCOPE_USER_READ})
         _require_eligible(token.user)
         scopes = set(token.scope.split())
         if is_lms(token.application):

@@ -24,6 +24,8 @@ __all__ = ["access_token_for", "rotate_keys"]
 #: another process.
 _VALID_FOR_SECONDS = 60
 _WAIT_SECONDS = 30.0
+#: Seconds between two looks at a row that another process has claimed.
+_LOOK_SECONDS = 0.1
 
 
 def access_token_for(user: Any) -> str:
@@ -47,7 +49,7 @@ def access_token_for(user: Any) -> str:
             raise _as_error(row)
         if time.monotonic() > deadline:
             raise LmsError("Another worker did not renew the learner's token in time.")
-        time.sleep(0.1)
+        time.sleep(_LOOK_SECONDS)
     try:
         return vault.decrypt(row.access_token)
     except vault.Unreadable:

@@ -87,12 +87,12 @@ def _problem_of_broker():
 def _problem_of_database():
     """An error message if the database can't be used, otherwise "". Creates SQLite's file if it is
     missing."""
-    from usher.application.management.output import about_database
+    from usher.application.management.output import describe_database_error
 
     try:
         connection.ensure_connection()
     except (DatabaseError, InterfaceError) as error:
-        return about_database(error)
+        return describe_database_error(error)
     return ""
 
 

@@ -65,14 +65,14 @@ class Command(EngineCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"users": [asdict(proposal) for proposal in proposals]}))
             return
-        text = _csv(proposals)
+        csv_text = _csv(proposals)
         if options["to"]:
             # Spreadsheets read other letters than ASCII as UTF-8 only after a byte order mark.
-            encoding = "utf-8" if text.isascii() else "utf-8-sig"
+            encoding = "utf-8" if csv_text.isascii() else "utf-8-sig"
             with _open(options["to"], "x", encoding) as file:
-                file.write(text)
+                file.write(csv_text)
         else:
-            self.stdout.write(text, ending="")
+            self.stdout.write(csv_text, ending="")
         conflicts = sum(bool(proposal.conflict) for proposal in proposals)
         text = (
             "LMS accounts found for users whose account Usher has not created or linked: "
@@ -105,7 +105,9 @@ class Command(EngineCommand):
         if not decisions:
             self.stdout.write("No row has 'link' in the column decision, so nothing was changed.")
         remaining = [
-            decision for decision in linked if decision.is_linked is False or _is_unknown(decision)
+            decision
+            for decision in linked
+            if decision.is_linked is False or _may_lack_link_in_lms(decision)
         ]
         if not remaining:
             return
@@ -136,16 +138,16 @@ def _result_line(decision: adoption.DecisionResult) -> str:
     result = "linked before" if decision.was_linked_before else "linked here"
     if decision.is_linked:
         result += ", and in the LMS; checked now"
-    elif _is_unknown(decision) or decision.is_linked is False:
+    elif decision.is_linked is False or _may_lack_link_in_lms(decision):
         result += ", not in the LMS yet"
     else:
         result += ", checked now"
     return f"✓ {decision.user}  {decision.lms_username}: {result}"
 
 
-def _is_unknown(decision: adoption.DecisionResult) -> bool:
-    """Whether this call linked the user in this application, and the LMS can't tell whether it has
-    linked the user, too."""
+def _may_lack_link_in_lms(decision: adoption.DecisionResult) -> bool:
+    """Whether the LMS can't tell whether it has linked the user, and this call was the first to
+    link the user here. An operator who repeats a decision has run ``usher_link`` before."""
     return decision.is_linked is None and not decision.was_linked_before
 
 

@@ -40,7 +40,7 @@ class Command(EngineCommand):
         else:
             if worker:
                 self.stdout.write(f"! {wrap(worker, 2)}")
-            plural = "difference" if count == 1 else "differences"
-            self.stdout.write(f"✗ {count} {plural}" if count else "✓ no differences")
+            noun = "difference" if count == 1 else "differences"
+            self.stdout.write(f"✗ {count} {noun}" if count else "✓ no differences")
         if count:
             raise SystemExit(1)

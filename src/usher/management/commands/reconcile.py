@@ -57,7 +57,8 @@ class Command(EngineCommand):
     def act(self, **options: Any) -> None:
         kinds = options["kind"] or list(names())
         run = find_run(options["run"]) if options["run"] else None
-        scope = {"user": _user(options["user"]), "related_to": run}
+        user = find_user(options["user"]) if options["user"] else None
+        scope = {"user": user, "related_to": run}
         if options["dry_run"]:
             if options["recheck"]:
                 self._show_differences(kinds, scope, options)
@@ -70,7 +71,7 @@ class Command(EngineCommand):
         with _stopping_at_signals() as stop:
             if options["watch"]:
                 if not options["json"]:
-                    self._print_what_is_watched(kinds, run, scope["user"])
+                    self._print_what_is_watched(kinds, run, user)
                 services.watch(kinds, stop=stop, **scope)
                 return
             with self.progress("Records", options) as progress:
@@ -111,7 +112,7 @@ class Command(EngineCommand):
             if stopped:
                 self.show_stopped(stopped)
         groups = earlier.as_dict()
-        self.would_change(
+        self.finish_dry_run(
             sum(due.values()),
             "records",
             options,
@@ -133,7 +134,9 @@ class Command(EngineCommand):
         changes = [difference for difference in differences if difference.action]
         if options["json"]:
             count = len(changes)
-            self.would_change(count, "", options, checked=checked, differences=rows_of(differences))
+            self.finish_dry_run(
+                count, "", options, checked=checked, differences=rows_of(differences)
+            )
             return
         for difference in differences:
             self.stdout.write(line_of(difference))
@@ -151,15 +154,14 @@ class Command(EngineCommand):
         self.stdout.write(f"✓ {wrap(text, 2)}")
 
 
-def _user(name: str | None) -> Any:
-    return find_user(name) if name else None
-
-
 def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
+    """How many rows of the kind with this name are in the scope."""
     kind = all_kinds()[name]
     condition = services.scope_of(**scope).condition_for(kind)
+    if condition is None:  # the kind has no rows in the scope, such as course runs of a learner
+        return 0
     rows = kind.rows().due() if only_due else kind.rows()
-    return rows.filter(condition).count() if condition is not None else 0
+    return rows.filter(condition).count()
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Command(EngineCommand):
     def act(self, **options: Any) -> None:
         user = find_user(options["user"]) if options["user"] else None
         if options["dry_run"]:
-            self.would_change(missing(user), "learners", options)
+            self.finish_dry_run(missing(user), "learners", options)
             return
         with self.progress("Learners", options) as progress:
             summary = repair(user, wait=options["wait"], progress=progress)

@@ -16,7 +16,7 @@ class Command(EngineCommand):
     def act(self, **options: Any) -> None:
         if options["dry_run"]:
             count = LmsToken.objects.exclude(access_token="").count()
-            self.would_change(count, "tokens", options)
+            self.finish_dry_run(count, "tokens", options)
             return
         rotated, unreadable = rotate_keys()
         counts = {"done": rotated, "lost": unreadable}

@@ -17,6 +17,8 @@ from usher.application.management.users import find_user
 from usher.application.states import State
 from usher.contract.terminal import wrap
 
+#: Columns of the widest topic, and of the mark, the topic and the spaces before a text.
+_TOPIC_COLUMNS, _INDENT = 11, 14
 _MARKS = {State.IN_SYNC: "✓", State.REFUSED: "✗"}
 
 
@@ -51,8 +53,10 @@ class Command(EngineCommand):
         mark = _MARKS.get(State(sentence.state), "…") if sentence.state else " "
         if sentence.state == State.IN_SYNC and sentence.next:
             mark = "!"
-        self.stdout.write(f"{mark} {sentence.topic:<11} {wrap(sentence.text, 14)}")
+        self.stdout.write(
+            f"{mark} {sentence.topic:<{_TOPIC_COLUMNS}} {wrap(sentence.text, _INDENT)}"
+        )
         state = f"{sentence.state}. " if sentence.state else ""
         for detail in (state + sentence.cause, sentence.next):
             if detail.strip():
-                self.stdout.write(f"{'':<14}{wrap(detail.strip(), 14)}")
+                self.stdout.write(" " * _INDENT + wrap(detail.strip(), _INDENT))

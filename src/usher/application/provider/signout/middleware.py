@@ -22,7 +22,7 @@ class KnownSessions:
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        conf.settings()
+        conf.settings()  # raises ImproperlyConfigured for malformed settings
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:

@@ -34,6 +34,12 @@ _MAX_WAIT_SECONDS = 1.0
 REQUEST_SECONDS = 5.0
 FIRST_RETRY = timedelta(seconds=15)
 GIVE_UP_AFTER = timedelta(hours=24)
+#: The delay doubles with each attempt, at most so many times: up to an hour or so.
+_MAX_DOUBLINGS = 8
+#: Due messages that are tried until one can be claimed: other processes may claim the first ones.
+_MAX_CLAIM_TRIES = 10
+#: Seconds that a timer waits longer, so that the message is certainly due.
+_TIMER_MARGIN_SECONDS = 0.1
 #: Statuses after which a message is not sent again: the LMS has no such address, learner or
 #: session.
 _FINAL_STATUSES = {400, 401, 403, 404, 405, 410}
@@ -56,7 +62,7 @@ class Alarm:
                 self._timer.cancel()
                 self._timer = None
             if seconds is not None:
-                self._timer = threading.Timer(seconds + 0.1, _submit)
+                self._timer = threading.Timer(seconds + _TIMER_MARGIN_SECONDS, _start_delivery)
                 self._timer.daemon = True
                 self._timer.start()
 
@@ -84,10 +90,10 @@ def send(subject: str) -> None:
 
 def _deliver_and_wait() -> None:
     """Delivers the messages in a thread, and waits for it for ``_MAX_WAIT_SECONDS`` at most."""
-    wait_for([_submit()], timeout=_MAX_WAIT_SECONDS)
+    wait_for([_start_delivery()], timeout=_MAX_WAIT_SECONDS)
 
 
-def _submit() -> "Future[None]":
+def _start_delivery() -> "Future[None]":
     return _workers.submit(_deliver_in_thread)
 
 
@@ -148,8 +154,8 @@ def _claim() -> SignOutMessage | None:
     this process dies."""
     now = timezone.now()
     due = SignOutMessage.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at", "id")
-    for message in due.select_related("application__usher_policy")[:10]:
-        delay = FIRST_RETRY * 2 ** min(message.attempts, 8)
+    for message in due.select_related("application__usher_policy")[:_MAX_CLAIM_TRIES]:
+        delay = FIRST_RETRY * 2 ** min(message.attempts, _MAX_DOUBLINGS)
         if SignOutMessage.objects.filter(pk=message.pk, attempts=message.attempts).update(
             attempts=F("attempts") + 1, next_attempt_at=now + delay
         ):
@@ -163,26 +169,26 @@ def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
     issuer = oauth2_settings.OIDC_ISS_ENDPOINT or f"{settings.site_base_url}/oauth2"
     token = logout_tokens.make(message.application, message.subject, issuer)
     try:
-        # Only the status matters, and the body may be endless.
+        # Only the status matters, and the body may be endless: it is not read.
         with http.stream(
             "POST", address(message.application), data={"logout_token": token}
         ) as response:
-            answer = response
+            status, is_accepted = response.status_code, response.is_success
     except httpx.HTTPError as error:
-        return _keep_or_give_up(message, f"{type(error).__name__}: {error}")
-    if answer.is_success or answer.status_code in _FINAL_STATUSES:
+        _keep_or_give_up(message, f"{type(error).__name__}: {error}")
+        return False
+    if is_accepted or status in _FINAL_STATUSES:
         message.delete()
-        log.info("lms told of sign-out", subject=message.subject, status=answer.status_code)
-        return answer.is_success
-    return _keep_or_give_up(message, f"the LMS answered {answer.status_code}")
+        log.info("lms told of sign-out", subject=message.subject, status=status)
+    else:
+        _keep_or_give_up(message, f"the LMS answered {status}")
+    return is_accepted
 
 
-def _keep_or_give_up(message: SignOutMessage, error: str) -> bool:
-    """Keeps a message that was not delivered for the next attempt, or deletes an old one. Returns
-    False."""
+def _keep_or_give_up(message: SignOutMessage, error: str) -> None:
+    """Keeps a message that was not delivered for the next attempt, or deletes an old one."""
     if timezone.now() - message.created_at > GIVE_UP_AFTER:
         message.delete()  # the LMS's session has probably expired by now
     else:
         SignOutMessage.objects.filter(pk=message.pk).update(last_error=one_line(error))
     log.warning("lms not told of sign-out", subject=message.subject, error=one_line(error))
-    return False
