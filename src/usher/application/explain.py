@@ -78,7 +78,7 @@ def _identity(user: Any) -> Iterator[Sentence]:
         yield Sentence("identity", names, cause=_why_not_eligible(user))
 
 
-def retry(user: Any) -> Sentence:
+def how_to_retry(user: Any) -> Sentence:
     """How to retry the learner's refused records in a terminal."""
     require_user(user)
     name = shlex.quote(str(user.get_username()))
@@ -89,7 +89,7 @@ def retry(user: Any) -> Sentence:
     )
 
 
-def runs_to_delete(user: Any) -> list[Sentence]:
+def how_to_delete_mistyped_runs(user: Any) -> list[Sentence]:
     """How to delete course runs whose keys may be mistyped: the LMS has never shown the run, and
     refused the learner's enrollment for this reason. Leaves out runs in which the LMS has any
     learner enrolled."""
@@ -118,7 +118,7 @@ def _how_to_delete(run: CourseRun) -> Sentence:
     )
 
 
-def comparison(user: Any) -> list[Sentence]:
+def how_to_compare(user: Any) -> list[Sentence]:
     """How to compare the learner's records with the LMS in a terminal; empty without the console,
     which has the command."""
     require_user(user)

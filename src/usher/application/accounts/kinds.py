@@ -105,9 +105,8 @@ class AccountKind(LmsKind):
             if isinstance(outcome.extra, creation.NewAccount)
         ]
         store_tokens({row.user_id: tokens for row, tokens in created if tokens}, now)
-        for lane, user_ids in user_ids_by_lane(
-            row for row, tokens in created if not tokens
-        ).items():
+        rows_without_tokens = [row for row, tokens in created if not tokens]
+        for lane, user_ids in user_ids_by_lane(rows_without_tokens).items():
             forget_tokens(user_ids, lane)
         _retry_enrollments([row for row, _ in created], now)
         # The retried enrollments then show that their learner's account was refused.
@@ -253,7 +252,8 @@ def _resend_changed_profiles(jobs: Sequence[Job], now: datetime) -> None:
             changed.append(user)
     if changed:
         profiles = LmsProfile.objects.filter(user__in=changed)
-        # First the rows, then their work: all code locks them in this order.
+        # Without observed values, both values are sent again. First the rows, then their work: all
+        # code locks them in this order.
         profiles.update(observed_name="", observed_country="")
         profiles.make_due(now)
 
@@ -310,12 +310,12 @@ class ProfileKind(LmsKind):
         context.evidence.offer("account", known_accounts)
         ids = [row.user_id for row in rows]
         accounts = {row.user_id: row for row in LmsAccount.objects.filter(user_id__in=ids)}
-        with_account = {pk for pk, account in accounts.items() if account.is_ready}
-        reasons = waiting.reasons(set(ids) - with_account)
+        ids_with_account = {pk for pk, account in accounts.items() if account.is_ready}
+        reasons = waiting.reasons(set(ids) - ids_with_account)
         tokens = {row.user_id: row for row in LmsToken.objects.filter(user_id__in=ids)}
         by_batch = self.batch_capability in context.batch
-        changed = [row.user_id for row in rows if row.email != row.observed_email]
-        confirmed = eligibility.confirmed(changed)
+        ids_with_new_email = [row.user_id for row in rows if row.email != row.observed_email]
+        confirmed_ids = eligibility.confirmed(ids_with_new_email)
         prepared: list[tuple[Job, Outcome | None]] = []
         rows_without_token = []
         for row in rows:
@@ -326,7 +326,7 @@ class ProfileKind(LmsKind):
                     (Job(row, display_name), Outcome(error=reasons[row.user_id], is_waiting=True))
                 )
                 continue
-            if row.email != row.observed_email and row.user_id not in confirmed:
+            if row.email != row.observed_email and row.user_id not in confirmed_ids:
                 prepared.append((Job(row, display_name), _outcome_of_unconfirmed(row)))
                 continue
             token_is_usable = token is not None and token.is_valid_for(_TOKEN_VALID_SECONDS)

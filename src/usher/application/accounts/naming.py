@@ -116,9 +116,9 @@ def reserve_many(wanted: Mapping[int, str]) -> dict[int, str]:
     wanted: learner's id → name. Raises IntegrityError if a name is taken in the meantime.
     """
     clean = {pk: name for pk, name in wanted.items() if clean_username(name) == name}
-    lowered = UsernameReservation.objects.annotate(lowered=Lower("username"))
-    lowered_names = {name.lower() for name in clean.values()}
-    used_names = set(lowered.filter(lowered__in=lowered_names).values_list("lowered", flat=True))
+    reservations = UsernameReservation.objects.annotate(lowered=Lower("username"))
+    taken = reservations.filter(lowered__in={name.lower() for name in clean.values()})
+    used_names = set(taken.values_list("lowered", flat=True))
     reserved: dict[int, str] = {}
     for pk, name in clean.items():
         if name.lower() not in used_names:

@@ -19,7 +19,7 @@ from usher.application import conf
 from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.enrollments.models import Enrollment
 from usher.application.health import learners, setup
-from usher.application.health.configuration import values
+from usher.application.health.configuration import settings_in_use
 from usher.application.lms.options import options
 from usher.application.runs.models import CourseRun, problem_of_key
 from usher.contract.application_report import (
@@ -68,9 +68,13 @@ def _facts() -> dict[str, Any]:
         "usher": usher.__version__,
         "site_base_url": settings_read.site_base_url,
         "session_cookie": django_settings.SESSION_COOKIE_NAME,
-        "settings": {key: value for key, value in values().items() if key not in SECRET_KEYS},
+        "settings": {
+            key: value for key, value in settings_in_use().items() if key not in SECRET_KEYS
+        },
         "fingerprints": {
-            key: fingerprint(value) for key, value in values().items() if key in SECRET_KEYS
+            key: fingerprint(value)
+            for key, value in settings_in_use().items()
+            if key in SECRET_KEYS
         },
         "problems": problems,
         "clients": [_client(row) for row in get_application_model().objects.all()[:_MAX_CLIENTS]],

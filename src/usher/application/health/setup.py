@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from oauth2_provider.settings import oauth2_settings
 
-from usher.application.health.configuration import values
+from usher.application.health.configuration import settings_in_use
 from usher.contract.application_report import Celery
 from usher.contract.environment import ALL_KEYS
 
@@ -24,7 +24,7 @@ def facts() -> dict[str, Any]:
     """The part of ``ApplicationReport`` about this process, by the report's keys. Takes up to some
     seconds with Celery."""
     result: dict[str, Any] = {
-        "read": sorted(values()),
+        "read": sorted(settings_in_use()),
         "environment": sorted(key for key in ALL_KEYS if os.environ.get(key)),
         "redirect_schemes": list(oauth2_settings.ALLOWED_REDIRECT_URI_SCHEMES),
     }

@@ -88,7 +88,8 @@ class Evidence:
         """Called in the database thread. load: returns how many objects of the kind were seen in
         the LMS, and a sample of them."""
         if kind not in self._samples:
-            self._samples[kind] = _Sample(*load())
+            total, items = load()
+            self._samples[kind] = _Sample(total, items)
 
     def items(self, kind: str) -> Sequence[Any]:
         """The sample of that kind; empty when there is none."""

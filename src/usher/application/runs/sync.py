@@ -100,11 +100,11 @@ _UNREADABLE = "unreadable"
 def digest(raw: dict[str, Any]) -> str:
     """A digest of the fields of a run that are synced."""
     try:
-        read: Any = (_read_fields(raw), raw["media"]["image"]["large"])
+        values: Any = (_read_fields(raw), raw["media"]["image"]["large"])
     except (KeyError, TypeError):
-        read = (*(raw.get(name) for name in _READ_FIELDS), raw.get("media"))
+        values = (*(raw.get(name) for name in _READ_FIELDS), raw.get("media"))
     try:
-        return hashlib.blake2b(repr(read).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(repr(values).encode(), digest_size=16).hexdigest()
     except RecursionError:
         return _UNREADABLE
 

@@ -40,8 +40,8 @@ class TokenKind(LmsKind):
     ) -> list[tuple[Job, Outcome | None]]:
         ids = [row.user_id for row in rows]
         accounts = {row.user_id: row for row in LmsAccount.objects.filter(user_id__in=ids)}
-        with_account = {pk for pk, account in accounts.items() if account.is_ready}
-        reasons = waiting.reasons(set(ids) - with_account)
+        ids_with_account = {pk for pk, account in accounts.items() if account.is_ready}
+        reasons = waiting.reasons(set(ids) - ids_with_account)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             account = accounts.get(row.user_id)

@@ -5,10 +5,10 @@ from django.core.management.base import CommandParser
 
 from usher.application.explain import (
     Sentence,
-    comparison,
     explain,
-    retry,
-    runs_to_delete,
+    how_to_compare,
+    how_to_delete_mistyped_runs,
+    how_to_retry,
     worker_or_broker_problem,
 )
 from usher.application.management.output import EngineCommand
@@ -38,11 +38,11 @@ class Command(EngineCommand):
         story = [*explain(user, run)]
         states = {sentence.state for sentence in story}
         if State.REFUSED in states:
-            story += [retry(user), *runs_to_delete(user)]
+            story += [how_to_retry(user), *how_to_delete_mistyped_runs(user)]
         if {State.PENDING, State.RETRYING} & states:
             story += worker_or_broker_problem()
         if any(sentence.topic == "account" and sentence.state for sentence in story):
-            story += comparison(user)
+            story += how_to_compare(user)
         if options["json"]:
             self.stdout.write(json.dumps({"story": [sentence.as_dict() for sentence in story]}))
             return
