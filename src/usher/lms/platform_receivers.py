@@ -307,28 +307,17 @@ def _add_schedules(
         f"{_SCHEDULES}.signals.reset_schedule_on_mode_change",
         f"{_SCHEDULES}.utils.reset_self_paced_schedule",
     )
-    reset_schedules = []
-    starts_before_mode_change, final_starts = [schedule.start_date for schedule in schedules], []
+    reset_schedules, final_starts = [], []
     for schedule, row, mode in zip(schedules, rows, modes, strict=True):
         final_start = schedule.start_date
         if reset_receiver and mode != row.mode and row.course.self_paced:
+            # As ``reset_self_paced_schedule``: a learner in a paid mode starts now.
             starts_now = mode not in signals.CourseMode.AUDIT_MODES
             start = datetime.now(UTC) if starts_now else row.created
             final_start = max(start, row.course.start)
             reset_schedules.append(schedule)
         final_starts.append(final_start)
-
-    def set_starts(starts: Sequence[datetime]) -> None:
-        for schedule, start in zip(schedules, starts, strict=True):
-            schedule.start_date = start
-
-    set_starts(final_starts)
-    insert(schedules, unique_fields=("enrollment_id",))
-    set_starts(starts_before_mode_change)
-    add_history(schedules)
-    set_starts(final_starts)
-    if reset_schedules:
-        add_history(reset_schedules, update=True)
+    _insert_schedules(schedules, final_starts, reset_schedules)
     experiences = [
         signals.ScheduleExperience(
             schedule=schedule, experience_type=signals._get_experience_type(row)
@@ -339,11 +328,33 @@ def _add_schedules(
     return receiver, reset_receiver
 
 
+def _insert_schedules(
+    schedules: Sequence[Any], final_starts: Sequence[datetime], reset_schedules: Sequence[Any]
+) -> None:
+    """Insert the schedules with their final start dates. The history gets each schedule with its
+    first start date, and those in ``reset_schedules`` also with the final one, as the platform
+    writes them one after another."""
+    first_starts = [schedule.start_date for schedule in schedules]
+
+    def set_starts(starts: Sequence[datetime]) -> None:
+        for schedule, start in zip(schedules, starts, strict=True):
+            schedule.start_date = start
+
+    set_starts(final_starts)
+    insert(schedules, unique_fields=("enrollment_id",))
+    set_starts(first_starts)
+    add_history(schedules)
+    set_starts(final_starts)
+    if reset_schedules:
+        add_history(reset_schedules, update=True)
+
+
 def _receiver_of_mode_change(name: str, *relied_on: str) -> Receiver | None:
     """The known receiver, if it is connected to the signal of a changed mode."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
 
-    return _known_receiver(ENROLLMENT_TRACK_UPDATED, None, name, *relied_on)
+    any_sender = None
+    return _known_receiver(ENROLLMENT_TRACK_UPDATED, any_sender, name, *relied_on)
 
 
 def _idle_certificate_and_grade_receivers(rows: Sequence[Any]) -> list[Receiver | None]:
@@ -465,8 +476,11 @@ def _idle_enterprise_enrollment_receiver(rows: Sequence[Any]) -> Receiver | None
     """The receiver, if no learner has an enrollment of an enterprise customer; otherwise None."""
     from openedx_events.learning.signals import COURSE_ENROLLMENT_CHANGED
 
+    any_sender = None
     receiver = _known_receiver(
-        COURSE_ENROLLMENT_CHANGED, None, "enterprise.signals.course_enrollment_changed_receiver"
+        COURSE_ENROLLMENT_CHANGED,
+        any_sender,
+        "enterprise.signals.course_enrollment_changed_receiver",
     )
     if receiver is None:
         return None

@@ -77,8 +77,8 @@ def _reconcile(
     locked = _process_due_learners(session, due, summary, send, page_size)
     if locked and summary.waits_for_locks:
         summary.notify(
-            f"{len(locked)} learners are locked, by {session.adapter.title} or by a run that was "
-            "killed; waiting until the locks end"
+            f"{len(locked)} learners are locked, by {session.adapter.title} or by a sidecar that "
+            "was killed; waiting until the locks end"
         )
     while locked and time.monotonic() < until:
         time.sleep(LOCK_CHECK_SECONDS)

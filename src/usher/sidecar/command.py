@@ -123,8 +123,8 @@ def drift_command(
         _warn_if_without_run_modes(options, kinds, output.console)
         with _open_application(options, output.console) as (checkout, adapter, agent):
             output.set_application(adapter.title)
-            for learner in find_given_up(agent, adapter):
-                output.print_given_up(learner.kind, learner.what, learner.reason)
+            for row in find_given_up(agent, adapter):
+                output.print_given_up(row.kind, row.what, row.reason)
             if not only_given_up:
                 session = open_session(checkout, adapter, agent, lms_url)
                 for difference in drift(session, kinds or DEFAULT_KINDS):

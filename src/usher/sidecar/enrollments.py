@@ -66,6 +66,7 @@ def claim_due_rows(
     """Claims rows until the block ends, and yields them. Leaves out rows that were refused recently
     and rows that another thread has claimed."""
     due = [row for row in rows if summary.row_memory.is_due(kind, _retry_key(row))]
+    # Claimed as ENROLLMENT whatever the kind, because all kinds write to the same table.
     with summary.row_memory.claim(ENROLLMENT, [row["pk"] for row in due]) as claimed_keys:
         yield [row for row in due if row["pk"] in claimed_keys]
 
@@ -229,6 +230,8 @@ def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[di
 
 
 def _unenroll(session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary) -> None:
+    """Ends the enrollments in the LMS, except those that are not active in the LMS or that another
+    active row of the learner needs, and records the results."""
     names = sorted({row["username"] for row in rows})
     try:
         active_in_lms = {

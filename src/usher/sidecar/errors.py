@@ -101,18 +101,19 @@ class NotTrusted(SidecarError):
     pass
 
 
-_RENEW = (
+# Advice that is appended to an error's message.
+_RECONNECT = (
     "The service worker's token (OPENEDX_SERVICE_WORKER_API_TOKEN) has expired, was revoked or is "
     "another LMS's. Run usher connect to renew it."
 )
-_STAFF = "Make the service worker staff in the LMS: run usher connect."
-_ADDRESS = "Check OPENEDX_API_BASE_URL, or name the LMS's address from here with --lms-url."
-_RUNNING = "Is the LMS running, and is this its address from here? --lms-url names another."
-_RELEASE = (
+_MAKE_STAFF = "Make the service worker staff in the LMS: run usher connect."
+_CHECK_ADDRESS = "Check OPENEDX_API_BASE_URL, or name the LMS's address from here with --lms-url."
+_CHECK_LMS_RUNS = "Is the LMS running, and is this its address from here? --lms-url names another."
+_CHECK_RELEASE = (
     "Another server may answer at this address, or this release of Open edX differs: usher doctor "
     "finds out which."
 )
-_LATER = "Run this again later; a lower --concurrency sends the LMS fewer requests at a time."
+_TRY_LATER = "Run this again later; a lower --concurrency sends the LMS fewer requests at a time."
 
 
 def explain(error: LmsError) -> str:
@@ -121,16 +122,17 @@ def explain(error: LmsError) -> str:
 
 
 def _advice(error: LmsError) -> str:
+    """Returns what to do; '' if the message says it already, or nothing is known."""
     if isinstance(error, AccessRefused):
         if error.code == "service-worker-not-staff":
             return ""
-        return _STAFF if error.status == 403 else _RENEW
+        return _MAKE_STAFF if error.status == 403 else _RECONNECT
     if isinstance(error, NotTheLms):
-        return "" if "OPENEDX_API_BASE_URL" in error.message else _ADDRESS
+        return "" if "OPENEDX_API_BASE_URL" in error.message else _CHECK_ADDRESS
     if isinstance(error, BadAnswer):
-        return _RELEASE
+        return _CHECK_RELEASE
     if isinstance(error, Throttled | CircuitOpen | TimedOut):
-        return _LATER
+        return _TRY_LATER
     if isinstance(error, Unreachable | ServerFailed):
-        return _RUNNING
+        return _CHECK_LMS_RUNS
     return ""

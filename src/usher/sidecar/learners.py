@@ -32,11 +32,11 @@ class Enrollment:
 class Learner:
     """A user for whom the application's own code creates an LMS account.
 
-    username: of the LMS account; '' if no username was chosen yet. since: when the username was
+    username: of the LMS account; '' if no username was chosen yet. named_at: when the username was
     chosen or, if that time is not stored, when the user was created (ISO 8601). has_account:
-    whether the LMS account exists, according to the application. given_up, reason: whether the
-    application stopped trying to create the account, and why. has_token: whether the application
-    has the learner's LMS token.
+    whether the LMS account exists, according to the application. given_up, given_up_reason: whether
+    the application stopped trying to create the account, and why. has_token: whether the
+    application has the learner's LMS token.
     """
 
     pk: Any
@@ -44,10 +44,10 @@ class Learner:
     name: str
     country: str
     username: str
-    since: Any
+    named_at: Any
     has_account: bool
     given_up: bool
-    reason: str
+    given_up_reason: str
     has_token: bool
     enrollments: list[Enrollment]
 
@@ -132,10 +132,10 @@ def _learners_of_page(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
                 name=user["name"] or "",
                 country=user["country"] or "",
                 username=username_row.get("username") or "",
-                since=username_row.get("since") or user["created"],
+                named_at=username_row.get("named_at") or user["created"],
                 has_account=bool(account.get("has_account")),
                 given_up=bool(account.get("given_up")),
-                reason=error_message_of(account.get("reason")),
+                given_up_reason=error_message_of(account.get("reason")),
                 has_token=user["pk"] in tokens,
                 enrollments=[_enrollment(adapter, row) for row in enrollments[user["pk"]]],
             )

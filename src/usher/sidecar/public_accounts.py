@@ -258,8 +258,8 @@ class PublicAccounts:
         LMS is still creating the account.
         """
         lms = self._session.lms
-        account, since = lms.account(learner.username), moment(learner.since)
-        if account is None or since is None or not joined_after(account, since):
+        account, named_at = lms.account(learner.username), moment(learner.named_at)
+        if account is None or named_at is None or not joined_after(account, named_at):
             return None
         if account.email.casefold() != learner.email.casefold():
             return None

@@ -107,7 +107,7 @@ def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
     for learner in page:
         if not learner.given_up:
             return ""
-        reason = learner.reason or "no reason was kept"
+        reason = learner.given_up_reason or "no reason was kept"
         return f"{adapter.title} gave the account up: {reason} (reset its has_sync_error to retry)"
     page_of_user = agent.ask(
         "page", model=adapter.users.model, fields=adapter.users.paths, **named_user.request()

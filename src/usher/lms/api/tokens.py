@@ -19,6 +19,7 @@ from usher.lms.bulk import save_new
 
 #: The scope of tokens that the authorization code flow issues when no scope is requested.
 SCOPE = "read write"
+#: Characters of a token, far more than anybody can guess.
 TOKEN_LENGTH = 40
 
 
@@ -39,16 +40,19 @@ def mint_tokens(users: list[Any], client_id: str) -> list[Tokens]:
     client = get_application_model().objects.get(client_id=client_id)
     lifetime = oauth2_settings.ACCESS_TOKEN_EXPIRE_SECONDS
     expires = timezone.now() + timedelta(seconds=lifetime)
-    access = [
+    access_tokens = [
         get_access_token_model()(
             user=user, application=client, token=_token(), expires=expires, scope=SCOPE
         )
         for user in users
     ]
-    save_new(access, unique_fields=[_unique_column(access[0])])
-    refresh = [_refresh_token(row, client) for row in access]
-    save_new(refresh, unique_fields=["access_token_id"])
-    return [_tokens(*rows, lifetime) for rows in zip(access, refresh, strict=True)]
+    save_new(access_tokens, unique_fields=[_unique_column(access_tokens[0])])
+    refresh_tokens = [_refresh_token(access, client) for access in access_tokens]
+    save_new(refresh_tokens, unique_fields=["access_token_id"])
+    return [
+        _tokens(access, refresh, lifetime)
+        for access, refresh in zip(access_tokens, refresh_tokens, strict=True)
+    ]
 
 
 def _tokens(access: Any, refresh: Any, lifetime: int) -> Tokens:
@@ -63,6 +67,7 @@ def _tokens(access: Any, refresh: Any, lifetime: int) -> Tokens:
 
 
 def _refresh_token(access: Any, client: Any) -> Any:
+    """An unsaved refresh token for this access token."""
     model = get_refresh_token_model()
     row = model(user=access.user, application=client, token=_token(), access_token=access)
     if any(field.name == "token_family" for field in model._meta.get_fields()):

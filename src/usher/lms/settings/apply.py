@@ -128,7 +128,8 @@ def add_backends(settings: Any) -> None:
     paths = [class_path(name, base) for name, base in usable_backends(settings).items()]
     for setting in ("THIRD_PARTY_AUTH_BACKENDS", "AUTHENTICATION_BACKENDS"):
         present = list(getattr(settings, setting, None) or [])
-        setattr(settings, setting, [p for p in paths if p not in present] + present)
+        missing = [path for path in paths if path not in present]
+        setattr(settings, setting, missing + present)
 
 
 def redirect_to_default_application(settings: Any) -> None:

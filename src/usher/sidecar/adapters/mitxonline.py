@@ -75,7 +75,7 @@ MITXONLINE = Adapter(
             "username": "edx_username",
             "desired_username": "desired_edx_username",
             "has_account": "has_been_synced",
-            "since": "created_on",
+            "named_at": "created_on",
             "given_up": "has_sync_error",
             "reason": "sync_error_data",
         },

@@ -131,9 +131,7 @@ def _given_up_list(state: WatchState) -> str:
         return _notice(f"The application could not be asked: {error}")
     if not given_up_rows:
         return "<p>Nobody.</p>"
-    lines = "".join(
-        _list_line(learner.what, learner.reason) for learner in given_up_rows[:_MAX_GIVEN_UP]
-    )
+    lines = "".join(_list_line(row.what, row.reason) for row in given_up_rows[:_MAX_GIVEN_UP])
     more = f"<p>The first {_MAX_GIVEN_UP}; usher drift --given-up lists all.</p>"
     return f'<ul class="plain-list">{lines}</ul>' + (
         more if len(given_up_rows) > _MAX_GIVEN_UP else ""
@@ -158,7 +156,7 @@ def _search_result(state: WatchState, text: str) -> str:
     if (session := state.session) is None:
         return _unavailable_notice(state)
     try:
-        selection = session.adapter.eligible_users.narrowed_by(_condition_for(text))
+        selection = session.adapter.eligible_users.narrowed_by(_user_condition(text))
         page = next(
             read_learners(
                 session.agent, session.adapter, page_size=_MAX_FOUND, selection=selection
@@ -174,17 +172,24 @@ def _search_result(state: WatchState, text: str) -> str:
             "users, and leaves new users out for some minutes.</p></div>"
         )
     try:
-        differences = differences_of(session, page, ("account", "enrollment"))
+        differences = differences_of(session, page, kinds=("account", "enrollment"))
     except LmsError as error:
         problem = _notice(f"The LMS could not be asked: {error.message}")
-        return problem + "".join(_learner_section(state, learner, []) for learner in page)
-    return "".join(
-        _learner_section(state, learner, [d for d in differences if _is_about(d, learner)])
+        return problem + "".join(
+            _learner_section(state, learner, differences=[]) for learner in page
+        )
+    sections = [
+        _learner_section(
+            state,
+            learner,
+            [difference for difference in differences if _is_about(difference, learner)],
+        )
         for learner in page
-    ) + _time_of_requests(session)
+    ]
+    return "".join(sections) + _time_of_requests(session)
 
 
-def _condition_for(text: str) -> list[Mapping[str, Any]]:
+def _user_condition(text: str) -> list[Mapping[str, Any]]:
     """Returns the condition that finds a user by username or e-mail address, with indexed
     columns."""
     return [{"email": text}, {"email": text.lower()}, {"username": text}]
@@ -204,7 +209,8 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
     refusals = [refusal for refusal in state.refused() if _email_of(refusal.what) == learner.email]
     sentences = [f"{refusal.kind.capitalize()}: {refusal.reason}" for refusal in refusals]
     if learner.given_up:
-        sentences.append(f"Given up by the application: {learner.reason or 'no reason was kept'}")
+        reason = learner.given_up_reason or "no reason was kept"
+        sentences.append(f"Given up by the application: {reason}")
     if sentences:
         verdict = _verdict_box("bad", sentences[0], " ".join(sentences[1:]), small=True)
     elif differences:
