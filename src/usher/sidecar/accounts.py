@@ -390,7 +390,7 @@ def _record_accounts(
     account that was written without a token is due again, for the token only."""
     account = session.adapter.account
     unrecorded = [learner for learner, _ in created if not learner.has_account]
-    results = {}
+    results: Results = {}
     if unrecorded:
         outcomes = session.agent.ask(
             "write",

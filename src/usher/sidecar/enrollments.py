@@ -115,7 +115,8 @@ def enroll(
 
 
 def _batch_item(session: Session, row: dict[str, Any]) -> dict[str, Any]:
-    """Returns the batch API's item; ``force`` as the application's own code sets it."""
+    """Returns the batch API's item. ``force``: enroll even in a closed run or an expired mode, as
+    the application's own code does."""
     return {
         "id": row["pk"],
         "username": row["username"],

@@ -52,7 +52,7 @@ class ReconcileOutput:
             return
         columns = (
             TextColumn("{task.description:<12}"),
-            BarColumn(24),
+            BarColumn(bar_width=24),
             TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(),
         )

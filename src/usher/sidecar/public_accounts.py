@@ -219,7 +219,7 @@ class PublicAccounts:
         except LmsError as error:
             if error.failure_class is FailureClass.SYSTEMIC:
                 raise
-            return {**_result("created", None), "token_error": error.message}
+            return {**_result("created", tokens=None), "token_error": error.message}
 
     def _register_with_lms(self, learner: Learner, token: str) -> dict[str, str]:
         """Registers the learner and returns the cookies of the session. If the LMS refuses an
@@ -393,10 +393,12 @@ def _without_state(uri: str) -> str:
 
 
 def _result(status: str, tokens: TokenPair | None) -> dict[str, Any]:
+    """Returns a success in the batch API's form. status: ``created`` or ``exists``."""
     return {"status": status, "error": None, "tokens": tokens}
 
 
 def _failed_result(error: LmsError) -> dict[str, Any]:
+    """Returns a refusal or failure in the batch API's form, and whether to try it again now."""
     refused = error.failure_class is FailureClass.REJECTED
     error_data: dict[str, Any] = {"code": error.code, "message": error.message}
     if isinstance(error, RegistrationRefused):

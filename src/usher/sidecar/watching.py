@@ -57,6 +57,7 @@ _FAILURE_CHECK_SECONDS = 0.2
 #: Seconds that a batch in progress may take after SIGTERM or SIGINT, even if the LMS does not
 #: answer. Containers are killed after 60 seconds.
 LAST_BATCH_SECONDS = 30.0
+_STANDARD_ERROR = 2
 _STOPPING_LINE = b"\nstopping after the batch in progress; a second Ctrl-C stops immediately\n"
 #: Errors of reading the application's files, which a new release may be replacing.
 _FILE_ERRORS = (ConnectError, EnvFileError, OSError)
@@ -108,7 +109,7 @@ class Stopping:
         self._timer.start()
         with suppress(OSError):
             # Not with ``print``, because the signal may have interrupted another ``print``.
-            os.write(2, _STOPPING_LINE)
+            os.write(_STANDARD_ERROR, _STOPPING_LINE)
         if not self._in_batches:
             raise Stopped
 

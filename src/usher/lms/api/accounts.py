@@ -57,7 +57,8 @@ def process_accounts(
 
 
 def _process_batch(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
-    pairs = frozenset((item["username"], "") for item in items)
+    no_course = ""
+    pairs = frozenset((item["username"], no_course) for item in items)
     with outbox.collecting_changes(outbox.OwnChanges(application, EventType.ACCOUNT, pairs)):
         batch = _Batch(items, application, site)
         with batch.writes.counting():

@@ -32,8 +32,8 @@ def end_all_sessions(user: Any) -> None:
     all sessions, recorded or not."""
     _end_recorded_sessions(user.pk)
     # A row without a session. Because of it, ``ended_since`` covers unrecorded sessions too.
-    key = f"none-{token_hex(16)}"
-    LearnerSession.objects.create(session_key=key, user=user, ended=timezone.now())
+    key_of_no_session = f"none-{token_hex(16)}"
+    LearnerSession.objects.create(session_key=key_of_no_session, user=user, ended=timezone.now())
 
 
 def _end_recorded_sessions(user_id: int) -> int:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -125,16 +126,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if not self._is_for_this_machine():
-            self._answer(421, pages.message("Open the console by the address that it printed."))
+            text = "Open the console by the address that it printed."
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, pages.message(text))
             return
         try:
             address = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(address.query).items()}
         except ValueError:
-            self._answer(400, pages.message("The address can't be read."))
+            text = "The address can't be read."
+            self._answer(HTTPStatus.BAD_REQUEST, pages.message(text))
             return
         if address.path == "/console.css":
-            self._answer(200, _style(), "text/css; charset=utf-8")
+            self._answer(HTTPStatus.OK, _style(), content_type="text/css; charset=utf-8")
         elif address.path == "/open":
             self._open(query.get("key", ""))
         elif not self.access.is_signed_in(self.headers.get("Cookie", "")):
@@ -152,18 +155,20 @@ class _Handler(BaseHTTPRequestHandler):
             return False
 
     def _open(self, key: str) -> None:
+        """Answers the link from the terminal: sets the session cookie if the link is valid."""
         session = self.access.session_for(key)
         if not session:
             self._refuse()
             return
         cookie = f"{self.access.cookie_name}={session}; HttpOnly; SameSite=Lax; Path=/"
-        self._answer(303, "", headers={"Location": "/", "Set-Cookie": cookie})
+        headers = {"Location": "/", "Set-Cookie": cookie}
+        self._answer(HTTPStatus.SEE_OTHER, body="", headers=headers)
 
     def _refuse(self) -> None:
         """Answers a request without a valid link, and prints a new link."""
         self.access.print_link_again()
         self._answer(
-            403,
+            HTTPStatus.FORBIDDEN,
             pages.message(
                 "This link is not valid, or was used already. The terminal shows a new one."
             ),
@@ -179,13 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         }
         view = views.get(path)
         if view is None:
-            self._answer(404, pages.message("There is no such page."))
+            self._answer(HTTPStatus.NOT_FOUND, pages.message("There is no such page."))
             return
-        self._answer(200, view())
+        self._answer(HTTPStatus.OK, view())
 
     def _answer(
         self,
-        status: int,
+        status: HTTPStatus,
         body: str,
         content_type: str = "text/html; charset=utf-8",
         headers: dict[str, str] | None = None,
