@@ -45,6 +45,7 @@ from usher.sidecar.watching import Stopping, watch
 T = TypeVar("T")
 #: Seconds within which a signal is noticed while waiting for the LMS's rate limit.
 _STOP_CHECK_SECONDS = 0.2
+_MAX_PORT = 65535
 
 
 def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,7 +172,7 @@ def drift_command(
 )
 @click.option(
     "--console-port",
-    type=click.IntRange(0, 65535),
+    type=click.IntRange(0, _MAX_PORT),
     default=0,
     help="Port of the pages. [default: a free one]",
 )
@@ -351,7 +352,7 @@ def _serve(
             from usher.sidecar import metrics
 
             host, _, port = metrics_address.rpartition(":")
-            if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            if not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
                 raise click.UsageError(f"--metrics: {metrics_address!r} is not [HOST:]PORT.")
             pass_metrics, host = metrics.Metrics(), host.strip("[]") or LOOPBACK
             metrics_port = stack.enter_context(
@@ -372,6 +373,7 @@ def _serve(
 
 
 def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

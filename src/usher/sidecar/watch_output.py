@@ -54,6 +54,7 @@ class WatchOutput(ReconcileOutput):
         self.console.print(wrap(escape(text), indent=0))
 
     def _print_results(self, summary: Summary) -> None:
+        """Prints the results, without the failures of a kind whose outage was printed before."""
         with self._lock:
             for kind in sorted({kind for kind, _ in summary.numbers}):
                 self._print_change_of_state(kind, summary)
