@@ -51,7 +51,7 @@ def test_an_unconfirmed_learner_gets_no_account(system_with_each_api):
 
     confirm(user)
     reconcile()
-    reconcile()
+    reconcile()  # also sends the enrollment, which waited for the account
 
     account.refresh_from_db()
     assert account.is_ready, account.error_message

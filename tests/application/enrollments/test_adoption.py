@@ -27,6 +27,7 @@ E2E = "course-v1:edX+E2E-101+course"
 
 @pytest.fixture
 def learner(system_with_each_api):
+    """A learner with an LMS account and no enrollment."""
     user = system_with_each_api.learner("instructed")
     ensure_account(user)
     assert reconcile(["account"]).failed == 0
@@ -34,20 +35,28 @@ def learner(system_with_each_api):
 
 
 def enroll_in_lms(system_with_each_api, user, key=DEMO, mode="audit", is_active=True):
-    """Enrolls the user in the LMS, as an instructor does."""
+    """Enrolls the user in the LMS, as an instructor does. is_active: False for an enrollment that
+    has ended."""
+    end = "" if is_active else "row.update_enrollment(is_active=False)"
     system_with_each_api.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         "from opaque_keys.edx.keys import CourseKey as K; "
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"row = E.enroll(g().objects.get(username={user.lms_account.username!r}), "
-        f"K.from_string({key!r}), mode={mode!r}); "
-        f"{is_active} or row.update_enrollment(is_active=False)"
+        f"K.from_string({key!r}), mode={mode!r}); " + end
     )
 
 
 def pull_changes_a_minute_later():
     Watermark.objects.update(asked_at=timezone.now() - timedelta(minutes=1))
     return pull_changes()
+
+
+def receive_message(event_id, username, course_id):
+    """Processes a message of the LMS about a changed enrollment."""
+    assert process_message(
+        event_id, kind="enrollment.changed", username=username, course_id=course_id
+    ), "the message was processed before"
 
 
 def recorded_enrollments(user):
@@ -80,9 +89,8 @@ def test_the_next_sweep_records_an_enrollment_made_in_the_lms(system_with_each_a
 
 def test_a_message_records_an_enrollment_made_in_the_lms(system_with_each_api, learner):
     enroll_in_lms(system_with_each_api, learner)
-    assert process_message(
-        "instructor-1", "enrollment.changed", learner.lms_account.username.upper(), DEMO
-    )
+    # The LMS ignores case in usernames.
+    receive_message("instructor-1", learner.lms_account.username.upper(), DEMO)
     assert reconcile(["enrollment"]).failed == 0
     assert recorded_enrollments(learner) == {DEMO: ("audit", True)}
 
@@ -106,8 +114,8 @@ def test_a_recheck_of_one_learner_records_only_this_learner_s_enrollments(
 
 def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(system_with_each_api, learner):
     enroll_in_lms(system_with_each_api, learner, is_active=False)
-    process_message("ended-1", "enrollment.changed", learner.lms_account.username, DEMO)
-    process_message("never-1", "enrollment.changed", learner.lms_account.username, E2E)
+    receive_message("ended-1", learner.lms_account.username, DEMO)
+    receive_message("never-1", learner.lms_account.username, E2E)
     assert Enrollment.objects.count() == 2
     assert reconcile(["enrollment"]).failed == 0
     assert recorded_enrollments(learner) == {}
@@ -121,7 +129,7 @@ def test_an_enrollment_of_the_learner_takes_precedence_over_one_made_in_the_lms(
     """A message reports that an enrollment was made in the LMS. Before Usher reads the enrollment,
     the learner enrolls in the application, in another mode."""
     enroll_in_lms(system_with_each_api, learner, mode="verified")
-    process_message("meanwhile-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    receive_message("meanwhile-1", learner.lms_account.username, DEMO)
     assert enroll(learner, ensure_run(DEMO), "audit", reconcile_now=True).is_settled
     assert recorded_enrollments(learner) == {DEMO: ("audit", True)}
     assert system_with_each_api.enrollments(learner.lms_account.username) == {DEMO: ("audit", True)}
@@ -147,11 +155,12 @@ def test_enrollments_made_in_the_lms_are_not_recorded_if_adoption_is_turned_off(
 ):
     settings.USHER_ADOPT_ENROLLMENTS = False
     enroll_in_lms(system_with_each_api, learner)
-    process_message("left-1", "enrollment.changed", learner.lms_account.username, DEMO)
+    receive_message("left-1", learner.lms_account.username, DEMO)
     pull_changes_a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert recorded_enrollments(learner) == {}
-    assert "USHER_ADOPT_ENROLLMENTS" in next(iter(drift(["enrollment"]))).note
+    (difference,) = drift(["enrollment"])
+    assert "USHER_ADOPT_ENROLLMENTS" in difference.note
 
 
 def test_messages_about_unknown_learners_or_malformed_keys_record_nothing(system):
@@ -159,9 +168,9 @@ def test_messages_about_unknown_learners_or_malformed_keys_record_nothing(system
     ensure_account(user)  # not created yet, so this user has no enrollment in the LMS
     name = user.lms_account.username
     for number, key in enumerate((DEMO, "not-a-key", "course-v1:a+b+" + "c" * 300)):
-        process_message(f"nonsense-{number}", "enrollment.changed", name, key)
+        receive_message(f"nonsense-{number}", name, key)
     reconcile(["account"])
-    process_message("nonsense-9", "enrollment.changed", name, "not-a-key")
-    process_message("nonsense-10", "enrollment.changed", "nobody", DEMO)
+    receive_message("nonsense-9", name, "not-a-key")
+    receive_message("nonsense-10", "nobody", DEMO)
     assert not Enrollment.objects.exists()
     assert not CourseRun.objects.exists()

@@ -90,7 +90,8 @@ def test_unenroll_settles_an_enrollment_that_was_never_sent(system, run):
     enroll(user, run)
     row = unenroll(user, run, reconcile_now=True)
     assert row.is_settled, row.error_message
-    assert system.enrollments(user.lms_account.username).get(DEMO, ("", False))[1] is False
+    _, is_active = system.enrollments(user.lms_account.username).get(DEMO, ("", False))
+    assert is_active is False
 
 
 def test_unenroll_settles_an_enrollment_that_was_never_sent_in_a_closed_run(system):
@@ -149,6 +150,7 @@ def test_a_learner_whose_lms_account_was_lost_gets_a_new_account_and_enrollments
         f"g().objects.get(username={name!r}).delete()"
     )
     Enrollment.objects.filter(user=user).make_due()
+    # One pass may only find that the account is lost; the next one creates it.
     reconcile(user=user)
     reconcile(user=user)
     assert system.enrollments(name) == {DEMO: ("audit", True)}
@@ -159,7 +161,7 @@ def test_a_change_in_the_lms_is_reverted(system, run):
     user = system.learner()
     enroll(user, run, "verified", reconcile_now=True)
     name = user.lms_account.username
-    _change_in_lms(system, name, "audit", True)
+    _change_in_lms(system, name, mode="audit", is_active=True)
     Enrollment.objects.filter(user=user).make_due()
     assert reconcile(["enrollment"], user=user).failed == 0
     assert system.enrollments(name) == {DEMO: ("verified", True)}
@@ -177,7 +179,7 @@ def test_a_recheck_sends_a_settled_enrollment_only_if_the_lms_differs(system, ru
     summary = reconcile(["enrollment"], user=user)
     assert (summary.changed, summary.unchanged) == (0, 1)
     assert len(_enrollment_posts(faulty)) == number_of_posts
-    _change_in_lms(system, user.lms_account.username, "audit", False)
+    _change_in_lms(system, user.lms_account.username, mode="audit", is_active=False)
     Enrollment.objects.recheck()
     reconcile(["enrollment"], user=user)
     assert len(_enrollment_posts(faulty)) == number_of_posts + 1
@@ -234,17 +236,17 @@ def test_a_change_in_the_lms_is_kept_if_the_setting_makes_the_lms_win(system, ru
     user = system.learner()
     enroll(user, run, reconcile_now=True)
     name = user.lms_account.username
-    _change_in_lms(system, name, "verified", True)
+    _change_in_lms(system, name, mode="verified", is_active=True)
     Enrollment.objects.filter(user=user).make_due()
     assert reconcile(["enrollment"], user=user).changed == 1
     assert system.enrollments(name) == {DEMO: ("verified", True)}
     assert Enrollment.objects.get(user=user).mode == "verified"
 
 
-def _change_in_lms(system, name, mode, active):
+def _change_in_lms(system, name, *, mode, is_active):
     system.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
-        f"E.objects.filter(user__username={name!r}).update(mode={mode!r}, is_active={active})"
+        f"E.objects.filter(user__username={name!r}).update(mode={mode!r}, is_active={is_active})"
     )
 
 
@@ -263,7 +265,7 @@ def test_an_enrollment_is_sent_again_after_each_fault_of_the_lms(system, run, fa
     Enrollment.objects.filter(user=user).make_due()
     from usher.application.lms_client import client
 
-    client().http.state.clear("group:enrollment")
+    client().http.state.clear("group:enrollment")  # ends a pause after THROTTLED
     assert reconcile(["enrollment"], user=user).failed == 0
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
 
@@ -343,8 +345,8 @@ def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(tr
     row = enroll(learner, ensure_run(DEMO))
     accounts = LmsAccount.objects.all()
     accounts.set_work(refused_at=timezone.now(), due_at=None, error_code="protected-account")
-    kind("enrollment").settle_earlier_kinds([(Job(row, ""), Outcome(error=error))])
+    kind("enrollment").settle_earlier_kinds([(Job(row, display_name="x"), Outcome(error=error))])
     assert accounts.get().error_code == "protected-account"
     accounts.set_work(refused_at=None, error_code="")
-    kind("enrollment").settle_earlier_kinds([(Job(row, ""), Outcome(error=error))])
+    kind("enrollment").settle_earlier_kinds([(Job(row, display_name="x"), Outcome(error=error))])
     assert accounts.get().due_at is not None

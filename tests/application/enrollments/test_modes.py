@@ -83,6 +83,7 @@ def test_a_learner_is_enrolled_as_honor_in_a_run_that_offers_only_honor(
         assert sync_runs([key], modes=True).failed == 0
     user = system_with_each_api.learner()
     row = enroll(user, run)
+    # If the modes are not known, one pass only reads them; the next one enrolls the learner.
     reconcile()
     reconcile()
     row.refresh_from_db()

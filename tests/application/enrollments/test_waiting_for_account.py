@@ -17,6 +17,8 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 
 class BannedLearners(DefaultAdapter):
+    """Learners whose username starts with ``banned`` may have no account."""
+
     def is_eligible(self, user: Any) -> bool:
         return not user.username.startswith("banned")
 

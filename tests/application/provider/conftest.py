@@ -36,12 +36,14 @@ def make_learner(username: str, **fields: Any) -> Any:
 
 @dataclass
 class OAuthClient:
-    """An OAuth2 client with its record and secret."""
+    """An OAuth2 client. record: the application's record of it. browser: the browser that the
+    client redirects to the application. server: sends the client's own requests, so it has no
+    session."""
 
     record: Any
     secret: str
     browser: Client = field(default_factory=Client)
-    server: Client = field(default_factory=Client)  # without a session, like a server
+    server: Client = field(default_factory=Client)
 
     def authorize(self, browser: Client | None = None, **query: str) -> Any:
         """Opens the authorization page. query: parameters with other values; empty ones are left
@@ -127,11 +129,14 @@ def count_valid_tokens() -> tuple[int, int]:
 
 @pytest.fixture
 def learner(db: None) -> Any:
+    """The learner ada, whose LMS account is named ada-at-lms."""
     return make_learner("ada")
 
 
 @pytest.fixture
 def make_client(db: None) -> Callable[..., OAuthClient]:
+    """A function that creates an OAuth2 client. fields: arguments of ``ensure_client``."""
+
     def make(name: str = "edx-oauth-app", **fields: Any) -> OAuthClient:
         uris = fields.pop("redirect_uris", [CALLBACK])
         record, secret, _ = ensure_client(name, uris, **fields)

@@ -49,7 +49,7 @@ def test_sign_ins_are_recorded_with_their_outcome(learner):
     browser.post("/accounts/login/", form)
     browser.post("/accounts/login/", form | {"password": "correct horse battery"})
     browser.get("/logout/")
-    event = AuditEvent.objects.order_by("id")[0]
+    event = AuditEvent.objects.earliest("id")
     assert (event.name, event.succeeded, event.address) == ("sign-in", False, "192.0.2.7")
     assert "correct horse" not in str(list(AuditEvent.objects.values()))
 

@@ -252,7 +252,8 @@ def test_an_authorization_error_names_its_issuer(lms, settings, query, error):
 
 
 def test_the_error_for_an_anonymous_visitor_with_prompt_none_names_its_issuer(lms, settings):
-    answer = answer_of(lms.authorize(Client(), prompt="none", scope="openid user:read"))
+    visitor = Client()
+    answer = answer_of(lms.authorize(visitor, prompt="none", scope="openid user:read"))
     assert answer["error"] == "login_required"
     assert answer["iss"] == settings.OAUTH2_PROVIDER["OIDC_ISS_ENDPOINT"]
 

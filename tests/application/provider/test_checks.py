@@ -27,18 +27,20 @@ SETTINGS_OF_CONNECTED_PROJECT = {
 
 
 def messages_by_id(part: Any) -> dict[str, str]:
+    """Message and hint of each finding. part: a module of ``usher.application.checks``."""
     return {str(message.id): f"{message.msg} {message.hint}" for message in part.messages()}
 
 
 @pytest.fixture
 def project(settings: Any) -> Any:
+    """The settings of a project that is connected to an LMS."""
     for name, value in SETTINGS_OF_CONNECTED_PROJECT.items():
         setattr(settings, name, value)
     return settings
 
 
 def test_a_connected_project_has_no_errors(project: Any) -> None:
-    assert checks
+    assert checks  # importing the package registers the checks
     errors = [message for message in run_checks() if str(message.id).startswith("usher.E")]
     assert errors == []
 
@@ -278,7 +280,7 @@ def test_messages_fit_a_terminal_and_commands_can_be_copied(project: Any) -> Non
         for message in run_checks(include_deployment_checks=True)
         if str(message.id).startswith("usher")
     ]
-    assert len(messages) > 5
+    assert len(messages) > 5, "the settings cause several messages"
     lines = [line for message in messages for line in str(message).expandtabs().splitlines()]
     assert [line for line in lines if len(line) > 80] == []
     text_by_id = {str(message.id): str(message) for message in messages}

@@ -18,10 +18,18 @@ from usher.application.provider.models import ClientPolicy
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture
+def no_failures_counted():
+    """Empties the cache before and after the test. The limits of failures count in it."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
 def test_ensure_client_creates_a_client_only_the_first_time():
     record, secret, changed = ensure_client("edx-oauth-app", [CALLBACK])
     assert changed
-    assert len(secret) >= 43
+    assert len(secret) >= 43, "at least 32 random bytes in base64"
     same_record, no_secret, changed = ensure_client("edx-oauth-app", [CALLBACK])
     assert (same_record.pk, no_secret, changed) == (record.pk, "", False)
     assert same_record.client_secret == record.client_secret
@@ -45,7 +53,8 @@ def test_ensure_client_uses_the_given_id_and_secret():
 
 def test_ensure_client_reports_a_changed_policy_as_a_change():
     ensure_client("x", [CALLBACK])
-    assert ensure_client("x", [CALLBACK], pkce_required=True)[2] is True
+    _, _, changed = ensure_client("x", [CALLBACK], pkce_required=True)
+    assert changed
     assert ClientPolicy.objects.get().pkce_required is True
 
 
@@ -93,8 +102,9 @@ def test_a_secret_with_another_hasher_is_stored_as_a_keyed_hash_after_its_use(lm
     assert lms.token(code=lms.code()).status_code == 200
 
 
-def test_the_lms_s_right_secret_is_accepted_after_too_many_wrong_secrets(lms, settings):
-    cache.clear()
+def test_the_lms_s_right_secret_is_accepted_after_too_many_wrong_secrets(
+    lms, settings, no_failures_counted
+):
     settings.USHER_TOKEN_FAILURES_A_MINUTE = 3
     answers = [lms.token(code="x", client_secret="wrong") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
@@ -102,14 +112,6 @@ def test_the_lms_s_right_secret_is_accepted_after_too_many_wrong_secrets(lms, se
     assert lms.token(code=lms.code()).status_code == 200
     other_id = lms.record.client_id + "-other"
     assert lms.token(code="x", client_id=other_id).status_code == 401
-    cache.clear()
-
-
-@pytest.fixture
-def no_failures_counted():
-    cache.clear()
-    yield
-    cache.clear()
 
 
 def test_failures_of_all_client_ids_at_one_address_count_together(
@@ -120,7 +122,7 @@ def test_failures_of_all_client_ids_at_one_address_count_together(
     monkeypatch.setattr(bounds, "WINDOW_SECONDS", 10**10)
     statuses = [
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong").status_code
-        for n in range(60)
+        for n in range(60)  # the most failures of one address in a minute
     ]
     assert statuses == [401] * 60
     for n in range(30):
@@ -140,7 +142,7 @@ def test_above_the_limit_even_the_right_secret_is_refused_without_a_query(
     lms, no_failures_counted, django_assert_num_queries
 ):
     """This limit applies at an address where no client has succeeded before."""
-    for n in range(70):
+    for n in range(70):  # more failures than one address may have
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
     code = lms.code()
     with django_assert_num_queries(0):
@@ -150,14 +152,14 @@ def test_above_the_limit_even_the_right_secret_is_refused_without_a_query(
 def test_the_lms_is_not_limited_at_an_address_where_it_succeeded(lms, no_failures_counted):
     """Other clients can fail at the LMS's address behind a proxy that hides clients' addresses."""
     lms.exchange()
-    for n in range(70):
+    for n in range(70):  # more failures than one address may have
         lms.token(code="x", client_id=f"rotating-{n}", client_secret="wrong")
     assert lms.token(code="x", client_id="rotating-71", client_secret="wrong").status_code == 429
     assert lms.exchange()["access_token"]
 
 
 def test_failures_of_all_addresses_of_one_ipv6_network_count_together(lms, no_failures_counted):
-    for n in range(61):
+    for n in range(61):  # one failure more than the network may have
         address = f"2001:db8:1:2::{n:x}"
         lms.server.post(
             "/oauth2/token/",
@@ -170,8 +172,7 @@ def test_failures_of_all_addresses_of_one_ipv6_network_count_together(lms, no_fa
     assert post("/oauth2/token/", form, REMOTE_ADDR="2001:db8:1:3::1").status_code == 401
 
 
-def test_refused_clients_are_in_the_audit_log_without_their_secret(lms):
-    cache.clear()
+def test_refused_clients_are_in_the_audit_log_without_their_secret(lms, no_failures_counted):
     lms.token(code="x", client_secret="not-the-secret")
     event = AuditEvent.objects.get(name="client-refused")
     assert (event.succeeded, event.subject) == (False, lms.record.client_id)

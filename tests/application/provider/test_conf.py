@@ -13,6 +13,7 @@ from usher.contract.environment import Env
 
 
 def read(**values):
+    """Reads settings with these values. Returns the settings object and a list of problems."""
     return conf.read(SimpleNamespace(**values))
 
 
@@ -63,7 +64,8 @@ def test_addresses_are_normalised_and_an_address_with_a_password_is_a_problem(na
 
 
 def test_the_address_for_browsers_defaults_to_the_address_for_servers():
-    assert read(OPENEDX_API_BASE_URL="http://lms:8000")[0].base_redirect_url == "http://lms:8000"
+    read_settings, _ = read(OPENEDX_API_BASE_URL="http://lms:8000")
+    assert read_settings.base_redirect_url == "http://lms:8000"
 
 
 @pytest.mark.parametrize("value", [None, 5, object()])
@@ -127,7 +129,7 @@ def test_the_lms_s_address_is_required_without_an_edition(settings):
     for name in conf.REQUIRED:
         setattr(settings, name, "x")
     settings.OPENEDX_API_BASE_URL = ""
-    assert conf.missing() == []
+    assert conf.missing() == [], "the edition has a default address"
     settings.USHER_EDITION = ""
     assert conf.missing() == [Env.OPENEDX_API_BASE_URL]
 

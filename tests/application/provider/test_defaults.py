@@ -14,6 +14,7 @@ from usher.contract.environment import ALL_KEYS
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment has no variables that ``defaults.apply`` reads."""
     for name in (*ALL_KEYS, "SITE_BASE_URL", "CELERY_BROKER_URL", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -187,10 +188,8 @@ def test_the_error_about_an_argument_of_a_wrong_type_names_the_argument(
     ],
 )
 def test_the_warning_about_http_is_silenced_unless_the_project_chose_the_schemes(
-    monkeypatch: Any, project_settings: Any, arguments: Any, is_silenced: bool
+    project_settings: Any, arguments: Any, is_silenced: bool
 ) -> None:
-    for key in ("SITE_BASE_URL", *ALL_KEYS):
-        monkeypatch.delenv(key, raising=False)
     settings: dict[str, Any] = {"SILENCED_SYSTEM_CHECKS": ["a.W001"], **project_settings}
     defaults.apply(settings, env_file=None, **arguments)
     expected = ["a.W001", *(["oauth2_provider.W008"] if is_silenced else [])]

@@ -34,7 +34,7 @@ def fake_lms(settings, transactional_db):
         settings.OPENEDX_OAUTH_PROVIDER = "mitxpro-oauth2"
         settings.OPENEDX_SOCIAL_LOGIN_PATH = ""
         yield server
-    sending.alarm.set(None)
+    sending.alarm.set(None)  # no message may be sent again during later tests
 
 
 def is_signed_in(browser):
@@ -115,7 +115,8 @@ def test_sign_out_sends_a_signed_logout_token_to_the_lms(fake_lms, lms, settings
     assert claims["aud"] == lms.record.client_id
     assert claims["sub"] == "ada-at-lms"
     assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
-    assert claims["exp"] - claims["iat"] <= 120
+    two_minutes = 120
+    assert claims["exp"] - claims["iat"] <= two_minutes
     assert claims["jti"]
     assert "nonce" not in claims
     assert not SignOutMessage.objects.exists()
@@ -207,20 +208,31 @@ def send_sign_out(settings):
     """A function that sends the LMS's message about a learner who signed out of the LMS."""
     settings.USHER_WEBHOOK_SECRET = SECRET
 
-    def send(username="ada-at-lms", *, event_id="event-1", secret=SECRET, moment=None, **changes):
-        at = moment or time.time()
-        body = json.dumps({"event_id": event_id, "username": username, "at": at}).encode()
-        body = changes.pop("body", body)
-        timestamp = int(changes.pop("timestamp", time.time()))
-        headers = {
+    def send(
+        username="ada-at-lms",
+        *,
+        event_id="event-1",
+        secret=SECRET,
+        signed_out_at=None,
+        body=None,
+        timestamp=None,
+        headers=None,
+    ):
+        """signed_out_at, timestamp: when the learner signed out and when the message was sent; now
+        by default. body: replaces the message. headers: replace the signed headers."""
+        if body is None:
+            at = signed_out_at or time.time()
+            body = json.dumps({"event_id": event_id, "username": username, "at": at}).encode()
+        timestamp = int(timestamp or time.time())
+        all_headers = {
             signatures.HEADER_EVENT_ID: event_id,
             signatures.HEADER_TIMESTAMP: str(timestamp),
             signatures.HEADER_SIGNATURE: signatures.sign(
                 secret, timestamp=timestamp, event_id=event_id, body=body
             ),
-        } | changes.pop("headers", {})
+        } | (headers or {})
         return Client().post(
-            ApplicationPath.BACKCHANNEL_LOGOUT, body, "application/json", headers=headers
+            ApplicationPath.BACKCHANNEL_LOGOUT, body, "application/json", headers=all_headers
         )
 
     return send
@@ -231,7 +243,8 @@ def test_a_sign_out_from_the_lms_ends_all_sessions_of_the_learner(lms, learner, 
     phone = Client()
     phone.force_login(learner)
     answer = send_sign_out()
-    assert (answer.status_code, answer.json()) == (200, {"ended": 2})
+    assert answer.status_code == 200
+    assert answer.json() == {"ended": 2}, "the sessions of the learner's browser and phone"
     assert Session.objects.count() == SignedInSession.objects.count() == 0
     assert AuditEvent.objects.filter(name="lms-sign-out", succeeded=True).count() == 1
 
@@ -287,7 +300,7 @@ def test_a_repeated_message_ends_no_session(lms, learner, send_sign_out):
 
 @pytest.mark.django_db
 def test_a_delayed_message_ends_no_session_that_began_after_the_sign_out(lms, send_sign_out):
-    assert send_sign_out(moment=time.time() - 240).json() == {"ended": 0}
+    assert send_sign_out(signed_out_at=time.time() - 240).json() == {"ended": 0}
     assert Session.objects.count() == 1
 
 
@@ -339,7 +352,7 @@ def test_forged_messages_are_limited_and_add_few_events_to_the_audit_log(
         for n in range(500)
     ]
     assert statuses[0] == 401
-    assert set(statuses[240:]) == {429}
+    assert set(statuses[240:]) == {429}, "240 failures a minute are allowed"
     assert AuditEvent.objects.filter(name="lms-sign-out", succeeded=False).count() <= 30
     assert send_sign_out().json() == {"ended": 1}
     cache.clear()

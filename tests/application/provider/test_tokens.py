@@ -97,9 +97,14 @@ def test_revoking_with_a_wrong_secret_is_refused(lms):
     assert lms.me(tokens["access_token"]).status_code == 200
 
 
+#: Concurrent requests are repeated, because the order in which they are processed is random.
+REPETITIONS = 5
+
+
 @pytest.fixture
 def post_concurrently(live_server):
-    """``concurrently(client, *forms)`` posts all forms to the token endpoint at the same moment."""
+    """``post_concurrently(client, *forms)`` posts all forms to the token endpoint at the same
+    moment. A form with ``endpoint`` goes to the OAuth2 endpoint of that name."""
 
     def post(client, *forms):
         start = Barrier(len(forms))
@@ -136,7 +141,7 @@ def assert_one_pair_and_no_valid_token(answers):
 def test_concurrent_uses_of_a_refresh_token_give_only_one_pair_of_tokens(
     lms, post_concurrently, number_of_requests
 ):
-    for _ in range(5):
+    for _ in range(REPETITIONS):
         form = {"grant_type": "refresh_token", "refresh_token": lms.exchange()["refresh_token"]}
         answers = post_concurrently(lms, *[dict(form) for _ in range(number_of_requests)])
         assert_one_pair_and_no_valid_token(answers)
@@ -144,7 +149,7 @@ def test_concurrent_uses_of_a_refresh_token_give_only_one_pair_of_tokens(
 
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_uses_of_a_code_give_only_one_pair_of_tokens(lms, post_concurrently):
-    for _ in range(5):
+    for _ in range(REPETITIONS):
         form = {
             "grant_type": "authorization_code",
             "code": lms.code(),
@@ -157,7 +162,7 @@ def test_concurrent_uses_of_a_code_give_only_one_pair_of_tokens(lms, post_concur
 def test_no_valid_token_is_left_if_a_refresh_token_is_revoked_during_its_refresh(
     lms, post_concurrently
 ):
-    for _ in range(5):
+    for _ in range(REPETITIONS):
         refresh_token = lms.exchange()["refresh_token"]
         refreshed, revoked = post_concurrently(
             lms,

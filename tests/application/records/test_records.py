@@ -23,6 +23,7 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 
 @pytest.fixture
 def learner(system):
+    """A learner with an LMS account and an enrollment in the demonstration course."""
     user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     return user
@@ -58,7 +59,7 @@ def test_certificates_that_are_all_missing_are_kept(system, learner, faulty):
     recheck(["certificate"])
     assert reconcile(["certificate"]).failed == 0
     faulty.impostor = Impostor(
-        "empty", 200, "application/json", b"[]", only=("/api/certificates/",)
+        "empty", content_type="application/json", body=b"[]", only=("/api/certificates/",)
     )
     forget_clients()
     summary = reconcile(["certificate"], made_due=recheck(["certificate"]))
@@ -141,6 +142,7 @@ def test_a_deleted_learner_creates_a_retirement(system, learner):
     row = Retirement.objects.get(username=name)
     reconcile(["retirement"])
     row.refresh_from_db()
+    # The public API can't deactivate an account, so the retirement is refused or already done.
     assert row.refused_at is not None or row.is_settled
 
 
@@ -148,6 +150,6 @@ def test_a_save_without_changes_for_the_lms_sends_nothing(
     system, learner, django_assert_num_queries
 ):
     learner.last_login = None
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(1):  # only the UPDATE of the user
         learner.save(update_fields=["last_login"])
     assert not LmsProfile.objects.exists()

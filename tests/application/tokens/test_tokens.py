@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 from oauth2_provider.models import get_grant_model
 
+from tests.application.conftest import UNREACHABLE_URL
 from tests.support import faults
 from usher.application.accounts.services import ensure_account
 from usher.application.lms_client import client
@@ -35,12 +36,14 @@ def requests_sent(proxy):
 
 @pytest.fixture
 def learner(system):
+    """A learner with an LMS account and a valid token."""
     user = system.learner()
     ensure_account(user, reconcile_now=True)
     return user
 
 
 def expire(user, **fields):
+    """Lets the user's token expire. fields: further changes of the token's record."""
     a_minute_ago = timezone.now() - timedelta(minutes=1)
     LmsToken.objects.filter(user=user).update(expires_at=a_minute_ago, **fields)
 
@@ -63,10 +66,10 @@ def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
     expire(learner, refresh_token=vault.encrypt("revoked"))
     token = access_token_for(learner)
     assert client().me(token) == learner.lms_account.username
-    paths = requests_sent(faulty)[:-1]
+    *paths, _request_of_me = requests_sent(faulty)
     assert paths[:2] == [TOKEN, "/auth/login/mitxpro-oauth2/"]
     assert paths[-2:] == ["/oauth2/authorize", TOKEN]
-    assert len(paths) == 6
+    assert len(paths) == 6, "one refused refresh and the requests of an authorization"
     assert "/dashboard" not in paths
 
 
@@ -102,7 +105,7 @@ def test_access_token_for_raises_the_error_of_a_failing_lms(learner, faulty):
 
 
 def test_access_token_for_fails_if_the_account_cannot_be_created(system, settings):
-    settings.OPENEDX_API_BASE_URL = "http://127.0.0.1:9"
+    settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     with pytest.raises(NoAccount, match="Nothing answers"):
         access_token_for(system.learner())
 
@@ -126,7 +129,8 @@ def test_codes_are_granted_only_to_the_lms_s_client_and_redirect_uri(system):
     user = system.learner()
 
     def request_code(client_id, redirect_uri):
-        return grant_codes([AuthorizationRequest(user.pk, client_id, redirect_uri, "user:read")])
+        request = AuthorizationRequest(user.pk, client_id, redirect_uri, scope="user:read")
+        return grant_codes([request])
 
     valid_uri = application.redirect_uris.split()[0] + "?redirect_state=abc"
     assert len(request_code(application.client_id, valid_uri)) == 1
@@ -141,14 +145,17 @@ def test_codes_are_granted_only_to_the_lms_s_client_and_redirect_uri(system):
 @pytest.mark.django_db(transaction=True)
 def test_grant_codes_leaves_out_a_deleted_learner(system):
     user, application = system.learner(), lms_application()
-    uri = application.redirect_uris.split()[0]
+    uri, *_ = application.redirect_uris.split()
+    id_of_deleted = user.pk + 1000
     codes = grant_codes(
         [
-            AuthorizationRequest(user_id, application.client_id, uri, "user:read")
-            for user_id in (user.pk + 1000, user.pk)
+            AuthorizationRequest(user_id, application.client_id, uri, scope="user:read")
+            for user_id in (id_of_deleted, user.pk)
         ]
     )
-    assert list(get_grant_model().objects.values_list("user_id", "code")) == [(user.pk, codes[1])]
+    _, code_of_user = codes
+    grants = get_grant_model().objects.values_list("user_id", "code")
+    assert list(grants) == [(user.pk, code_of_user)]
 
 
 def test_tokens_are_reencrypted_with_a_new_key_and_renewed_if_the_key_is_lost(learner, settings):
@@ -156,12 +163,14 @@ def test_tokens_are_reencrypted_with_a_new_key_and_renewed_if_the_key_is_lost(le
     settings.USHER_ENCRYPTION_KEYS = old
     access_token_for(learner)  # the stored token has another key, so a new token is obtained
     settings.USHER_ENCRYPTION_KEYS = f"{new},{old}"
-    assert rotate_keys() == (1, 0)
+    encrypted, unreadable = rotate_keys()
+    assert (encrypted, unreadable) == (1, 0)
     settings.USHER_ENCRYPTION_KEYS = new
     token = access_token_for(learner)
     assert client().me(token) == learner.lms_account.username
     settings.USHER_ENCRYPTION_KEYS = Fernet.generate_key().decode()
-    assert rotate_keys() == (0, 1)
+    encrypted, unreadable = rotate_keys()
+    assert (encrypted, unreadable) == (0, 1)
     assert client().me(access_token_for(learner)) == learner.lms_account.username
 
 
@@ -171,7 +180,7 @@ def test_rotating_keys_keeps_a_token_that_is_renewed_meanwhile(learner, monkeypa
 
     def reencrypt_slowly(encrypted):
         reading.set()
-        time.sleep(0.3)
+        time.sleep(0.3)  # meanwhile, the other thread renews the token
         return reencrypt(encrypted)
 
     def renew():
@@ -182,17 +191,23 @@ def test_rotating_keys_keeps_a_token_that_is_renewed_meanwhile(learner, monkeypa
             connection.close()
 
     monkeypatch.setattr(vault, "reencrypt", reencrypt_slowly)
-    worker = threading.Thread(target=renew)
-    worker.start()
-    assert rotate_keys() == (1, 0)
-    worker.join(60)
+    renewing_thread = threading.Thread(target=renew)
+    renewing_thread.start()
+    encrypted, unreadable = rotate_keys()
+    assert (encrypted, unreadable) == (1, 0)
+    renewing_thread.join(60)
     assert access_token_for(learner) == "renewed"
 
 
 def test_repr_shows_no_secrets(learner):
     from usher.client.payloads import TokenPair
 
-    pair = TokenPair("very-secret", "also-secret", "read", timezone.now())
+    pair = TokenPair(
+        access_token="very-secret",
+        refresh_token="also-secret",
+        scope="read",
+        expires_at=timezone.now(),
+    )
     assert "secret" not in repr(pair)
     assert client().who.client_secret not in repr(client().who)
     assert client().who.service_token not in repr(client().who)
