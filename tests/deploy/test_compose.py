@@ -23,7 +23,8 @@ def env_file(tmp_path):
 
 
 def test_new_env_writes_a_file_for_its_owner_only_and_keeps_an_existing_file(env_file):
-    assert env_file.stat().st_mode & 0o077 == 0
+    permissions_of_others = env_file.stat().st_mode & 0o077
+    assert permissions_of_others == 0
     settings = env_file.read_text()
     subprocess.run(["sh", env_file.parent / "new_env.sh"], check=True, capture_output=True)
     assert env_file.read_text() == settings
@@ -37,19 +38,25 @@ def test_two_installations_share_no_secret(env_file, tmp_path_factory):
     pattern = r"^(?:POSTGRES_PASSWORD|SECRET_KEY|USHER_ENCRYPTION_KEYS)=(.+)$"
     first_secrets = set(re.findall(pattern, env_file.read_text(), re.M))
     second_secrets = set(re.findall(pattern, (other / ".env").read_text(), re.M))
-    assert len(first_secrets) == len(second_secrets) == 3
+    assert len(first_secrets) == len(second_secrets) == 3  # the three in ``pattern``
     assert not first_secrets & second_secrets
 
 
 def test_the_application_starts_with_the_env_file(env_file, tmp_path):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
+    # Without the settings of the tests' own application.
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DJANGO_", "CAMPUS_"))
+    }
     env |= {"CAMPUS_ENV_FILE": str(env_file), "CAMPUS_HOME": str(tmp_path / "home")}
     script = (
         "import django; django.setup(); from usher.application.tokens import vault; "
         "from campus.worker import app; from django.conf import settings; "
         "assert vault.decrypt(vault.encrypt('x')) == 'x'; "
         "app.loader.import_default_modules(); "
-        "assert {e['task'] for e in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)"
+        "scheduled = {entry['task'] for entry in settings.CELERY_BEAT_SCHEDULE.values()}; "
+        "assert scheduled <= set(app.tasks)"
     )
     env |= {"DJANGO_SETTINGS_MODULE": "campus.settings", "PYTHONPATH": str(ROOT / "campus")}
     result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)

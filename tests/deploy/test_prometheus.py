@@ -13,6 +13,8 @@ import yaml
 from usher.contract import metrics
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+#: Width of Grafana's grid of panels.
+GRID_WIDTH = 24
 METRIC_OF_SERIES = {name: metric for metric in metrics.ALL for name in metric.series}
 
 
@@ -38,8 +40,9 @@ EXPRESSIONS = [*rules().values(), *chain.from_iterable(panels().values())]
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_alerts_and_panels_use_exported_metrics_and_labels(expression: str) -> None:
     names = set(re.findall(r"\busher_\w+", expression))
-    assert names
+    assert names, "no metric of Usher in the expression"
     assert names <= set(METRIC_OF_SERIES), f"not exported: {names - set(METRIC_OF_SERIES)}"
+    # Prometheus itself adds these two labels: ``le`` to histograms, ``job`` to all series.
     labels = {"le", "job"}.union(*(METRIC_OF_SERIES[name].labels for name in names))
     grouping_labels = re.findall(r"\bby \(([^)]*)\)", expression)
     selected_labels = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression)
@@ -53,6 +56,7 @@ def test_every_alert_says_what_to_do() -> None:
     for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("critical", "warning")
+            # Whole sentences, not only words.
             assert len(rule["annotations"]["summary"]) > 10
             assert len(rule["annotations"]["description"]) > 20
 
@@ -60,7 +64,7 @@ def test_every_alert_says_what_to_do() -> None:
 def test_all_but_two_metrics_are_used_by_an_alert_or_panel() -> None:
     """The two unused metrics are for further analysis only."""
     used = set(re.findall(r"\busher_\w+", "\n".join(EXPRESSIONS)))
-    unused = {m.name for m in metrics.ALL if not used & set(m.series)}
+    unused = {metric.name for metric in metrics.ALL if not used & set(metric.series)}
     assert unused == {"usher_passes_total", "usher_changes_asked_timestamp_seconds"}
 
 
@@ -74,7 +78,7 @@ def test_panels_do_not_overlap() -> None:
             for x in range(position["x"], position["x"] + position["w"])
             for y in range(position["y"], position["y"] + position["h"])
         }
-        assert position["x"] + position["w"] <= 24
+        assert position["x"] + position["w"] <= GRID_WIDTH
         assert not cells & occupied, panel["title"]
         occupied |= cells
     ids = [panel["id"] for panel in board["panels"]]
@@ -105,9 +109,9 @@ if shutil.which("promtool"):  # of Debian's package prometheus
 
     def test_promtool_accepts_the_names_and_help_texts_of_the_metrics() -> None:
         text = "".join(
-            f"# HELP {m.name} {m.help}\n# TYPE {m.name} {m.type}\n"
-            + "".join(f"{name}{_example_labels(m, name)} 0\n" for name in m.series)
-            for m in metrics.ALL
+            f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.type}\n"
+            + "".join(f"{name}{_example_labels(metric, name)} 0\n" for name in metric.series)
+            for metric in metrics.ALL
         )
         result = subprocess.run(
             ["promtool", "check", "metrics"],

@@ -16,7 +16,9 @@ class ComposeLoader(yaml.SafeLoader):
     """Reads compose files with the tags ``!reset`` and ``!override``."""
 
 
-ComposeLoader.add_constructor("!reset", lambda loader, node: "reset")
+#: The value of a key with the tag ``!reset``, which removes the key of the extended service.
+RESET = "reset"
+ComposeLoader.add_constructor("!reset", lambda loader, node: RESET)
 ComposeLoader.add_constructor(
     "!override", lambda loader, node: loader.construct_mapping(node, deep=True)
 )
@@ -31,14 +33,15 @@ def service():
 
 
 @pytest.fixture(scope="module")
-def container():
+def deployment_spec():
+    """``spec`` of the Deployment in the Kubernetes manifest."""
+    return yaml.safe_load((DEPLOY / "sidecar.kubernetes.yml").read_text())["spec"]
+
+
+@pytest.fixture(scope="module")
+def container(deployment_spec):
     """The sidecar's container in the Kubernetes manifest."""
-    deployment = yaml.safe_load((DEPLOY / "sidecar.kubernetes.yml").read_text())
-    spec = deployment["spec"]
-    labels = spec["template"]["metadata"]["labels"]
-    assert spec["selector"]["matchLabels"] == labels
-    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] == 60
-    (container,) = spec["template"]["spec"]["containers"]
+    (container,) = deployment_spec["template"]["spec"]["containers"]
     return container
 
 
@@ -59,7 +62,7 @@ def test_the_compose_override_watches_the_application_in_its_own_container(servi
 
 
 def test_the_compose_override_publishes_no_port_and_waits_for_the_last_batch(service):
-    assert service["ports"] == "reset"
+    assert service["ports"] == RESET
     assert service["stop_grace_period"] == "60s"
 
 
@@ -77,6 +80,12 @@ def test_the_sidecar_image_is_built_from_existing_files_and_starts_usher(service
 def test_the_kubernetes_manifest_runs_the_command_of_the_compose_override(service, container):
     assert parsed_options(container["args"]) == parsed_options(service["command"])
     assert container["command"] == service["entrypoint"]
+
+
+def test_the_kubernetes_manifest_selects_its_pods_and_waits_for_the_last_batch(deployment_spec):
+    pod = deployment_spec["template"]
+    assert deployment_spec["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 60
 
 
 def test_the_compose_override_and_the_manifest_contain_no_secret(container):

@@ -8,6 +8,8 @@ from django.db.models.signals import pre_save
 from django.dispatch import receiver
 from django.forms.models import model_to_dict
 
+CALL_STACK_MAX_LENGTH = 750
+
 
 class TimestampedModel(models.Model):
     created_on = models.DateTimeField(auto_now_add=True, db_index=True)
@@ -21,7 +23,9 @@ class AuditModel(TimestampedModel):
     acting_user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+"
     )
-    call_stack = models.CharField(default="", max_length=750, null=True, blank=True)
+    call_stack = models.CharField(
+        default="", max_length=CALL_STACK_MAX_LENGTH, null=True, blank=True
+    )
     data_before = models.JSONField(blank=True, null=True)
     data_after = models.JSONField(blank=True, null=True)
 
@@ -38,13 +42,15 @@ class AuditableModel(models.Model):
 
     @transaction.atomic
     def save_and_log(self, acting_user, *args, **kwargs):
+        """Saves the row, and writes an audit row with its former and its new values."""
         before = type(self).all_objects.filter(pk=self.pk).first()
         self.save(*args, **kwargs)
         self.refresh_from_db()
         type(self).get_audit_class().objects.create(
             acting_user=acting_user,
             enrollment=self,
-            call_stack="".join(traceback.format_stack(limit=4)[:2])[:750],
+            # The callers of the code that calls this method.
+            call_stack="".join(traceback.format_stack(limit=4)[:2])[:CALL_STACK_MAX_LENGTH],
             data_before=before.to_dict() if before else None,
             data_after=self.to_dict(),
         )

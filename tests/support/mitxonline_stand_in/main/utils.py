@@ -10,6 +10,9 @@ def get_redis_lock(name, expire=None):
 
 
 class FileLock:
+    """A lock with the methods of a lock of Redis. While another process holds the lock, ``acquire``
+    with ``blocking`` waits, without a timeout."""
+
     def __init__(self, path):
         self.path, self.file = path, None
 

@@ -17,6 +17,9 @@ from main.utils import get_redis_lock
 from openedx.models import OpenEdxApiAuth, OpenEdxUser
 
 MAX_RETRIES = 5
+USERNAME_MAX_LENGTH = 30
+#: Length of a taken username in front of the number that distinguishes the new one.
+LENGTH_BEFORE_NUMBER = 26
 
 
 def reconcile_edx_username(user, *, desired_username=None):
@@ -25,17 +28,24 @@ def reconcile_edx_username(user, *, desired_username=None):
     edx_user, _ = OpenEdxUser.objects.get_or_create(platform="edx", user=user)
     if edx_user.edx_username:
         return False
-    base = desired_username or ("" if "@" in user.username else user.username)
-    base = (base or slugify(user.name) or slugify(user.email.split("@")[0]))[:30]
-    name, number = base, 1
-    while OpenEdxUser.objects.filter(edx_username=name).exists():
-        name, number = f"{base[:26]}{number}", number + 1
-    edx_user.edx_username = edx_user.desired_edx_username = name
+    mailbox = user.email.split("@")[0]
+    name = (
+        desired_username
+        or ("" if "@" in user.username else user.username)
+        or slugify(user.name)
+        or slugify(mailbox)
+    )[:USERNAME_MAX_LENGTH]
+    free_name, number = name, 1
+    while OpenEdxUser.objects.filter(edx_username=free_name).exists():
+        free_name, number = f"{name[:LENGTH_BEFORE_NUMBER]}{number}", number + 1
+    edx_user.edx_username = edx_user.desired_edx_username = free_name
     edx_user.save()
     return True
 
 
 def create_edx_user(user):
+    """Creates the user's LMS account. Returns whether it was created: not if it exists, or if
+    another process creates it now."""
     application = Application.objects.get(name=settings.OPENEDX_OAUTH_APP_NAME)
     expires = timezone.now() + timedelta(hours=settings.OPENEDX_TOKEN_EXPIRES_HOURS)
     token = AccessToken.objects.create(
@@ -56,7 +66,8 @@ def create_edx_user(user):
 
 
 def register(user, token):
-    """Registers the LMS account. Returns whether the account was created."""
+    """Registers the LMS account. token: the access token that the LMS sends back to learn who the
+    user is. Returns whether the account was created."""
     edx_user = user.openedx_users.get()
     if edx_user.has_been_synced:
         return False
@@ -84,6 +95,7 @@ def register(user, token):
 
 
 def session_cookie(user):
+    """The value of the application's session cookie for a new session of ``user``."""
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
@@ -94,12 +106,13 @@ def session_cookie(user):
 
 @transaction.atomic
 def create_edx_auth_token(user):
+    """Signs the user in to the LMS as a browser does, and stores the user's LMS tokens."""
     redirect_uri = settings.SITE_BASE_URL + "/login/_private/complete"
     with httpx.Client(follow_redirects=True, timeout=settings.EDX_API_CLIENT_TIMEOUT) as browser:
         host = urlsplit(settings.SITE_BASE_URL).hostname
         browser.cookies.set(settings.SESSION_COOKIE_NAME, session_cookie(user), domain=host)
-        base = settings.OPENEDX_API_BASE_URL
-        browser.get(base + settings.OPENEDX_SOCIAL_LOGIN_PATH).raise_for_status()
+        lms_url = settings.OPENEDX_API_BASE_URL
+        browser.get(lms_url + settings.OPENEDX_SOCIAL_LOGIN_PATH).raise_for_status()
         query = urlencode(
             {
                 "client_id": settings.OPENEDX_API_CLIENT_ID,
@@ -108,13 +121,15 @@ def create_edx_auth_token(user):
                 "response_type": "code",
             }
         )
-        response = browser.get(f"{base}/oauth2/authorize?{query}")
+        response = browser.get(f"{lms_url}/oauth2/authorize?{query}")
         code = parse_qs(urlsplit(str(response.url)).query)["code"][0]
         return store_tokens(user, grant_type="authorization_code", code=code)
 
 
 def store_tokens(user, **grant):
-    """Exchanges the code or refresh token. As in the original, the row is locked meanwhile."""
+    """Exchanges an authorization code, or the stored refresh token, for new LMS tokens. grant: the
+    request's fields with the code; without fields, the refresh token is sent. As in the original,
+    the row is locked during the request."""
     with transaction.atomic():
         auth = OpenEdxApiAuth.objects.select_for_update().filter(user=user).first()
         answer = httpx.post(
@@ -138,6 +153,8 @@ def store_tokens(user, **grant):
 
 
 def repair_faulty_edx_user(user):
+    """Creates the user's LMS account and LMS tokens if they are missing. Returns two booleans:
+    whether the account was created, and whether the tokens were."""
     created = create_edx_user(user)
     if OpenEdxApiAuth.objects.filter(user=user).exists():
         return created, False
@@ -146,6 +163,7 @@ def repair_faulty_edx_user(user):
 
 
 def enroll_in_edx(enrollment):
+    """Enrolls the learner in the LMS. Raises httpx.HTTPStatusError if the LMS refuses."""
     answer = httpx.post(
         settings.OPENEDX_API_BASE_URL + "/api/enrollment/v1/enrollment",
         json={
@@ -178,4 +196,4 @@ def retry_failed_edx_enrollments():
                 enrollment.save(update_fields=["edx_enrollment_retry_count"])
         else:
             enrollment.edx_enrolled = True
-            enrollment.save_and_log(None)
+            enrollment.save_and_log(acting_user=None)

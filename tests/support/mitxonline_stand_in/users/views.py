@@ -18,7 +18,8 @@ def me(request):
 
 
 def gateway_login(request):
-    """Redirects back to the page that required the sign-in. Without the gateway this is a loop."""
+    """Redirects back to the page that required the sign-in. The gateway signs the user in before
+    the request arrives here; without a gateway, the redirects never end."""
     target = request.GET.get("next", "/")
     if not url_has_allowed_host_and_scheme(target, {request.get_host()}):
         target = "/"

@@ -18,6 +18,8 @@ MODE = "no-id-professional"
 
 
 def create_edx_user(user):
+    """Creates the user's LMS account. Returns whether it was created: not if the application has a
+    record of it."""
     application = Application.objects.get(name=settings.OPENEDX_OAUTH_APP_NAME)
     expires = timezone.now() + timedelta(hours=settings.OPENEDX_TOKEN_EXPIRES_HOURS)
     token = AccessToken.objects.create(
@@ -51,6 +53,7 @@ def create_edx_user(user):
 
 
 def session_cookie(user):
+    """The value of the application's session cookie for a new session of ``user``."""
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
@@ -61,12 +64,13 @@ def session_cookie(user):
 
 @transaction.atomic
 def create_edx_auth_token(user):
+    """Signs the user in to the LMS as a browser does, and stores the user's LMS tokens."""
     redirect_uri = settings.SITE_BASE_URL + "/login/_private/complete"
     with httpx.Client(follow_redirects=True, timeout=settings.EDX_API_CLIENT_TIMEOUT) as browser:
         host = urlsplit(settings.SITE_BASE_URL).hostname
         browser.cookies.set(settings.SESSION_COOKIE_NAME, session_cookie(user), domain=host)
-        base = settings.OPENEDX_API_BASE_URL
-        browser.get(base + settings.OPENEDX_SOCIAL_LOGIN_PATH).raise_for_status()
+        lms_url = settings.OPENEDX_API_BASE_URL
+        browser.get(lms_url + settings.OPENEDX_SOCIAL_LOGIN_PATH).raise_for_status()
         query = urlencode(
             {
                 "client_id": settings.OPENEDX_API_CLIENT_ID,
@@ -75,13 +79,15 @@ def create_edx_auth_token(user):
                 "response_type": "code",
             }
         )
-        response = browser.get(f"{base}/oauth2/authorize?{query}")
+        response = browser.get(f"{lms_url}/oauth2/authorize?{query}")
         code = parse_qs(urlsplit(str(response.url)).query)["code"][0]
         return store_tokens(user, grant_type="authorization_code", code=code)
 
 
 def store_tokens(user, **grant):
-    """Exchanges the code or refresh token. As in the original, the row is locked meanwhile."""
+    """Exchanges an authorization code, or the stored refresh token, for new LMS tokens. grant: the
+    request's fields with the code; without fields, the refresh token is sent. As in the original,
+    the row is locked during the request."""
     with transaction.atomic():
         auth = OpenEdxApiAuth.objects.select_for_update().filter(user=user).first()
         answer = httpx.post(
@@ -105,6 +111,8 @@ def store_tokens(user, **grant):
 
 
 def repair_faulty_edx_user(user):
+    """Creates the user's LMS account and LMS tokens if they are missing. Returns two booleans:
+    whether the account was created, and whether the tokens were."""
     created = create_edx_user(user)
     if OpenEdxApiAuth.objects.filter(user=user).exists():
         return created, False
@@ -113,6 +121,7 @@ def repair_faulty_edx_user(user):
 
 
 def enroll_in_edx(enrollment):
+    """Enrolls the learner in the LMS. Raises httpx.HTTPStatusError if the LMS refuses."""
     answer = httpx.post(
         settings.OPENEDX_API_BASE_URL + "/api/enrollment/v1/enrollment",
         json={
@@ -142,4 +151,4 @@ def retry_failed_edx_enrollments():
         except httpx.HTTPStatusError:
             continue
         enrollment.edx_enrolled = True
-        enrollment.save_and_log(None)
+        enrollment.save_and_log(acting_user=None)

@@ -51,6 +51,7 @@ def list_courses():
 
 
 def create_user(user):
+    """Creates the user's LMS account. Raises OpenEdxError if the LMS refuses."""
     application = get_application_model().objects.get(name=settings.OPENEDX_OAUTH_APP_NAME)
     token = get_access_token_model().objects.create(
         user=user,
@@ -80,6 +81,8 @@ def create_user(user):
 
 
 def create_auth_token(user):
+    """Signs the user in to the LMS as a browser does, and stores the user's LMS tokens. Raises
+    OpenEdxError if the LMS refuses."""
     with requests.Session() as browser:
         browser.cookies.set(
             settings.SESSION_COOKIE_NAME,
@@ -98,8 +101,8 @@ def create_auth_token(user):
             },
             timeout=60,
         )
-        code = parse_qs(urlparse(response.url).query).get("code")
-        if not code:
+        codes = parse_qs(urlparse(response.url).query).get("code")
+        if not codes:
             raise OpenEdxError(f"{user.username}: no code; ended at {response.url}")
     answer = requests.post(
         edx_url("/oauth2/access_token"),
@@ -107,7 +110,7 @@ def create_auth_token(user):
             "grant_type": "authorization_code",
             "client_id": settings.OPENEDX_API_CLIENT_ID,
             "client_secret": settings.OPENEDX_API_CLIENT_SECRET,
-            "code": code[0],
+            "code": codes[0],
             "redirect_uri": redirect_uri,
         },
         timeout=60,
@@ -122,6 +125,7 @@ def create_auth_token(user):
 
 
 def _session_key(user):
+    """The value of the application's session cookie for a new session of ``user``."""
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"

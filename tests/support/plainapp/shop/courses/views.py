@@ -28,6 +28,7 @@ def landing(request):
 
 
 def sign_out(request):
+    """Ends the session. The LMS requests this page with ``no_redirect`` in a hidden frame."""
     logout(request)
     if "no_redirect" in request.GET:
         return HttpResponse("signed out")

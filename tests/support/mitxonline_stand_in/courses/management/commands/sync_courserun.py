@@ -13,11 +13,14 @@ FIELDS = {
     "enrollment_end": "enrollment_end",
 }
 
+PAGE_SIZE = 100
+
 
 class Command(BaseCommand):
-    """Requests the course list for 100 course keys at a time."""
+    """Requests the course list for ``PAGE_SIZE`` course keys at a time."""
 
     def add_arguments(self, parser):
+        # As in MITx Online, the option needs a value, of which only the presence matters.
         parser.add_argument("--all", type=str)
         parser.add_argument("--run", type=str)
 
@@ -30,20 +33,20 @@ class Command(BaseCommand):
         updated = failed = 0
         runs = {run.courseware_id: run for run in runs}
         keys = list(runs)
-        for start in range(0, len(keys), 100):
-            page_keys = keys[start : start + 100]
+        for start in range(0, len(keys), PAGE_SIZE):
+            page_keys = keys[start : start + PAGE_SIZE]
             answer = httpx.get(
                 f"{settings.OPENEDX_API_BASE_URL}/api/courses/v1/courses/",
                 params={
                     "course_keys": page_keys,
-                    "page_size": 100,
+                    "page_size": PAGE_SIZE,
                     "username": settings.OPENEDX_SERVICE_WORKER_USERNAME,
                 },
                 headers={"Authorization": f"Bearer {settings.OPENEDX_SERVICE_WORKER_API_TOKEN}"},
                 timeout=settings.EDX_API_CLIENT_TIMEOUT,
             )
             courses = answer.json()["results"] if answer.status_code == 200 else []
-            failed += len(page_keys) - len(courses)
+            failed += len(page_keys) - len(courses)  # the LMS leaves unknown runs out
             for course in courses:
                 updated += self.update(runs[course["course_id"]], course)
         self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")

@@ -10,7 +10,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--run")
-        parser.add_argument("--all")
+        parser.add_argument("--all")  # needs a value, as in MITx Online
 
     def handle(self, *args, **options):
         if not options["run"] and not options["all"]:
