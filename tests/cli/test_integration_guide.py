@@ -78,9 +78,14 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 def section(heading: str) -> str:
-    """The page's text below this heading; '' for the text before the first heading."""
-    parts = re.split(r"^## (.+)$", GUIDE.read_text(), flags=re.MULTILINE)
-    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}[heading]
+    """The page's text below this heading."""
+    _, *headings_and_texts = re.split(r"^## (.+)$", GUIDE.read_text(), flags=re.MULTILINE)
+    return dict(zip(headings_and_texts[::2], headings_and_texts[1::2], strict=True))[heading]
+
+
+def introduction() -> str:
+    """The page's text before the first heading."""
+    return GUIDE.read_text().partition("\n## ")[0]
 
 
 def commands(text: str) -> list[str]:
@@ -157,7 +162,7 @@ def create_project(folder: Path, user_model: str = USER_MODEL) -> Integrator:
     """An integrator in ``folder`` who has followed the first two steps of the page. user_model:
     the code of the user model."""
     integrator = Integrator(folder)
-    install, start_project = commands(section(""))
+    install, start_project = commands(introduction())
     assert install.startswith("pip install")  # Usher is installed already
     integrator.run(start_project)
     integrator.run("python manage.py startapp people")

@@ -137,7 +137,7 @@ def test_a_target_that_is_neither_a_folder_nor_an_address_is_refused():
 
 def test_a_created_oauth2_record_agrees_and_its_secret_works(shop: PlainCheckout):
     target, application_entry = target_of(shop), application(shop.url)
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     assert target.url == shop.url
     assert not target.record_agrees(application_entry, ADDRESSES)
     assert target.write_record(application_entry, ADDRESSES) == "created"
@@ -200,7 +200,7 @@ def test_an_application_that_requires_pkce_is_refused_with_a_backend_that_sends_
 ):
     shop.env_file.write_text(shop.env_file.read_text() + "SHOP_PKCE_REQUIRED=True\n")
     target = target_of(shop)
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     with pytest.raises(Refused, match="requires PKCE"):
         target.check_backend("mitxpro-oauth2")
 
@@ -210,7 +210,7 @@ def test_the_refusal_of_an_application_that_does_not_start_has_the_end_of_its_ou
 ):
     (shop.folder / "shop/settings.py").write_text("raise RuntimeError('out of order')\n")
     with pytest.raises(Refused, match=r"(?s)shop can't be reached.*out of order"):
-        target_of(shop).probe(application=None, addresses=ADDRESSES)
+        target_of(shop).examine(application=None, addresses=ADDRESSES)
 
 
 def test_an_application_without_the_oauth_toolkit_is_refused(shop: PlainCheckout):
@@ -222,7 +222,7 @@ def test_an_application_without_the_oauth_toolkit_is_refused(shop: PlainCheckout
     )
     (shop.folder / "shop/none.py").write_text("urlpatterns = []\n")
     with pytest.raises(Refused, match="django-oauth-toolkit"):
-        target_of(shop).probe(application=None, addresses=ADDRESSES)
+        target_of(shop).examine(application=None, addresses=ADDRESSES)
 
 
 # -- the .env
@@ -303,12 +303,12 @@ def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
 def test_example_values_are_left_to_the_operator_until_they_are_replaced(shop: PlainCheckout):
     """A later connect finds the example values in the ``.env`` and lists them again."""
     target = target_of(shop)
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     target.write_env({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
     target.saved_state.save_examples({"MAIL_KEY": "no-key-yet", "MAIL_DOMAIN": "mail.example.org"})
 
     later_target = target_of(shop)
-    later_target.probe(application=None, addresses=ADDRESSES)
+    later_target.examine(application=None, addresses=ADDRESSES)
     (sentence,) = manual._left_to_operator(later_target, changed_ids=[], started_command="")
     assert sentence.startswith("give MAIL_KEY, MAIL_DOMAIN in ")
 
@@ -339,7 +339,7 @@ def test_new_settings_take_effect_only_in_recreated_containers(shop: PlainChecko
     assert not target.runs_with(values)
     target.recreate()
     assert target.runs_with(values)
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     assert target.facts["settings"]["OPENEDX_SERVICE_WORKER_USERNAME"] == "worker"
 
 
@@ -380,7 +380,7 @@ def campus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TargetApplication
 def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pkce(
     campus: TargetApplication,
 ):
-    campus.probe(application=None, addresses=ADDRESSES)
+    campus.examine(application=None, addresses=ADDRESSES)
     assert campus.facts["usher"]
     entry = campus.entry(BackendChoice(name="mitxpro-oauth2", known_backend="mitxpro-oauth2"))
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
@@ -388,13 +388,13 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
     application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
     assert campus.write_record(application_entry, ADDRESSES) == "created, PKCE relaxed for it"
     redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
-    result = campus.probe_again(application_entry, ADDRESSES, redirect_uri)
+    result = campus.examine_again(application_entry, ADDRESSES, redirect_uri)
     assert (result["agrees"], result["accepts"], result["pkce_required"]) == (True, True, False)
     values = campus.env_values(description(application_entry), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40
     assert values["MITXPRO_REGISTRATION_ACCESS_TOKEN"] == values["OPENEDX_SERVICE_WORKER_API_TOKEN"]
-    assert campus.probe_again(application_entry, ADDRESSES, redirect_uri)["settings"] == {
+    assert campus.examine_again(application_entry, ADDRESSES, redirect_uri)["settings"] == {
         key: values[key] for key in SETTINGS
     }
     assert campus.remove_record(application_entry.client_id) == "removed"
@@ -412,7 +412,7 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
         RemoteApplication(recognise(options), options, Secrets()),
         application(shop.url),
     )
-    remote.probe(application=None, addresses=ADDRESSES)
+    remote.examine(application=None, addresses=ADDRESSES)
     assert not remote.record_agrees(application_entry, ADDRESSES)
     with pytest.raises(NeedsPerson, match=r"\./manage\.py shell < (\S+)") as refusal:
         remote.write_record(application_entry, ADDRESSES)
@@ -429,7 +429,7 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
 def test_a_remote_application_that_does_not_answer_is_refused():
     options = ApplicationOptions("http://127.0.0.1:9")
     with pytest.raises(Refused, match=r"127\.0\.0\.1:9 can't be reached"):
-        RemoteApplication(recognise(options), options, Secrets()).probe(
+        RemoteApplication(recognise(options), options, Secrets()).examine(
             application=None, addresses=ADDRESSES
         )
 

@@ -37,7 +37,7 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
     require_settings(shop)
     original_text = shop.env_file.read_text()
     target = target_of(shop)
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     assert target.facts["oauth_name"] == "edx-oauth-app"
     assert target.new_example_values == {
         "SHOP_COMPANY_ID": "1",
@@ -57,7 +57,7 @@ def test_an_application_is_examined_with_placeholders_and_example_values_are_wri
     assert values["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
     # From now on the application starts with the written values and without placeholders.
     later_target = target_of(shop)
-    later_target.probe(application=None, addresses=ADDRESSES)
+    later_target.examine(application=None, addresses=ADDRESSES)
     assert later_target.manage.placeholders == {}
     assert later_target.facts["settings"]["OPENEDX_API_CLIENT_ID"] == "id-of-the-shop"
 
@@ -67,14 +67,14 @@ def test_the_oauth2_record_can_be_removed_after_the_settings_were_restored(shop:
     starts only with placeholders."""
     require_settings(shop)
     target = target_of(shop)
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     application_entry = application(shop.url)
     target.write_record(application_entry, ADDRESSES)
     written_values = target.env_values(description(application_entry), ADDRESSES)
     target.write_env(written_values | target.new_example_values)
 
     later_target = target_of(shop)
-    later_target.probe(application=None, addresses=ADDRESSES)
+    later_target.examine(application=None, addresses=ADDRESSES)
     later_target.restore_env(written_values)
     assert "OPENEDX_API_CLIENT_ID" not in EnvFile.read(shop.env_file).values()
     assert later_target.remove_record(application_entry.client_id) == "removed"
@@ -84,7 +84,7 @@ def test_the_oauth2_record_can_be_removed_after_the_settings_were_restored(shop:
 def test_values_of_placeholders_are_not_in_arguments(shop: PlainCheckout):
     require_settings(shop)
     target = target_of(shop)
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     calls = "".join(file.read_text() for file in shop.state.rglob("calls.log"))
     assert '"-e", "MAILGUN_KEY"' in calls
     assert "no-key-yet" not in calls
@@ -190,14 +190,14 @@ def test_the_refusal_of_an_unmigrated_application_has_a_migrate_command_that_wor
     with pytest.raises(
         Refused, match=r"no table oauth2_provider_application. Migrate it:"
     ) as refusal:
-        target.probe(application=None, addresses=ADDRESSES)
+        target.examine(application=None, addresses=ADDRESSES)
     # The command contains placeholders for settings that the .env lacks, so the application starts.
     _, _, after_label = str(refusal.value).partition("Migrate it: `")
     command, _, _ = after_label.partition("`, then run this command again")
     assert "MAILGUN_KEY=no-key-yet" in command
     assert "Its error: OperationalError" in str(refusal.value)  # the application is named once
     subprocess.run(shlex.split(command), cwd=shop.folder, env=shop.environment, check=True)
-    target_of(shop).probe(application=None, addresses=ADDRESSES)
+    target_of(shop).examine(application=None, addresses=ADDRESSES)
 
 
 @pytest.mark.parametrize(

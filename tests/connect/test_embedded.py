@@ -386,7 +386,7 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     addresses = Addresses(lms_url, lms_url, lms_on_this_machine=True)
     options = ApplicationOptions(str(shop.folder), url="http://other.example")
     target = TargetApplication(recognise(options), options, Secrets())
-    target.probe(application=None, addresses=addresses)
+    target.examine(application=None, addresses=addresses)
     backend = BackendChoice(name="ol-oauth2", known_backend="ol-oauth2")
     connecting = Connecting(lms, [(target, backend)], addresses, Options(), Runner(Secrets()))
     plan = connecting.plan({}, running=False)
@@ -397,7 +397,7 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     description = lms.description_after({configuration.APPLICATIONS: [entry]})
     target.write_record(find_application(description, "shop"), addresses)
     target.write_env(target.env_values(description, addresses))
-    target.probe(application=None, addresses=addresses)
+    target.examine(application=None, addresses=addresses)
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render"}
     assert not plan.due & {"record:shop", "env:shop"}

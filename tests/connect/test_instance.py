@@ -61,7 +61,7 @@ def test_the_refusal_without_tutor_says_what_to_install():
     with pytest.raises(
         Refused, match=r"(?s)There is no tutor on PATH.*pip install.*--lms embedded.*usher dev"
     ):
-        instance.find_tutor("")
+        instance.find_tutor(option="")
 
 
 def test_the_binary_of_tutor_is_refused_because_it_can_have_no_plugins(tmp_path: Path):
@@ -133,7 +133,7 @@ def test_the_named_root_is_used(root: Path, runner: Runner):
 
 def test_the_root_in_the_variable_tutor_root_is_used(root: Path, runner: Runner, monkeypatch):
     monkeypatch.setenv("TUTOR_ROOT", str(root))
-    assert instance.find_root("", tutor_executable(NEWEST), runner) == root
+    assert instance.find_root(option="", tutor=tutor_executable(NEWEST), runner=runner) == root
 
 
 def test_the_only_root_is_found_and_several_are_refused(
@@ -141,12 +141,12 @@ def test_the_only_root_is_found_and_several_are_refused(
 ):
     tutor = tutor_executable(NEWEST)
     with pytest.raises(Refused, match=r"holds no config.yml.*tutor local launch"):
-        instance.find_root("", tutor, runner)
+        instance.find_root(option="", tutor=tutor, runner=runner)
     shutil.copytree(plain_root, tmp_path / "data/tutor")
-    assert instance.find_root("", tutor, runner) == tmp_path / "data/tutor"
+    assert instance.find_root(option="", tutor=tutor, runner=runner) == tmp_path / "data/tutor"
     shutil.copytree(plain_root, tmp_path / "data/tutor-main")
     with pytest.raises(Refused, match=r"2 Tutor roots(?s:.*)--tutor-root .*tutor-main"):
-        instance.find_root("", tutor, runner)
+        instance.find_root(option="", tutor=tutor, runner=runner)
 
 
 @pytest.mark.parametrize(

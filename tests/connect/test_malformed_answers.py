@@ -35,5 +35,5 @@ def test_malformed_answers_are_refused_with_a_message(answer: str, tmp_path: Pat
     target = TargetApplication(checkout, ApplicationOptions(str(tmp_path)), Secrets())
     lms = Addresses("http://lms.example", "http://lms.example", lms_on_this_machine=False)
     with pytest.raises(Refused, match="Shop") as refusal:
-        target.probe(application=None, addresses=lms)
+        target.examine(application=None, addresses=lms)
     assert len(str(refusal.value)) < 20_000  # of a longer error only the beginning is shown

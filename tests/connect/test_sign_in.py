@@ -418,7 +418,7 @@ def target_of(application: StandIn, **given: str) -> TargetApplication:
         str(application.folder), edition="mitxonline", manage=application.manage_command, **given
     )
     target = TargetApplication(recognise(options), options, Secrets())
-    target.probe(application=None, addresses=ADDRESSES)
+    target.examine(application=None, addresses=ADDRESSES)
     return target
 
 

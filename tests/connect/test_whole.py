@@ -58,7 +58,7 @@ def shop(machine: Machine, shop_database: Path) -> PlainCheckout:
     return machine.add_checkout("shop", shop_database, learner="ada")
 
 
-@pytest.mark.machine(22, "local", usher_in_tutor=False)
+@pytest.mark.machine(release=22, mode="local", usher_in_tutor=False)
 def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheckout):
     earlier_facts = machine.facts()
     files = shop.tree()
@@ -169,7 +169,7 @@ def assert_secrets_are_protected(machine: Machine) -> None:
         assert file.stat().st_mode & 0o077 == 0, file
 
 
-@pytest.mark.machine(22, "dev")
+@pytest.mark.machine(release=22, mode="dev")
 def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainCheckout):
     """A dry run does not even start a job to examine the LMS, because a job starts databases that
     keep running, and builds a missing image."""
@@ -193,7 +193,7 @@ def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainChecko
     assert not (machine.engine.home / "running.json").exists()
 
 
-@pytest.mark.machine(21, "local")
+@pytest.mark.machine(release=21, mode="local")
 def test_containers_that_a_job_left_are_not_a_running_platform(
     machine: Machine, shop: PlainCheckout
 ):
@@ -205,7 +205,7 @@ def test_containers_that_a_job_left_are_not_a_running_platform(
     assert [change["id"] for change in result["plan"]["changes"] if change["due"]] == []
 
 
-@pytest.mark.machine(20, "dev")
+@pytest.mark.machine(release=20, mode="dev")
 def test_connect_killed_at_every_step_ends_in_the_same_state(machine: Machine, shop: PlainCheckout):
     earlier_facts = machine.facts()
     for step in STEPS:
@@ -225,7 +225,7 @@ def test_connect_killed_at_every_step_ends_in_the_same_state(machine: Machine, s
     assert list((machine.state / "usher").iterdir()) == []
 
 
-@pytest.mark.machine(22, "nightly")
+@pytest.mark.machine(release=22, mode="nightly")
 def test_one_of_two_applications_on_an_lms_can_be_disconnected(
     machine: Machine, shop: PlainCheckout, shop_database: Path
 ):
@@ -280,7 +280,7 @@ def service_worker_username(machine: Machine, checkout: PlainCheckout) -> str:
     return str(username)
 
 
-@pytest.mark.machine(21, "k8s")
+@pytest.mark.machine(release=21, mode="k8s")
 def test_connect_and_disconnect_in_a_cluster(machine: Machine, shop: PlainCheckout):
     earlier_facts = machine.facts()
 

@@ -15,8 +15,8 @@ from usher.contract.terminal import printable, wrap
 
 def say(console: Console, text: str, title: str = "") -> None:
     """Prints ``text``, wrapped. title: bold words in front of it."""
-    lines = Text(wrap(f"{title}  {text}" if title else text, 0))
-    lines.stylize("bold", 0, len(title))
+    lines = Text(wrap(f"{title}  {text}" if title else text, indent=0))
+    lines.stylize("bold", start=0, end=len(title))
     console.print(lines, soft_wrap=True)
 
 
@@ -25,8 +25,9 @@ def show_step(step: Step, console: Console, width: int = 25) -> None:
     mark, word = ("[green]✓[/green]", "ok    ") if step.ok else ("[red]✗[/red]", "failed")
     line = f"  {mark} {word} {step.id:<{width}} {step.seconds:5.1f} s  "
     console.print(line, end="")
+    # The columns of ``line``, without the marks for colours.
     indent = len("  ✓ failed ") + width + len("   0.1 s  ")
-    console.print(wrap(step.detail, indent), markup=False, soft_wrap=True)
+    console.print(wrap(step.detail, indent=indent), markup=False, soft_wrap=True)
 
 
 def show_rows(rows: Iterable[tuple[str, str]], console: Console) -> None:

@@ -73,7 +73,10 @@ def run(
             "" if both_answer else "the application or the LMS does not answer",
         )
         results_inside = list(
-            _results(_probes_inside(client, target, application, description, addresses), "")
+            _results(
+                _probes_inside(client, target, application, description, addresses),
+                reason_to_skip="",
+            )
         )
         yield from results_inside
     can_sign_in = both_answer and all(check.outcome == "ok" for check in results_inside)
@@ -195,7 +198,7 @@ def _wait_for(
                 progress = (
                     f"waiting for {url}, {now - start:.0f} of at most {START_SECONDS:.0f} seconds"
                 )
-                sys.stderr.write(f"{' ' * 10}{wrap(f'{progress}: {check.seen}', 10)}\n")
+                sys.stderr.write(f"{' ' * 10}{wrap(f'{progress}: {check.seen}', indent=10)}\n")
             time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
 
 
@@ -325,7 +328,7 @@ def _ask_application(
     answer = client.get(addresses.lms_url + LmsPath.sign_in_start(application.backend))
     query = parse_qs(urlsplit(answer.headers.get("location", "")).query)
     redirect_uri = query.get("redirect_uri", [""])[0]
-    return redirect_uri, target.probe_again(application, addresses, redirect_uri)
+    return redirect_uri, target.examine_again(application, addresses, redirect_uri)
 
 
 def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:

@@ -93,6 +93,8 @@ class Connecting:
         steps_before_records: list[Step],
         names: list[str],
     ) -> list[Step]:
+        """Returns all steps in their order. steps_before_records: to apply before the LMS's records
+        are created; names: of all applications."""
         all_application_steps = [
             ApplicationSteps(
                 target, configuration_steps, self._addresses, recreate=self._options.recreate

@@ -132,6 +132,8 @@ class Disconnection(ABC):
         return connected_names is not None and connected_names.isdisjoint(self._names)
 
     def _remove_records(self) -> str:
+        """Removes the LMS's records. If no application stays connected, a failure isn't an error,
+        because records have no effect without the plugin."""
         records = Description(applications=self._applications_to_remove())
         try:
             answer = self._lms.remove(records, purge=self._purge)

@@ -247,7 +247,7 @@ def find_targets(
         target = _target_of(options, context, dry_run=dry_run)
         if target.name in [other.name for other, _ in targets]:
             raise Refused(f"two applications are called {target.name}; tell them apart with --name")
-        target.probe(_described_application(context, target.name), context.addresses)
+        target.examine(_described_application(context, target.name), context.addresses)
         backend = configuration.choose_backend(
             application_entries,
             target.name,
@@ -302,7 +302,7 @@ def find_connected(
     requested, an unreachable one is left as it is, with a warning.
     """
     if command_options.applications:
-        targets = [_probed_target(options, context) for options in command_options.applications]
+        targets = [_examined_target(options, context) for options in command_options.applications]
         return targets, [target.name for target in targets]
     folder = context.lms.folder
     targets, names = [], []
@@ -312,7 +312,7 @@ def find_connected(
         options = ApplicationOptions(**entry[OPTIONS])
         names.append(options.name)
         try:
-            targets.append(_probed_target(options, context))
+            targets.append(_examined_target(options, context))
         except Refused as error:
             warning = (
                 f"{options.name} can't be reached and keeps its OAuth2 record and .env. Disconnect "
@@ -325,10 +325,10 @@ def find_connected(
     return targets, list(dict.fromkeys(names))
 
 
-def _probed_target(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
+def _examined_target(options: ApplicationOptions, context: LmsContext) -> TargetApplication:
     """Examines an application that is to be disconnected, and returns it. Raises Refused."""
     target = _target_of(options, context)
-    target.probe(application=None, addresses=context.addresses)
+    target.examine(application=None, addresses=context.addresses)
     return target
 
 
@@ -526,6 +526,7 @@ def moved_connections(
 def warn_of_moves(
     targets: list[tuple[TargetApplication, BackendChoice]], context: LmsContext
 ) -> None:
+    """Adds a warning for each connection that connecting to this LMS replaces."""
     for connection in moved_connections(targets, context):
         context.warnings.append(
             f"{connection.title or connection.name} is connected to {connection.lms_url} "
@@ -549,6 +550,7 @@ def _stored_connections() -> list[Connection]:
 
 
 def _facts_of(target: TargetApplication, backend: BackendChoice) -> dict[str, str]:
+    """Returns facts about the application that are shown above the plan."""
     backend_text = backend.name
     if backend.known_backend != backend.name:
         backend_text += f", which behaves as {backend.known_backend}"

@@ -80,6 +80,8 @@ def _unnecessary(lms: Platform | EmbeddedLms, targets: Sequence[TargetApplicatio
 def _left_to_operator(
     target: TargetApplication, changed_ids: list[str], started_command: str
 ) -> list[str]:
+    """Returns sentences about what the operator must do for this application. started_command: the
+    command of the development server that ran for the checks; '' if none ran."""
     checkout, sentences = target.checkout, []
     if started_command:
         sentences.append(

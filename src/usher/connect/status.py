@@ -26,7 +26,7 @@ def status(as_json: bool) -> None:
     except ConnectionsError as error:
         if as_json:
             click.echo(json.dumps({"error": str(error)}))
-        click.echo(f"✗ failed  {wrap(str(error), 10)}", err=True)
+        click.echo(f"✗ failed  {wrap(str(error), indent=10)}", err=True)
         sys.exit(exits.NOT_RUN)
     if as_json:
         click.echo(
@@ -56,7 +56,7 @@ def _show(connection: Connection, console: Console) -> None:
         "verified": _local_time(connection.verified) or "never: some checks have not passed yet",
     }
     for name, value in rows.items():
-        console.print(f"  {name:<12} {wrap(escape(value), 15)}")
+        console.print(f"  {name:<12} {wrap(escape(value), indent=15)}")
 
 
 def _place_of_lms(connection: Connection) -> str:

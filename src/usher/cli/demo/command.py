@@ -205,8 +205,8 @@ _QUESTION_COLUMN = len("  30  ") + _EMAIL_WIDTH + len(" ")
 def _print_questions(console: Console) -> None:
     """Prints the learners' questions; the answers are in docs/trouble.md."""
     console.print(f"\n[bold]{len(CASES)} learners write to support[/bold]\n")
-    for number, case in enumerate(CASES, 1):
-        question = wrap(f"“{case.says}”", _QUESTION_COLUMN)
+    for number, case in enumerate(CASES, start=1):
+        question = wrap(f"“{case.says}”", indent=_QUESTION_COLUMN)
         console.print(f"  {number:>2}  {case.email:<{_EMAIL_WIDTH}} {question}", soft_wrap=True)
     say(
         console,

@@ -46,6 +46,7 @@ def _version(campus: Path) -> str:
 
 
 def _migrate(campus: Path, target: Path) -> None:
+    """Creates a database at ``target`` and migrates it. Raises DemoError."""
     with tempfile.TemporaryDirectory(dir=target.parent) as home:
         environment = {
             **os.environ,

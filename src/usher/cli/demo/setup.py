@@ -143,6 +143,7 @@ class SetUp:
         return f"wrote {len(values)} settings to the .env of {pair.edition.title}"
 
     def _migrate_application(self) -> str:
+        """Migrates the application's database. A new SQLite database is copied, which is faster."""
         pair = self.pair
         database = pair.application_home / "campus.sqlite3"
         has_own_database = "DATABASE_URL" in {**os.environ, **pair.application_environment}

@@ -102,7 +102,7 @@ def _problem_of_migrations():
     label = auth.get_user_model()._meta.app_label
     # The migrations themselves are looked for, because ``startapp`` creates an empty folder of
     # migrations, and Django does not count an app with this folder as unmigrated.
-    migrations = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    migrations = MigrationLoader(connection=None, ignore_no_migrations=True).disk_migrations
     if any(app == label for app, _ in migrations):
         return ""
     return (

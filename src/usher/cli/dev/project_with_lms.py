@@ -86,7 +86,9 @@ class ProjectWithLms(RunningServers):
         self.sign_in_problem = ""
         self.credentials = Credentials.empty()
         self.learner = DevLearner(login="", password="")
+        #: The learner's username in the LMS.
         self._username = ""
+        #: The package for ``celery -A``; "" if ``reconcile --watch`` is the worker.
         self._celery = ""
         #: Whether the learner was signed in to the LMS.
         self.is_signed_in = False
@@ -218,6 +220,8 @@ class ProjectWithLms(RunningServers):
                 yield "sign-in", self._sign_in
 
     def _check_project(self) -> str:
+        """Checks the project's settings. Returns a line with the result and warnings. Raises
+        DemoError if the project can't use the LMS."""
         expected = {
             key: self.project.environment[key]
             for key in (*connection.environment(self.lms_url, self.credentials), "SITE_BASE_URL")
@@ -273,6 +277,8 @@ class ProjectWithLms(RunningServers):
         return int(json.loads(out)["changed"])
 
     def _connect_project(self, *, recheck: bool) -> str:
+        """Creates tables, the LMS's OAuth2 client, course runs and the learner in the project.
+        Returns lines about the changes. Raises DemoError. recheck: as for ``steps``."""
         client_id, lms_accounts = self.credentials.lms_client_id, accounts_in(self.lms_home)
         is_new_lms = not (self.home / prepared.FILE_NAME).exists()
         refuse_accounts_of_another_lms = is_new_lms and not recheck
@@ -356,6 +362,9 @@ class ProjectWithLms(RunningServers):
         return f"{self.project.name} {self.url}, LMS {self.lms_url}, worker"
 
     def _wait_for_learner(self) -> str:
+        """Waits until the worker has created the learner's account, token and enrollments in the
+        LMS. Doesn't wait if the learner can't sign in: ``sign_in_problem`` has the reason. Raises
+        DemoError if the LMS refuses the learner, or after ``_ENROLL_SECONDS``."""
         deadline = time.monotonic() + _ENROLL_SECONDS
         while True:
             self._require_all_running()

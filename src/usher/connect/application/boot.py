@@ -75,7 +75,9 @@ class Missing:
 
 def missing_settings(error_text: str, known_names: Iterable[str] = ()) -> Missing:
     """Returns the settings that ``error_text`` names, except those in ``known_names``."""
-    types = dict.fromkeys(_missing_names(error_text), "") | dict(_EMPTY.findall(error_text))
+    unknown_type = ""
+    types = dict.fromkeys(_missing_names(error_text), unknown_type)
+    types |= dict(_EMPTY.findall(error_text))
     missing_types = {
         name: type_name
         for name, type_name in types.items()

@@ -123,6 +123,8 @@ def _at_address(options: ApplicationOptions) -> Checkout:
 
 
 def _edition_of(folder: Path, options: ApplicationOptions) -> Edition | None:
+    """Returns the edition that the files show, else the edition in ``--edition``, else None. Raises
+    Refused if ``--edition`` contradicts the files."""
     detected = next(
         (candidate for candidate, mark in MARKS.items() if (folder / mark).is_file()), None
     )
@@ -184,6 +186,8 @@ def _manage_of(folder: Path, options: ApplicationOptions) -> tuple[tuple[str, ..
 
 
 def _has_web_service(folder: Path) -> bool:
+    """Whether the folder's compose file has the service ``web``. Raises Refused if the file isn't
+    YAML."""
     for name in COMPOSE_FILES:
         file = folder / name
         if not file.is_file():

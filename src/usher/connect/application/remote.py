@@ -24,7 +24,7 @@ class RemoteApplication(TargetApplication):
     """A remote application. Connect examines it over HTTP; its operator changes it with the files
     that connect writes."""
 
-    def probe(self, application: Application | None, addresses: Addresses) -> None:
+    def examine(self, application: Application | None, addresses: Addresses) -> None:
         try:
             with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
                 discovery = client.get(self.url + ApplicationPath.DISCOVERY)

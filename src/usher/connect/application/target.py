@@ -114,7 +114,7 @@ class TargetApplication:
         scheme = urlsplit(self.own_url).scheme or "http"
         return f"{scheme}://{host}:{port or urlsplit(edition.gateway_url).port}"
 
-    def probe(self, application: Application | None, addresses: Addresses) -> None:
+    def examine(self, application: Application | None, addresses: Addresses) -> None:
         """Examines the application and saves the result in ``facts``.
 
         application: its entry in the description, if there is one already. Raises Refused if the
@@ -286,7 +286,7 @@ class TargetApplication:
         result = "created" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return result + (", PKCE relaxed for it" if answer["relaxed"] else "")
 
-    def probe_again(
+    def examine_again(
         self, application: Application, addresses: Addresses, redirect_uri: str
     ) -> dict[str, Any]:
         """Examines the application again and returns the facts. They also say whether the

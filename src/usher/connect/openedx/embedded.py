@@ -91,6 +91,8 @@ class EmbeddedLms:
 
     @property
     def enabled(self) -> bool:
+        """Whether an application was connected, as the rendered description shows. An embedded LMS
+        has no plugin that could be disabled."""
         return self.description_file.is_file()
 
     @property
@@ -130,6 +132,8 @@ class EmbeddedLms:
         write_private(self.folder / _FINGERPRINT_FILE, _fingerprint().encode())
 
     def is_rendered(self) -> bool:
+        """Whether ``lms.env.yml`` and ``usher.json`` agree with ``config.yml`` and the LMS's
+        address."""
         if not (self.is_current and self.description_file.is_file()):
             return False
         present = yaml.safe_load((self.folder / "lms.env.yml").read_text()) or {}

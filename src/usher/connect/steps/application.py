@@ -109,6 +109,8 @@ class ApplicationSteps:
         ]
 
     def _hand_over_step(self, target: RemoteApplication) -> Step:
+        """Returns the step that writes the settings of an application that can't be changed from
+        here."""
         return Step(
             id=f"settings:{target.name}",
             where=str(target.hand_over_env),
@@ -123,6 +125,8 @@ class ApplicationSteps:
         )
 
     def _recreate(self) -> str:
+        """Re-creates the containers and waits for the application. Raises NeedsPerson if the
+        operator doesn't allow it."""
         target = self._target
         if not self._may_recreate:
             raise NeedsPerson(

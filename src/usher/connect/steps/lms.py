@@ -170,6 +170,7 @@ class TutorLmsSteps(LmsSteps):
         return lines
 
     def _is_stopped(self) -> bool:
+        """Whether the LMS isn't running; False also if it runs and reports an error."""
         try:
             self._platform.preview()
         except NotRunning:

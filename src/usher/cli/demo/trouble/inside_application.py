@@ -208,10 +208,11 @@ def _state_of_token(row):
         vault.decrypt(row.access_token)
     except vault.Unreadable:
         return "unreadable"
-    return "valid" if row.is_valid_for(0) else "ended"
+    return "valid" if row.is_valid_for(seconds=0) else "ended"
 
 
 def end_of_run(key):
+    """The end of the run as the application has recorded it, ISO 8601."""
     return CourseRun.objects.get(course_key=key).end.isoformat()
 
 

@@ -157,6 +157,7 @@ def _state_of(name):
 
 
 def end_of_run(key):
+    """The end of the run in the LMS, ISO 8601."""
     return CourseOverview.objects.get(id=key).end.isoformat()
 
 
