@@ -92,9 +92,10 @@ def reset() -> None:
     connection.ensure_connection()
     connection.connection.deserialize(image)
     cache.clear()
-    heartbeat._last_beat, retention._last_removal = 0.0, float("inf")
+    heartbeat._last_beat = 0.0  # never
+    retention._last_removal = float("inf")  # no sweep removes old data
     outages.forget()
     recorder._reset()
     metrics.forget()
     conditions._recorded.clear()
-    conditions._read_at = -conditions._SECONDS_BETWEEN_READS
+    conditions._read_at = -conditions._SECONDS_BETWEEN_READS  # the next read is due

@@ -56,7 +56,8 @@ def describe(message: Message) -> str:
     if not request.body:
         query = unquote(request.query)
         query = "" if len(query) > 80 else short(query)
-        return f"{request.method} {path}" + (f"?{query}" if query and "secret" not in query else "")
+        is_shown = query and "secret" not in query
+        return f"{request.method} {path}?{query}" if is_shown else f"{request.method} {path}"
     return f"{request.method} {path} {_body(request)}"
 
 

@@ -77,6 +77,7 @@ class Invariants:
         self.check_nothing_is_forgotten()
 
     def _note_owner(self, row: Row, task: Any) -> None:
+        """Records which process has claimed the row. task: the thread that took the last step."""
         if row["lease_owner"] and task is not None:
             self.owners.setdefault(row["lease_owner"], task.process)
 

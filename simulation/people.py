@@ -17,6 +17,8 @@ RUNS = 3
 NAMES = ("ann", "bob", "eve", "kim", "lee")
 #: A course key that the LMS does not have.
 UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
+#: A mode that no course run offers.
+UNKNOWN_MODE = "masters"
 
 
 class People:
@@ -174,8 +176,8 @@ class People:
             return
         if self.rng.random() < 0.5:
             run = ensure_run(UNKNOWN_RUN)
-        self._log(f"{user.username} enrolls in {short(run.course_key)}, masters")
-        enroll(user, run, "masters", force=True)
+        self._log(f"{user.username} enrolls in {short(run.course_key)}, {UNKNOWN_MODE}")
+        enroll(user, run, UNKNOWN_MODE, force=True)
 
     def _expire_token(self) -> None:
         from django.utils import timezone

@@ -61,7 +61,7 @@ def test_a_failed_get_is_repeated_and_a_failed_post_is_not(http, proxy):
     proxy.break_next(faults.UNAVAILABLE)
     with pytest.raises(ServerFailed):
         http.request("POST", "/heartbeat")
-    assert len(proxy.requests) == 3
+    assert len(proxy.requests) == 3, "the GET was sent twice, the POST once"
 
 
 @pytest.mark.parametrize("fault", [faults.RESET, faults.HALF_BODY])

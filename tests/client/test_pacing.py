@@ -191,7 +191,7 @@ def test_a_probe_is_due_once_a_second_and_more_often_during_a_trial() -> None:
     with pacing.turn(KIND), pacing.turn(KIND, urgent=True):
         assert not pacing.claim_probe()
         clock.seconds += PROBE_INTERVAL_SECONDS + 0.1
-        assert [pacing.claim_probe() for _ in range(3)] == [True, False, False]
+        assert [pacing.claim_probe() for _ in range(3)] == [True, False, False], "one is enough"
         probe_lms(pacing, probes=GOOD_PROBES)
         assert pacing.concurrency == 2, "the second concurrent batch is on trial"
         clock.seconds += TRIAL_INTERVAL_SECONDS + 0.1

@@ -435,7 +435,7 @@ def connected_names(description: Description, addresses: Addresses) -> set[str] 
         with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
             workers = [
                 application.service_worker
-                for application in description.applications_with_workers()
+                for application in description.applications_with_service_workers()
             ]
             worker = next(filter(None, workers), None)
             report = _fetch_report(client, worker, addresses)

@@ -463,6 +463,6 @@ def _merge(saved: Description | None, rendered: Description | None) -> Descripti
         application.name: application
         for description in (rendered, saved)
         if description
-        for application in description.applications_with_workers()
+        for application in description.applications_with_service_workers()
     }
     return Description(list(by_name.values()))

@@ -19,8 +19,8 @@ from usher.contract.provisioning import (
     Application,
     ServiceClient,
     ServiceWorker,
-    own_worker_name,
     retirement_account_name,
+    service_worker_name,
 )
 
 #: Inside containers, the host name of the machine that runs them.
@@ -218,7 +218,7 @@ def _service_client(entry: Entry, secret: str, purpose: str) -> ServiceClient:
 def service_worker(entry: Entry, secret: str) -> ServiceWorker:
     """The entry's own service worker. Values that the entry does not give are derived from
     ``secret``."""
-    username = entry.service_worker_username or own_worker_name(entry.name)
+    username = entry.service_worker_username or service_worker_name(entry.name)
     return ServiceWorker(
         username=username,
         email=entry.service_worker_email or f"{username}@example.org".lower(),

@@ -47,7 +47,7 @@ def describe(config: Mapping[str, Any]) -> Description:
     Raises EntryError when USHER_APPLICATIONS or another of the values can't be used."""
     entries = entries_of(config)
     secret = config["USHER_SECRET"]
-    shared_worker = ServiceWorker(
+    shared_service_worker = ServiceWorker(
         username=config["USHER_SERVICE_WORKER_USERNAME"],
         email=config["USHER_SERVICE_WORKER_EMAIL"],
         token=config["USHER_SERVICE_WORKER_TOKEN"],
@@ -58,14 +58,14 @@ def describe(config: Mapping[str, Any]) -> Description:
         # Each application has its own service worker, so that a token leaked by one application
         # gives no access to the learners of another. Only the first one may have the shared
         # service worker.
-        has_own_worker = index > 0 or bool(entry.service_worker_username)
-        if has_own_worker:
-            own_worker = service_worker(entry, secret)
-            application = replace(application, service_worker=own_worker)
+        has_own_service_worker = index > 0 or bool(entry.service_worker_username)
+        if has_own_service_worker:
+            own_service_worker = service_worker(entry, secret)
+            application = replace(application, service_worker=own_service_worker)
         applications.append(application)
     unchecked = Description(
         applications=applications,
-        service_worker=shared_worker,
+        service_worker=shared_service_worker,
         superuser=_superuser(config, entries),
     )
     try:

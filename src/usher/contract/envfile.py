@@ -194,6 +194,7 @@ class EnvFile:
         )
 
     def _set(self, key: str, value: str) -> "EnvFile":
+        """The file with this value in the last line of ``key``, or in a new line at the end."""
         for index in range(len(self._lines) - 1, -1, -1):
             if self._lines[index].key == key:
                 return self._replace(index, key, value)

@@ -118,11 +118,11 @@ class Description:
         the same service worker: only the first application can have the shared one."""
         for index, application in enumerate(self.applications):
             if application.name == name:
-                shared_worker = self.service_worker if index == 0 else None
-                return application.service_worker or shared_worker
+                shared_service_worker = self.service_worker if index == 0 else None
+                return application.service_worker or shared_service_worker
         return None
 
-    def applications_with_workers(self) -> list[Application]:
+    def applications_with_service_workers(self) -> list[Application]:
         """The applications, each with its service worker in ``service_worker``."""
         return [
             replace(application, service_worker=self.service_worker_of(application.name))
@@ -159,13 +159,13 @@ class Description:
     def _check_service_workers(self) -> None:
         """Raises DescriptionError if two applications have the same service worker: each of the
         two could then act for the learners of the other one."""
-        workers = [
-            worker
+        service_workers = [
+            service_worker
             for application in self.applications
-            if (worker := self.service_worker_of(application.name)) is not None
+            if (service_worker := self.service_worker_of(application.name)) is not None
         ]
         for attribute in ("username", "token"):
-            values = [getattr(worker, attribute) for worker in workers]
+            values = [getattr(service_worker, attribute) for service_worker in service_workers]
             if len(set(values)) < len(values):
                 raise DescriptionError(
                     f"two applications have the same service worker ({attribute}); give each "
@@ -173,7 +173,7 @@ class Description:
                 )
 
 
-def own_worker_name(name: str) -> str:
+def service_worker_name(name: str) -> str:
     """Username of an application's service worker if none is given."""
     return _account_name(name, "_serviceworker")
 
@@ -199,7 +199,7 @@ def _text(value: Any, place: str) -> str:
 
 
 def _build_optional(record_class: Any, data: dict[str, Any], key: str, place: str = "") -> Any:
-    """The record ``data[key]``; None if there is none."""
+    """The record ``data[key]``; None if there is none. place: as for ``_build``, '' for ``key``."""
     return None if data.get(key) is None else _build(record_class, data[key], place or key)
 
 
@@ -227,9 +227,11 @@ def _build(record_class: Any, data: Any, place: str) -> Any:
     if unknown := sorted(set(data) - set(record_class.__dataclass_fields__)):
         raise DescriptionError(f"{place} has an unknown field: {unknown[0]}")
     if record_class is Application:
-        worker = _build_optional(ServiceWorker, data, "service_worker", f"{place}.service_worker")
-        data = {**data, "service_worker": worker}
-        data["service_clients"] = _build_service_clients(data.get("service_clients", []), place)
+        service_worker = _build_optional(
+            ServiceWorker, data, "service_worker", place=f"{place}.service_worker"
+        )
+        service_clients = _build_service_clients(data.get("service_clients", []), place)
+        data = {**data, "service_worker": service_worker, "service_clients": service_clients}
     _check_types(record_class, data, place)
     try:
         record = record_class(**data)

@@ -17,7 +17,7 @@ from usher.contract.applications import EntryError
 from usher.contract.description import DEFAULTS, describe
 from usher.contract.envfile import PRIVATE_MODE, write_private
 from usher.contract.paths import ApplicationPath
-from usher.contract.provisioning import Description, own_worker_name
+from usher.contract.provisioning import Description, service_worker_name
 
 APPLICATIONS = "USHER_APPLICATIONS"
 PREFIX = "USHER_"
@@ -127,7 +127,7 @@ def entries_with_workers(earlier_entries: list[dict[str, Any]]) -> list[dict[str
     the others keep their service workers.
     """
     return [
-        {"service_worker_username": own_worker_name(str(item.get("name"))), **item}
+        {"service_worker_username": service_worker_name(str(item.get("name"))), **item}
         if index
         else item
         for index, item in enumerate(earlier_entries)
