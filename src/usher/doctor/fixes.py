@@ -173,10 +173,13 @@ def _is_built_on_usher(context: "Context") -> bool:
 
 
 def _demo_command(options: str) -> Callable[["Context"], str]:
+    """A function that returns the command ``usher demo`` for the demo that is examined."""
     return lambda context: f"usher demo --home {shlex.quote(str(context.demo_home))} {options}"
 
 
 def _dev_command(options: str = "") -> Callable[["Context"], str]:
+    """A function that returns the command ``usher dev`` for the project that is examined."""
+
     def text(context: "Context") -> str:
         command = context.application.manage
         folder = str(command.folder if command and command.folder else ".")

@@ -209,7 +209,11 @@ class _Learner:
 
 def journey_line(context: Context) -> Line:
     """Makes the journey. Returns its line of the report."""
-    return Line("JOURNEY", "A test learner signs in, is enrolled and signs out", _journey(context))
+    return Line(
+        id="JOURNEY",
+        title="A test learner signs in, is enrolled and signs out",
+        finding=_journey(context),
+    )
 
 
 def _journey(context: Context) -> Finding:

@@ -140,10 +140,10 @@ def _fix_for_error_page(page: httpx.Response, final_url: str) -> str:
 
 def _fix_for_loop(browser: Browser, target: Target) -> str:
     pages = [urlsplit(page) for page in browser.visited]
-    redirects_to_itself = any(
+    includes_sign_in_page = any(
         "/login" in page.path and page.netloc in target.hosts for page in pages
     )
-    if target.has_gateway and redirects_to_itself:
+    if target.has_gateway and includes_sign_in_page:
         return _FIX_FOR_GATEWAY
     return (
         "the application's sign-in page redirects back to the page that redirected to it; check "

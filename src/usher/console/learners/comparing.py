@@ -121,13 +121,9 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> Headl
         return stored_headline
     differing = [comparison for comparison in compared.comparisons if comparison.differs]
     if compared.alarm:
-        # With a command for the LMS's staff, the advice must be about that command.
-        about_sign_in = [
-            comparison
-            for comparison in differing
-            if comparison.subject == SIGN_IN and compared.command
-        ]
-        relevant = about_sign_in or differing
+        about_sign_in = [comparison for comparison in differing if comparison.subject == SIGN_IN]
+        # If the LMS's staff must run a command, the advice must be about that command.
+        relevant = (about_sign_in if compared.command else []) or differing
         advice = next((comparison.advice for comparison in relevant if comparison.advice), "")
         return Headline("bad", compared.alarm, advice)
     if stored_headline.state == "ok":

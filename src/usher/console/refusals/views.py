@@ -70,7 +70,7 @@ def retry(request: HttpRequest) -> HttpResponse:
             request, "Nothing was chosen: select the records to retry first.", is_success=False
         )
         return redirect(_group_url(kind, code))
-    count, are_left = services.retry(kind, code, ids)
+    count, are_left = services.retry(kind, code, ids=ids)
     audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_ids_text(ids))
     message = "Nothing was retried."
     if count:
@@ -91,7 +91,7 @@ def ignore(request: HttpRequest) -> HttpResponse:
         problem = "Select the records first." if note else "Write a note with the reason."
         add_message(request, f"Nothing was ignored. {problem}", is_success=False)
         return redirect(_group_url(kind, code))
-    count = services.ignore(kind, code, note, request.user, ids)
+    count = services.ignore(kind, code, note=note, by=request.user, ids=ids)
     audit(request, "ignore", f"{kind.name} {code}", records=count, note=note, chosen=_ids_text(ids))
     message = "A record is shown again if it is refused again." if count else "Nothing changed."
     add_message(

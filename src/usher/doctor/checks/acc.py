@@ -183,34 +183,36 @@ class AccountsAreActive(Check):
     depends_on = ("TUT-4", "LMS-1")
 
     def probe(self, context: Context) -> Finding:
-        inactive = self._inactive(context)
+        inactive_in_lms = self._inactive_in_lms(context)
         report = context.application.report
-        deactivated = report.get("deactivated_in_lms", [])
+        known_to_application = report.get("deactivated_in_lms", [])
         rightly_inactive = set(report.get("inactive_accounts", []))
-        accounts = {
-            name
-            for name in inactive or deactivated
-            if name not in rightly_inactive and not is_temporary_learner(name)
-        }
-        if deactivated_accounts := sorted(accounts):
+        deactivated_accounts = sorted(
+            {
+                name
+                for name in inactive_in_lms or known_to_application
+                if name not in rightly_inactive and not is_temporary_learner(name)
+            }
+        )
+        if deactivated_accounts:
             names = deactivated_accounts[0] + (
                 f" and {len(deactivated_accounts) - 1} more" if deactivated_accounts[1:] else ""
             )
             # The message says "active here" only for accounts that the application reports: the LMS
             # may also name accounts of an application's deleted database, and an application
             # without Usher does not report which learners are active.
-            suffix = " and active here" if deactivated_accounts[0] in deactivated else ""
+            suffix = " and active here" if deactivated_accounts[0] in known_to_application else ""
             return warning(
                 f"deactivated in the LMS{suffix}: {names}",
                 cause="the LMS's staff deactivated these accounts",
                 fix="decide: in the LMS's admin activate the account, or in the application's "
                 "admin deactivate the learner",
             )
-        if inactive is None:
+        if inactive_in_lms is None:
             raise NotKnownError("the LMS does not report inactive accounts")
         return ok("no account was deactivated in the LMS")
 
-    def _inactive(self, context: Context) -> list[str] | None:
+    def _inactive_in_lms(self, context: Context) -> list[str] | None:
         """LMS usernames of inactive accounts; None if the LMS does not report them."""
         try:
             return _learners(context).get("inactive")

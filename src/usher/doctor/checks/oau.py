@@ -40,6 +40,11 @@ def _own_client_id(context: Context) -> str:
     return client_id
 
 
+def _own_redirect_uri(context: Context) -> str:
+    """The redirect URI that provisioning registers for the application's client."""
+    return context.application.url + ApplicationPath.LANDINGS[0]
+
+
 @check
 class ClientIdIsKnown(Check):
     """The LMS knows the client that obtains learners' tokens.
@@ -55,14 +60,14 @@ class ClientIdIsKnown(Check):
 
     def probe(self, context: Context) -> Finding:
         client_id = _own_client_id(context)
-        redirect = context.application.url + ApplicationPath.LANDINGS[0]
-        clients_with_redirect = [
-            row for row in _clients(context) if redirect in row.get("redirect_uris", [])
+        redirect_uri = _own_redirect_uri(context)
+        clients_with_redirect_uri = [
+            row for row in _clients(context) if redirect_uri in row.get("redirect_uris", [])
         ]
         is_known = any(row.get("client_id") == client_id for row in _clients(context))
-        if not is_known and clients_with_redirect:
+        if not is_known and clients_with_redirect_uri:
             return self._failed(
-                f"{clients_with_redirect[0].get('name')} has another client id at the LMS than "
+                f"{clients_with_redirect_uri[0].get('name')} has another client id at the LMS than "
                 f"{Env.OPENEDX_API_CLIENT_ID}",
                 fix=f"{CONNECT}, then {_REPAIR}",
             )
@@ -106,10 +111,11 @@ class ApplicationClientIsComplete(Check):
         clients = [row for row in _clients(context) if row.get("client_id") == client_id]
         if not clients:
             return self._failed(f"the LMS has no {EDX_OAUTH_APP} with {Env.OPENEDX_API_CLIENT_ID}")
-        client, redirect = clients[0], context.application.url + ApplicationPath.LANDINGS[0]
+        client = clients[0]
         name = client.get("name")
-        if redirect not in client.get("redirect_uris", []):
-            return self._failed(f"{redirect} is not among the redirect URIs of {name}")
+        redirect_uri = _own_redirect_uri(context)
+        if redirect_uri not in client.get("redirect_uris", []):
+            return self._failed(f"{redirect_uri} is not among the redirect URIs of {name}")
         if client.get("client_type") != "confidential":
             return self._failed(f"{name} is {client.get('client_type')}, not confidential")
         if client.get("grant_type") != "authorization-code":

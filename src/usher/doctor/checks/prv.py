@@ -213,6 +213,8 @@ class LinksUseThisBackend(Check):
             if row.get("enabled")
         }
         in_use = connected | {context.backend}
+        # Another enabled backend, such as Google's, rightly has links of its own. Of Usher's two
+        # backends, an application uses only one.
         other_links = {
             name: count
             for name, count in counts.items()

@@ -41,10 +41,11 @@ def _object_differences(
 def _list_differences(shape: list[Any], value: Any, variables: Variables, place: str) -> list[str]:
     if not isinstance(value, list):
         return [f"{place} is {_short(value)}, expected a list"]
+    (shape_of_items,) = shape
     return [
         difference
         for index, item in enumerate(value)
-        for difference in differences(shape[0], item, variables, f"{place}[{index}]")
+        for difference in differences(shape_of_items, item, variables, f"{place}[{index}]")
     ]
 
 

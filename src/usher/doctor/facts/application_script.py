@@ -60,7 +60,7 @@ RUN = _model("courses.CourseRun")
 def _client(row):
     from oauth2_provider.settings import oauth2_settings
 
-    required = oauth2_settings.PKCE_REQUIRED
+    required = oauth2_settings.PKCE_REQUIRED  # a boolean, or a function of the client id
     return {
         "name": row.name,
         "client_id": row.client_id,
@@ -68,6 +68,7 @@ def _client(row):
         "client_type": row.client_type,
         "grant_type": row.authorization_grant_type,
         "skip_authorization": row.skip_authorization,
+        # A hashed secret has the form ``hasher$…``.
         "secret_hasher": row.client_secret.split("$")[0] if "$" in row.client_secret else "",
         "pkce_required": required(row.client_id) if callable(required) else bool(required),
     }

@@ -25,20 +25,21 @@ class Lms:
     @fact
     def report(self) -> LmsReport:
         """Raises NotKnownError if usher.lms isn't installed or can't be reached."""
-        if report := self._from_the_running_lms():
+        if report := self._report_of_web_server():
             return report
         if self.read_report is None:
             raise NotKnownError("the LMS's own report is needed: give --tutor-root or --lms-home")
         return self.read_report()
 
-    def _from_the_running_lms(self) -> LmsReport | None:
+    def _report_of_web_server(self) -> LmsReport | None:
         """The report of the LMS's web server, which is fast and has the settings in use. None if
         the web server does not run, refuses the token, or has no Usher."""
         if not (self.url and self.token):
             return None
         try:
             _ = self.me  # raises early if the LMS doesn't answer: the report has a long timeout
-            answer = self.web.request("GET", self.at(LmsPath.USHER_REPORT), self.token, timeout=60)
+            url = self.at(LmsPath.USHER_REPORT)
+            answer = self.web.request("GET", url, token=self.token, timeout=60)
             report: LmsReport = answer.json()
         except (NoAnswerError, ValueError):
             return None
