@@ -183,7 +183,7 @@ def measure(
         all_results.waits = interactive(setup, backlog=sizes.backlog, people=sizes.people)
         all_results.backlog = sizes.backlog
     elif subject == "statements":
-        setup.use_batch_api(False)
+        setup.use_batch_api(is_used=False)
         setup.ours.call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
         all_results.statements = setup.ours.call("count_statements")["answer"]
     elif subject == "flat":

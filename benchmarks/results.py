@@ -129,7 +129,11 @@ class Results:
         """Writes the results. Figures that were not measured this time keep their values in the
         file."""
         stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        measured = {f.name: round(f.ratio, 2) for f in self.figures if f is not self.stalled}
+        measured = {
+            figure.name: round(figure.ratio, 2)
+            for figure in self.figures
+            if figure is not self.stalled
+        }
         ratios = stored.get("ratios", {}) | measured
         rounds = stored.get("rounds", {})
         for figure in self.figures:

@@ -4,18 +4,24 @@ that the database can be compared with it."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class DesiredEnrollment(NamedTuple):
+    mode: str
+    is_active: bool
 
 
 @dataclass
 class Journal:
-    """learners: username → e-mail. enrollments: (username, course key) → mode and whether active.
-    titles: course key → title in the LMS. refused: kind and name of the rows that must be refused
-    in the end. repeated: how often an operation was repeated after a database error."""
+    """learners: username → e-mail. enrollments: by username and course key. titles: course key →
+    title in the LMS. refused: kind and name of the rows that must be refused in the end. repeated:
+    how often an operation was repeated after a database error."""
 
     operations: int = 0
     repeated: int = 0
     learners: dict[str, str] = field(default_factory=dict)
-    enrollments: dict[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
+    enrollments: dict[tuple[str, str], DesiredEnrollment] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     refused: set[tuple[str, str]] = field(default_factory=set)
     max_attempts: int = 0

@@ -15,7 +15,7 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from benchmarks.chaos.journal import Journal
+from benchmarks.chaos.journal import DesiredEnrollment, Journal
 from benchmarks.services import control
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
@@ -120,7 +120,7 @@ def _plan_enrollment() -> Callable[[], None]:
     if ("enrollment", f"{username} in {key}") in journal.refused:
         return _plan_sign_up()
     mode = _random.choice(MODES)
-    journal.enrollments[username, key] = (mode, True)
+    journal.enrollments[username, key] = DesiredEnrollment(mode, is_active=True)
     return lambda: _enroll(username, key, mode)
 
 
@@ -133,18 +133,18 @@ def _plan_unenrollment() -> Callable[[], None]:
     if not journal.enrollments:
         return _plan_enrollment()
     username, key = _random.choice(list(journal.enrollments))
-    mode, _ = journal.enrollments[username, key]
-    journal.enrollments[username, key] = (mode, False)
+    mode = journal.enrollments[username, key].mode
+    journal.enrollments[username, key] = DesiredEnrollment(mode, is_active=False)
     return lambda: _change_enrollment(unenroll, username, key)
 
 
 def _plan_mode_change() -> Callable[[], None]:
-    active = [pair for pair, (_, is_active) in journal.enrollments.items() if is_active]
+    active = [pair for pair, desired in journal.enrollments.items() if desired.is_active]
     if not active:
         return _plan_enrollment()
     username, key = _random.choice(active)
     mode = _random.choice(MODES)
-    journal.enrollments[username, key] = (mode, True)
+    journal.enrollments[username, key] = DesiredEnrollment(mode, is_active=True)
     return lambda: _change_enrollment(change_mode, username, key, mode)
 
 

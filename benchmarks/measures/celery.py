@@ -26,7 +26,7 @@ def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
         more_is_better=True,
     )
     _, redis_url = setup.services.redis()
-    setup.use_batch_api(False)
+    setup.use_batch_api(is_used=False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")

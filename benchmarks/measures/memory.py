@@ -18,7 +18,7 @@ def memory(setup: Setup, learners: int) -> tuple[float, float]:
     for first in range(0, learners, _ACCOUNTS_A_REQUEST):
         end = min(learners, first + _ACCOUNTS_A_REQUEST)
         control(setup.lms_url, "accounts", username_pattern="m{}", first=first, end=end)
-    setup.use_batch_api(True)
+    setup.use_batch_api(is_used=True)
     with RemoteModule("benchmarks.ours", setup.our_env) as new_usher:
         cost = new_usher.call("recheck_all")
     answer = cost["answer"]

@@ -89,7 +89,7 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
         target=1.3,
         is_share=True,
     )
-    setup.use_batch_api(False)
+    setup.use_batch_api(is_used=False)
     setup.ours.call("sync_runs")
     setup.reference.call("sync_runs")
     for number in range(rounds):

@@ -155,7 +155,9 @@ def test_each_further_item_needs_few_statements(lms: Lms, name: str) -> None:
 
     names = [f"{name}_{number:02}" for number in range(25)]
     few, many = names[:5], names[5:]
-    accounts = [statements("accounts", [account(n) for n in learners]) for learners in (few, many)]
+    accounts = [
+        statements("accounts", [account(name) for name in learners]) for learners in (few, many)
+    ]
     enrollments = [
         statements("enrollments", enrollment_items(learners)) for learners in (few, many)
     ]

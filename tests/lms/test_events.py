@@ -179,7 +179,7 @@ def test_events_for_an_application_that_is_down_are_sent_later(
             "select attempts, delivered_at, last_error from usher_lms_message "
             "where type = 'enrollment.changed' and username = ?"
         )
-        wait_for(lambda: lms.execute(state, name)[0][0] > 0)
+        wait_for(lambda: lms.value(state, name) > 0)
         attempts, delivered_at, error = lms.execute(state, name)[0]
         assert (delivered_at, error) == (None, f"answered {status}")
     finally:
@@ -205,7 +205,7 @@ def test_old_messages_are_deleted(lms: Lms, name: str) -> None:
     post(lms, ACCOUNTS, [account(name)])
     change_address(lms, name)
     state = "select delivered_at from usher_lms_message where username = ? order by id desc"
-    wait_for(lambda: lms.execute(state, name)[0][0])
+    wait_for(lambda: lms.value(state, name))
     lms.execute(
         "update usher_lms_message set created = '2020-01-01 00:00:00' where username = ?", name
     )

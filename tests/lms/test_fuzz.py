@@ -79,7 +79,8 @@ class TestBodies:
 
         assert answer.status_code in (200, 400), answer.text
         if answer.status_code == 200:
-            assert [r["id"] for r in answer.json()["results"]] == [i["id"] for i in items]
+            results = answer.json()["results"]
+            assert [result["id"] for result in results] == [item["id"] for item in items]
 
     @pytest.mark.parametrize(
         "content",

@@ -340,7 +340,7 @@ def test_a_change_of_the_backend_moves_the_learners_links(lms: Lms, plan: dict[s
         " from auth_user where username != ? order by id limit 1",
         WORKER,
     )
-    links_before = lms.execute(links, "mitxpro-oauth2")[0][0]
+    links_before = lms.value(links, "mitxpro-oauth2")
     plan["applications"][0]["backend"] = "ol-oauth2"
     item = f"links {links_before} learners' links from mitxpro-oauth2 to ol-oauth2"
 

@@ -118,7 +118,7 @@ from usher.lms import pipeline
 request = RequestFactory().get("/")
 request.user, request.session = AnonymousUser(), {}
 strategy = load_strategy(request)
-backend = load_backend(strategy, "mitxpro-oauth2", None)
+backend = load_backend(strategy, "mitxpro-oauth2", redirect_uri=None)
 details = {"username": NAME, "email": NAME + "@learners.example", "name": "Ada"}
 
 # The first call stands for a request of the application that comes just before the sign-in's call.

@@ -240,7 +240,7 @@ for path in {paths!r}:
         request = RequestFactory().post(path)
         request.user, request.session = AnonymousUser(), {{"auth_entry": entry}}
         request.social_strategy = load_strategy(request)
-        request.backend = load_backend(request.social_strategy, {backend!r}, None)
+        request.backend = load_backend(request.social_strategy, {backend!r}, redirect_uri=None)
         for user in (None, get_user_model().objects.get(username={name!r})):
             found = request.backend.do_auth({token!r}, user=user, allow_inactive_user=True)
             print("GOT", getattr(found, "username", None))

@@ -47,7 +47,12 @@ def record_accounts(system: System, *names: str, token: bool = True) -> None:
 
 
 def differences_of(report: Any, name: str) -> set[str]:
-    return {d["difference"] for d in report["differences"] if d["what"].startswith(name + "@")}
+    """The report's sentences about records of the learner with this username."""
+    return {
+        entry["difference"]
+        for entry in report["differences"]
+        if entry["what"].startswith(name + "@")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +129,11 @@ def test_another_email_in_the_lms_is_reported(report: Any, system: System) -> No
 def test_a_run_with_another_title_is_reported(report: Any, system: System) -> None:
     course = course_of(system)
     (title,) = [
-        d["difference"]
-        for d in report["differences"]
-        if d["kind"] == "run" and d["difference"].startswith("title") and d["what"] == course
+        entry["difference"]
+        for entry in report["differences"]
+        if entry["kind"] == "run"
+        and entry["difference"].startswith("title")
+        and entry["what"] == course
     ]
     assert title.startswith("title 'A run' here, ")
 
