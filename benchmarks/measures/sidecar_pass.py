@@ -32,9 +32,10 @@ def main() -> None:
         session = open_session(checkout, adapter, agent)
         for number in range(passes):
             started = time.monotonic()
-            pass_scope = quick.next_scope(started) if number else scope
+            is_first = number == 0
+            pass_scope = scope if is_first else quick.next_scope(started)
             summary = reconcile(session, pass_scope, Summary())
-            quick.finish_pass(started, 0.0)
+            quick.finish_pass(started, busy_seconds=0.0)
             seconds.append(time.monotonic() - started)
         figures = {
             "ok": summary.succeeded,

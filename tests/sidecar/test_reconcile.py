@@ -224,7 +224,8 @@ def test_a_learner_whose_lock_the_application_holds_is_skipped(
     assert "held\n" in holder.stdout
     with monkeypatch.context() as patched:
         # The command does not wait until the lock expires.
-        patched.setattr(accounts, "SECONDS_AFTER_EXPIRY", -lock_of_application(system).expire_seconds)
+        seconds_of_lock = lock_of_application(system).expire_seconds
+        patched.setattr(accounts, "SECONDS_AFTER_EXPIRY", -seconds_of_lock)
         result = system.json("reconcile")
     assert result["kinds"]["account"]["skipped"] == 1
     assert tokens_of(system, name) == []
