@@ -21,6 +21,9 @@ from tests.support.lms_process import (
     lms_process,
 )
 
+#: Seconds after which a test gives up waiting for another thread. A busy machine is slow.
+LONGEST_WAIT = 90
+
 #: No server listens at this address, so requests fail immediately.
 UNREACHABLE_URL = "http://127.0.0.1:9"
 

@@ -81,7 +81,8 @@ def test_the_list_of_each_model_opens(admin_client):
 
 def test_the_admin_redirects_to_the_sign_in_page_that_limits_wrong_passwords(client, admin_user):
     response = client.get("/admin/accounts/user/", follow=True)
-    assert response.redirect_chain[-1][0].startswith("/accounts/login/?next=%2Fadmin%2F")
+    address_of_sign_in, _ = response.redirect_chain[-1]
+    assert address_of_sign_in.startswith("/accounts/login/?next=%2Fadmin%2F")
     wrong = {"login": admin_user.username, "password": "guessed", "next": "/admin/"}
     answers = [client.post("/accounts/login/", wrong) for _ in range(6)]
     assert "Too many failed" in answers[-1].text

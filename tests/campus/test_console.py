@@ -19,6 +19,8 @@ from usher.console.models import Attempt, DoctorRun, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 __all__ = ["chromium_browser"]
+#: Milliseconds in which the overview refreshes itself several times.
+A_MINUTE = 60_000
 LONG_COURSE_KEY = "course-v1:" + "AVeryLongOrganisation" * 4 + "+Number+2026"
 GROUP_PATH = "/staff/refusals/group/?kind=enrollment&code=mode-not-offered"
 
@@ -97,11 +99,11 @@ def test_the_overview_refreshes_itself_until_staff_turn_it_off(
     page.on("console", lambda message: console_lines.append(message.text))
     page.goto(live_server.url + "/staff/")
     Enrollment.objects.all().delete()
-    cache.clear()
-    with page.expect_response(lambda response: response.url.endswith("/staff/"), timeout=60_000):
+    cache.clear()  # the overview is cached for some seconds
+    with page.expect_response(lambda response: response.url.endswith("/staff/"), timeout=A_MINUTE):
         pass
     page.wait_for_function(
-        "!document.querySelector('.kinds').textContent.includes('Enrollments')", timeout=60_000
+        "!document.querySelector('.kinds').textContent.includes('Enrollments')", timeout=A_MINUTE
     )
     assert console_lines == [], "the page violates its own Content-Security-Policy"
     page.click("text=Stop refreshing")
@@ -123,7 +125,7 @@ def test_a_refresh_keeps_focus_position_and_selection(
 
     page.locator("#refreshing").focus()
     page.evaluate(mark)
-    page.wait_for_function(is_refreshed, timeout=60_000)
+    page.wait_for_function(is_refreshed, timeout=A_MINUTE)
     assert page.evaluate(id_of_focused) == "refreshing"
     assert page.evaluate("() => window.scrollY") > 0
 
@@ -132,10 +134,10 @@ def test_a_refresh_keeps_focus_position_and_selection(
     page.evaluate(
         "() => document.addEventListener('htmx:beforeRequest', () => window.isRequested = true)"
     )
-    page.wait_for_function("() => window.isRequested", timeout=60_000)
+    page.wait_for_function("() => window.isRequested", timeout=A_MINUTE)
     assert page.evaluate("() => String(getSelection())") == "Workers"
     page.evaluate("() => getSelection().removeAllRanges()")
-    page.wait_for_function(is_refreshed, timeout=60_000)
+    page.wait_for_function(is_refreshed, timeout=A_MINUTE)
     # htmx replaces links and buttons by their ids, so each of them must have an id.
     without_id = "() => document.querySelectorAll('#live :is(a, button, input):not([id])').length"
     assert page.evaluate(without_id) == 0
@@ -157,7 +159,7 @@ def test_the_overview_shows_an_alert_while_it_cannot_be_refreshed(
     expect(alert).to_have_count(0)
 
     window.clear_cookies()
-    page.wait_for_url("**/accounts/login/?next=/staff/", timeout=60_000)
+    page.wait_for_url("**/accounts/login/?next=/staff/", timeout=A_MINUTE)
     window.close()
 
 

@@ -114,7 +114,8 @@ def test_the_next_command_is_printed_on_a_line_of_its_own(system: Any, tmp_path:
     user = system.learner()
     make_lms_account(system, f"old_{secrets.token_hex(4)}", user.email)
     file = tmp_path / "users.csv"
-    printed = "".join(adopt_users("--to", str(file))).splitlines()
+    out, err = adopt_users("--to", str(file))
+    printed = (out + err).splitlines()
     assert f"$ python manage.py adopt_users --decisions {file}" in printed
     assert [line for line in printed if len(line) > 80 and not line.startswith("$ ")] == []
 
@@ -172,7 +173,8 @@ def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
     rows, file = csv_list()
     assert rows[user.username]["conflict"] == ""
     decide(file, **{user.username: "link"})
-    assert "1 linked, 0 failed" in adopt_users("--decisions", str(file))[0]
+    out, _ = adopt_users("--decisions", str(file))
+    assert "1 linked, 0 failed" in out
     assert LmsAccount.objects.get(user=user).username == name
     assert [row.user for row in UsernameReservation.objects.filter(username=name)] == [user]
     account_of_newcomer.refresh_from_db()

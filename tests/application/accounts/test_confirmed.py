@@ -94,13 +94,14 @@ def test_an_unconfirmed_learner_cannot_sign_in_to_the_lms(system):
     browser.force_login(user)
     with httpx.Client(base_url=system.lms.url, trust_env=False) as lms:
         start = lms.get("/auth/login/mitxpro-oauth2/")
-    answer = browser.get("/oauth2/authorize/?" + start.headers["Location"].partition("?")[2])
+    _, _, query = start.headers["Location"].partition("?")
+    answer = browser.get(f"/oauth2/authorize/?{query}")
     assert answer.status_code == 403
     assert "Confirm your e-mail address" in answer.content.decode()
     assert system.account(account.username) is None
 
     confirm(user)
-    answer = browser.get("/oauth2/authorize/?" + start.headers["Location"].partition("?")[2])
+    answer = browser.get(f"/oauth2/authorize/?{query}")
     assert answer.status_code == 302
 
 

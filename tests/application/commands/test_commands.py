@@ -202,7 +202,7 @@ def test_syncing_all_runs_counts_runs_and_modes(system, command):
 def test_syncing_one_run_adds_only_that_run(system, command):
     code, out, _ = run_command(command, "--run", DEMO)
     assert code == 0, out
-    assert [r.course_key for r in CourseRun.objects.all()] == [DEMO]
+    assert [course_run.course_key for course_run in CourseRun.objects.all()] == [DEMO]
     code, out, _ = run_command(command, "--run", "course-v1:No+Such+Run")
     assert code == 1
     assert "course-v1:No+Such+Run" in out

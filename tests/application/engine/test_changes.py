@@ -122,4 +122,5 @@ def test_changes_are_not_pulled_again_within_the_interval(system_with_batch_api)
 
 def test_no_changes_are_pulled_without_the_batch_api(system):
     assert pull_changes() == 0
+    # This watermark is about the public API's list of enrollments, not about changes.
     assert list(Watermark.objects.values_list("name", flat=True)) == ["enrollments-listed"]

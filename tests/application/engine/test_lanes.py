@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tests.application.conftest import make_learner
+from tests.application.conftest import LONGEST_WAIT, make_learner
 from tests.application.engine.claiming import claim_rows
 from usher.application.accounts.creation import NewAccount
 from usher.application.accounts.details import details
@@ -169,7 +169,7 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
     def decide(method, path):
         if method == "POST" and ENROLLMENT in path:
             arrived.set()
-            assert may_answer.wait(300)
+            assert may_answer.wait(300)  # longer than the test waits
         return ""
 
     faulty.decide = decide
@@ -192,7 +192,7 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        assert arrived.wait(90)
+        assert arrived.wait(LONGEST_WAIT)
         person = system.learner("person")
         ensure_account(person)
         tokens = LmsToken.objects.filter(user=person, expires_at__isnull=False)
@@ -245,19 +245,19 @@ def test_a_thread_is_kept_free_for_urgent_calls():
     def background_call(number):
         order.append(number)
         begun.release()
-        assert may_end.wait(90)
+        assert may_end.wait(LONGEST_WAIT)
 
     for number in range(20):
         pool.submit(background_call, number)
     for _ in range(7):  # all threads but one
-        assert begun.acquire(timeout=90)
+        assert begun.acquire(timeout=LONGEST_WAIT)
     event = threading.Event()
     pool.submit(event.set, urgent=True)
-    assert event.wait(90), "one of the eight threads runs urgent calls only"
+    assert event.wait(LONGEST_WAIT), "one of the eight threads runs urgent calls only"
     assert len(order) == 7
     may_end.set()
     for _ in range(13):  # the other background calls
-        assert begun.acquire(timeout=90)
+        assert begun.acquire(timeout=LONGEST_WAIT)
     pool.close()
 
 
@@ -267,15 +267,15 @@ def test_a_single_thread_runs_urgent_calls_first():
 
     def occupy_thread():
         begun.set()
-        assert may_end.wait(90)
+        assert may_end.wait(LONGEST_WAIT)
 
     pool.submit(occupy_thread)
-    assert begun.wait(90)
+    assert begun.wait(LONGEST_WAIT)
     pool.submit(order.append, "background")
     pool.submit(ended.set)
     pool.submit(order.append, "urgent", urgent=True)
     may_end.set()
-    assert ended.wait(90)
+    assert ended.wait(LONGEST_WAIT)
     assert order == ["urgent", "background"]
     pool.close()
 

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.application.conftest import make_learner
+from tests.application.conftest import LONGEST_WAIT, make_learner
 from tests.application.engine.claiming import claim_rows
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
@@ -39,7 +39,7 @@ class HeldAnswers:
     def _decide(self, method, path):
         if method == "POST" and ENROLLMENT in path:
             self.arrived.set()
-            assert self.may_answer.wait(600)
+            assert self.may_answer.wait(600)  # longer than any test waits
         return ""
 
 
@@ -77,7 +77,7 @@ def make_enrollment(system):
 def test_a_stopped_worker_waits_for_the_answer_and_keeps_the_row_claimed(system, held_answers):
     row, stop, errors = make_enrollment(system), threading.Event(), []
     worker = start_reconciling(stop, errors)
-    assert held_answers.arrived.wait(90)
+    assert held_answers.arrived.wait(LONGEST_WAIT)
     stop.set()
     # The row must stay claimed: if another worker sent this change now, the first request could
     # overwrite it in the LMS.
@@ -98,7 +98,7 @@ def test_the_lease_remains_if_a_worker_stops_before_the_answer(system, held_answ
     settings.USHER_STOP_SECONDS = 0.5
     row, stop, errors = make_enrollment(system), threading.Event(), []
     worker = start_reconciling(stop, errors)
-    assert held_answers.arrived.wait(90)
+    assert held_answers.arrived.wait(LONGEST_WAIT)
     stop.set()
     worker.join(120)
     assert not worker.is_alive()  # although the LMS has not answered
@@ -120,7 +120,7 @@ def test_a_stopped_worker_immediately_releases_rows_that_it_has_not_sent(
         enroll(user, run)
     stop, errors = threading.Event(), []
     worker = start_reconciling(stop, errors)
-    assert held_answers.arrived.wait(90)
+    assert held_answers.arrived.wait(LONGEST_WAIT)
     stop.set()
     deadline = time.monotonic() + 90
     while Work.objects.filter(kind="enrollment").exclude(lease_owner="").count() > 1:
@@ -136,7 +136,7 @@ def test_an_interrupted_worker_keeps_the_rows_that_it_has_sent(system, held_answ
     row = make_enrollment(system)
 
     def interrupt(*_):
-        assert held_answers.arrived.wait(90)
+        assert held_answers.arrived.wait(LONGEST_WAIT)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("usher.engine.runner.Runner._is_flush_due", interrupt)
@@ -167,7 +167,7 @@ def test_stop_after_is_set_after_its_seconds_or_by_the_shared_stop():
     stop = StopAfter(shared_stop, seconds=0.2)
     assert not stop.is_set()
     began = time.monotonic()
-    stop.wait(90)
+    stop.wait(LONGEST_WAIT)
     assert stop.is_set()
     assert 0.1 < time.monotonic() - began < 60
     shared_stop.set()

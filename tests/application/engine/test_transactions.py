@@ -9,7 +9,7 @@ import pytest
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from tests.application.conftest import make_learner
+from tests.application.conftest import LONGEST_WAIT, make_learner
 from tests.application.engine.claiming import claim_rows
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import (
@@ -121,7 +121,7 @@ def test_outcomes_of_accounts_and_enrollments_can_be_written_concurrently(transa
         barrier = threading.Barrier(2)
 
         def write(name, jobs, make_outcome, barrier=barrier):
-            barrier.wait(90)
+            barrier.wait(LONGEST_WAIT)
             write_back(kind(name), [(job, make_outcome()) for job in jobs])
 
         # The accounts are in the opposite order of the enrollments. Locks in these orders would
@@ -159,7 +159,7 @@ def test_retry_transaction_repeats_a_transaction_after_a_deadlock(transactional_
             # At the first attempts, both transactions hold a lock before they wait for the other.
             # SQLite locks the whole database, so it has no deadlock.
             if len(attempts) <= 2 and connection.vendor == "postgresql":
-                barrier.wait(90)
+                barrier.wait(LONGEST_WAIT)
             LmsAccount.objects.filter(pk=pk_to_lock_next).update(renamings=2)
 
         retry_transaction(lock_one_after_the_other)
@@ -185,7 +185,7 @@ def test_two_concurrent_syncs_can_add_the_same_runs(transactional_db):
     def write(pages):
         writer = sync.Writer(sync.known_runs())
         writer.compare(pages)
-        barrier.wait(90)
+        barrier.wait(LONGEST_WAIT)
         writer.flush()
 
     assert run_concurrently(lambda: write(runs), lambda: write(runs[::-1])) == []

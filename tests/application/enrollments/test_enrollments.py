@@ -276,9 +276,9 @@ def test_enrollments_stop_while_the_service_worker_is_not_staff(system, run):
     reconcile(["account", "token"], user=user)
     set_staff = (
         "from django.contrib.auth import get_user_model as g; "
-        "g().objects.filter(username='mit_Application_serviceworker').update(is_staff={})"
+        "g().objects.filter(username='mit_Application_serviceworker').update(is_staff={is_staff})"
     )
-    system.lms.shell(set_staff.format(False))
+    system.lms.shell(set_staff.format(is_staff=False))
     try:
         summary = reconcile(["enrollment"], user=user)
         assert summary.failures[0].failure_class == "systemic"
@@ -286,7 +286,7 @@ def test_enrollments_stop_while_the_service_worker_is_not_staff(system, run):
         Enrollment.objects.filter(user=user).make_due()
         assert reconcile(["enrollment"], user=user).changed == 0  # the row waits and is not sent
     finally:
-        system.lms.shell(set_staff.format(True))
+        system.lms.shell(set_staff.format(is_staff=True))
 
 
 def test_a_mode_that_the_run_does_not_have_is_rejected_unless_it_is_forced(system, run):

@@ -106,7 +106,7 @@ def test_sign_out_sends_a_signed_logout_token_to_the_lms(fake_lms, lms, settings
     lms.browser.get("/logout/?no_redirect=1")
     (message,) = fake_lms.wait_for(1)
     assert message.path == "/usher/backchannel-logout/mitxpro-oauth2/"
-    text = parse_qs(message.body.decode())["logout_token"][0]
+    (text,) = parse_qs(message.body.decode())["logout_token"]
     keys = jwk.JWKSet.from_json(json.dumps(Client().get(ApplicationPath.JWKS).json()))
     token = jwt.JWT(jwt=text, key=keys, algs=["RS256"])
     claims, header = json.loads(token.claims), json.loads(token.header)
@@ -197,7 +197,8 @@ def test_a_client_s_own_sign_out_address_receives_the_message(lms, make_client):
     with receiver() as server:
         make_client("second-lms", backchannel_logout_url=server.url + "/there/")
         lms.browser.get("/logout/?no_redirect=1")
-        assert server.wait_for(1)[0].path == "/there/"
+        (message,) = server.wait_for(1)
+        assert message.path == "/there/"
 
 
 # -- messages of the LMS

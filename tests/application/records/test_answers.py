@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.application.conftest import LONGEST_WAIT
 from usher.application.records.answers import Answers
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -72,18 +73,18 @@ def test_concurrent_callers_wait_for_the_same_answer() -> None:
 
     def answer_slowly() -> str:
         started.set()
-        assert may_answer.wait(90)
+        assert may_answer.wait(LONGEST_WAIT)
         return "first"
 
     def store_result(lms: Any) -> None:
         results.append(ask(answers, lms, owner="a", claimed=1, due=0))
 
-    threads = [threading.Thread(target=store_result, args=(answer_slowly,))]
-    threads[0].start()
-    assert started.wait(90)
-    threads.append(threading.Thread(target=store_result, args=(lambda: "second",)))
-    threads[1].start()
+    first_caller = threading.Thread(target=store_result, args=(answer_slowly,))
+    first_caller.start()
+    assert started.wait(LONGEST_WAIT)
+    second_caller = threading.Thread(target=store_result, args=(lambda: "second",))
+    second_caller.start()
     may_answer.set()
-    for thread in threads:
-        thread.join(90)
+    for caller in (first_caller, second_caller):
+        caller.join(LONGEST_WAIT)
     assert results == ["first", "first"]
