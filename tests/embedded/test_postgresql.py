@@ -12,11 +12,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def on_postgresql() -> Iterator[EmbeddedLms]:
+def lms_on_postgresql() -> Iterator[EmbeddedLms]:
+    """An LMS with a database in a PostgreSQL server that runs for this module."""
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         server = pgserver.get_server(folder)
         try:
             server.psql("CREATE DATABASE lms")
+            # The server's address names the database ``postgres``.
             url = server.get_uri().replace("/postgres?", "/lms?")
             with embedded_lms(DATABASE_URL=url) as running:
                 yield running
@@ -24,10 +26,10 @@ def on_postgresql() -> Iterator[EmbeddedLms]:
             server.cleanup()
 
 
-def test_a_learner_registers_signs_in_and_enrolls(on_postgresql: EmbeddedLms) -> None:
-    lms = on_postgresql
-    engine = "from django.db import connection; print(connection.vendor)"
-    assert lms.shell(engine) == "postgresql"
+def test_a_learner_registers_signs_in_and_enrolls(lms_on_postgresql: EmbeddedLms) -> None:
+    lms = lms_on_postgresql
+    print_engine = "from django.db import connection; print(connection.vendor)"
+    assert lms.shell(print_engine) == "postgresql"
     assert lms.register("ada").status_code == 200
     assert lms.register("ada").json()["error_code"] == "duplicate-email-username"
     with lms.browser() as browser, lms.api() as api:

@@ -26,20 +26,20 @@ from oauth2_provider.models import get_access_token_model, get_application_model
 from usher.embedded.student.models import UserProfile
 from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
 
-worker, _ = get_user_model().objects.get_or_create(
-    username=values["worker"], defaults={"email": "worker@example.org"})
-worker.is_staff, worker.is_active = True, True
-worker.set_password("a random one")
-worker.save()
-UserProfile.objects.get_or_create(user=worker, defaults={"name": worker.username})
+service_worker, _ = get_user_model().objects.get_or_create(
+    username=values["service_worker"], defaults={"email": "worker@example.org"})
+service_worker.is_staff, service_worker.is_active = True, True
+service_worker.set_password("a random one")
+service_worker.save()
+UserProfile.objects.get_or_create(user=service_worker, defaults={"name": service_worker.username})
 Client = get_application_model()
 client, _ = Client.objects.update_or_create(client_id=values["client_id"], defaults={
-    "name": values["oauth_name"], "client_secret": values["client_secret"], "user": worker,
+    "name": values["oauth_name"], "client_secret": values["client_secret"], "user": service_worker,
     "client_type": Client.CLIENT_CONFIDENTIAL, "skip_authorization": True,
     "authorization_grant_type": Client.GRANT_AUTHORIZATION_CODE,
     "redirect_uris": values["redirect_uri"]})
-get_access_token_model().objects.update_or_create(token=values["worker_token"], defaults={
-    "user": worker, "application": client, "scope": "read write email profile",
+get_access_token_model().objects.update_or_create(token=values["service_worker_token"], defaults={
+    "user": service_worker, "application": client, "scope": "read write email profile",
     "expires": timezone.now() + timedelta(days=30)})
 OAuth2ProviderConfig.objects.create(
     enabled=True, visible=True, name=values["name"], slug=values["backend"],
@@ -68,8 +68,8 @@ class LmsProcess:
         client and the provider record."""
         root = application_url.rstrip("/")
         values = {
-            "worker": SERVICE_WORKER,
-            "worker_token": SERVICE_TOKEN,
+            "service_worker": SERVICE_WORKER,
+            "service_worker_token": SERVICE_TOKEN,
             "backend": self.backend,
             "name": PROVIDER_NAME,
             "key": LMS_CLIENT_ID,

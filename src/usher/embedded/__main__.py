@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+#: Port to serve on if neither the option nor the root URL names one.
+DEFAULT_PORT = 8000
+
 
 def _init(options: argparse.Namespace) -> int:
     from usher.embedded.home import folder
@@ -36,7 +39,7 @@ def _serve(options: argparse.Namespace) -> int:
     except SettingsFileError as error:
         print(f"{error}\ncreate the folder: python -m usher.embedded init", file=sys.stderr)  # noqa: T201
         return 1
-    port = options.port or root.port or 8000
+    port = options.port or root.port or DEFAULT_PORT
     print(f"LMS at http://{options.host}:{port}; Ctrl-C stops it", flush=True)  # noqa: T201
     serve(options.folder, options.host, port, options.threads)
     return 0

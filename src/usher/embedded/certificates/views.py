@@ -10,7 +10,7 @@ from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from usher.embedded.certificates.models import GeneratedCertificate
+from usher.embedded.certificates.models import CertificateStatuses, GeneratedCertificate
 from usher.embedded.core.authentication import API_AUTHENTICATION
 from usher.embedded.course_overviews.models import CourseOverview
 from usher.embedded.user_api.models import UserPreference
@@ -69,7 +69,7 @@ class CertificatesListView(APIView):
         if not _may_view_certificates(request.user, username):
             return Response([])
         certificates = GeneratedCertificate.objects.select_related("user").filter(
-            user__username=username, status__in=("downloadable", "generating")
+            user__username=username, status__in=CertificateStatuses.PASSED_STATUSES
         )
         runs = CourseOverview.objects.in_bulk(
             [certificate.course_id for certificate in certificates]

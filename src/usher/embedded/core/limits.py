@@ -22,6 +22,7 @@ def rate_of(setting: str) -> Callable[[str, HttpRequest], str | None]:
     def rate(group: str, request: HttpRequest) -> str | None:
         value: Any = getattr(settings, setting)
         if isinstance(value, str) and "." in value:
+            # The path of a function: a rate contains no dot.
             value = import_string(value)
         return value(group, request) if callable(value) else value
 

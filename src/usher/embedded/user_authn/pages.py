@@ -39,7 +39,9 @@ def _hinted_provider(target: str) -> OAuth2ProviderConfig | None:
 
 
 def _unfinished_sign_in(request: HttpRequest) -> dict[str, Any]:
-    """Template variables for the unfinished sign-in of this browser; {} without one."""
+    """Template variables for the unfinished sign-in of this browser; {} without one. Among them:
+    collision, whether another account has the learner's e-mail address or username; submit, whether
+    the page submits the registration form by itself; finish, the URL that resumes the sign-in."""
     sign_in = registry.running_pipeline(request)
     record = registry.find_by_backend(sign_in["backend"]) if sign_in else None
     if sign_in is None or record is None:
@@ -96,5 +98,6 @@ def login_and_registration_form(request: HttpRequest, initial_mode: str = "login
         "title": "Sign in or Register",
     }
     response = render(request, "user_authn/login_and_register.html", context)
+    # The platform sets this cookie on this page, too.
     response.set_cookie("experiments_is_enterprise", "false")
     return response
