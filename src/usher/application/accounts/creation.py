@@ -396,6 +396,8 @@ def _outcomes_without_request(
 def _result(
     learner: AccountData, results: dict[Any, dict[str, Any]], context: LmsContext
 ) -> Outcome:
+    """The learner's outcome from the batch API's results. Some refusals lead to further requests:
+    for a learner who is not linked yet, and for the LMS's staff."""
     try:
         return _read_result(learner, batch.result_of(results, learner.account_id))
     except Refused as error:
@@ -432,6 +434,7 @@ def _obtain_tokens_of_staff(learner: AccountData, context: LmsContext, error: Re
 
 
 def _read_result(learner: AccountData, result: dict[str, Any]) -> Outcome:
+    """The outcome from the batch API's result for this learner. Raises LmsError."""
     status = result["status"]
     if status == "refused":
         error = batch.refusal_of(result)

@@ -35,6 +35,8 @@ from usher.engine.lanes import Lane, user_ids_by_lane
 
 #: How often a learner gets another username before the account counts as refused.
 MAX_RENAMINGS = 10
+#: The most characters of a row's error message.
+_MESSAGE_LENGTH = 500
 #: Seconds after which a registration request of a worker can no longer reach the LMS.
 _REGISTRATION_MAX_SECONDS = 600.0
 #: Seconds for which a learner's token must still be valid when a profile is sent with it.
@@ -105,6 +107,7 @@ class AccountKind(LmsKind):
             if isinstance(outcome.extra, creation.NewAccount)
         ]
         store_tokens({row.user_id: tokens for row, tokens in created if tokens}, now)
+        # Tokens that these learners have are of an earlier LMS account.
         rows_without_tokens = [row for row, tokens in created if not tokens]
         for lane, user_ids in user_ids_by_lane(rows_without_tokens).items():
             forget_tokens(user_ids, lane)
@@ -267,10 +270,10 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
             raise NoFreeName(f"{MAX_RENAMINGS} names were tried.")
         name = reserve(row.user, adapter().lms_username(row.user), error.suggestions)
     except NoFreeName as problem:
-        rows.set_work(refused_at=now, due_at=None, error_message=str(problem)[:500])
+        rows.set_work(refused_at=now, due_at=None, error_message=str(problem)[:_MESSAGE_LENGTH])
         return
     except AdapterFailed as failure:  # the next attempt calls the adapter again
-        rows.set_work(error_code=failure.code, error_message=failure.message[:500])
+        rows.set_work(error_code=failure.code, error_message=failure.message[:_MESSAGE_LENGTH])
         return
     rows.update(username=name, reserved_at=now, renamings=row.renamings + 1)
     rows.make_due(now, lane=Lane(row.lane))

@@ -13,7 +13,9 @@ _OTHER_ALPHABETS = (
     "у=u ф=f х=kh ц=ts ч=ch ш=sh щ=shch ъ= ы=y ь= э=e ю=yu я=ya і=i ї=yi є=ye ґ=g ў=u ђ=dj ј=j "
     "љ=lj њ=nj ћ=c џ=dz"
 )
-_LETTERS = _LATIN | {pair[0]: pair[2:] for pair in _OTHER_ALPHABETS.split()}
+_LETTERS = _LATIN | {
+    letter: latin for letter, _, latin in (pair.partition("=") for pair in _OTHER_ALPHABETS.split())
+}
 #: Unicode's name of a letter, such as "LATIN SMALL LETTER L WITH STROKE". The group is the base
 #: letter.
 _NAME_OF_LATIN_LETTER = re.compile(
@@ -34,6 +36,7 @@ def in_latin_letters(text: str) -> str:
 
 
 def _letter(char: str) -> str:
+    """The Latin letters for one character; the character itself if none are known."""
     if char.isascii():
         return char
     lower = char.lower()

@@ -48,6 +48,8 @@ def _ineligibility_codes(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
 
 
 def _reason(account: LmsAccount | None, ineligibility_code: str) -> LmsError:
+    """The error of the records that wait for this account. account: None if the user has no row.
+    ineligibility_code: why the user may have no account now, or ''."""
     if account and account.awaits_link:
         return LmsError(
             f"The record waits until the LMS account {account.username} is linked to this "

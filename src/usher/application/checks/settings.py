@@ -108,7 +108,8 @@ def _connection() -> Iterator[CheckMessage]:
     yield from _env_file()
     settings_read, problems = conf.read(django_settings)
     for problem in [*problems, *environment.malformed(django_settings)]:
-        yield Error(f"{problem}.", hint=_correction_hint(problem.split()[0]), id="usher.E001")
+        name = problem.split()[0]  # each problem begins with the setting's name
+        yield Error(f"{problem}.", hint=_correction_hint(name), id="usher.E001")
     try:
         if settings_read.encryption_keys:
             fernet_of_keys(settings_read.encryption_keys)

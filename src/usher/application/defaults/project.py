@@ -128,6 +128,7 @@ def _refuse_unknown(unknown: Collection[str]) -> None:
 
 
 def _env_file_path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Path | None:
+    """The path of the file to read, which may not exist; None for no file."""
     if env_file is None:
         return None
     base_dir = Path(settings.get("BASE_DIR") or ".")

@@ -92,20 +92,22 @@ def change_mode(user: Any, run: CourseRun, mode: str, *, reconcile_now: bool = F
 
 
 def _create(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
+    """Creates the row; if another request has just created it, changes that row."""
     row = Enrollment(user=user, run=run, **values).with_work(lane=current_lane())
     try:
         with transaction.atomic():
             row.save(force_insert=True)
             notify_workers(user.pk)
-    except IntegrityError:  # created by another request in the meantime
+    except IntegrityError:
         return _change(user, run, **values)
     return row
 
 
 def _change_or_create(user: Any, run: CourseRun, values: dict[str, Any]) -> Enrollment:
+    """Changes the row; if it was deleted in the meantime, creates it again."""
     try:
         return _change(user, run, **values)
-    except NotEnrolled:  # deleted in the meantime
+    except NotEnrolled:
         return _create(user, run, values)
 
 

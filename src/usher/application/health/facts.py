@@ -92,6 +92,8 @@ def _facts() -> dict[str, Any]:
 
 def _client(row: Any) -> Client:
     policy = getattr(row, "usher_policy", None)
+    # A hashed secret begins with the hasher's name and "$".
+    hasher = row.client_secret.split("$")[0] if "$" in row.client_secret else ""
     return {
         "name": row.name,
         "client_id": row.client_id,
@@ -99,7 +101,7 @@ def _client(row: Any) -> Client:
         "client_type": row.client_type,
         "grant_type": row.authorization_grant_type,
         "skip_authorization": row.skip_authorization,
-        "secret_hasher": row.client_secret.split("$")[0] if "$" in row.client_secret else "",
+        "secret_hasher": hasher,
         "pkce_required": policy is None or policy.pkce_required,
     }
 

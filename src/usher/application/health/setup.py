@@ -29,7 +29,7 @@ def facts() -> dict[str, Any]:
         "redirect_schemes": list(oauth2_settings.ALLOWED_REDIRECT_URI_SCHEMES),
     }
     if broker_url() and find_spec("celery"):
-        result["celery"] = celery()
+        result["celery"] = celery_state()
     return result
 
 
@@ -39,7 +39,7 @@ def broker_url() -> str:
     return "" if url.startswith("memory:") else url
 
 
-def celery() -> Celery:
+def celery_state() -> Celery:
     """The state of the workers that answer within ``_ANSWER_SECONDS``, and whether Celery beat
     starts the sweep."""
     from celery import current_app
@@ -50,6 +50,7 @@ def celery() -> Celery:
         registered = current_app.control.inspect(timeout=_ANSWER_SECONDS).registered() or {}
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
         return {**result, "error": type(error).__name__}
+    # After a space, Celery names options of the task, such as its rate limit.
     task_names = {name.split(" ")[0] for names in registered.values() for name in names}
     missing = [
         task for task in _TASK_SUFFIXES if not any(name.endswith(task) for name in task_names)

@@ -114,6 +114,8 @@ def _make_accounts_due(items: Items) -> int:
 
 
 def _make_enrollments_due(items: Items) -> int:
+    """Makes due the enrollments that differ, and records enrollments that were created in the LMS.
+    Returns how many there are of both."""
     enrollments = dict(_read_each(items, _read_enrollment))
     rows = Enrollment.objects.filter(
         user__lms_account__username__in={name for name, _ in enrollments},

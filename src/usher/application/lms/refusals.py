@@ -24,6 +24,6 @@ class RefusalLog(Observer):
                 "refused",
                 kind=kind,
                 what=one_line(refusal.what),
-                reason=one_line(refusal.code, 64),
+                reason=one_line(refusal.code, limit=64),
                 request_id=refusal.request_id,
             )

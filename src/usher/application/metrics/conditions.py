@@ -60,8 +60,8 @@ def families(
         metric: dict.fromkeys(labels, 0.0) for metric, labels in _labels_of_metrics().items()
     }
     for metric, by_label in values.items():
-        for labels, parts in stored.get(metric.name, {}).items():
-            by_label[labels[0]] = max(0.0, parts[""] - now)
+        for (label,), parts in stored.get(metric.name, {}).items():
+            by_label[label] = max(0.0, parts[""] - now)
     for metric, label, seconds in _pauses(client().http.state):
         values[metric][label] = max(values[metric].get(label, 0.0), seconds)
     for metric, by_label in values.items():

@@ -38,6 +38,7 @@ class IssuedAdmin(admin.ModelAdmin):
         return bool(request.user.has_perm("usher_provider.revoke_tokens"))
 
 
+# The toolkit has registered its own pages of these models. The classes below replace them.
 for _model in (
     get_application_model(),
     get_access_token_model(),

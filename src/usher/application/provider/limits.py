@@ -24,6 +24,8 @@ DEFAULT_FAILURES_A_WINDOW = 30
 ADDRESS_FACTOR = 2
 #: Seconds for which a client is remembered to have succeeded from an address.
 KNOWN_SECONDS = 30 * 86400  # 30 days
+#: The length of the prefix that the IPv6 addresses of one machine share.
+_IPV6_PREFIX_BITS = 64
 
 
 def claimed_client(request: HttpRequest) -> str:
@@ -106,7 +108,7 @@ def _network(request: HttpRequest) -> str:
         return "unknown"
     address = ip_address(text)
     if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+        return str(address.ipv4_mapped or ip_network((address, _IPV6_PREFIX_BITS), strict=False))
     return text
 
 

@@ -201,6 +201,7 @@ class UsherValidator(OAuth2Validator):
     def _create_refresh_token(
         self, request: Any, refresh_token_code: str, access_token: Any, previous: Any
     ) -> Any:
+        """Puts the first refresh token of a code into the code's family."""
         return super()._create_refresh_token(
             request, refresh_token_code, access_token, previous or _FamilyOfCode(request)
         )
@@ -272,7 +273,7 @@ def _without_added_parameters(uri: str) -> str:
     """``uri`` without the parameters that python-social-auth adds to the registered URI."""
     parts = urlsplit(uri)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    parameters = [pair for pair in pairs if pair[0] not in _ADDED_PARAMETERS]
+    parameters = [(name, value) for name, value in pairs if name not in _ADDED_PARAMETERS]
     if len(parameters) == len(pairs):
         return uri
     return urlunsplit(parts._replace(query=urlencode(parameters)))

@@ -105,9 +105,11 @@ def _ineligibility_for_lms(request: HttpRequest) -> str:
 
 
 def _with_issuer(uri: str, issuer: str) -> str:
+    """``uri`` with ``iss`` as its last parameter, in place of any ``iss`` that it has."""
     parts = urlsplit(uri)
-    query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != "iss"]
-    return urlunsplit(parts._replace(query=urlencode([*query, ("iss", issuer)])))
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    parameters = [(name, value) for name, value in pairs if name != "iss"]
+    return urlunsplit(parts._replace(query=urlencode([*parameters, ("iss", issuer)])))
 
 
 class TokenView(toolkit.TokenView):

@@ -63,6 +63,8 @@ class Answers:
         return answer.future.result()
 
     def _fill(self, learner: str, answer: _Answer, request: Callable[[], Any]) -> None:
+        """Sends the request, and passes its result or its error to all threads that wait for the
+        answer. An answer with an error is forgotten."""
         try:
             answer.future.set_result(request())
         except BaseException as error:  # noqa: BLE001 - raised in every waiting thread

@@ -54,6 +54,7 @@ class RunKind(LmsKind):
         return [_run_outcome(job, runs.get(job.row.course_key)) for job in jobs]
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """Marks missing runs, and makes due the refused enrollments of changed runs."""
         missing_ids = [
             job.row.pk for job, outcome in results if isinstance(outcome.error, NotThere)
         ]
@@ -155,6 +156,7 @@ class ModeKind(LmsKind):
         _retry_refused(changed_ids, now)
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
+        """Creates the missing rows of runs that have none."""
         runs = CourseRun.objects.filter(modes_state__isnull=True).values_list("pk", flat=True)
         RunModes.objects.bulk_create(
             [RunModes(run_id=pk) for pk in runs.iterator()],

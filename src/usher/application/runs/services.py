@@ -223,7 +223,7 @@ def _mark_missing(keys: set[str], summary: Summary) -> None:
         rows.set_work(
             error_class="rejected",
             error_code="not-found",
-            error_message=MISSING_TEXT[:500],
+            error_message=MISSING_TEXT,
             refused_at=now,
             due_at=None,
         )

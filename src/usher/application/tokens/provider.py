@@ -86,12 +86,13 @@ def grant_codes(requests: list[AuthorizationRequest]) -> list[str]:
     codes, rows = [], []
     for code_request in requests:
         _require_registered(application, code_request)
-        codes.append(secrets.token_urlsafe(_TOKEN_BYTES))
+        code = secrets.token_urlsafe(_TOKEN_BYTES)
+        codes.append(code)
         rows.append(
             get_grant_model()(
                 user_id=code_request.user_id,
                 application=application,
-                code=codes[-1],
+                code=code,
                 expires=expires,
                 redirect_uri=code_request.redirect_uri,
                 scope=SCOPE_USER_READ,

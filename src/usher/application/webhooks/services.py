@@ -59,7 +59,7 @@ def _account_changed(username: str, _course_key: str) -> None:
 def _enrollment_changed(username: str, course_key: str) -> None:
     for account in _accounts_of(username):
         rows = Enrollment.objects.filter(user_id=account.user_id, run__course_key=course_key)
-        if not rows.exists():
+        if not rows.exists():  # the enrollment was created in the LMS
             adopt([(account.username, course_key)])
         rows.recheck()
 

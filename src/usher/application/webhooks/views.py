@@ -92,7 +92,8 @@ def _parse(body: bytes) -> _Message | None:
         return None
     if not all(isinstance(text, str) and is_storable(text) for text in texts):
         return None
-    return _Message(kind=texts[0], username=texts[1], course_id=texts[2], at=_read_time(message))
+    kind, username, course_id = texts
+    return _Message(kind=kind, username=username, course_id=course_id, at=_read_time(message))
 
 
 def _read_time(message: dict[str, Any]) -> float | None:

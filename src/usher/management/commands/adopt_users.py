@@ -154,8 +154,8 @@ def _may_lack_link_in_lms(decision: adoption.DecisionResult) -> bool:
 def _names_by_application(
     decisions: list[adoption.DecisionResult], name: str
 ) -> dict[str, list[str]]:
-    """Usernames of LMS accounts, by the application's name in the LMS. name: the application's name
-    that the operator gave, or ''."""
+    """Usernames of LMS accounts, by the application's name in the LMS; ``NAME`` stands for a name
+    that is not known. name: the application's name that the operator gave, or ''."""
     names: dict[str, list[str]] = {}
     for decision in decisions:
         names.setdefault(name or decision.application or "NAME", []).append(decision.lms_username)

@@ -53,6 +53,7 @@ def expired_message_ids() -> QuerySet[SeenSignOut]:
 
 
 def _verified_event_id(request: HttpRequest, body: bytes) -> str:
+    """The message's id, once the signature is verified. Raises SignOutRefused."""
     headers = request.headers
     secret = conf.settings().webhook_secret
     if not secret:

@@ -139,7 +139,8 @@ def deliver_due() -> int:
         timeout=REQUEST_SECONDS, follow_redirects=False, trust_env=False, verify=_tls_context()
     ) as http:
         while message := _claim():
-            count += _deliver(http, message)
+            if _deliver(http, message):
+                count += 1
     return count
 
 

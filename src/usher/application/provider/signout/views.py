@@ -39,6 +39,7 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 
 
 def _destination(request: HttpRequest) -> str:
+    """Where to redirect the browser after the sign-out: see ``sign_out``."""
     settings = conf.settings()
     home = settings.site_base_url + "/" if settings.site_base_url else "/"
     if settings.logout_redirect_url:
