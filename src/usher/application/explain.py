@@ -97,7 +97,7 @@ def how_to_delete_mistyped_runs(user: Any) -> list[Sentence]:
     rows = Enrollment.objects.refused().filter(user=user, work__error_code="unknown-run")
     in_lms = Enrollment.objects.filter(run=OuterRef("run"), observed_is_active=True)
     rows = rows.filter(~Exists(in_lms), run__observed_at=None).select_related("run")
-    # Not malformed keys: a shell may interpret their characters.
+    # Leaves out malformed keys: a shell may interpret their characters.
     runs = [row.run for row in rows.order_by("-id") if not problem_of_key(row.run.course_key)]
     return [_how_to_delete(run) for run in runs]
 

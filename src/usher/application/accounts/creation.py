@@ -315,6 +315,7 @@ def _tokens_of_session(flow: AuthorizationFlow, cookies: dict[str, str]) -> Toke
 def _observed_values(
     *, lms_user_id: int | None, created_in_lms_at: datetime | None, is_active: bool | None
 ) -> dict[str, Any]:
+    """The values of ``AccountKind.observed_fields``."""
     return {
         "created_in_lms_at": created_in_lms_at,
         "lms_user_id": lms_user_id,

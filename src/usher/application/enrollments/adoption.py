@@ -63,7 +63,7 @@ def adopt(pairs: Iterable[Pair]) -> int:
             run_id=runs[key],
             mode="",
             is_active=False,
-            observed_generation=1,
+            observed_generation=1,  # equal to ``generation``: counts as in sync
         )
         for user_id, key in unrecorded
         if key in runs

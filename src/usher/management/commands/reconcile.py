@@ -173,7 +173,7 @@ def _stopping_at_signals() -> Iterator[threading.Event]:
 
     def on_signal(number: int, _frame: Any) -> None:
         stop.set()
-        signal.signal(number, handlers[number])
+        signal.signal(number, handlers[number])  # for the second signal
 
     if threading.current_thread() is threading.main_thread():
         handlers = {

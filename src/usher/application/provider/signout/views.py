@@ -27,8 +27,8 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 
     GET works and needs no CSRF token, because the LMS's sign-out page calls this URL in a hidden
     frame. So a page of another site can sign a user out, and do nothing else. With
-    ``no_redirect=1`` the answer is empty; otherwise the answer redirects to ``LOGOUT_REDIRECT_URL``
-    (the LMS's sign-out), or to ``next`` if that is a path of this site.
+    ``no_redirect=1`` the answer is two words of text; otherwise it redirects to
+    ``LOGOUT_REDIRECT_URL`` (the LMS's sign-out), or to ``next`` if that is a path of this site.
     """
     if request.method == "HEAD":
         return HttpResponse()
