@@ -245,7 +245,11 @@ def follow_profile(user: Any) -> None:
         log_failure(error)
         account.make_due(lane=current_lane())
         return
-    values = {"name": current.name, "country": current.country, "email": current.email}
+    values: dict[str, Any] = {
+        "name": current.name,
+        "country": current.country,
+        "email": current.email,
+    }
     with transaction.atomic():
         row, is_created = LmsProfile.objects.select_for_update().get_or_create(
             user=user, defaults=values | {"lane": current_lane()}

@@ -104,7 +104,7 @@ class EmbeddedLms:
 
     def application_entries(self) -> list[dict[str, Any]]:
         # An embedded LMS has no plugin whose default could be used.
-        report_without_plugin = {"usher": {}, "enabled": []}
+        report_without_plugin: dict[str, Any] = {"usher": {}, "enabled": []}
         return configuration.application_entries(self.config_file, report_without_plugin)
 
     def leftovers(self) -> Iterable[str]:

@@ -203,7 +203,7 @@ class NoRecordIsRefused(Check):
                 f"the LMS refuses {_counts_text(all_refusals)}",
                 cause=f"the checks {' and '.join(families)} name the reasons and the fixes",
             )
-        unreported_refusals.sort(key=lambda refusals: refusals.count, reverse=True)
+        unreported_refusals.sort(key=lambda refusals: refusals.row_count, reverse=True)
         reasons = [
             f"{error.get('message', '')[:160] or error.get('error_code')} "
             f"({_records(error.get('refused', 0), kind)}, such as {error.get('sample')})"
@@ -230,7 +230,7 @@ class _Refusals(NamedTuple):
     error: RowError
 
     @property
-    def count(self) -> int:
+    def row_count(self) -> int:
         return self.error.get("refused", 0)
 
 
@@ -238,7 +238,7 @@ def _counts_text(all_refusals: list[_Refusals]) -> str:
     """The number of refused records of each kind."""
     counts: dict[str, int] = {}
     for refusals in all_refusals:
-        counts[refusals.kind] = counts.get(refusals.kind, 0) + refusals.count
+        counts[refusals.kind] = counts.get(refusals.kind, 0) + refusals.row_count
     return ", ".join(_records(count, kind) for kind, count in counts.items())
 
 
