@@ -40,7 +40,7 @@ def proxy(target: str, *, https: bool = False, failing_path: str = "-") -> Itera
         def _forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path.startswith(failing_path):
-                self._answer(500, {}, b"")
+                self._answer(500, headers={}, body=b"")
                 return
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
             headers["Host"] = host

@@ -212,6 +212,7 @@ def test_ops_1_fails_if_a_row_is_overdue(system: System) -> None:
     with system.stopped("worker"):
         system.application.run(
             DEFINE_REFUSED + "LmsAccount.objects.set_work(due_at=now - timedelta(minutes=20))\n"
+            # OPS-5 must pass: the worker seems to be alive.
             "from usher.engine.heartbeat import beat\nbeat()"
         )
         report = system.examine()

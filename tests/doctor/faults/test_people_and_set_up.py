@@ -175,7 +175,7 @@ def test_env_4_names_the_line_that_reads_an_ignored_setting(system: System, tmp_
     assert 'OPENEDX_BASE_REDIRECT_URL = os.environ.get("OPENEDX_BASE_REDIRECT_URL"' in finding.fix
 
 
-def test_ops_5_fails_if_no_worker_has_reported(system: System) -> None:
+def test_ops_5_fails_if_no_worker_has_reported_recently(system: System) -> None:
     with system.stopped("worker"):
         system.application.run(
             "from datetime import timedelta\nfrom django.utils import timezone\n"
@@ -185,7 +185,7 @@ def test_ops_5_fails_if_no_worker_has_reported(system: System) -> None:
             "Watermark.objects.filter(name='worker').update(**killed)"
         )
         finding = finding_of_only_root_cause(system, "OPS-5")
-    assert "alive for 4" in finding.seen
+    assert re.search(r"alive for 4\d seconds", finding.seen)
     assert "reconcile --watch" in finding.fix
     system.restore()
     assert system.root_cause_ids() == []

@@ -84,8 +84,9 @@ def _claim_period(interval: timedelta) -> datetime | None:
     if now - last_digest.asked_at < interval:
         return None
     unchanged = Watermark.objects.filter(name=_WATERMARK, asked_at=last_digest.asked_at)
-    was_first = unchanged.update(asked_at=now) > 0  # no other worker has changed the row meanwhile
-    return last_digest.asked_at if was_first else None
+    # Updates no row if another worker has changed it meanwhile.
+    is_claimed = unchanged.update(asked_at=now) > 0
+    return last_digest.asked_at if is_claimed else None
 
 
 def compose(groups: list[Group], since: datetime) -> Mail:
