@@ -117,8 +117,8 @@ class Invariants:
             person = self.world.people.get(row["username"].lower(), "nobody")
             if person != row["user_id"]:
                 raise InvariantBroken(
-                    f"account {row['username']} of learner {row['user_id']} is in the LMS that of "
-                    f"{'a stranger' if person is None else person}"
+                    f"the account {row['username']} of learner {row['user_id']} belongs to "
+                    f"{_person_text(person)} in the LMS"
                 )
 
     def _is_in_lms(self, row: Row) -> bool:
@@ -137,7 +137,8 @@ class Invariants:
         person = self.world.people.get((owner or "").lower(), "nobody")
         if person != row["user_id"]:
             raise InvariantBroken(
-                f"learner {row['user_id']} has a token of {owner}, whose is {person}"
+                f"learner {row['user_id']} has a token of the account {owner}, which belongs to "
+                f"{_person_text(person)}"
             )
 
     def _check_run(self, row: Row, old: Row | None) -> None:
@@ -405,3 +406,11 @@ class Invariants:
             changes.append(f"generation {row['observed_generation']} of {row['generation']}")
         if changes:
             self.event_log.add(who, f"  {subject}: {', '.join(map(str, changes))}")
+
+
+def _person_text(person: int | str | None) -> str:
+    """The owner of an LMS account for people. person: a value of ``LmsData.people``, or "nobody"
+    for an account that the LMS does not have."""
+    if person is None:
+        return "a stranger"
+    return str(person) if person == "nobody" else f"learner {person}"

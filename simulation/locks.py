@@ -18,7 +18,7 @@ _READ_TABLE = re.compile(r' FROM "(\w+)"')
 _WORK = "usher_engine_work"
 #: The first parameter of this statement is the kind.
 _INSERTS_WORK = re.compile(rf'^INSERT INTO "{_WORK}" AS work ')
-_FOR_UPDATE = re.compile(r" FOR UPDATE( SKIP LOCKED)?")
+_FOR_UPDATE = re.compile(r" FOR UPDATE(?P<skip_locked> SKIP LOCKED)?")
 
 
 class LockOrderBroken(AssertionError):
@@ -54,7 +54,7 @@ class Locks:
         """Wraps the execution of every statement, and removes FOR UPDATE, which SQLite does not
         support."""
         for_update = _FOR_UPDATE.search(sql)
-        waits = not (for_update and for_update[1])
+        waits = not (for_update and for_update["skip_locked"])
         table, table_of_work = self._locked_tables(sql, params)
         sql = _FOR_UPDATE.sub("", sql)
         if not context["connection"].in_atomic_block:

@@ -111,18 +111,17 @@ def _replace_real_world() -> Iterator[None]:
             _running_seed().scheduler.let_others_run()
         enter(self)
 
-    def leave_transaction(self: Atomic, *error: Any) -> Any:
-        result = leave(self, *error)  # type: ignore[func-returns-value]
+    def leave_transaction(self: Atomic, error_type: Any, error: Any, traceback: Any) -> Any:
+        result = leave(self, error_type, error, traceback)  # type: ignore[func-returns-value]
         if not _in_transaction():
             _running_seed().locks.transaction_ended()
-            if error[0] is None:
+            if error_type is None:
                 _running_seed().scheduler.let_others_run()
         return result
 
     with ExitStack() as stack:
         stack.enter_context(substitutes(further_substitutes))
-        opener = opened_by(lambda *_: Connection(_running_seed().network))
-        stack.enter_context(opener)
+        stack.enter_context(opened_by(lambda *_: Connection(_running_seed().network)))
         stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
         stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
         # These two values determine only how often waiting code checks again.

@@ -128,7 +128,10 @@ def reconcile(
             # A row whose kind's gate is closed is due, and no worker may claim it. So the pass
             # waits even if ``due_in`` is 0, and that time counts against the patience as well.
             due_in = _seconds_until_due(selected, scope)
-            if due_in is None or (wait := max(due_in, _CHECK_SECONDS)) > seconds_for_retries:
+            if due_in is None:
+                return tally.end()
+            wait = max(due_in, _CHECK_SECONDS)
+            if wait > seconds_for_retries:
                 return tally.end()
             seconds_for_retries -= wait
         runner.stop.wait(wait)
