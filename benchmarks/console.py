@@ -63,23 +63,25 @@ def pages() -> dict[str, float]:
     """Page → median milliseconds of server time, without caches."""
     django_settings.ALLOWED_HOSTS = ["*"]
     model = get_user_model()
-    admin = model.objects.filter(username="boss").first()
+    admin = model.objects.filter(username="boss").first()  # from an earlier call
     browser = Client()
     browser.force_login(admin or model.objects.create_superuser("boss", "boss@bench.example"))
     row = Enrollment.objects.refused().select_related("user").first()
     if row is None:
         raise RuntimeError("nothing is refused: prepare() comes first")
-    oldest, pk = (
+    oldest_refused_at, oldest_pk = (
         Enrollment.objects.refused()
         .order_by("work__refused_at")
         .values_list("work__refused_at", "pk")[0]
     )
     group = f"/staff/refusals/group/?kind=enrollment&code={row.error_code}"
+    # The position of the oldest row; the list is newest first.
+    before = f"{oldest_refused_at:%Y-%m-%dT%H:%M:%S.%f%z}|{oldest_pk}"
     urls: dict[str, str] = {
         "overview": "/staff/",
         "refusals": "/staff/refusals/",
         "a group of refusals": group,
-        "its last page": f"{group}&before={quote(f'{oldest:%Y-%m-%dT%H:%M:%S.%f%z}|{pk}')}",
+        "its last page": f"{group}&before={quote(before)}",
         "learners": "/staff/learners/",
         "a search by e-mail": f"/staff/learners/?q={row.user.email.upper()}",
         "a search for nobody": "/staff/learners/?q=nobody@nowhere.example",
@@ -100,6 +102,6 @@ def _milliseconds(browser: Any, address: str) -> float:
         started = time.perf_counter()
         answer = browser.get(address)
         times.append((time.perf_counter() - started) * 1000)
-        if answer.status_code not in (200, 302):
+        if answer.status_code not in (200, 302):  # a search with one result redirects to it
             raise RuntimeError(f"{address} answered {answer.status_code} at {timezone.now()}")
     return round(statistics.median(times), 1)
