@@ -148,7 +148,7 @@ def _results(probes: Probes, reason_to_skip: str) -> Iterator[Check]:
         )
 
 
-def leads_to(application: Application, addresses: Addresses) -> bool:
+def lms_leads_to(application: Application, addresses: Addresses) -> bool:
     """Whether the running LMS sends learners to this application to sign in."""
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT, follow_redirects=False) as client:
         check = _run_probe(

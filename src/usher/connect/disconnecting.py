@@ -172,7 +172,7 @@ class Disconnection(ABC):
         if self._restart_mark.is_set:
             return False
         return not any(
-            checks.leads_to(application, self._addresses)
+            checks.lms_leads_to(application, self._addresses)
             for application in self._applications_to_remove()
         )
 

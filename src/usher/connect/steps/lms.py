@@ -96,7 +96,9 @@ class LmsSteps:
             for application in description.applications
             if application.name in self._names
         ]
-        return all(checks.leads_to(application, self._addresses) for application in applications)
+        return all(
+            checks.lms_leads_to(application, self._addresses) for application in applications
+        )
 
     def _restart(self) -> str:
         self._lms.restart(running=self._running)
