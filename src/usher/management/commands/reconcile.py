@@ -58,7 +58,7 @@ class Command(EngineCommand):
         kinds = options["kind"] or list(names())
         run = find_run(options["run"]) if options["run"] else None
         user = find_user(options["user"]) if options["user"] else None
-        scope = {"user": user, "related_to": run}
+        scope: dict[str, Any] = {"user": user, "related_to": run}
         if options["dry_run"]:
             if options["recheck"]:
                 self._show_differences(kinds, scope, options)
