@@ -168,7 +168,7 @@ def test_an_existing_account_is_linked_after_staff_confirm_the_warning(
 def test_attempts_work_and_workers_are_recorded(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "role", lambda: "reconcile --watch")
+    monkeypatch.setattr(recording, "worker_role", lambda: "reconcile --watch")
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)  # so that beat() writes at once
     recording.recorder._reset()  # forgets the work of earlier tests
     user = system.learner()
