@@ -113,8 +113,11 @@ class Run:
     def __init__(self, extra: Sequence[str], *, shows_output: bool) -> None:
         self.extra, self.shows_output = extra, shows_output
         self.totals = Totals()
-        self.depending_on_load: list[str] = []
-        self._failed: list[Group] = []
+        #: Tests that failed and passed when they were run once more.
+        self.passed_when_rerun: list[str] = []
+        #: Groups and tests that ``rerun_failed`` runs once more.
+        self._groups_to_rerun: list[Group] = []
+        self._tests_to_rerun: list[str] = []
         self._print_lock = threading.Lock()
 
     def run_group(self, group: Group) -> bool:
@@ -125,28 +128,27 @@ class Run:
         self.totals.passed += totals.passed
         self.totals.skipped += totals.skipped
         if not self.shows_output and code == FAILED and len(totals.failed) <= MOST_TESTS_TO_RERUN:
-            self._failed.append(group)
-            self.depending_on_load += totals.failed
+            self._groups_to_rerun.append(group)
+            self._tests_to_rerun += totals.failed
             return True
         self.totals.failed += totals.failed
         return code == 0
 
     def rerun_failed(self) -> bool:
         """Runs the failed tests once more. Returns whether all pass."""
-        if len(self.depending_on_load) > MOST_TESTS_TO_RERUN:
-            self.totals.failed += self.depending_on_load
-            self.depending_on_load = []
+        if len(self._tests_to_rerun) > MOST_TESTS_TO_RERUN:
+            self.totals.failed += self._tests_to_rerun
             return False
         all_passed = True
-        for group in self._failed:
+        for group in self._groups_to_rerun:
             totals = Totals()
             only_failed = [*self.extra, "--last-failed", "--last-failed-no-failures=none"]
             code = self._run(group, only_failed, f"{group.name}-once-more.xml", totals)
             all_passed = all_passed and code == 0
             self.totals.passed += totals.passed
             self.totals.failed += totals.failed
-        self.depending_on_load = [
-            name for name in self.depending_on_load if name not in self.totals.failed
+        self.passed_when_rerun = [
+            name for name in self._tests_to_rerun if name not in self.totals.failed
         ]
         return all_passed
 
@@ -227,7 +229,7 @@ def main(arguments: list[str]) -> int:
     # A group whose failed tests are run once more counted as passed so far.
     all_passed = run.rerun_failed() and all_passed
     totals = run.totals
-    for name in run.depending_on_load:
+    for name in run.passed_when_rerun:
         print(f"\n{name} failed while other tests ran and passed alone: find out why.")
     if os.environ.get("CI") and totals.skipped:
         print(f"\n{totals.skipped} tests were skipped; in CI every test must run.")

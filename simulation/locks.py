@@ -26,7 +26,8 @@ class LockOrderBroken(AssertionError):
 
 
 class Locks:
-    """Checks the locks of all transactions of one seed.
+    """Checks that all transactions of one seed lock tables in the same order: transactions which
+    lock two tables in opposite orders can deadlock.
 
     tables: kind → table to check. is_watched: returns whether to check the current transaction.
     let_others_run: called before and after a write that is a transaction of its own. report: called
@@ -44,7 +45,9 @@ class Locks:
         self._is_watched = is_watched
         self._let_others_run = let_others_run
         self._report = report
+        #: Tables with a lock of the current transaction, in the order of their locks.
         self._held: list[str] = []
+        #: Pairs of tables: a transaction locked the first one before the second one.
         self._orders: set[tuple[str, str]] = set()
 
     def transaction_ended(self) -> None:

@@ -9,7 +9,7 @@ from simulation.event_log import short
 from simulation.lms import course_key
 
 if TYPE_CHECKING:
-    from simulation.run import Seed
+    from simulation.run import Simulation
 
 #: How many course runs the LMS has.
 RUNS = 3
@@ -25,9 +25,9 @@ class People:
     """Does random actions. Each call of ``act`` does one action in a web process; each call of
     ``act_in_lms`` does one action in the LMS."""
 
-    def __init__(self, seed: Seed) -> None:
-        self.seed = seed
-        self.rng = seed.rng
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.rng = simulation.rng
         self.signed_up: list[str] = []
         self.title_count = 0
         self.has_deleted_user = False
@@ -263,29 +263,29 @@ class People:
     def _rename_run(self) -> None:
         key = course_key(self.rng.randrange(RUNS))
         self.title_count += 1
-        self.seed.world.rename_run(key, f"Title {self.title_count}")
+        self.simulation.world.rename_run(key, f"Title {self.title_count}")
         self._log_lms(f"{short(key)} is now called Title {self.title_count}")
-        self.seed.notify("course_run.changed", username="", key=key)
+        self.simulation.notify("course_run.changed", username="", key=key)
 
     def _open_or_close_run(self) -> None:
         key = course_key(self.rng.randrange(RUNS))
-        is_closed = key not in self.seed.world.closed
-        self.seed.world.set_closed(key, is_closed)
+        is_closed = key not in self.simulation.world.closed
+        self.simulation.world.set_closed(key, is_closed)
         self._log_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
-        self.seed.notify("course_run.changed", username="", key=key)
+        self.simulation.notify("course_run.changed", username="", key=key)
 
     def _change_modes_of_run(self) -> None:
         """Change a run's modes; one mode may be in several currencies, as the platform allows."""
         key = course_key(self.rng.randrange(RUNS))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
         mode_count = self.rng.randrange(1, len(modes) + 1)
-        self.seed.world.set_modes(key, *modes[:mode_count])
+        self.simulation.world.set_modes(key, *modes[:mode_count])
         self._log_lms(f"{short(key)} has other modes")
-        self.seed.notify("course_run.changed", username="", key=key)
+        self.simulation.notify("course_run.changed", username="", key=key)
 
     def _change_enrollment_in_lms(self) -> None:
         """Change an enrollment in the LMS; the application is notified later, or never."""
-        world = self.seed.world
+        world = self.simulation.world
         enrollments = sorted(
             (username, key)
             for username, key in world.enrollments
@@ -297,23 +297,23 @@ class People:
         enrollment = world.enrollments[username, key]
         enrollment.mode, enrollment.is_active = "verified", self.rng.random() < 0.5
         self._log_lms(f"an instructor changes {username} in {short(key)}")
-        self.seed.invariants.unreported_changes.add((username, key))
-        self.seed.notify("enrollment.changed", username, key, must_arrive=False)
+        self.simulation.invariants.unreported_changes.add((username, key))
+        self.simulation.notify("enrollment.changed", username, key, must_arrive=False)
 
     def _lose_account(self) -> None:
-        world = self.seed.world
+        world = self.simulation.world
         usernames = sorted(name for name, person in world.people.items() if person is not None)
         if usernames:
             name = self.rng.choice(usernames)
             world.lose_account(name)
             self._log_lms(f"the account {name} is lost, as by a restored backup")
-            self.seed.invariants.lost_accounts.add(name)
+            self.simulation.invariants.lost_accounts.add(name)
 
     # Log
 
     def _log(self, text: str) -> None:
-        task = self.seed.scheduler.task
-        self.seed.event_log.add(task.process if task else "", text)
+        task = self.simulation.scheduler.task
+        self.simulation.event_log.add(task.process if task else "", text)
 
     def _log_lms(self, text: str) -> None:
-        self.seed.event_log.add("LMS", text)
+        self.simulation.event_log.add("LMS", text)

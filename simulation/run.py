@@ -44,7 +44,7 @@ class SeedResult:
 
 def simulate(seed: int) -> SeedResult:
     """Simulate one seed. Raises no exception: a failure is the result's ``error``."""
-    simulation = Seed(seed)
+    simulation = Simulation(seed)
     error: BaseException | None = None
     try:
         simulation.simulate()
@@ -69,13 +69,13 @@ class Simulator:
         self._stack.close()
 
 
-_seed: Seed | None = None
+_simulation: Simulation | None = None
 
 
-def _running_seed() -> Seed:
-    if _seed is None:
+def _current_simulation() -> Simulation:
+    if _simulation is None:
         raise RuntimeError("no seed is being simulated")
-    return _seed
+    return _simulation
 
 
 @contextmanager
@@ -96,32 +96,32 @@ def _replace_real_world() -> Iterator[None]:
     real_options = options.options
 
     def options_of_process() -> Any:
-        task = _running_seed().scheduler.task
+        task = _current_simulation().scheduler.task
         use_batch_api = task.process.use_batch_api if task else True
         return replace(real_options(), use_batch_api=use_batch_api)
 
     further_substitutes = {
-        lms_client.client: lambda: _running_seed().client(),
+        lms_client.client: lambda: _current_simulation().client(),
         options.options: options_of_process,
     }
     enter, leave = Atomic.__enter__, Atomic.__exit__
 
     def enter_transaction(self: Atomic) -> None:
         if not _in_transaction():
-            _running_seed().scheduler.let_others_run()
+            _current_simulation().scheduler.let_others_run()
         enter(self)
 
     def leave_transaction(self: Atomic, error_type: Any, error: Any, traceback: Any) -> Any:
         result = leave(self, error_type, error, traceback)  # type: ignore[func-returns-value]
         if not _in_transaction():
-            _running_seed().locks.transaction_ended()
+            _current_simulation().locks.transaction_ended()
             if error_type is None:
-                _running_seed().scheduler.let_others_run()
+                _current_simulation().scheduler.let_others_run()
         return result
 
     with ExitStack() as stack:
         stack.enter_context(substitutes(further_substitutes))
-        stack.enter_context(opened_by(lambda *_: Connection(_running_seed().network)))
+        stack.enter_context(opened_by(lambda *_: Connection(_current_simulation().network)))
         stack.enter_context(mock.patch.object(metrics, "write", lambda: None))
         stack.enter_context(mock.patch.object(metrics, "write_if_due", lambda: None))
         # These two values determine only how often waiting code checks again.
@@ -154,11 +154,11 @@ def _record_jobs(act: Callable[..., Any], *, is_act_many: bool) -> Callable[...,
     processes."""
 
     def act_recorded(self: Any, jobs: Any, context: Any) -> Any:
-        task = _running_seed().scheduler.task
+        task = _current_simulation().scheduler.task
         if task is None or task.jobs is not None:
             return act(self, jobs, context)
         task.jobs = [(self.name, job) for job in (jobs if is_act_many else [jobs])]
-        task.began = _running_seed().scheduler.now
+        task.began = _current_simulation().scheduler.now
         try:
             return act(self, jobs, context)
         finally:
@@ -173,7 +173,7 @@ def _in_transaction() -> bool:
     return bool(connection.in_atomic_block)
 
 
-class Seed:
+class Simulation:
     """One simulation: the LMS, the network, the processes of the application, and people."""
 
     def __init__(self, number: int) -> None:
@@ -210,8 +210,8 @@ class Seed:
         """Simulate the whole seed. Raises InvariantBroken, and any error of the code under test."""
         from django.db import connection
 
-        global _seed
-        _seed = self
+        global _simulation
+        _simulation = self
         self.locks = Locks(
             self._tables(), self._is_worker_running, self.scheduler.let_others_run, self._report
         )

@@ -142,12 +142,13 @@ def test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_ke
     assert "✓ no differences" in subprocess.check_output(["sh", "-c", drift_command], text=True)
     assert first.interrupt() == 0
     assert "Both servers are down" in first.output
+    # --provision can also be called while no demo runs.
     restored = run("--provision", "--home", str(tmp_path))
     assert restored.returncode == 0, restored.stderr
     second = RunningDemo(ports)
     assert second.interrupt() == 0
     assert "data of the earlier start" in second.output
-    assert "sent mail" in second.output
+    assert "sent mail" in second.output  # the label of the folder with the mails
     for name in ("application", "lms"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
 

@@ -154,7 +154,7 @@ def test_sign_in_keeps_the_username_and_records_an_identity_verification(
     assert verified == "1"
 
 
-def test_without_the_oauth_client_for_sign_in_cookies_registration_fails(
+def test_registration_fails_without_the_oauth_client_for_sign_in_cookies(
     lms: EmbeddedLms, name: str
 ) -> None:
     rename_client = (

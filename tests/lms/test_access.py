@@ -288,7 +288,7 @@ class TestLearnersOfAnotherApplication:
             parameters = {"username": other_learner, "client_id": OTHER_CLIENT}
             assert api.get(API + "links/", params=parameters).status_code == 400
         assert body["application"] == "campus"
-        assert body["leads_to"] is None
+        assert body["leads_to"] is None  # the account to which this learner's sign-in leads
         assert body["account"]["linked_from"] == []
 
     def test_capabilities_name_only_the_caller_s_application(self, two_app_lms: Lms) -> None:

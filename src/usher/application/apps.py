@@ -2,7 +2,7 @@ import sys
 
 from django.apps import AppConfig
 
-from usher.application.installed import require
+from usher.application.installed import require_installed
 
 
 class UsherConfig(AppConfig):
@@ -13,7 +13,7 @@ class UsherConfig(AppConfig):
 
     def import_models(self) -> None:
         # Not in ``ready``: the admin imports the models of oauth2_provider before that.
-        require("oauth2_provider", reason="usher.application needs the OAuth2 provider")
+        require_installed("oauth2_provider", reason="usher.application needs the OAuth2 provider")
         super().import_models()
 
     def ready(self) -> None:

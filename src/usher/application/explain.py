@@ -218,13 +218,14 @@ def _account(user: Any) -> Iterator[Sentence]:
         text = f"The LMS account {row.username} {verb} deactivated."
     else:
         since = _ago(row.created_in_lms_at)
-        text = f"LMS account {row.username}, {row.origin} {since}{_explain_number(row)}."
+        text = f"LMS account {row.username}, {row.origin} {since}"
+        text += _reason_for_changed_username(row) + "."
     yield _sentence_of_row(row, "account", text)
 
 
-def _explain_number(row: LmsAccount) -> str:
-    """Explains a number that was added to the learner's username in the LMS; '' if there is
-    none."""
+def _reason_for_changed_username(row: LmsAccount) -> str:
+    """Why the username in the LMS ends with a number that the learner's own username lacks; '' if
+    it has no such number."""
     name = clean_username(str(row.user.get_username()))
     if row.is_linked or not re.fullmatch(re.escape(name) + r"_\d+", row.username):
         return ""

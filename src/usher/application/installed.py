@@ -4,7 +4,7 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
 
-def require(app: str, *, reason: str) -> None:
+def require_installed(app: str, *, reason: str) -> None:
     """Raises ImproperlyConfigured if the project has not installed ``app``. Call this before a
     module imports the app's models: the error of that import would not name the cause. reason: what
     needs the app, as the start of the message."""

@@ -3,8 +3,8 @@ paths."""
 
 from django.urls import include, path
 
-from usher.application.installed import require
+from usher.application.installed import require_installed
 
-require("usher.application", reason="The URLconf includes usher.application.urls")
+require_installed("usher.application", reason="The URLconf includes usher.application.urls")
 
 urlpatterns = [path("", include("usher.application.routes"))]

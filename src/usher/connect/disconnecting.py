@@ -117,18 +117,19 @@ class Disconnection(ABC):
         ]
 
     def _are_records_gone(self) -> bool:
-        """Whether the records are removed.
+        """Whether the LMS's records of the applications are removed.
 
-        Records are removed before the plugin and the entry. So if the plugin or the entry is gone,
-        the records are gone, too.
+        They are removed before the plugin, and before the applications' entries in Tutor's
+        configuration. So without the plugin or these entries, the records are gone, too.
         """
         config = configuration.read(self._lms.config_file)
         configured_names = {
             entry.get("name") for entry in config.get(configuration.APPLICATIONS, [])
         }
-        if not self._lms.enabled or configured_names.isdisjoint(self._names):
+        if not self._lms.is_plugin_enabled or configured_names.isdisjoint(self._names):
             return True
         connected_names = checks.connected_names(self._description, self._addresses)
+        # None: the LMS gave no report, so it is not known.
         return connected_names is not None and connected_names.isdisjoint(self._names)
 
     def _remove_records(self) -> str:
@@ -278,7 +279,7 @@ class DisconnectionFromTutor(Disconnection):
                     where=str(instance.root),
                     what="disable the plugin usher",
                     reason="without its patches the LMS uses its own sign-in",
-                    is_done=lambda: not self._platform.current_instance.enabled,
+                    is_done=lambda: not self._platform.current_instance.is_plugin_enabled,
                     apply=self._disable,
                 )
             )

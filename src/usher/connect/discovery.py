@@ -344,7 +344,7 @@ def _target_of(
 
 def _described_application(context: LmsContext, name: str) -> Application | None:
     """Returns the application as in the rendered description; None if it isn't there."""
-    description = context.lms.description() if context.lms.enabled else None
+    description = context.lms.description() if context.lms.is_plugin_enabled else None
     applications = description.applications if description else []
     return next((application for application in applications if application.name == name), None)
 

@@ -104,7 +104,7 @@ def _sign_out_warnings(target: TargetApplication) -> list[str]:
     The LMS's sign-out page requests the application's sign-out with GET, in a frame.
     """
     if target.gateway_url:
-        return []
+        return []  # the LMS requests the gateway's sign-out, which accepts GET
     try:
         status = httpx.get(
             target.url + ApplicationPath.LOGOUT, headers=agents.CONNECT, timeout=TIMEOUT

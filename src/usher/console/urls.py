@@ -2,9 +2,9 @@
 
 from django.urls import include, path
 
-from usher.application.installed import require
+from usher.application.installed import require_installed
 
-require("usher.console", reason="The URLconf includes usher.console.urls")
+require_installed("usher.console", reason="The URLconf includes usher.console.urls")
 
 app_name = "usher_console"
 urlpatterns = [path("", include("usher.console.routes"))]

@@ -14,7 +14,7 @@ def cell(value: object) -> str:
     return f"'{text}" if text.lstrip(_BLANKS).startswith(_FORMULA) else text
 
 
-def value(cell: str) -> str:
+def text_of_cell(cell: str) -> str:
     """The text of a cell, without the apostrophe that ``cell`` added."""
     plain = cell.removeprefix("'")
     return plain if plain.lstrip(_BLANKS).startswith(_FORMULA) else cell

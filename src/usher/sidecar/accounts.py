@@ -99,7 +99,7 @@ def _process_due_learners(
     key."""
     locked_elsewhere: dict[Any, LockedLearner] = {}
 
-    def work(page: list[Learner]) -> None:
+    def process_page(page: list[Learner]) -> None:
         due_learners = [
             learner for learner in page if summary.row_memory.is_due(ACCOUNT, learner.retry_key)
         ]
@@ -107,6 +107,7 @@ def _process_due_learners(
             ACCOUNT, [learner.pk for learner in due_learners]
         ) as claimed_keys:
             claimed = [learner for learner in due_learners if learner.pk in claimed_keys]
+            # Adds to ``locked_elsewhere`` the learners that another process has locked.
             with _lock_learners(session, claimed, locked_elsewhere) as locked_page:
                 named_learners = _choose_missing_usernames(session, locked_page, summary)
                 if named_learners:
@@ -115,7 +116,7 @@ def _process_due_learners(
     pages = read_learners(
         session.agent, session.adapter, page_size=page_size, selection=due, with_enrollments=False
     )
-    with in_parallel(work, pages) as results:
+    with in_parallel(process_page, pages) as results:
         for _ in results:
             summary.report_progress()
     return locked_elsewhere

@@ -213,7 +213,7 @@ class DriftOutput:
 
     def print_difference(self, kind: str, what: str, difference: str, waiting: bool) -> None:
         if not self._data["differences"]:
-            self._print_hidden_counts("given_up")
+            self._print_counts_of_omitted_lines("given_up")
             self._print(("\n" if self._data["given_up"] else "") + "Different in the LMS:")
         entry = {"kind": kind, "what": what, "difference": difference, "waiting": waiting}
         self._data["differences"].append(entry)
@@ -225,12 +225,13 @@ class DriftOutput:
         """Prints the counts. text_if_none: printed if nothing was found."""
         if self._as_json:
             click.echo(json.dumps(self._data))
+            return
         differences = self._data["differences"]
-        waiting = sum(entry["waiting"] for entry in differences)
+        waiting = sum(1 for entry in differences if entry["waiting"])
         if not self.count:
             self._print(f"✓ {self._data['application']}: {text_if_none}")
             return
-        self._print_hidden_counts("given_up", "waiting", "different")
+        self._print_counts_of_omitted_lines("given_up", "waiting", "different")
         given_up = len(self._data["given_up"])
         next_step = f"; usher reconcile repairs the {waiting} marked ·" if waiting else ""
         counts = f"{given_up} given up, {count_text(len(differences), 'difference')}"
@@ -246,7 +247,7 @@ class DriftOutput:
         if self._show_all or self._counts[section, kind] <= MAX_SHOWN:
             self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), indent=16)}")
 
-    def _print_hidden_counts(self, *sections: str) -> None:
+    def _print_counts_of_omitted_lines(self, *sections: str) -> None:
         """Prints for each kind how many lines were not shown."""
         for (section, kind), number in list(self._counts.items()):
             if section in sections and number > MAX_SHOWN and not self._show_all:

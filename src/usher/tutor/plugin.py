@@ -92,8 +92,8 @@ def _for_templates(function: Callable[[Config], Any]) -> Callable[..., Any]:
 
 
 def _description(config: Config) -> str:
-    """Returns the description as JSON. Also saves the generated secrets, and protects the
-    description's file before Tutor writes it."""
+    """Returns the content of ``usher.json``: the applications and the records that the LMS needs.
+    Also saves the generated secrets, and protects the file before Tutor writes it."""
     text = describe(config).to_json()
     if root := _root():
         _save_secrets(root, config)

@@ -19,7 +19,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
 from usher.console import words
 from usher.console.refusals import services, table
-from usher.contract.spreadsheets import cell, value
+from usher.contract.spreadsheets import cell, text_of_cell
 from usher.engine.models import ReconciledQuerySet
 from usher.engine.registry import kind
 from usher.engine.work import Work
@@ -329,9 +329,9 @@ def test_an_export_is_streamed_under_asgi(
 )
 def test_a_cell_that_a_spreadsheet_would_calculate_becomes_text(text: str) -> None:
     assert cell(text).startswith("'")
-    assert value(cell(text)) == text
+    assert text_of_cell(cell(text)) == text
     assert cell("plain = text") == "plain = text"
-    assert value("'quoted") == "'quoted", "no formula follows the quote"
+    assert text_of_cell("'quoted") == "'quoted", "no formula follows the quote"
 
 
 def test_every_error_code_of_a_refusal_has_an_explanation() -> None:

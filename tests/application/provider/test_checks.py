@@ -14,7 +14,7 @@ from django.core.wsgi import get_wsgi_application
 from usher.application import checks, defaults
 from usher.application.adapter import DefaultAdapter
 from usher.application.checks import deploy, settings, urls, work
-from usher.application.installed import require
+from usher.application.installed import require_installed
 
 SETTINGS_OF_CONNECTED_PROJECT = {
     "OPENEDX_API_CLIENT_ID": "id",
@@ -218,9 +218,11 @@ def test_a_value_in_typographic_quotes_in_the_env_file_is_named(
     assert "usher.W010" not in messages_by_id(settings)
 
 
-def test_require_names_a_missing_app_and_defaults_apply(project: Any) -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"lacks no\.such\.app.*apply"):
-        require("no.such.app", reason="The URLconf includes usher.application.urls")
+def test_the_error_for_a_missing_app_names_it_and_advises_to_call_defaults_apply(
+    project: Any,
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"lacks no\.such\.app.*defaults\.apply"):
+        require_installed("no.such.app", reason="The URLconf includes usher.application.urls")
 
 
 def test_a_digest_without_managers_is_named_for_production(project: Any) -> None:

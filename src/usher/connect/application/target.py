@@ -278,10 +278,10 @@ class TargetApplication:
         return bool(self.facts["agrees"])
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
-        """Creates or updates the OAuth2 record, and saves the earlier record. Returns what was
-        done, for people. Raises ToolFailed."""
+        """Creates or updates the OAuth2 record, and saves an existing record that Usher did not
+        create. Returns what was done, for people. Raises ToolFailed."""
         self.saved_state.save_record(self._foreign_record(application))
-        self._last_params = {}
+        self._last_params = {}  # the facts are out of date: ``record_agrees`` reads them again
         answer = self._run_script(self._params("write", application, addresses))
         result = "created" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
         return result + (", PKCE relaxed for it" if answer["relaxed"] else "")

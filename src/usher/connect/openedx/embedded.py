@@ -90,7 +90,7 @@ class EmbeddedLms:
         return self.exists and (self.folder / _FINGERPRINT_FILE).read_text() == _fingerprint()
 
     @property
-    def enabled(self) -> bool:
+    def is_plugin_enabled(self) -> bool:
         """Whether an application was connected, as the rendered description shows. An embedded LMS
         has no plugin that could be disabled."""
         return self.description_file.is_file()

@@ -40,7 +40,7 @@ class Instance:
         return MODES[self.mode]
 
     @property
-    def enabled(self) -> bool:
+    def is_plugin_enabled(self) -> bool:
         return "usher" in self.report["enabled"]
 
     @property

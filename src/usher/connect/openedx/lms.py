@@ -28,7 +28,7 @@ class Lms(Protocol):
         """Whether Tutor runs the LMS in Kubernetes."""
 
     @property
-    def enabled(self) -> bool:
+    def is_plugin_enabled(self) -> bool:
         """Whether the plugin is enabled."""
 
     @property

@@ -70,8 +70,8 @@ class Platform:
         return self.instance.lms_url
 
     @property
-    def enabled(self) -> bool:
-        return self.current_instance.enabled
+    def is_plugin_enabled(self) -> bool:
+        return self.current_instance.is_plugin_enabled
 
     @property
     def logs_command(self) -> str:

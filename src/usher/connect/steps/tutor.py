@@ -48,7 +48,7 @@ class TutorSteps(ConfigurationSteps):
                 where=str(instance.root),
                 what="enable the plugin usher",
                 reason="its patches replace edits of generated files",
-                is_done=lambda: self.platform.current_instance.enabled,
+                is_done=lambda: self.platform.current_instance.is_plugin_enabled,
                 apply=self._enable,
             ),
             Step(
@@ -65,7 +65,7 @@ class TutorSteps(ConfigurationSteps):
 
     def is_rendered(self) -> bool:
         instance = self.platform.current_instance
-        return self.is_configured() and instance.enabled and not instance.report["stale"]
+        return self.is_configured() and instance.is_plugin_enabled and not instance.report["stale"]
 
     def _install(self) -> str:
         package.install(self.platform.instance.python, self._runner)

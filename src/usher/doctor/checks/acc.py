@@ -13,7 +13,7 @@ _ADOPT_COMMAND = manage("adopt_users --to users.csv")
 _SYNC_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
 
 
-def _count_and_message(context: Context, *codes: str) -> tuple[int, str]:
+def _waiting_count_and_message(context: Context, *codes: str) -> tuple[int, str]:
     """The number of learners whom the LMS refuses with one of these codes, and the LMS's message
     about one of these learners."""
     rows = context.application.refusals("account", *codes)
@@ -40,7 +40,7 @@ class NoUsernameIsRefused(Check):
     depends_on = _SYNC_WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
-        count, message = _count_and_message(context, RegistrationError.DUPLICATE_USERNAME)
+        count, message = _waiting_count_and_message(context, RegistrationError.DUPLICATE_USERNAME)
         if count:
             return warning(
                 f"{quantity(count, 'learner waits', 'learners wait')} because of a username: "
@@ -64,7 +64,7 @@ class NoEmailIsRefused(Check):
     depends_on = _SYNC_WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
-        count, message = _count_and_message(
+        count, message = _waiting_count_and_message(
             context, RegistrationError.DUPLICATE_EMAIL, RegistrationError.DUPLICATE_EMAIL_USERNAME
         )
         if count:
@@ -90,7 +90,7 @@ class NoNameIsRefused(Check):
     depends_on = _SYNC_WORKER_CHECKS
 
     def probe(self, context: Context) -> Finding:
-        count, message = _count_and_message(
+        count, message = _waiting_count_and_message(
             context, RegistrationError.VALIDATION, RegistrationError.INVALID_COUNTRY
         )
         if count:

@@ -13,7 +13,7 @@ from usher.application.accounts import adoption
 from usher.application.management.output import EngineCommand
 from usher.application.states import span
 from usher.application.user_model import signs_in_by_email
-from usher.contract.spreadsheets import cell, value
+from usher.contract.spreadsheets import cell, text_of_cell
 from usher.contract.terminal import command_line, wrap
 
 #: Usernames in one printed command. Each command needs many seconds to start in the LMS.
@@ -190,7 +190,7 @@ def _read_decisions(name: str) -> list[dict[str, str]]:
             "this command writes: `python manage.py adopt_users --to FILE`"
         )
     columns = list(reader.fieldnames or ())
-    return [{column: value(row[column] or "") for column in columns} for row in reader]
+    return [{column: text_of_cell(row[column] or "") for column in columns} for row in reader]
 
 
 def _open(name: str, mode: str, encoding: str) -> Any:

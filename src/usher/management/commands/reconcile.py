@@ -133,9 +133,12 @@ class Command(EngineCommand):
         differences = list(drift(compared, user=scope["user"], run=scope["related_to"]))
         changes = [difference for difference in differences if difference.action]
         if options["json"]:
-            count = len(changes)
             self.finish_dry_run(
-                count, "", options, checked=checked, differences=rows_of(differences)
+                len(changes),
+                "records",
+                options,
+                checked=checked,
+                differences=rows_of(differences),
             )
             return
         for difference in differences:
