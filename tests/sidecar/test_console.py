@@ -164,6 +164,15 @@ def test_metrics_count_outcomes_passes_and_requests() -> None:
     assert "ada@x.example" not in text
 
 
+def test_a_row_that_is_refused_for_another_reason_has_the_new_code(watch_state: WatchState) -> None:
+    for code in ("course-full", "enrollment-closed"):
+        summary = Summary()
+        summary.add("enrollment", REFUSED, "ada@x.example", f"refused ({code})", code)
+        watch_state.record_pass(summary)
+    (row,) = watch_state.refused()
+    assert (row.code, row.reason) == ("enrollment-closed", "refused (enrollment-closed)")
+
+
 def test_counters_of_outcomes_begin_at_zero() -> None:
     """Prometheus doesn't count the first value of a new series as an increase."""
     recorded_metrics = metrics.Metrics()

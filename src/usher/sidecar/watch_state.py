@@ -100,7 +100,7 @@ class WatchState:
         key = (entry["kind"], entry["what"])
         if (row := self._refused.get(key)) is not None:
             row.result, row.reason, row.last = entry["result"], entry["reason"], ended_at
-            row.request_id = entry["request_id"]
+            row.code, row.request_id = entry["code"], entry["request_id"]
         elif len(self._refused) < _MAX_REFUSED:
             self._refused[key] = RefusedRow(**entry, first=ended_at, last=ended_at)
 
