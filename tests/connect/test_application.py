@@ -180,7 +180,7 @@ def test_a_record_that_connect_created_is_removed(shop: PlainCheckout):
     target, application_entry = target_of(shop), application(shop.url)
     assert not target.record_agrees(application_entry, ADDRESSES)
     target.write_record(application_entry, ADDRESSES)
-    assert target.has_record(application_entry.client_id)
+    assert target.has_record(application_entry)
     assert target.remove_record(application_entry.client_id) == "removed"
     assert records_of(shop) == []
     assert target.remove_record(application_entry.client_id) == "removed already"
@@ -414,6 +414,7 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
     )
     remote.examine(application=None, addresses=ADDRESSES)
     assert not remote.record_agrees(application_entry, ADDRESSES)
+    assert not remote.has_record(application_entry)
     with pytest.raises(NeedsPerson, match=r"\./manage\.py shell < (\S+)") as refusal:
         remote.write_record(application_entry, ADDRESSES)
     script = Path(re.search(r"shell < (\S+)", str(refusal.value))[1])
@@ -421,6 +422,7 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
     assert SECRET not in str(refusal.value)
     shop.manage("shell", stdin=script.read_text())
     assert remote.record_agrees(application_entry, ADDRESSES)
+    assert remote.has_record(application_entry), "disconnecting must write a script that removes it"
     remote.write_env_to_hand_over(description(application_entry), ADDRESSES)
     assert remote.env_is_written(description(application_entry), ADDRESSES)
     assert stat.S_IMODE(remote.hand_over_env.stat().st_mode) == 0o600

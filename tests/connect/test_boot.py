@@ -78,7 +78,7 @@ def test_the_oauth2_record_can_be_removed_after_the_settings_were_restored(shop:
     later_target.restore_env(written_values)
     assert "OPENEDX_API_CLIENT_ID" not in EnvFile.read(shop.env_file).values()
     assert later_target.remove_record(application_entry.client_id) == "removed"
-    assert not later_target.has_record(application_entry.client_id)
+    assert not later_target.has_record(application_entry)
 
 
 def test_values_of_placeholders_are_not_in_arguments(shop: PlainCheckout):

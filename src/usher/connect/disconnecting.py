@@ -209,7 +209,7 @@ class Disconnection(ABC):
                     where=f"{target.checkout.title}, OAuth2 application",
                     what="remove the LMS's OAuth2 record, or restore the earlier one",
                     reason="the LMS no longer signs in with it",
-                    is_done=lambda: not target.has_record(client_id),
+                    is_done=lambda: not target.has_record(application),
                     apply=lambda: target.remove_record(client_id),
                     trust_apply=True,
                 )

@@ -42,7 +42,7 @@ class RemoteApplication(TargetApplication):
         }
 
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:
-        return self.has_record(application.client_id, application.client_secret)
+        return self._token_error(application) == "invalid_grant"
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
         params = self._params("write", application, addresses)
@@ -62,23 +62,29 @@ class RemoteApplication(TargetApplication):
         write_private(self.hand_over_env, EnvFile().with_values(values).text.encode())
         return f"add the settings in {self.hand_over_env} to the application's own"
 
-    def has_record(self, client_id: str, client_secret: str = "") -> bool:
-        """Whether the application knows this client.
+    def has_record(self, application: Application) -> bool:
+        """Whether the application may know this client: False only if the application says that it
+        does not, or that the secret is wrong."""
+        return self._token_error(application) != "invalid_client"
 
-        The result is also False if the secret is wrong: the toolkit answers as for an unknown
-        client.
-        """
-        data = {"client_id": client_id, "client_secret": client_secret, **NO_CODE}
+    def _token_error(self, application: Application) -> str:
+        """The OAuth2 error code with which the application refuses a code that does not exist:
+        ``invalid_grant`` if it knows the client and the secret, else ``invalid_client``. '' if the
+        answer has no such code, or if there is none."""
+        credentials = {
+            "client_id": application.client_id,
+            "client_secret": application.client_secret,
+        }
         try:
             answer = httpx.post(
                 self.url + ApplicationPath.TOKEN,
-                data={**data, "redirect_uri": "http://unused.example/"},
+                data={**credentials, **NO_CODE, "redirect_uri": "http://unused.example/"},
                 headers=agents.CONNECT,
                 timeout=TIMEOUT,
             )
-            return bool(answer.json().get("error") == "invalid_grant")
+            return str(answer.json().get("error", ""))
         except (httpx.HTTPError, ValueError, AttributeError):
-            return False
+            return ""
 
     def remove_record(self, client_id: str) -> str:
         params = self._params("remove") | {"client_id": client_id, "before": None}

@@ -310,8 +310,9 @@ class TargetApplication:
             return "restored" if answer["restored"] else "removed already"
         return "removed" if answer["removed"] else "removed already"
 
-    def has_record(self, client_id: str) -> bool:
-        """Whether the application has an OAuth2 record with this client id. Raises ToolFailed."""
+    def has_record(self, application: Application) -> bool:
+        """Whether the application has an OAuth2 record of this client. Raises ToolFailed."""
+        client_id = application.client_id
         record = self.facts.get("record")
         if not record or record["client_id"] != client_id:
             params = self._params("inspect") | {"client_id": client_id}
