@@ -38,6 +38,7 @@ _LMS_OF_EDITION = {
     "": ("", DEFAULT_BACKEND),
 }
 _EDITIONS_WITH_LMS = [edition for edition, (address, _) in _LMS_OF_EDITION.items() if address]
+#: The parts of a course home's path in the LMS, before and after the course key.
 _COURSE_BASE, _COURSE_SUFFIX = LmsPath.COURSE_HOME.split("{course_key}")
 
 #: Settings without which the application is not connected to an LMS. ``usher connect`` writes them.
@@ -112,6 +113,7 @@ class Settings:
         return self.api_base_url + path
 
 
+#: ``<application>-oauth2``: see ``_Reader.backend``.
 _BACKEND_OF_APPLICATION = re.compile(r"[a-z0-9][a-z0-9-]{0,22}-oauth2")
 
 

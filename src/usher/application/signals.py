@@ -69,6 +69,8 @@ def _after_commit(send: Callable[..., None], model: type[Any], records: Any) -> 
 
 
 def _created_ids(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
+    """Ids of accounts that exist in the LMS now and were not known to exist before; none for other
+    kinds."""
     if kind != "account":
         return []
     return [
@@ -81,6 +83,7 @@ def _created_ids(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
 
 
 def _deactivated_ids(kind: str, results: Sequence[tuple[Any, Any]]) -> list[int]:
+    """Ids of accounts that were newly found inactive in the LMS; none for other kinds."""
     if kind != "account":
         return []
     return [
@@ -135,6 +138,7 @@ def _adapter_handles_refusals() -> bool:
 
 
 def _rows(model: type[Any], pks: Any) -> list[Any]:
+    """The records with these ids, except those that were deleted in the meantime."""
     related = ("user", "run") if model._meta.model_name == "enrollment" else ("user",)
     return list(model._default_manager.filter(pk__in=list(pks)).select_related(*related))
 

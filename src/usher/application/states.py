@@ -38,6 +38,7 @@ def state(row: Any) -> State:
     """The state of any record that is kept in sync."""
     if row.refused_at:
         return State.REFUSED
+    # A settled row can have an error, of its last check.
     if row.is_settled and not row.error_code:
         is_deactivated = getattr(row, "is_deactivated_in_lms", False)
         return State.DEACTIVATED if is_deactivated else State.IN_SYNC

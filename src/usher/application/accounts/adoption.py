@@ -123,6 +123,8 @@ def proposals_for(user: Any) -> list[Proposal]:
 
 
 def _proposal(user: Any, account: ObservedAccount) -> Proposal:
+    """The proposal for this pair. If the project's adapter fails for the user, the proposal has no
+    e-mail address, and the failure is its conflict."""
     try:
         email, conflict = adapter().email(user), _find_conflict(user, account)
     except AdapterFailed as error:
@@ -166,6 +168,7 @@ def _find_by_email(users: list[Any]) -> dict[int, ObservedAccount]:
 def _find_by_username(users: list[Any]) -> dict[int, ObservedAccount]:
     """User's id → the LMS account with the user's username."""
     names = {user.pk: str(user.get_username()) for user in users}
+    # Names that Usher itself would not give to an account are not searched for.
     usernames = [name for name in names.values() if clean_username(name) == name]
     accounts = client().accounts(usernames) if usernames else {}
     return {pk: accounts[name] for pk, name in names.items() if name in accounts}
@@ -209,6 +212,8 @@ def decide(rows: Iterable[Mapping[str, str]], *, application: str = "") -> Itera
 
 
 def _link(row: Mapping[str, str], application: str) -> DecisionResult:
+    """Carries out one row's decision ``link``, after checks that the user and the LMS account are
+    still the ones that the operator saw. row, application: as for ``decide``."""
     name = (row.get("lms_username") or "").strip()
     user = _find_user(str(row.get("user_id") or ""))
     if user is None:
@@ -220,6 +225,7 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
         problem = f"the user {row.get('user_id')} is {username}, not {row['user']}"
         return DecisionResult(username, name, problem=problem)
     account = client().account(name) if name else None
+    # ``account`` ignores case; here the name must be spelled as in the LMS.
     if account is None or account.username != name:
         return DecisionResult(username, name, problem="the LMS has no such account")
     if str(account.lms_user_id or "") != (row.get("lms_user_id") or ""):
@@ -280,7 +286,7 @@ def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
             created_in_lms_at=now,
             linked_at=now,
             lms_user_id=lms_account.lms_user_id,
-            observed_generation=0,
+            observed_generation=0,  # so that the account ``awaits_link``
         )
         account.username = lms_account.username
         record_link(account.username)

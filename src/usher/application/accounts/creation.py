@@ -233,6 +233,9 @@ def active_account(
 
 
 def _register(learner: AccountData, context: LmsContext) -> Outcome:
+    """Registers the learner by the public API and obtains their tokens. If the username is taken,
+    finds out by a sign-in whether an earlier registration created the account. Raises LmsError,
+    such as NameTaken."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
         registration = _register_details(learner, context)
@@ -280,8 +283,8 @@ def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsEr
 
 
 def _register_details(learner: AccountData, context: LmsContext) -> Any:
-    """Registers the learner. If the LMS refuses the country or the full name, tries once more
-    without the refused value: both are optional."""
+    """Registers the learner, and returns what ``register`` returns. If the LMS refuses the country,
+    tries once more without it; if it refuses the full name, with the username in its place."""
     details = learner.details
     for _ in range(2):
         try:
@@ -300,6 +303,7 @@ def _register_details(learner: AccountData, context: LmsContext) -> Any:
                 details = replace(details, name=learner.username)
             else:
                 raise
+    # The LMS refused both values, one in each attempt.
     raise Refused("The LMS refuses the learner's details.", code="registration-refused")
 
 

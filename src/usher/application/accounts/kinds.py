@@ -54,6 +54,7 @@ class AccountKind(LmsKind):
     def prepare(
         self, rows: Sequence[LmsAccount], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
+        # Only for these rows does a missing account in the LMS need evidence.
         if any(row.is_ready or not row.is_active for row in rows):
             context.evidence.offer("account", known_accounts)
         by_batch = self.batch_capability in context.batch
@@ -62,6 +63,7 @@ class AccountKind(LmsKind):
         reasons = eligibility.ineligibility_codes(
             [user for user in users_without_account if user.pk not in eligible_ids]
         )
+        # Only a registration by the public API presents an access token of this application.
         needs_tokens = bool(eligible_ids) and not by_batch
         tokens = registration_tokens(eligible_ids) if needs_tokens else {}
         prepared: list[tuple[Job, Outcome | None]] = []
@@ -170,7 +172,8 @@ def _activation_changed(row: LmsAccount, outcome: Outcome) -> bool:
 
 
 def _change(row: LmsAccount, outcome: Outcome) -> str:
-    """What happened to the account in the LMS. row: with the values from before this outcome."""
+    """What happened to the account in the LMS, as the end of the audit event's name. row: with the
+    values from before this outcome."""
     values = outcome.values
     created_in_lms_at = values.get("created_in_lms_at", row.created_in_lms_at)
     if row.is_ready and created_in_lms_at is None:
@@ -195,6 +198,7 @@ def is_to_be_activated(row: LmsAccount) -> bool:
     application since its row was last in sync. Otherwise an account that the LMS's staff
     deactivated stays inactive.
     """
+    # Generation 1 is that of a new row, which nobody has changed yet.
     was_activated_here = not row.is_settled and row.generation > 1
     return row.is_active and (was_activated_here or options().account_winner == APPLICATION)
 
@@ -280,6 +284,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
 
 
 def _outcome_of_unconfirmed(row: LmsProfile) -> Outcome:
+    """The outcome of a profile whose new e-mail address the learner has not confirmed."""
     try:
         return eligibility.outcome_of_unsent(
             eligibility.UNCONFIRMED, row.user, decide=adapter().is_confirmed
@@ -386,6 +391,7 @@ class ProfileKind(LmsKind):
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+        """Makes due the accounts that the LMS does not have, so that they are created again."""
         LmsAccount.objects.not_refused().make_due_after(
             job.row
             for job, outcome in results
@@ -416,6 +422,7 @@ def _observed_values(details: Details) -> dict[str, str]:
 
 
 def _profile_outcome(job: Job, results: dict[Any, dict[str, Any]]) -> Outcome:
+    """The profile's outcome from the batch API's results: row's id → result."""
     try:
         result = batch.result_of(results, job.row.pk)
     except LmsError as error:

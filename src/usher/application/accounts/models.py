@@ -33,6 +33,7 @@ class UsernameReservation(models.Model):
         return self.username
 
 
+#: Accounts for which ``LmsAccount.is_deactivated_in_lms`` holds.
 _DEACTIVATED = Q(is_active=True, observed_is_active=False, created_in_lms_at__isnull=False)
 
 
@@ -55,6 +56,7 @@ class LmsAccount(Reconciled):
     )
     username = models.CharField(max_length=USERNAME_MAX_LENGTH)
     reserved_at = models.DateTimeField()
+    #: How often the learner got another username because the LMS had an account with this one.
     renamings = models.PositiveSmallIntegerField(default=0, editable=False)
     is_active = models.BooleanField("wanted active", default=True)
     observed_is_active = models.BooleanField("seen active", null=True, editable=False)
@@ -62,7 +64,7 @@ class LmsAccount(Reconciled):
     created_in_lms_at = models.DateTimeField(null=True, blank=True, editable=False)
     linked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    #: Accounts for which ``is_deactivated_in_lms`` holds.
+    #: The condition for other modules: accounts for which ``is_deactivated_in_lms`` holds.
     DEACTIVATED_IN_LMS = _DEACTIVATED
 
     class Meta(Reconciled.Meta):

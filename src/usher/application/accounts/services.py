@@ -64,6 +64,8 @@ def ensure_account(user: Any, *, reconcile_now: bool = False) -> LmsAccount:
 
 
 def _create_account(user: Any) -> LmsAccount:
+    """Creates the learner's account row, due now, and the row of the token. Raises AdapterFailed
+    and NoFreeName."""
     try:
         with transaction.atomic():
             # If an earlier row was deleted, the learner still has the LMS account of that row, and
@@ -76,7 +78,7 @@ def _create_account(user: Any) -> LmsAccount:
             LmsToken.objects.bulk_create([token], ignore_conflicts=True)
             notify_workers(user.pk)
             return account
-    except IntegrityError:
+    except IntegrityError:  # another process created the row at the same time
         return LmsAccount.objects.get(user=user)
 
 

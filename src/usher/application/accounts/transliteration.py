@@ -7,6 +7,7 @@ import unicodedata
 
 #: Letters without a base letter in Unicode's tables → Latin letters.
 _LATIN = {"ß": "ss", "ẞ": "Ss", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ŋ": "ng", "ə": "e"}
+#: Greek and Cyrillic letters, each with its Latin letters; signs without a sound have none.
 _OTHER_ALPHABETS = (
     "α=a β=v γ=g δ=d ε=e ζ=z η=i θ=th ι=i κ=k λ=l μ=m ν=n ξ=x ο=o π=p ρ=r σ=s ς=s τ=t υ=y φ=f "
     "χ=ch ψ=ps ω=o а=a б=b в=v г=g д=d е=e ж=zh з=z и=i й=y к=k л=l м=m н=n о=o п=p р=r с=s т=t "

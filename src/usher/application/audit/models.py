@@ -53,8 +53,9 @@ class AuditEvent(models.Model):
     """One event. Rows are added, never changed.
 
     actor: the user who caused the event, or null. subject: the user or object that the event is
-    about, as text, which remains when the object is deleted. detail: further values, with secrets
-    redacted by ``usher.application.audit.text``.
+    about, as text, which remains when the object is deleted. address: the client's IP address, if a
+    request caused the event. detail: further values, with secrets redacted by
+    ``usher.application.audit.text``.
     """
 
     at = models.DateTimeField(auto_now_add=True, db_index=True)

@@ -45,7 +45,7 @@ def record(
     event = AuditEvent(
         name=one_line(name, NAME_LENGTH),
         subject=one_line(subject),
-        actor=actor if getattr(actor, "pk", None) else None,
+        actor=actor if getattr(actor, "pk", None) else None,  # an AnonymousUser has no key
         address=address,
         succeeded=succeeded,
         detail=safe(detail),

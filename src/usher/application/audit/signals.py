@@ -16,7 +16,7 @@ def signed_in(request: HttpRequest, user: Any, **_: Any) -> None:
 
 @receiver(signals.user_logged_out, dispatch_uid="usher_audit.signed_out")
 def signed_out(request: HttpRequest, user: Any, **_: Any) -> None:
-    if user is not None:
+    if user is not None:  # None if nobody was signed in
         record("sign-out", subject=user.get_username(), actor=user, request=request)
 
 

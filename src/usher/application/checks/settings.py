@@ -223,6 +223,7 @@ def _is_allowed(host: str) -> bool:
     allowed = list(django_settings.ALLOWED_HOSTS)
     # ``manage.py test`` creates the outbox, turns DEBUG off, and adds the host "testserver".
     is_test = hasattr(mail, "outbox") and allowed == ["testserver"]
+    # The hosts that Django itself allows while DEBUG is on.
     if is_test or (django_settings.DEBUG and not allowed):
         allowed = [".localhost", "127.0.0.1", "[::1]"]
     return validate_host(host, allowed)

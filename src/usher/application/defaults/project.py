@@ -94,6 +94,7 @@ def apply(
     _add_apps(settings)
     _add_middleware(settings)
     _add_hasher(settings)
+    # In the environment and the file, the PEM is on one line.
     key = (values.get("OIDC_RSA_PRIVATE_KEY") or oidc_rsa_private_key).replace("\\n", "\n")
     _set_provider(settings, key, issuer, https_only)
     settings.setdefault("REST_FRAMEWORK", rest_framework())

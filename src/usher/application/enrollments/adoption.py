@@ -110,7 +110,8 @@ def adopt_next_learners() -> int:
 
 def adopt_all(user: Any = None) -> int:
     """Reads the enrollments of all learners, or of one user, from the LMS. Returns how many are
-    new. Raises LmsError at the first error of the LMS; later sweeps read the rest."""
+    new, 0 if ``USHER_ADOPT_ENROLLMENTS`` is off. Raises LmsError at the first error of the LMS;
+    later sweeps read the rest."""
     count, last_id = 0, 0
     while options().adopt_enrollments:
         count_of_page, last_id = _adopt_page(last_id, user)

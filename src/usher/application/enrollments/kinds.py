@@ -67,6 +67,7 @@ class EnrollmentKind(LmsKind):
 
     def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
         lms_wins = options().enrollment_winner == LMS
+        # Only if the LMS wins is a missing enrollment recorded here as ended.
         if lms_wins and any(row.is_settled and row.observed_is_active for row in rows):
             context.evidence.offer("enrollment", _known_enrollments)
         reasons = waiting.reasons({row.user_id for row in rows if not row.account_is_ready})
@@ -113,7 +114,7 @@ class EnrollmentKind(LmsKind):
             if data.adopt or data.matches(enrollment):
                 observed = enrollment or ObservedEnrollment(data.mode, is_active=False)
                 return _outcome(job, observed, adopt=data.adopt)
-            if data.refusal:
+            if data.refusal:  # the LMS still lacks the desired state: the row stays refused
                 raise data.refusal
         if not data.is_active:
             return _outcome(job, _unenroll(data, context))
@@ -181,6 +182,8 @@ class EnrollmentKind(LmsKind):
         record_many(_events(results))
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
+        """Creates rows for enrollments that exist only in the LMS. Not for a single run, since this
+        reads the enrollments of each learner."""
         if user is None and related_to is not None:
             return None
         try:
@@ -244,9 +247,10 @@ def _save_lms_state(job: Job, observed: ObservedEnrollment) -> None:
 
 
 def _events(results: Sequence[tuple[Job, Outcome]]) -> Iterator[Event]:
-    """Audit events: enrollments that changed in the LMS, were found there, or are now refused."""
+    """Audit events: enrollments that changed in the LMS, were found there, or were refused. A
+    refusal with the error code that the row already has is no event."""
     for job, outcome in results:
-        if job.data is None:
+        if job.data is None:  # nothing was sent: the row waits for the learner's account
             continue
         row: Enrollment = job.row
         run, error = job.data.course_key, outcome.error

@@ -115,6 +115,7 @@ def _change(user: Any, run: CourseRun, *, only_active: bool = False, **values: A
     """Changes the desired values of the enrollment's row. Raises NotEnrolled if there is no row, or
     with ``only_active`` if the enrollment has ended."""
     with transaction.atomic():
+        # ``now`` is the database's time, which ``want`` would otherwise query.
         rows = Enrollment.objects.select_for_update().annotate(now=moment())
         try:
             row = rows.get(user=user, run=run)

@@ -120,6 +120,7 @@ def _work_facts(model: Any) -> Rows:
 
 
 def _errors(model: Any) -> list[RowError]:
+    """The errors of one kind's rows, by class and code. The newest row of each is the sample."""
     groups = (
         Work.objects.filter(kind=model.work_kind, error_code__gt="")
         .values("error_class", "error_code")
@@ -152,6 +153,8 @@ def _error(group: Any, sample: Any) -> RowError:
 
 
 def _engine(rows: dict[str, Rows]) -> Engine:
+    """The state of the workers. The circuit breaker counts as open if a row waits for it. rows: by
+    the name of the kind."""
     circuit_errors = [
         error
         for kind in rows.values()

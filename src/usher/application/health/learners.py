@@ -32,6 +32,7 @@ def facts() -> dict[str, Any]:
             .order_by("-pk")
             .values_list("username", flat=True)[:_MAX_INACTIVE]
         ),
+        # Usher reserves a username before it creates the row, so normally there is none.
         "unfinished": {"count": LmsAccount.objects.filter(username="").count(), "sample": ""},
         "email_usernames": [row.username for row in newest if _shows_address(row)],
     }

@@ -103,6 +103,8 @@ def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
 
 
 def _make_accounts_due(items: Items) -> int:
+    """Makes due the accounts that are active only here or only in the LMS, except refused ones.
+    Returns how many."""
     active_by_username = dict(
         _read_each(items, lambda item: (_text(item["username"]), bool(item["is_active"])))
     )

@@ -70,6 +70,8 @@ def missing_limit() -> MissingLimit:
 
 @dataclass
 class _Sample:
+    """Objects of one kind that were seen in the LMS: how many in all, and some of them."""
+
     total: int
     items: Sequence[Any]
     #: None before the LMS was asked; an error when too many are missing; True otherwise.
@@ -98,7 +100,8 @@ class Evidence:
 
     def require(self, kind: str, count_missing: Callable[[Sequence[Any]], int]) -> None:
         """Call before acting on a missing object. count_missing: asks the LMS for these objects and
-        returns how many are missing. Raises LmsError when missing objects must not count."""
+        returns how many are missing. Raises LmsError when missing objects must not count. Checks
+        nothing if no sample was offered."""
         sample = self._samples.get(kind)
         if self.accept_missing or sample is None:
             return

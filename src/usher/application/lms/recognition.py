@@ -45,6 +45,7 @@ class Recognition:
     """The results of the checks of one LMS, shared by the threads of a process."""
 
     def __init__(self) -> None:
+        #: The sample that ``load`` read: when, of how many accounts, and their usernames.
         self._loaded_at = float("-inf")
         self._total = 0
         self._known_usernames: Sequence[Any] = ()
@@ -66,6 +67,7 @@ class Recognition:
         """
         if not self._known_usernames:
             return
+        # If another thread's check takes too long, its last result counts.
         if not self._is_fresh() and self._check_lock.acquire(timeout=_WAIT_SECONDS):
             try:
                 if not self._is_fresh():  # another thread may have checked in the meantime

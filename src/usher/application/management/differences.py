@@ -20,4 +20,5 @@ def line_of(difference: Difference) -> str:
 
 
 def rows_of(differences: Iterable[Difference]) -> list[dict[str, Any]]:
+    """The differences for ``--json``."""
     return [asdict(difference) for difference in differences]

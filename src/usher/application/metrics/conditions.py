@@ -28,6 +28,7 @@ _SECONDS_BETWEEN_READS = 5.0
 
 #: Metric's name and label of the gates, circuits and pauses that were recorded as not ended.
 _recorded: set[tuple[str, str]] = set()
+#: When this process last read them, by the monotonic clock; at first, long enough ago.
 _read_at = -_SECONDS_BETWEEN_READS
 
 
@@ -75,6 +76,7 @@ def families(
         )
 
 
+#: The circuit of connections to the LMS's host, and those of the groups of its endpoints.
 _CIRCUITS = ("host", *GROUPS)
 
 

@@ -42,6 +42,7 @@ class Recorder:
         """Drops the counts. Called at the start of a forked process, since the parent process
         writes the counts from before the fork."""
         self._lock = threading.Lock()
+        #: Counters and histograms: what to add to the database. Gauges: what to store there.
         self._added: dict[_Key, float] = {}
         self._values: dict[_Key, float] = {}
         self._written_at = time.monotonic()

@@ -20,11 +20,14 @@ _KINDS = {
     "retirement": "retirement",
     "runmodes": "mode",
 }
+#: Columns that the table of work has under the same names.
 _KEPT = ("lane", "attempts", "error_class", "error_code", "error_message", "parked_at")
+#: Columns that this migration removes from the nine tables.
 _GONE = (*_KEPT, "next_attempt_at", "lease_owner", "lease_until")
 
 
 def _to_work(model, kind):
+    """SQL that copies the due and the refused rows of one table to the table of work."""
     kept = ", ".join(_KEPT)
     return (
         f"INSERT INTO usher_engine_work (kind, object_id, due_at, lease_owner, {kept}) "
@@ -34,6 +37,7 @@ def _to_work(model, kind):
 
 
 def _to_columns(model, kind):
+    """SQL that undoes ``_to_work``: copies the rows back, and deletes them from the table of work."""
     kept = ", ".join(f"{name} = work.{name}" for name in _KEPT)
     return [
         f"UPDATE usher_{model} SET next_attempt_at = NULL",

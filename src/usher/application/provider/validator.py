@@ -45,6 +45,8 @@ class UsherValidator(OAuth2Validator):
         return is_authentic
 
     def _load_application(self, client_id: str, request: Any) -> Any:
+        """The client with this id, also in ``request.client``; None if there is none. Runs no query
+        if the query for the code has loaded the client."""
         if request.client and request.client.client_id == client_id:
             return request.client
         grant = getattr(request, "_usher_grant", None)

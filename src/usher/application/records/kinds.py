@@ -49,7 +49,8 @@ class _CopiedKind(LmsKind):
 
 
 def create_missing_rows(model: type[models.Model]) -> None:
-    """Creates a row of ``model`` for each active enrollment that has none."""
+    """Creates a row of ``model`` for each enrollment that is active here and in the LMS and has
+    none."""
     last_pk = 0
     enrollments = Enrollment.objects.filter(is_active=True, observed_is_active=True)
     while True:
@@ -74,7 +75,7 @@ class GradeKind(_CopiedKind):
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         grade = context.lms.grade(job.data, job.row.run.course_key)
-        if grade is None:
+        if grade is None:  # the row keeps its values
             return Outcome()
         return _outcome(
             job, {"percent": grade.percent, "passed": grade.passed, "letter": grade.letter}
@@ -124,6 +125,7 @@ def _has_certificate(lms: LmsClient, username: str, course_key: str) -> bool:
     return any(certificate.course_key == course_key for certificate in lms.certificates(username))
 
 
+#: The answers about certificates of each client's LMS.
 _answers: WeakKeyDictionary[LmsClient, Answers] = WeakKeyDictionary()
 
 

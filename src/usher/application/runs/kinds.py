@@ -88,6 +88,7 @@ def _runs_with_modes() -> tuple[int, list[str]]:
 
 
 def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
+    """The outcome of a run's job. raw: the LMS's object; None if the LMS does not show the run."""
     from usher.application.runs.services import MISSING_TEXT
 
     if raw is None:

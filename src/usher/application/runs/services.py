@@ -164,6 +164,7 @@ def _find_missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> 
     if not accept_missing:
         known_count = len(writer.observed_keys)
         missing_count = len(missing & writer.observed_keys)
+        # Every run was requested, so the sample is the total.
         missing_limit().check(
             "run", missing=missing_count, sample_size=known_count, total=known_count
         )

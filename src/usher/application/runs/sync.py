@@ -275,6 +275,7 @@ class Writer:
         #: Some of the known runs that the LMS showed.
         self.sample_keys: list[str] = []
         self._known = known
+        #: Rows that ``flush`` will write.
         self._new: list[CourseRun] = []
         self._changed: list[CourseRun] = []
 

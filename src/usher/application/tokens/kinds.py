@@ -55,7 +55,7 @@ class TokenKind(LmsKind):
                 error = LmsError("The account is deactivated in the LMS.", code=DEACTIVATED)
                 outcome = Outcome(error=error, is_waiting=True)
             elif row.is_settled and row.is_valid_for(RENEW_BEFORE):
-                outcome = Outcome()
+                outcome = Outcome()  # the token need not be renewed
             prepared.append((job, outcome))
         return prepared
 

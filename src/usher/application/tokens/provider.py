@@ -117,7 +117,7 @@ def _save(rows: list[Any]) -> None:
         users = get_user_model().objects.filter(pk__in={row.user_id for row in rows})
         existing_ids = set(users.values_list("pk", flat=True))
         for row in rows:
-            row.pk = None
+            row.pk = None  # of the insert that was rolled back
         objects.bulk_create([row for row in rows if row.user_id in existing_ids], batch_size=500)
 
 

@@ -45,7 +45,7 @@ def access_token_for(user: Any) -> str:
         row = _token_row(user)
         if row.is_valid_for(_VALID_FOR_SECONDS):
             break
-        if row.error_code and not row.lease_owner:
+        if row.error_code and not row.lease_owner:  # failed, and no worker has claimed it
             raise _as_error(row)
         if time.monotonic() > deadline:
             raise LmsError("Another worker did not renew the learner's token in time.")
@@ -53,6 +53,7 @@ def access_token_for(user: Any) -> str:
     try:
         return vault.decrypt(row.access_token)
     except vault.Unreadable:
+        # Without its token, the row counts as expired, and a new token is obtained.
         LmsToken.objects.filter(pk=row.pk).update(access_token="", expires_at=None)
         return access_token_for(user)
 

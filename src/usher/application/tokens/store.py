@@ -45,7 +45,7 @@ def store_tokens(tokens: Mapping[int, TokenPair], now: datetime) -> None:
     missing = [
         LmsToken(
             user_id=user_id,
-            observed_generation=1,
+            observed_generation=1,  # equal to ``generation``: in sync
             observed_at=now,
             **encrypted_columns(pair),
         ).without_work()

@@ -86,7 +86,7 @@ class Command(EngineCommand):
                     **scope,
                 )
             if stop.is_set():
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt  # ``EngineCommand.handle`` reports it
         if made_due is not None and made_due.failure:
             summary.fail(made_due.failure)
         services.add_earlier(summary, kinds, **scope)
@@ -178,6 +178,7 @@ def _stopping_at_signals() -> Iterator[threading.Event]:
         stop.set()
         signal.signal(number, handlers[number])  # for the second signal
 
+    # Python lets only the main thread set handlers.
     if threading.current_thread() is threading.main_thread():
         handlers = {
             signal_number: signal.signal(signal_number, on_signal)

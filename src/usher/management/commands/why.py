@@ -41,6 +41,7 @@ class Command(EngineCommand):
             story += [how_to_retry(user), *how_to_delete_mistyped_runs(user)]
         if {State.PENDING, State.RETRYING} & states:
             story += worker_or_broker_problem()
+        # A sentence about the account has no state if the learner has no account's row.
         if any(sentence.topic == "account" and sentence.state for sentence in story):
             story += how_to_compare(user)
         if options["json"]:
@@ -52,7 +53,7 @@ class Command(EngineCommand):
     def _print(self, sentence: Sentence) -> None:
         mark = _MARKS.get(State(sentence.state), "…") if sentence.state else " "
         if sentence.state == State.IN_SYNC and sentence.next:
-            mark = "!"
+            mark = "!"  # in sync, and yet something remains to be done or will happen
         self.stdout.write(
             f"{mark} {sentence.topic:<{_TOPIC_COLUMNS}} {wrap(sentence.text, _INDENT)}"
         )

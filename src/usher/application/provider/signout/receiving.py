@@ -19,7 +19,8 @@ from usher.contract import signatures
 
 #: How far the clocks of the application and the LMS may differ.
 CLOCK_TOLERANCE = timedelta(seconds=60)
-#: How long the ids of messages are kept, to recognise a message that is sent again.
+#: How long the ids of messages are kept, to recognise a message that is sent again. Longer than a
+#: signature is accepted, at most ``TOLERANCE_SECONDS`` before and after the message's time.
 _REPLAY_PERIOD = timedelta(seconds=4 * signatures.TOLERANCE_SECONDS)
 
 
@@ -106,6 +107,8 @@ def _read_time(at: object) -> datetime:
 
 
 def _end_sessions(username: str, at: datetime) -> int:
+    """Ends the sessions that the learner began before ``at``. Returns how many; 0 if no learner has
+    that LMS username."""
     from usher.application.accounts.models import LmsAccount
 
     account = LmsAccount.objects.select_related("user").filter(username__iexact=username).first()

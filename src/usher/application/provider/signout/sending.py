@@ -98,6 +98,7 @@ def _start_delivery() -> "Future[None]":
 
 
 def _deliver_in_thread() -> None:
+    """Delivers the due messages and schedules the next delivery."""
     try:
         deliver_due()
         alarm.set(seconds_to_next())

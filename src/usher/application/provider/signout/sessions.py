@@ -21,7 +21,7 @@ def record_session(request: HttpRequest, user: Any) -> None:
     if session is None:
         return
     if session.session_key is None:
-        session.save()
+        session.save()  # gives the session its key
     session[RECORDED_KEY] = session.session_key
     SignedInSession.objects.update_or_create(
         session_key=session.session_key, defaults={"user": user, "started_at": timezone.now()}
