@@ -316,6 +316,7 @@ def adapter() -> DefaultAdapter:
 
 @lru_cache(maxsize=1)
 def _adapter(path: str) -> DefaultAdapter:
+    """The one instance of the class at ``path``; its methods check their answers."""
     try:
         adapter_class = import_string(path)
     except Exception as error:  # whatever the project's module raises

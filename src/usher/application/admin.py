@@ -376,6 +376,7 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
         self.fields["mode"] = forms.ChoiceField(choices=choices, initial=row.mode or DEFAULT_MODE)
 
     def clean(self) -> dict[str, Any]:
+        """Checks a new or changed mode. An unchanged one stays valid, even if the run lost it."""
         data = super().clean() or {}
         row = self.instance
         # The form of an existing enrollment has only the fields that may be changed.

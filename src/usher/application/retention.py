@@ -99,6 +99,7 @@ def register(name: str, forget: Callable[[], int]) -> None:
     _REMOVALS[name] = forget
 
 
+#: Table's name → removes its old rows, and returns how many.
 _REMOVALS: dict[str, Callable[[], int]] = {
     "audit": _remove_audit_events,
     "webhooks": _remove_webhook_ids,

@@ -161,6 +161,7 @@ def _send_enrollment_settled(model: type[Any], settled: dict[int, dict[str, bool
 
 
 def _send_refusals(model: type[Any], refusals: list[Refusal]) -> None:
+    """Sends a signal for each refusal, and passes all of them to the project's adapter."""
     for refusal in refusals:
         try:
             user = getattr(refusal.row, "user", None)

@@ -26,6 +26,8 @@ _FORMER_MODULE = "usher.application.engine.tasks"
 
 
 def _register_former_name(task: Any, name: str) -> None:
+    """Registers a task with the earlier name, which calls ``task``."""
+
     @shared_task(
         name=f"{_FORMER_MODULE}.{name}",
         acks_late=True,

@@ -31,6 +31,7 @@ from usher.engine.clock import database_now
 from usher.engine.notify import notify_workers
 from usher.engine.work import NO_FAILURE
 
+#: What a user and an LMS account must share, for ``propose``; and an operator's decisions.
 BY_EMAIL, BY_USERNAME = "email", "username"
 LINK, SKIP = "link", "skip"
 _ROWS_AT_A_TIME = 100

@@ -8,6 +8,7 @@ from typing import Any
 from usher.application.accounts.naming import clean_full_name
 from usher.application.adapter import adapter
 
+#: For a learner without a full name whose username is an e-mail address.
 _NEUTRAL_NAME = "Learner"
 
 

@@ -44,6 +44,9 @@ _TOKEN_VALID_SECONDS = 60
 
 
 class AccountKind(LmsKind):
+    """Creates, checks, activates and deactivates LMS accounts. ``Kind`` says when each method is
+    called."""
+
     name = "account"
     model = LmsAccount
     observed_fields = ("created_in_lms_at", "lms_user_id", "observed_is_active")
@@ -102,6 +105,8 @@ class AccountKind(LmsKind):
         return creation.send_batch([job.data for job in jobs], context)
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """Saves the tokens of new accounts, makes due what waited for the accounts, gives learners
+        another username where theirs was taken, and writes the audit log."""
         delete_registration_tokens(job.data.registration_token for job, _ in results if job.data)
         created = [
             (job.row, outcome.extra.tokens)
@@ -306,6 +311,8 @@ class _Profile:
 
 
 class ProfileKind(LmsKind):
+    """Sends changed names, countries and e-mail addresses of learners who have an LMS account."""
+
     name = "profile"
     model = LmsProfile
     observed_fields = ("observed_name", "observed_country", "observed_email")
@@ -433,6 +440,8 @@ def _profile_outcome(job: Job, results: dict[Any, dict[str, Any]]) -> Outcome:
 
 
 class RetirementKind(LmsKind):
+    """Deactivates the LMS accounts of deleted learners."""
+
     name = "retirement"
     model = Retirement
     batch_capability = batch.ACCOUNTS
@@ -468,6 +477,7 @@ class RetirementKind(LmsKind):
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
         outcomes = []
+        # One request for each account, whose details are read first.
         for job in jobs:
             account = creation.active_account(job.row.username, job.row.reserved_at, context)
             if account is None:

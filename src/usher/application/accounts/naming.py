@@ -22,6 +22,7 @@ from usher.contract.limits import (
 
 _DISALLOWED_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
 _REPEATED_SEPARATORS = re.compile(r"[_-]{2,}")
+#: Put before a name that is too short, and in place of an empty one.
 _FALLBACK = "learner"
 #: Parts of a full name that the LMS refuses: ``validate_name`` in the platform's
 #: registration_form.py.

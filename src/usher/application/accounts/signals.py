@@ -33,6 +33,8 @@ def _on_confirmed(email_address: Any, **_kwargs: Any) -> None:
 
 
 def _on_saved(instance: Any, created: bool, update_fields: Any = None, **kwargs: Any) -> None:
+    """Passes changes of a user who has an account row to the LMS. Requests no account for a new
+    user."""
     is_fixture = kwargs.get("raw")  # Django's word for a row that ``loaddata`` saves
     if created or is_fixture or (update_fields and set(update_fields) <= _NEVER_SENT):
         return

@@ -166,6 +166,8 @@ def _add_hasher(settings: MutableMapping[str, Any]) -> None:
 def _set_provider(
     settings: MutableMapping[str, Any], key: str, issuer: str, https_only: bool | None
 ) -> None:
+    """Sets ``OAUTH2_PROVIDER``, in which the project's own options replace Usher's. key: in PEM
+    format. issuer, https_only: as for ``apply``."""
     project_options = settings.get("OAUTH2_PROVIDER", {})
     site = str(settings.get("SITE_BASE_URL") or "").rstrip("/")
     lms = str(

@@ -4,8 +4,10 @@ from typing import Any
 
 from usher.contract.oauth import SCOPE_USER_READ
 
+#: The hasher for client secrets.
 KEYED_HASHER = "usher.application.provider.hashers.KeyedSecretHasher"
 
+#: Django's default for ``PASSWORD_HASHERS``.
 _DJANGO_HASHERS = (
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
@@ -14,6 +16,7 @@ _DJANGO_HASHERS = (
     "django.contrib.auth.hashers.ScryptPasswordHasher",
 )
 
+#: Scope → what a client with this scope may do.
 SCOPES = {
     SCOPE_USER_READ: "Read your username, full name and e-mail address",
     "openid": "Sign you in",

@@ -56,6 +56,9 @@ class EnrollmentData:
 
 
 class EnrollmentKind(LmsKind):
+    """Enrolls and unenrolls learners, changes modes, and records enrollments that were made in the
+    LMS. ``Kind`` says when each method is called."""
+
     name = "enrollment"
     model = Enrollment
     observed_fields = ("observed_mode", "observed_is_active")
@@ -103,6 +106,7 @@ class EnrollmentKind(LmsKind):
             raise _temporary_if_unknown_learner(error) from error
 
     def _act(self, job: Job, context: LmsContext) -> Outcome:
+        """Reads the LMS where the job's data says so, and sends what differs. Raises LmsError."""
         data: EnrollmentData = job.data
         if data.compare_first:
             enrollment = context.lms.enrollment(data.username, data.course_key)
@@ -136,6 +140,8 @@ class EnrollmentKind(LmsKind):
     def _read_batch_result(
         self, job: Job, results: dict[Any, dict[str, Any]], context: LmsContext
     ) -> Outcome:
+        """The job's outcome. results: of the batch API, row's id → result; without jobs that only
+        read, which use the public API."""
         try:
             if _only_reads(job):
                 return self.act(job, context)

@@ -8,6 +8,7 @@ from usher.application.accounts.models import LmsAccount, Retirement
 from usher.application.accounts.naming import clean_username
 from usher.application.enrollments.models import Enrollment
 
+#: How many of the newest learners are described, and how many usernames each list has.
 _MAX_NEWEST = 25
 _MAX_INACTIVE = 1_000
 #: Usernames begin with so many characters of the text that they are made from. The rest may be cut,

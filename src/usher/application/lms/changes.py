@@ -179,6 +179,7 @@ def _text(value: Any) -> str:
     return value
 
 
+#: Capability of the batch API → what to do with the items of its list of changes.
 _MAKE_DUE: dict[str, Callable[[Items], int]] = {
     batch.ACCOUNTS: _make_accounts_due,
     batch.ENROLLMENTS: _make_enrollments_due,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
+#: The values of the two settings which say whose state is kept.
 APPLICATION, LMS = "application", "lms"
 
 

@@ -24,9 +24,11 @@ from usher.contract.oauth import BACKENDS, lms_redirect_uri
 
 #: The courses in which the test learner is enrolled.
 COURSES = ("course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course")
+#: The domain of the e-mail addresses of the users that the command creates.
 DOMAIN = "odl.local"
 #: Host names that Tutor gives the LMS, in all its releases.
 _TUTOR_HOSTS = ("local.openedx.io", "local.edly.io", "local.overhang.io")
+#: The port of the LMS in Tutor's mode ``dev``.
 _DEV_PORT = 8000
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 

@@ -114,7 +114,7 @@ def _family(metric: Metric, samples: _Samples) -> Any:
 def _histogram(metric: Metric, stored_parts: _Parts) -> Any:
     family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
     for labels, parts in stored_parts.items():
-        total, buckets = 0.0, []
+        total, buckets = 0.0, []  # Prometheus's buckets are cumulative, the stored ones are not
         for bound in (*(str(bucket) for bucket in metric.buckets), "+Inf"):
             total += parts.get(bound, 0.0)
             buckets.append((bound, total))

@@ -37,7 +37,7 @@ def _to_work(model, kind):
 
 
 def _to_columns(model, kind):
-    """SQL that undoes ``_to_work``: copies the rows back, and deletes them from the table of work."""
+    """SQL that undoes ``_to_work``: copies the rows back, and deletes them from the other table."""
     kept = ", ".join(f"{name} = work.{name}" for name in _KEPT)
     return [
         f"UPDATE usher_{model} SET next_attempt_at = NULL",

@@ -14,6 +14,8 @@ from django.contrib.auth.hashers import BasePasswordHasher, mask_hash
 from django.utils.crypto import salted_hmac
 
 ALGORITHM = "usher_keyed"
+#: Part of the key, so that the hash serves no other purpose. Another text would make all secrets
+#: wrong.
 _PURPOSE = "usher.application.provider.client_secret"
 
 

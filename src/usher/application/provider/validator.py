@@ -119,7 +119,7 @@ class UsherValidator(OAuth2Validator):
         self, client_id: str, code: str, client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
         grant = self._grant(code, request)
-        if grant is None:
+        if grant is None:  # the code was used before, or never issued
             _revoke_tokens_of(code, client)
             return False
         if grant.application_id != client.pk or grant.is_expired() or not grant.user.is_active:

@@ -95,6 +95,7 @@ class CertificateKind(_CopiedKind):
     )
 
     def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
+        # Only a certificate that the LMS had can be missing.
         if any(row.status for row in rows):
             context.evidence.offer("certificate", _known_certificates)
         return super().prepare(rows, context)

@@ -133,13 +133,15 @@ class ModeKind(LmsKind):
         if has_known_modes and not modes:
             # Every run in the LMS has a mode, so an empty list needs a check.
             context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
-        return Outcome(extra=modes)
+        return Outcome(extra=modes)  # ``settle`` finds out whether they changed
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Locks the runs, which ``settle`` changes."""
         lock(CourseRun.objects.filter(pk__in=[job.row.run_id for job, _ in results]))
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
+        """Saves the runs' modes. Where they changed, corrects the default mode of enrollments and
+        makes due the refused enrollments."""
         from usher.application.enrollments.modes import replace_default_mode
 
         successes = {

@@ -118,6 +118,8 @@ def _sync_all(
     progress: Callable[[Summary], None] | None,
     accept_missing: bool,
 ) -> Summary:
+    """Syncs all runs. If the LMS fails, saves the runs that were read until then, adds a failure of
+    the course list to the summary, and marks no run as missing."""
     lms = client()
     fetched = sync.pages(lms, waiting=waiting, patience=patience, meanwhile=meanwhile)
     writer = sync.Writer(sync.known_runs())

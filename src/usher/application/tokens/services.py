@@ -59,6 +59,7 @@ def access_token_for(user: Any) -> str:
 
 
 def _token_row(user: Any) -> LmsToken:
+    """The learner's row. If there is none, requests an account, which creates both rows."""
     row = LmsToken.objects.filter(user=user).first()
     if row is None:
         ensure_account(user)

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from usher.application import conf
 from usher.contract.environment import Env
 
+#: Part of the keys derived from ``SECRET_KEY``. Another text would make all tokens unreadable.
 _PURPOSE = b"usher learner tokens v1"
 
 

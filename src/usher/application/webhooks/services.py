@@ -89,6 +89,7 @@ def _run_changed(_username: str, course_key: str) -> None:
     refresh_soon(course_key)
 
 
+#: Kind of message → its handler, which takes the username and the course key.
 _HANDLERS: dict[str, Callable[[str, str], None]] = {
     "account.changed": _account_changed,
     "enrollment.changed": _enrollment_changed,

@@ -100,6 +100,8 @@ class Command(EngineCommand):
             sys.exit(1)
 
     def _print_next_steps(self, decisions: list[adoption.DecisionResult], options: Any) -> None:
+        """Prints the commands that link, in the LMS, the accounts that it has not linked yet or for
+        which it can't say."""
         linked = [decision for decision in decisions if not decision.problem]
         self.stdout.write(f"{len(linked)} linked, {len(decisions) - len(linked)} failed.")
         if not decisions:

@@ -12,6 +12,7 @@ from django.db import transaction
 from usher.application.management import instance
 from usher.application.management.output import EngineCommand
 
+#: The usernames of the users that the command creates.
 SUPERUSER, LEARNER = "admin", "testlearner"
 #: The environment variables with the passwords for ``--no-input``.
 SUPERUSER_PASSWORD = "DJANGO_SUPERUSER_PASSWORD"  # noqa: S105 - a name

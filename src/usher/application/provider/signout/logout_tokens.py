@@ -9,6 +9,7 @@ from jwcrypto.jwt import JWT
 from oauth2_provider.settings import oauth2_settings
 from oauth2_provider.utils import jwk_from_pem
 
+#: The key in the claim ``events`` that makes a signed token a logout token.
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 LIFETIME_SECONDS = 120
 

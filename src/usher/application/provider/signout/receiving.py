@@ -107,8 +107,8 @@ def _read_time(at: object) -> datetime:
 
 
 def _end_sessions(username: str, at: datetime) -> int:
-    """Ends the sessions that the learner began before ``at``. Returns how many; 0 if no learner has
-    that LMS username."""
+    """Ends the sessions that the learner began before ``at``, or shortly after it, since the clocks
+    may differ. Returns how many; 0 if no learner has that LMS username."""
     from usher.application.accounts.models import LmsAccount
 
     account = LmsAccount.objects.select_related("user").filter(username__iexact=username).first()
