@@ -378,7 +378,7 @@ def _why_not_callable(adapter_class: type[DefaultAdapter], name: str) -> str:
     if inspect.iscoroutinefunction(method):
         return "is asynchronous, and Usher does not await it: write def without async."
     if isinstance(inspect.getattr_static(adapter_class, name), staticmethod | classmethod):
-        arguments = arguments[1:]
+        arguments = arguments[1:]  # without self
     try:
         inspect.signature(method).bind(*arguments)
     except TypeError:

@@ -295,7 +295,7 @@ class RetirementAdmin(ReconciledAdmin):
 
     @admin.action(description="Mark as done by hand in the LMS", permissions=["close"])
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        count = queryset.update(observed_generation=F("generation"))
+        count = queryset.update(observed_generation=F("generation"))  # counts as in sync
         queryset.model._default_manager.filter(pk__in=queryset.values("pk")).forget_work()
         self.message_user(request, f"Marked as done: {count}.")
 

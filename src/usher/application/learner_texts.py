@@ -117,6 +117,7 @@ def of_enrollment(row: Any, account: Any) -> LearnerText:
         return _UNENROLLMENT_REFUSED if state(row) is State.REFUSED else _BEING_UNENROLLED
     text = of_account(account)
     if text.needs_staff:
+        # For an account that was refused, the text is about the course.
         return text if text is _ACCOUNT_CLOSED else _REFUSED
     if text is _ACCOUNT_UNCONFIRMED:
         return text

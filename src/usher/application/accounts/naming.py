@@ -174,6 +174,7 @@ def reserve_for_link(username: str, user: Any) -> None:
     if reservation is not None:
         if reason := _why_not_transferable(reservation):
             raise ValueError(reason)
+        # Only if it still belongs to that learner.
         rows = UsernameReservation.objects.filter(pk=reservation.pk, user=reservation.user)
         rows.update(user=user, username=username)
     elif not user.username_reservations.filter(username__iexact=username).exists():

@@ -111,7 +111,8 @@ def _create_accounts(users: list[Any]) -> int:
 
 
 def _create_with_own_names(users: list[Any]) -> set[int]:
-    """Creates rows for learners whose own names are free. Returns the ids of these learners."""
+    """Creates rows for learners whose own names are free. Returns the ids of these learners. Raises
+    IntegrityError as ``reserve_many``."""
     now = database_now()
     names_by_user = {}
     for user in users:

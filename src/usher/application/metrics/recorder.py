@@ -41,6 +41,7 @@ class Recorder:
     def forget(self) -> None:
         """Drops the counts. Called at the start of a forked process, since the parent process
         writes the counts from before the fork."""
+        # A new lock: at a fork, a thread of the parent process may have held the earlier one.
         self._lock = threading.Lock()
         #: Counters and histograms: what to add to the database. Gauges: what to store there.
         self._added: dict[_Key, float] = {}

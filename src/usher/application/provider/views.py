@@ -131,6 +131,7 @@ class TokenView(toolkit.TokenView):
         if status != 200:
             return self._refusal(request, client_id, headers, body, status)
         limits.TOKENS.note_success(request, client_id)
+        # The toolkit's signal; without a receiver, the query for its token is saved.
         if app_authorized.has_listeners():
             token_value = json.loads(body)["access_token"]
             checksum = sha256(token_value.encode()).hexdigest()

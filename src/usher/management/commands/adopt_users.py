@@ -142,7 +142,7 @@ def _result_line(decision: adoption.DecisionResult) -> str:
         result += ", and in the LMS; checked now"
     elif decision.is_linked is False or _may_lack_link_in_lms(decision):
         result += ", not in the LMS yet"
-    else:
+    else:  # the LMS can't say, and the operator has run ``usher_link`` since the first call
         result += ", checked now"
     return f"✓ {decision.user}  {decision.lms_username}: {result}"
 
@@ -165,6 +165,7 @@ def _names_by_application(
 
 
 def _csv(proposals: list[adoption.Proposal]) -> str:
+    """The list as CSV, in which a spreadsheet reads no value as a formula."""
     text = StringIO()
     writer = csv.DictWriter(text, adoption.COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -196,6 +197,7 @@ def _read_decisions(name: str) -> list[dict[str, str]]:
 
 
 def _open(name: str, mode: str, encoding: str) -> Any:
+    """The opened CSV file. mode: as for ``open``. Raises CommandError."""
     try:
         return Path(name).open(mode, newline="", encoding=encoding)
     except OSError as error:

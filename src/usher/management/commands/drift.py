@@ -27,7 +27,9 @@ class Command(EngineCommand):
             if options["json"]:
                 reported_differences.append(difference)
                 continue
+            # Written as soon as it is found: a comparison can take minutes.
             self.stdout.write(line_of(difference))
+        # Without a worker, nobody will remove the differences.
         sentence = worker_problem() if count else None
         worker = f"{sentence.text} {sentence.next}" if sentence else ""
         if options["json"]:

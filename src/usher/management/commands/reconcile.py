@@ -65,6 +65,7 @@ class Command(EngineCommand):
             else:
                 self._show_due(kinds, scope, options)
             return
+        # The operator wants an attempt now, whatever failed before.
         services.open_gates(kinds)
         services.sweep_prepare()
         made_due = services.recheck(kinds, **scope) if options["recheck"] else None

@@ -63,7 +63,7 @@ def lms_signed_out(request: HttpRequest) -> JsonResponse:
             raise receiving.SignOutRefused(413, "The body is too long.")
         ended = receiving.receive(request, body)
     except receiving.SignOutRefused as refusal:
-        is_wrong = refusal.status == 401
+        is_wrong = refusal.status == 401  # a wrong signature
         limited = limits.SIGN_OUTS.count_failure(request, is_wrong=is_wrong)
         return limited or JsonResponse({"error": str(refusal)}, status=refusal.status)
     limits.SIGN_OUTS.note_success(request)
