@@ -190,6 +190,7 @@ def require_known_accounts(context: LmsContext) -> None:
 
 
 def _deactivate(learner: AccountData, context: LmsContext) -> Outcome:
+    """Deactivates the account by the public API. Raises Refused if the service worker must not."""
     try:
         context.lms.deactivate_account(learner.username)
     except (AccessRefused, NotThere) as error:

@@ -372,6 +372,7 @@ class ProfileKind(LmsKind):
             except AccessRefused as error:
                 # The learner's token was refused, not the service worker's: only this row fails.
                 raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
+        # Shows whether the account still exists, and its e-mail address.
         account = context.lms.account(data.username)
         if account is None:
             creation.require_known_accounts(context)

@@ -46,4 +46,5 @@ def _letter(char: str) -> str:
     letter_name = _NAME_OF_LATIN_LETTER.fullmatch(unicodedata.name(char, ""))
     if letter_name is None:
         return char
+    # A capital letter without a small one equals its ``lower``.
     return letter_name[1].lower() if char == lower and not char.isupper() else letter_name[1]

@@ -59,7 +59,7 @@ def pull_changes() -> int:
         count += retry_refused_without_batch_api()
     try:
         if capabilities and (outbox := batch.outbox(lms)):
-            # Of webhook messages that the LMS has not delivered to this application yet.
+            # Of messages that the LMS has not delivered to this application yet.
             count_of_messages, oldest_seconds = outbox
             metrics.record_outbox(count_of_messages, oldest_seconds)
         count += sum(

@@ -70,6 +70,7 @@ def drift(
 
 
 def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
+    """The differences of all accounts, or of this user's."""
     email_action = "change it in the LMS" if _changes_emails(lms) else ""
     accounts = LmsAccount.objects.select_related("user")
     if user is not None:
@@ -166,6 +167,7 @@ def _activation_difference(row: LmsAccount, *, is_active_in_lms: bool) -> Differ
 
 
 def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
+    """The differences of all enrollments, or of those of this user or in this run."""
     ready = LmsAccount.objects.filter(created_in_lms_at__isnull=False)
     if user is not None:
         ready = ready.filter(user=user)
@@ -192,6 +194,7 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
             what = f"{names[row.user_id]} in {row.run.course_key}"
             enrollment = in_lms.pop((names[row.user_id], row.run.course_key), None)
             yield from _enrollment(row, what, enrollment)
+        # The rest have no row here.
         for (username, key), enrollment in in_lms.items():
             if enrollment.is_active:
                 yield Difference(
@@ -236,6 +239,7 @@ def _enrollment(row: Enrollment, what: str, observed: Any) -> Iterator[Differenc
 
 
 def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
+    """The differences of all course runs, or of this one."""
     known_runs = sync.known_runs()
     if run is not None:
         known_runs = {key: known for key, known in known_runs.items() if key == run.course_key}
@@ -270,6 +274,7 @@ def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
 
 
 def _run(pk: int, raw: dict[str, Any]) -> Iterator[Difference]:
+    """The differing fields of one run. raw: the LMS's object."""
     row, observed = CourseRun.objects.get(pk=pk), read_run(raw)
     for name in sync.SYNCED_FIELDS:
         own_value, lms_value = getattr(row, name), getattr(observed, name)

@@ -123,6 +123,7 @@ def _histogram(metric: Metric, stored_parts: _Parts) -> Any:
 
 
 def _work_families() -> Iterator[Any]:
+    """Of each kind: the rows that are due, that workers have claimed, and that were refused."""
     now = database_now()
     due: list[tuple[tuple[str, ...], float]] = []
     oldest: list[tuple[tuple[str, ...], float]] = []

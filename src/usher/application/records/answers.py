@@ -58,7 +58,7 @@ class Answers:
                 self._answers.move_to_end(learner)
                 while len(self._answers) > _MAX_ANSWERS:
                     self._answers.popitem(last=False)
-        if new_answer is not None:
+        if new_answer is not None:  # without the lock, which other learners' threads need
             self._fill(learner, new_answer, request)
         return answer.future.result()
 
