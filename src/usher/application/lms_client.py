@@ -59,6 +59,7 @@ def redis_url() -> str:
         return str(url)
     cache = django_settings.CACHES.get("default", {})
     location = cache.get("LOCATION", "") if cache.get("BACKEND") == _REDIS_CACHE else ""
+    # Of several servers, Django writes to the first.
     return str(location[0] if isinstance(location, list | tuple) else location)
 
 

@@ -69,9 +69,9 @@ class AccountData:
 
     reserved_at: when the learner got the username; an older LMS account of that name is somebody
     else's. created_in_lms_at: None if the account is not known to exist. is_active: the desired
-    state. registration_token: an access token of this application for the
-    registration, '' for none. reactivate: whether to activate an account that is inactive in the
-    LMS. awaits_link: see ``LmsAccount.awaits_link``. attempts: failed attempts.
+    state. lms_user_id: None if it is not known. registration_token: an access token of this
+    application for the registration, '' for none. reactivate: whether to activate an account that
+    is inactive in the LMS. awaits_link: see ``LmsAccount.awaits_link``. attempts: failed attempts.
     """
 
     account_id: int

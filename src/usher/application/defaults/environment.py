@@ -45,7 +45,7 @@ def _not_negative(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number < 10**9:
+    if not 0 <= number < 10**9:  # False for inf and nan, too
         raise ValueError("write a number, 0 or more")
     return number
 

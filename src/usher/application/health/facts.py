@@ -107,7 +107,7 @@ def _client(row: Any) -> Client:
 
 
 def _work_facts(model: Any) -> Rows:
-    """How many rows of one kind are due and refused, for how long they are overdue, and their errors."""
+    """How many rows of one kind are due and refused, how late the oldest is, and their errors."""
     now = timezone.now()
     due_rows = due_work(model.work_kind, now)
     due = due_rows.aggregate(count=Count("pk"), oldest=Min("due_at"))

@@ -46,7 +46,7 @@ def seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < 10**9:
+    if not 0 <= value < 10**9:  # False for inf and nan, too
         raise ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
 

@@ -178,7 +178,7 @@ def _time_families() -> Iterator[Any]:
 
 
 def _message_families() -> Iterator[Any]:
-    """Messages to workers that were not processed yet, and sign-outs that no LMS has received."""
+    """Messages that workers have not processed yet, and sign-outs not delivered to an LMS yet."""
     now = database_now()
     outstanding = OutstandingMessage.objects.filter(until__gt=now)[:MAX_COUNTED_ROWS].count()
     yield _family(metrics.OUTSTANDING, [((), outstanding)])

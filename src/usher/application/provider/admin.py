@@ -51,6 +51,8 @@ for _model in (
 
 @admin.register(get_access_token_model())
 class UsherAccessTokenAdmin(IssuedAdmin, AccessTokenAdmin):
+    """With the toolkit's own action, which here needs a permission."""
+
     @admin.action(description="Revoke selected access tokens", permissions=["revoke"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         super().revoke_tokens(request, queryset)
@@ -58,6 +60,8 @@ class UsherAccessTokenAdmin(IssuedAdmin, AccessTokenAdmin):
 
 @admin.register(get_refresh_token_model())
 class UsherRefreshTokenAdmin(IssuedAdmin, RefreshTokenAdmin):
+    """With the toolkit's own action, which here needs a permission."""
+
     @admin.action(description="Revoke selected refresh tokens", permissions=["revoke"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         super().revoke_tokens(request, queryset)

@@ -95,7 +95,7 @@ def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
         return Outcome(error=NotThere(MISSING_TEXT))
     digest = sync.digest(raw)
     if digest == job.row.digest and not job.row.missing_since:
-        return Outcome()
+        return Outcome()  # the row has the LMS's values
     try:
         observed = read_run(raw)
     except LmsError as error:

@@ -173,7 +173,7 @@ class Pace:
     that takes much longer halves the number, since the LMS is busy."""
 
     def __init__(self) -> None:
-        self.concurrency = 0
+        self.concurrency = 0  # until the first page has arrived
         self._quickest = math.inf
 
     def record_time(self, seconds: float) -> None:
@@ -359,7 +359,7 @@ def _row(observed: ObservedRun, pk: int, digest_of_run: str, now: datetime) -> C
     if pk:
         run.pk = pk
     else:
-        run.observed_generation = run.generation
+        run.observed_generation = run.generation  # in sync
     return run
 
 
