@@ -393,8 +393,9 @@ def _outcomes_without_request(
             if account is None:
                 require_known_accounts(context)
             if account is None or is_someone_elses or not account.is_active:
-                outcomes[learner.account_id] = Outcome()
+                outcomes[learner.account_id] = Outcome()  # nothing to deactivate
         elif is_someone_elses:
+            # Without a registration, the LMS proposes no other usernames.
             outcomes[learner.account_id] = Outcome(error=NameTaken(learner.username, []))
     return outcomes
 

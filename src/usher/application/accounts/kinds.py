@@ -264,8 +264,8 @@ def _resend_changed_profiles(jobs: Sequence[Job], now: datetime) -> None:
             changed.append(user)
     if changed:
         profiles = LmsProfile.objects.filter(user__in=changed)
-        # Without observed values, both values are sent again. First the rows, then their work: all
-        # code locks them in this order.
+        # Without observed values, name and country are sent again. First the rows, then their work:
+        # all code locks them in this order.
         profiles.update(observed_name="", observed_country="")
         profiles.make_due(now)
 

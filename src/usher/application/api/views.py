@@ -124,7 +124,7 @@ class EnrollmentView(ApiView, generics.RetrieveAPIView[Enrollment]):
     lookup_url_kwarg = "course_key"
 
     def get_queryset(self) -> QuerySet[Enrollment]:
-        if not self.request.user.is_authenticated:
+        if not self.request.user.is_authenticated:  # as in ``EnrollmentsView``
             return Enrollment.objects.none()
         return own_enrollments(self.request.user)
 

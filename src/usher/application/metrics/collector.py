@@ -98,6 +98,7 @@ _GAUGES_OF_WORKERS = (metrics.OUTBOX, metrics.OUTBOX_OLDEST)
 
 
 def registry() -> CollectorRegistry:
+    # Otherwise ``register`` would already run the queries, to find out the metrics' names.
     result = CollectorRegistry(auto_describe=False)
     result.register(DatabaseCollector())
     return result
