@@ -149,6 +149,7 @@ class ReconciledAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="state")
     def state(self, row: Any) -> str:
+        # Calls the function ``states.state``, not this method.
         return f"{state(row)}: {row.error_message}" if row.error_message else str(state(row))
 
     def is_own_page(self, request: HttpRequest) -> bool:

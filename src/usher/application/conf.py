@@ -264,6 +264,7 @@ def missing() -> list[str]:
     """The names of required settings that have no value."""
     reader = _Reader(django_settings)
     has_default = reader.text("USHER_EDITION") in _EDITIONS_WITH_LMS
+    # The LMS's address is needed unless the edition has a default for it.
     needed = REQUIRED if has_default else (Env.OPENEDX_API_BASE_URL, *REQUIRED)
     return [name for name in needed if not reader.text(name)]
 

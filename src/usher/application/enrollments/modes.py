@@ -63,7 +63,7 @@ def choose_mode(user: Any, run: CourseRun) -> str:
 
 
 def _with_modes(run: CourseRun) -> CourseRun:
-    """A copy of the run with its modes prefetched."""
+    """A copy of the run with its modes prefetched. The given run keeps no such cache."""
     run_copy = copy(run)
     prefetch_related_objects([run_copy], "modes")
     return run_copy

@@ -71,6 +71,7 @@ def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) 
     tutor_dev: also the addresses that Tutor gives the LMS in its modes ``local`` and ``dev``.
     """
     settings = conf.settings()
+    # ``port``: of the gateway's address; None for the default port, as in Tutor's mode ``local``.
     port = urlsplit(settings.api_base_url).port
     addresses = [settings.base_redirect_url, settings.api_base_url]
     if tutor_dev:

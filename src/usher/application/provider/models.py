@@ -47,7 +47,8 @@ class SignedInSession(models.Model):
 
 
 class SignOutMessage(models.Model):
-    """A sign-out message that was not delivered to an LMS yet. It is deleted after delivery."""
+    """A sign-out message that was not delivered to an LMS yet. It is deleted after delivery.
+    application: the LMS's OAuth client. subject: the learner's LMS username."""
 
     application = models.ForeignKey(
         oauth2_settings.APPLICATION_MODEL, on_delete=models.CASCADE, related_name="+"
