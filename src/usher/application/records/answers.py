@@ -19,7 +19,7 @@ _MARGIN = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class _Answer:
-    """future: the result of the request. lease_owner, claimed_at: of the row for which it was sent."""
+    """future: the request's result. lease_owner, claimed_at: of the row for which it was sent."""
 
     lease_owner: str
     claimed_at: datetime
