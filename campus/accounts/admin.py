@@ -23,7 +23,7 @@ class CampusUserAdmin(UserAdmin):
     list_display = ("username", "email", "name", "is_active", "is_staff", "date_joined")
     search_fields = ("username", "email", "name")
     ordering = ("-id",)
-    show_full_result_count = False
+    show_full_result_count = False  # it would count all rows
     add_form = NewUserForm
     fieldsets = (
         (None, {"fields": ("username", "password")}),

@@ -31,6 +31,7 @@ class FullNameForm(forms.Form):
             self.fields["username"].help_text = help_text
 
     def signup(self, request: Any, user: User) -> None:
+        """Save the full name. allauth calls this for a new user."""
         user.name = self.cleaned_data["name"]
         user.save(update_fields=["name"])
 

@@ -16,6 +16,7 @@ class CaseInsensitiveUserManager(UserManager["User"]):
 class User(AbstractUser):
     """A user. ``name`` is the full name, as printed on certificates."""
 
+    # None removes a field of AbstractUser. ``name`` replaces these two.
     first_name = None  # type: ignore[assignment]
     last_name = None  # type: ignore[assignment]
     name = models.CharField("full name", max_length=FULL_NAME_MAX_LENGTH, blank=True)
@@ -48,4 +49,5 @@ class User(AbstractUser):
 
 
 def display_name(user: User) -> str:
+    """The name of the user in allauth's messages: ``ACCOUNT_USER_DISPLAY``."""
     return user.get_full_name()

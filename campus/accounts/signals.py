@@ -28,6 +28,7 @@ def request_lms_account(user: Any, **_: Any) -> None:
     try:
         ensure_account(user)
     except (NoFreeName, AdapterFailed) as error:
+        # The sign-in succeeds nevertheless.
         log.warning("could not request an LMS account", username=user.username, error=str(error))
 
 

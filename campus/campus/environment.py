@@ -17,6 +17,7 @@ class Environment:
     def __init__(self) -> None:
         self.path = Path(os.environ.get("CAMPUS_ENV_FILE", CAMPUS_DIR / ".env"))
         file_values = dotenv_values(self.path, interpolate=False) if self.path.is_file() else {}
+        # dotenv's value of a line with a name alone is None.
         self.values = {key: value or "" for key, value in file_values.items()} | dict(os.environ)
 
     def text(self, name: str, default: str = "") -> str:

@@ -45,7 +45,7 @@ def settings(level: str) -> dict[str, Any]:
         "formatters": {"line": {"()": "campus.logs.formatter"}},
         "root": {"handlers": ["out"], "level": level},
         "loggers": {
-            "django": {"handlers": [], "propagate": True},
+            "django": {"handlers": [], "propagate": True},  # replaces Django's own handlers
             "django.server": {"handlers": [], "propagate": True, "level": "INFO"},
             "httpx": {"level": "WARNING"},  # at INFO, httpx logs URLs, which may have OAuth codes
             "httpcore": {"level": "WARNING"},

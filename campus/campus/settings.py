@@ -41,7 +41,7 @@ ALLOWED_HOSTS = [
             EDITION.host,
             "localhost",
             "127.0.0.1",
-            "host.docker.internal",
+            "host.docker.internal",  # a container's name for this machine
             *env.words("ALLOWED_HOSTS"),
         ]
     )
@@ -160,6 +160,7 @@ ACCOUNT_USER_DISPLAY = "accounts.models.display_name"
 USHER_CLIENT_ADDRESS_HEADER = env.text("CLIENT_ADDRESS_HEADER")
 if USHER_CLIENT_ADDRESS_HEADER:
     ALLAUTH_TRUSTED_CLIENT_IP_HEADER = USHER_CLIENT_ADDRESS_HEADER
+# allauth's syntax: attempts/period/per visitor's address (ip) or per account (key).
 ACCOUNT_RATE_LIMITS = {
     "login": env.text("RATE_LIMIT_LOGIN", "30/m/ip"),
     "login_failed": env.text("RATE_LIMIT_LOGIN_FAILED", "10/m/ip,5/300s/key"),
@@ -176,7 +177,7 @@ EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
 EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS")
 SUPPORT_EMAIL = env.text("SUPPORT_EMAIL")
-MANAGERS = [(SITE_NAME, SUPPORT_EMAIL)] if SUPPORT_EMAIL else []
+MANAGERS = [(SITE_NAME, SUPPORT_EMAIL)] if SUPPORT_EMAIL else []  # get mails about refusals
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site_url.hostname}>")
 
 # The names must differ from the names of the LMS's cookies: browsers send a host's cookies to all
@@ -215,7 +216,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = HOME / "static"
-STATIC_ROOT.mkdir(exist_ok=True)
+STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns if it is missing
 STATICFILES_DIRS = [CAMPUS_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 

@@ -52,7 +52,8 @@ def visible_runs(words: str = "") -> QuerySet[CourseRun]:
 
 
 def find_run(course_key: str) -> CourseRun | None:
-    """A run with its modes; None if learners may not see it."""
+    """A run with its modes; None if it isn't offered to learners. Unlike ``visible_runs``, it
+    finds runs that are hidden or missing in the LMS, too."""
     if "\x00" in course_key:  # PostgreSQL would reject the query
         return None
     modes = Prefetch("modes", CourseMode.objects.order_by("min_price", "id"))

@@ -225,6 +225,7 @@ def faulty_with_each_api(system_with_each_api: System, settings: Any) -> Iterato
 
 @contextmanager
 def _proxy_in_front_of_lms(system: System, settings: Any) -> Iterator[FaultyProxy]:
+    """Within this context, the application's requests to the LMS pass the proxy."""
     with faulty_proxy(system.lms.url) as proxy:
         settings.OPENEDX_API_BASE_URL = proxy.url
         settings.OPENEDX_BASE_REDIRECT_URL = system.lms.url  # browsers reach the LMS without faults

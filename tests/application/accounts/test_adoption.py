@@ -99,6 +99,7 @@ def test_adopt_users_prints_the_link_command_for_the_lms_of_usher_dev(
     _, file = csv_list()
     decide(file, **{user.username: "link"})
     settings.BASE_DIR = tmp_path
+    # As if ``usher dev`` had created an LMS for this project.
     (tmp_path / ".usher" / "dev" / "lms").mkdir(parents=True)
     (tmp_path / ".usher" / "dev" / "lms" / "manage.py").touch()
     env = f"OPENEDX_API_BASE_URL={settings.OPENEDX_API_BASE_URL}\n"
@@ -129,7 +130,7 @@ def test_only_accounts_with_the_decision_link_are_linked(system: Any, csv_list: 
     assert set(rows) == {decided.username, undecided.username}
     assert rows[decided.username]["lms_username"] == names[decided.pk]
     assert not LmsAccount.objects.exists()
-    adopt_users("--decisions", str(file))
+    adopt_users("--decisions", str(file))  # the file has no decisions yet
     assert not LmsAccount.objects.exists()
     decide(file, **{decided.username: "link"})
     out, _ = adopt_users("--decisions", str(file), "--application", "campus")
@@ -199,6 +200,7 @@ def test_a_conflict_names_the_learner_who_has_reserved_the_username(
     ensure_account(owner)
     rows, file = csv_list()
     assert "has no LMS account yet" in rows[user.username]["conflict"]
+    # As after the deletion of the owner.
     UsernameReservation.objects.filter(pk=reservation.pk).update(user=None)
     file.unlink()
     rows, file = csv_list()
@@ -318,6 +320,7 @@ def test_records_wait_until_the_lms_links_the_account_and_name_the_command(
     text = joined_lines(printed.getvalue())
     lines = [line.strip() for line in text.splitlines() if "usher_link" in line]
     assert lines == [f"$ {command}"], "the command is on a line of its own, to be copied"
+    # Somebody runs the command in the LMS, which then sends a message about the account.
     guarded_system.lms.manage("usher_link", "--username", name, "--application", "tested")
     receive_message_about_account(name)
     reconcile(["account", "token", "enrollment"])
@@ -346,6 +349,7 @@ def test_a_linked_account_that_the_lms_lost_has_the_origin_created_after_its_rep
     receive_message_about_account(name)
     reconcile(["account", "token"])
     assert LmsAccount.objects.get().origin == "linked"
+    # As recorded of an account that the LMS has lost.
     LmsAccount.objects.update(created_in_lms_at=None, observed_is_active=None)
     LmsAccount.objects.make_due()
     reconcile(["account", "token"])
@@ -463,7 +467,7 @@ def test_a_list_saved_by_a_spreadsheet_is_read(
     with file.open("w", newline="", encoding=encoding) as target:
         writer = csv.DictWriter(target, rows[0].keys(), delimiter=delimiter)
         writer.writeheader()
-        writer.writerow(rows[0] | {"decision": " Link"})
+        writer.writerow(rows[0] | {"decision": " Link"})  # as a person may type it
     out, _ = adopt_users("--decisions", str(file))
     assert "1 linked, 0 failed." in out
     assert LmsAccount.objects.get().user_id == user.pk

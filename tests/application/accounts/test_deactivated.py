@@ -27,14 +27,15 @@ def deactivate_in_lms(system, username):
 
 @pytest.fixture
 def deactivated_account(system_with_each_api):
-    """A learner's account that the LMS's staff deactivated_account."""
+    """A learner's account that the LMS's staff deactivated."""
     account = ensure_account(system_with_each_api.learner(), reconcile_now=True)
     deactivate_in_lms(system_with_each_api, account.username)
     return account
 
 
 def recheck_and_reconcile(kinds=("account", "token", "profile")):
-    """Checks that nothing fails except records that report the deactivation."""
+    """Compares all records of these kinds with the LMS. Checks that nothing fails except records
+    that report the deactivation."""
     summary = reconcile(kinds, made_due=recheck(kinds))
     assert {failure.code for failure in summary.failures} <= {"deactivated-in-lms"}, (
         summary.failures
@@ -68,6 +69,7 @@ def test_a_learner_whose_account_is_deactivated_in_the_lms_is_not_counted_as_mis
     system_with_each_api, deactivated_account
 ):
     recheck_and_reconcile()
+    # Usually, a learner without a token counts as missing.
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
     without_account = system_with_each_api.learner()
     assert repair.missing() == 1
@@ -108,6 +110,7 @@ def test_reactivate_activates_the_account_through_the_batch_api(system_with_batc
     account = ensure_account(system_with_batch_api.learner(), reconcile_now=True)
     deactivate_in_lms(system_with_batch_api, account.username)
     recheck_and_reconcile()
+    # The learner needs a new token, which a deactivated account can't get.
     LmsToken.objects.filter(user=account.user).update(access_token="", expires_at=None)
     recheck_and_reconcile()
     assert LmsToken.objects.get(user=account.user).error_code == "deactivated-in-lms"

@@ -99,6 +99,7 @@ def test_full_names_keep_all_but_markup_and_addresses(text, name):
 
 
 def test_reserving_fails_if_all_candidates_are_taken(db, monkeypatch):
+    # Numbers in candidates are not random now, so that all candidates can be reserved.
     monkeypatch.setattr(naming.secrets, "randbelow", lambda below: 7777)
     user = make_learner()
     for name in candidates("popular"):

@@ -28,6 +28,7 @@ def learner(transactional_db):
 def test_an_account_sent_with_outdated_details_makes_the_profile_due(learner):
     follow_profile(learner)
     rows = LmsProfile.objects.filter(user=learner)
+    # The profile is in sync.
     rows.update(observed_name=learner.name, observed_generation=1)
     rows.forget_work()
     row = type(learner.lms_account).objects.get(user=learner)
@@ -43,6 +44,7 @@ def test_an_account_sent_with_outdated_details_makes_the_profile_due(learner):
 def test_a_profile_whose_account_is_missing_in_the_lms_is_retried(learner):
     """The retry succeeds when the account has been created again. A refused profile would not be
     retried."""
+    # An LMS that has no account.
     lms = SimpleNamespace(
         account=lambda name: None, accounts=lambda names: {}, change_account=lambda *_: None
     )

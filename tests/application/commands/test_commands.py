@@ -84,7 +84,7 @@ def test_configure_instance_changes_nothing_the_second_time(transactional_db, pa
     users = get_user_model().objects
     assert users.get(username="admin").is_superuser
     assert users.get(username="testlearner").check_password("a-Password-of-2")
-    assert CourseRun.objects.count() == 2
+    assert CourseRun.objects.count() == 2  # the two demonstration courses
     assert Enrollment.objects.count() == 2
     hashed_secret = client.client_secret
     code, out, _ = run_command(
@@ -141,6 +141,7 @@ def test_configure_instance_creates_nothing_if_no_password_is_entered(db, monkey
     def end_of_input(prompt):
         raise EOFError
 
+    # A terminal, at which somebody presses Ctrl-D instead of entering a password.
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("getpass.getpass", end_of_input)
     with pytest.raises(CommandError, match="nothing was created"):

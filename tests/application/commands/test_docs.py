@@ -85,6 +85,7 @@ def check_usher_command(words: list[str]) -> None:
 def check_python_command(words: list[str]) -> None:
     if Path(words[0]).name == "manage.py":
         if words[1] == "lms":
+            # ``manage.py lms`` runs a command of the plugin in the LMS.
             lms = ROOT / "src/usher/lms/management/commands" / f"{words[2]}.py"
             assert lms.is_file(), words
             return

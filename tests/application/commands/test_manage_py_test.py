@@ -17,6 +17,7 @@ def test_manage_py_test_sends_requests_only_if_the_project_allows_lms_traffic(
     system, monkeypatch, settings
 ):
     account = ensure_account(system.learner())
+    # Usher recognises pytest by this module, which is absent with ``manage.py test``.
     monkeypatch.delitem(sys.modules, "pytest")
     with pytest.raises(LmsTrafficRefused, match="USHER_LMS_TRAFFIC_IN_TESTS"):
         client().confirm_lms()

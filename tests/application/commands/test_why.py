@@ -96,6 +96,7 @@ def test_why_rejects_an_unknown_user_or_run(system: Any) -> None:
 @pytest.mark.django_db
 def test_the_filter_of_each_state_finds_the_records_in_that_state(django_user_model: Any) -> None:
     now = timezone.now()
+    # Fields of accounts in all states. An account with an error can be settled, too.
     for number, values in enumerate(
         (
             {},

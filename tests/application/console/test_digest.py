@@ -91,6 +91,7 @@ def test_the_next_mail_contains_only_new_refusals() -> None:
     assert send_if_due()
     move_into_the_past()
     assert not send_if_due()
+    # That check stored its time, although it sent nothing.
     Watermark.objects.filter(name="digest").update(asked_at=timezone.now() - timedelta(hours=2))
     refuse(2, "mode-kept")
     refuse(1, "enrollment-closed")

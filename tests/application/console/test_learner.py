@@ -151,6 +151,7 @@ def test_an_existing_account_is_linked_after_staff_confirm_the_warning(
     account = {"lms_username": username, "lms_user_id": candidate.lms_user_id}
     assert "confirm that both" in post(staff, user, "link", **account)
     assert not LmsAccount.objects.filter(user=user).exists()
+    # As if another account had got the username since the page was opened.
     response = post(staff, user, "link", lms_username=username, lms_user_id="99999", sure="1")
     assert "another account of that name" in response
     response = post(staff, user, "link", **account, sure="1")

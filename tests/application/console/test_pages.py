@@ -26,6 +26,7 @@ from usher.console.models import Attempt, DoctorRun, Ignored, WorkDone, Worker
 from usher.contract import metrics
 
 pytestmark = pytest.mark.django_db
+#: HTML, quotes and a template's expression: none of it may be interpreted.
 EVIL = "<script>alert(1)</script>\"'&{{ 7|add:7 }}"
 
 
@@ -156,6 +157,7 @@ def test_buttons_of_actions_are_hidden_without_their_permissions(
     viewer = staff_with(access.VIEW)
     for page in pages(row):
         html = viewer.get(page, follow=True).content.decode()
+        # Searching for learners needs no further permission.
         assert "<button" not in html.replace("<button>Find</button>", ""), page
 
 
@@ -180,6 +182,7 @@ def test_unknown_learners_runs_and_groups_give_404(staff: Client) -> None:
         f"/staff/refusals/group/?kind=account&code={'x' * 99}",
     ):
         assert staff.get(page).status_code == 404, page
+    # Unlike an address, any text is a valid search.
     for query in ("%00", "%ED%A0%80", "x" * 999, "'", "%25", "9" * 40):
         assert staff.get(f"/staff/learners/?q={query}").status_code == 200
 

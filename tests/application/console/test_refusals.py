@@ -74,6 +74,7 @@ def test_groups_show_the_lms_s_message(staff: Client, row_ids: list[int]) -> Non
 
 
 def test_only_the_selected_records_are_retried(staff: Client, row_ids: list[int]) -> None:
+    # Invalid ids in the form are ignored.
     post(staff, "retry", code="mode-not-offered", row=[str(row_ids[0]), "x", "-1", "9" * 30])
     due = Enrollment.objects.filter(work__refused_at=None, work__due_at__isnull=False)
     assert list(due.values_list("pk", flat=True)) == [row_ids[0]]
@@ -110,6 +111,7 @@ def test_rows_without_a_record_do_not_stop_the_retry_of_their_group(
     retried, and must not block the retry of other rows."""
     monkeypatch.setattr(services, "_ROWS_PER_STATEMENT", 1)
     deleted = [pk + 1000 for pk in row_ids]
+    # Two of them are older than the rows of the records, and one is newer.
     rows_of_deleted_records = [
         Work(kind="enrollment", object_id=pk, refused_at=at, error_code="mode-not-offered")
         for pk, at in [(deleted[0], LONG_AGO), (deleted[1], LONG_AGO), (deleted[2], timezone.now())]
@@ -144,7 +146,7 @@ def test_the_page_counts_selected_records_that_are_no_longer_refused(
 ) -> None:
     Enrollment.objects.get(pk=row_ids[0]).delete()
     Enrollment.objects.filter(pk=row_ids[1]).make_due()
-    selected = [str(pk) for pk in (*row_ids[:3], row_ids[2])]
+    selected = [str(pk) for pk in (*row_ids[:3], row_ids[2])]  # one of them twice
     page = post(staff, "retry", code="mode-not-offered", row=selected).content.decode()
     assert "1 retried: a worker will send them to the LMS. 2 not changed: no longer" in page
     page = post(staff, "retry", code="mode-not-offered", row=selected).content.decode()
@@ -232,8 +234,10 @@ def test_each_page_of_a_group_begins_after_the_last_record_of_the_page_before(
     pks += [row.pk for row in page.context["rows"]]
     assert sorted(pks) == row_ids[:3]
     assert page.context["before"] == ""
+    # An invalid position gives the first page.
     response = staff.get("/staff/refusals/group/", next_page | {"before": "x|y"})
     assert len(response.context["rows"]) == 2
+    # In UTC, these times are before the year 1 and after the year 9999.
     for earliest_or_latest in ("0001-01-01T00:00:00+14:00|1", "9999-12-31T23:59:59-12:00|1"):
         page = staff.get("/staff/refusals/group/", next_page | {"before": earliest_or_latest})
         assert page.status_code == 200
@@ -295,6 +299,7 @@ def test_an_export_is_streamed_under_asgi(
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
     monkeypatch.setattr(table, "_LINES_AT_A_TIME", 2)
+    # limits: one entry for each page that the export reads.
     limits, newest_positions = [], services._newest_positions
     monkeypatch.setattr(
         services,

@@ -71,7 +71,7 @@ def test_a_correct_adapter_causes_no_message(settings: Any) -> None:
         "country": staticmethod(lambda user: "CH"),
         "email": classmethod(lambda cls, user: user.email),
         "helper": helper,
-        "_is_eligable": helper,
+        "_is_eligable": helper,  # private names are not examined
     }
     assert messages_of(settings, **members) == []
 

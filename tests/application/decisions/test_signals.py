@@ -95,6 +95,7 @@ def test_a_deactivation_sends_a_signal(system: Any, received_signals: Any) -> No
     deactivate(user)
     reconcile(["account"], user=user)
     arguments = dict(received_signals)["learner_deactivated"]
+    # wanted: the application itself deactivated the learner.
     assert (arguments["user"], arguments["wanted"]) == (user, True)
 
 

@@ -84,7 +84,7 @@ def test_an_invalid_course_key_is_left_out_and_the_others_are_added(db, caplog, 
     ccx = "ccx-v1:edX+Changed+Run+ccx@7"
     items = [
         {"course_id": invalid_key},
-        {},
+        {},  # an item without a key
         {"course_id": ccx},
         {"course_id": "course-v1:edX+Last+Run"},
     ]

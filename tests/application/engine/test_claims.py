@@ -210,4 +210,5 @@ def test_a_sweep_uses_indexes_and_scans_no_whole_table(row_ids):
         assert not re.search(r"SCAN \w+'", plan)
 
 
+#: Parts of the names of indexes. Each statement of a sweep must use one of them.
 INDEXES = ("work_queue", "work_leased", "retirement_unsettled")

@@ -51,7 +51,7 @@ def test_the_sample_is_read_only_once_in_a_pass() -> None:
         with pytest.raises(TooManyMissing):
             evidence.require("account", count_missing)
     assert len(samples) == 1
-    Evidence(accept_missing=True).require("account", count_missing)
+    Evidence(accept_missing=True).require("account", count_missing)  # raises nothing
 
 
 @pytest.mark.each_database
@@ -83,6 +83,7 @@ def test_accounts_that_are_all_missing_are_not_created_again_without_accept_miss
 def test_many_missing_runs_are_not_marked_as_missing_without_accept_missing(system) -> None:
     sync_runs()
     keys = [f"course-v1:Gone+{number}+Run" for number in range(25)]
+    # A run with a digest was in the LMS before.
     CourseRun.objects.bulk_create(CourseRun(course_key=key, digest="seen") for key in keys)
 
     summary = sync_runs()

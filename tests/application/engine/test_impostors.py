@@ -54,6 +54,7 @@ FAULTS_BY_API = {
     "public": (*FAULTS_OF_BOTH_APIS, *SPOILED[1:]),
     "batch": (*FAULTS_OF_BOTH_APIS, *FAULTS_OF_BATCH_API),
 }
+#: Model → its fields that an impostor's answers must not change.
 FIELDS_OF_RECORDS = {
     LmsAccount: ("username", "renamings", "lms_user_id", "created_in_lms_at", "observed_is_active"),
     CourseRun: ("course_key", "title", "missing_since", "digest"),
@@ -133,6 +134,7 @@ def answered_by(scenario: Scenario, impostor: Impostor, settings: Any):
     forget_clients()
     capabilities(client())  # read before the impostor answers
     scenario.proxy.impostor = impostor
+    # An answer that arrives drop by drop always times out, so the test shortens the wait.
     settings.EDX_API_CLIENT_TIMEOUT = 0.5 if impostor.drip else TIMEOUT
     yield
     scenario.proxy.impostor = None
@@ -142,7 +144,7 @@ def answered_by(scenario: Scenario, impostor: Impostor, settings: Any):
 
 def change_the_application(scenario: Scenario) -> None:
     """Changes in the application: one learner signs up, another changes name and mode, and a third
-    is deleted."""
+    is deleted. The tokens of two learners expire; only one of the tokens can be refreshed."""
     scenario.new = scenario.system.learner(scenario.prefix)
     ensure_account(scenario.new)
     enroll(scenario.new, ensure_run(DEMO))
@@ -328,7 +330,7 @@ def without_retirements_by_hand(rows: list[tuple[str, str, str]]) -> list[tuple[
 def check_desired_state(scenario: Scenario) -> None:
     """Checks that the LMS has the desired state of all learners after
     ``change_the_application``."""
-    assert scenario.count_accounts() == 4
+    assert scenario.count_accounts() == 4  # the deleted learner's account is kept, too
     if scenario.has_batch:
         assert refused_rows() == []
         assert not scenario.system.account(scenario.leaver)["is_active"]

@@ -75,6 +75,7 @@ def test_one_statement_finds_kinds_and_lanes_with_due_rows(
     with django_assert_num_queries(1):
         assert query.due() == {(account, Lane.INTERACTIVE), (retirement, Lane.RECHECK)}
     query_of_learner = DueQuery(kinds, Scope(user_id=learner.pk), interactive=[token])
+    # None: any lane, because a learner has only a few rows.
     assert query_of_learner.due() == {(account, None)}
     claim_rows("account")
     assert query_of_learner.due() == set()

@@ -108,6 +108,7 @@ def test_a_row_that_another_worker_retried_successfully_is_not_reported_as_faile
     rows = LmsAccount.objects.filter(pk=account.pk)
 
     def settle_row(summary):
+        """Settles the row after this command's attempt, as another worker would."""
         assert rows.failing().set_work(error_code="", due_at=None) == 1
 
     summary = reconcile(["account"], made_due={"account": Q(pk=account.pk)}, progress=settle_row)

@@ -50,7 +50,7 @@ def test_no_second_message_is_sent_to_a_broker_that_did_not_answer(
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     monkeypatch.setattr(current_app.conf, "broker_write_url", url)
     send_message()
-    assert notify._failed_at
+    assert notify._failed_at  # the time of the failure is remembered
     number_of_connections = len(accepted)
     assert number_of_connections
     send_message()

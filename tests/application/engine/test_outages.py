@@ -35,16 +35,19 @@ from usher.engine.models import Watermark
 from usher.engine.outages import Outages
 from usher.engine.services import watch
 
+#: Errors that stop a whole kind.
 STOPPING_ERRORS = [
     AccessRefused("a"),
     NotTheLms("b"),
     CircuitOpen("c", retry_after=1.0),
     NotConfigured(),
 ]
+#: Errors after which no other request can succeed, either.
 UNREACHABLE_ERRORS = [
     TimedOut.after("/x", 60.0),
     Unreachable.not_connected("http://lms", OSError("Name or service not known")),
 ]
+#: Errors that may concern one request. Only several without a success are an outage.
 FAILURES_OF_ONE_REQUEST = [
     Unreachable.broken_off("/x", "reset"),
     ServerFailed("The LMS failed with 503.", status=503),

@@ -265,6 +265,7 @@ def test_waiting_rows_beyond_the_remembered_rows_are_only_counted(monkeypatch):
     for number in range(4):
         group = Group("account", count=1, code="not-confirmed", message="waits", due_in=60.0)
         waiting.add(("account", number), group)
+    # Only the two remembered rows can be removed from the counts.
     for number in range(4):
         waiting.remove(("account", number))
     assert [(group.code, group.count) for group in waiting.groups()] == [("not-confirmed", 2)]

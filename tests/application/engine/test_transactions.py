@@ -216,7 +216,7 @@ def test_a_web_process_whose_clock_is_ahead_gets_a_token(system, monkeypatch):
 def test_every_change_of_the_desired_state_notifies_a_worker(
     transactional_db, settings, monkeypatch
 ):
-    settings.CELERY_BROKER_URL = "redis://localhost:9/0"
+    settings.CELERY_BROKER_URL = "redis://localhost:9/0"  # never contacted: _send is replaced
     notified = []
     monkeypatch.setattr(notify, "_send", notified.append)
     user, run = make_learner(), ensure_run(DEMO)
@@ -238,6 +238,7 @@ def test_every_change_of_the_desired_state_notifies_a_worker(
     assert notifies_a_worker(lambda: retire(user))
     assert notifies_a_worker(lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False))
     assert notifies_a_worker(lambda: ensure_run("course-v1:edX+New+1"))
+    # This changes nothing, because the account is deactivated already.
     assert not notifies_a_worker(
         lambda: LmsAccount.objects.get(pk=account.pk).want(is_active=False)
     )

@@ -48,6 +48,7 @@ def enroll_in_lms(system_with_each_api, user, key=DEMO, mode="audit", is_active=
 
 
 def pull_changes_a_minute_later():
+    """Asks the LMS for changes, as if the last sweep were a minute ago."""
     Watermark.objects.update(asked_at=timezone.now() - timedelta(minutes=1))
     return pull_changes()
 
@@ -114,9 +115,10 @@ def test_a_recheck_of_one_learner_records_only_this_learner_s_enrollments(
 
 def test_an_enrollment_that_ended_in_the_lms_is_not_recorded(system_with_each_api, learner):
     enroll_in_lms(system_with_each_api, learner, is_active=False)
+    # About an enrollment that has ended, and about one that never existed.
     receive_message("ended-1", learner.lms_account.username, DEMO)
     receive_message("never-1", learner.lms_account.username, E2E)
-    assert Enrollment.objects.count() == 2
+    assert Enrollment.objects.count() == 2  # until they are compared with the LMS
     assert reconcile(["enrollment"]).failed == 0
     assert recorded_enrollments(learner) == {}
     pull_changes_a_minute_later()

@@ -37,6 +37,7 @@ DATES_OF_OPEN_RUN = {**DATES_OF_CLOSED_RUN, "end": "2039-01-01", "enrollment_end
 
 
 def _seed_run(system, key, dates):
+    """Creates a course run in the LMS, or changes its dates."""
     system.lms.shell(
         "from usher.embedded.home.seeds import create_run; "
         f"create_run({key!r}, 'Closed', **{dates!r})"
@@ -168,6 +169,7 @@ def test_a_change_in_the_lms_is_reverted(system, run):
 
 
 def _enrollment_posts(proxy):
+    """The paths of the requests that were to change enrollments."""
     return [path for method, path in proxy.requests if method == "POST" and ENROLLMENT in path]
 
 
@@ -199,6 +201,7 @@ def test_a_recheck_reads_a_refused_enrollment_and_does_not_send_it_again(system,
     assert (bool(row.refused_at), row.error_message, row.due_at) == (True, message, None)
     assert len(_enrollment_posts(faulty)) == number_of_posts
     name = user.lms_account.username
+    # Somebody enrolls the learner in the LMS in spite of the closed run.
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         "from usher.embedded.student.models import CourseEnrollment as E; "

@@ -24,6 +24,7 @@ _SCRIPT_FOR_RUN_WITH_ONE_MODE = (
 
 
 def make_run_with_modes(**prices):
+    """Creates a run in the application only. prices: slug of a mode → its price."""
     run = ensure_run(KEY)
     for slug, price in prices.items():
         CourseMode.objects.create(run=run, slug=slug, min_price=price)

@@ -100,6 +100,7 @@ def test_an_enrollment_reports_the_reason_before_a_worker_has_claimed_the_accoun
 
 def test_an_enrollment_reports_that_the_lms_refused_the_account(system: Any) -> None:
     user = system.learner()
+    # Another account in the LMS has the learner's e-mail address.
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.create(username='x{user.pk}{user.username}', email={user.email!r})"
@@ -136,6 +137,7 @@ def test_an_enrollment_reports_the_last_failure_of_the_account(
 
 def test_a_waiting_enrollment_reports_a_later_refusal_of_the_account(system: Any) -> None:
     user = system.learner()
+    # Another account in the LMS has the learner's e-mail address.
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.create(username='y{user.pk}{user.username}', email={user.email!r})"

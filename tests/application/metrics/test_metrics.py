@@ -252,7 +252,7 @@ def test_the_counts_of_concurrent_processes_are_added(transactional_db, scrape):
         for _ in range(10):
             recorder.count(metrics.OUTCOMES, "enrollment", "changed")
             recorder.observe(metrics.SETTLE, "enrollment", value=3.0)
-            recorder.observe(metrics.SETTLE, "account", value=1e9)
+            recorder.observe(metrics.SETTLE, "account", value=1e9)  # above all buckets
             recorder.flush()
         connections.close_all()
 

@@ -48,6 +48,7 @@ from django.urls import include, path
 
 urlpatterns = [path("", include("usher.application.urls")), path("admin/", admin.site.urls)]
 """
+#: Signs a learner in as the LMS would, and prints what the test checks.
 SIGN_IN_SCRIPT = """
 from django.contrib.auth import get_user_model
 from django.test import Client
