@@ -75,6 +75,7 @@ INTERNAL_FUNCTIONS = {"from_adapter", "confirmed_address"}
 
 
 def functions_and_arguments() -> Iterator[Any]:
+    """A parameter set for each argument in ``WRONG_VALUES`` of each function in ``MODULES``."""
     for name in MODULES:
         module = import_module(name)
         for function in vars(module).values():

@@ -59,6 +59,7 @@ PARAMETERS = (
     *("course_key", "mode", "username", "login", "password", "password1", "email", "name"),
     *("logout_token", "device_code", "csrfmiddlewaretoken", "provider", "access_token"),
 )
+#: Malformed, long or hostile values, and values with a meaning in a request of OAuth2.
 ODD_VALUES = (
     "",
     "\x00",
@@ -259,6 +260,7 @@ def test_a_malformed_query_is_answered_without_a_5xx(browsers, path):
 
 AUTHORIZE = "/oauth2/authorize/"
 OAUTH_ENDPOINTS = (AUTHORIZE, "/oauth2/token/", "/oauth2/revoke_token/")
+#: A request of ``the-client`` as it should be, except that its code and its tokens don't exist.
 VALID_PARAMETERS = {
     "client_id": "the-client",
     "client_secret": "s" * 64,
@@ -272,6 +274,7 @@ VALID_PARAMETERS = {
 
 
 def encode_form(fields):
+    """The body of a form. Lone surrogates, for which ``urlencode`` alone fails, become bytes."""
     return urlencode(
         {name: value.encode("utf-8", "surrogatepass") for name, value in fields.items()}
     )

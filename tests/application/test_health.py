@@ -55,6 +55,7 @@ def test_a_broker_without_celery_is_reported(
     """The report is made as in a project in which Celery is not installed."""
     settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
     monkeypatch.setattr("usher.application.health.setup.find_spec", lambda name: None)
+    # None: importing the module fails.
     monkeypatch.setitem(sys.modules, "kombu", None)
     report = facts.report()
     assert report["engine"]["broker_error"] == NO_CELERY

@@ -31,6 +31,7 @@ PATHS_FOR_LEARNERS = [
     "/accounts/password/change/",
 ]
 
+#: A script for the page. It returns a list of problems, as the next script does.
 FIND_PROBLEMS_OF_STRUCTURE = """() => {
   const problems = [];
   const count = (selector) => document.querySelectorAll(selector).length;

@@ -24,6 +24,7 @@ def sign_up(client, **changes):
 
 
 def code_in(mail):
+    """The code for the confirmation of an e-mail address."""
     return re.search(r"^[A-Z0-9]{3,5}-?[A-Z0-9]{3,5}$", mail.body, re.MULTILINE)[0]
 
 
@@ -81,7 +82,7 @@ def test_sign_up_with_a_used_email_address_creates_no_user_and_does_not_show_it_
 ):
     get_user_model().objects.create_user("first", "ada@learners.example")
     with_new_address = sign_up(client, email="new@learners.example", username="second")
-    client.cookies.clear()
+    client.cookies.clear()  # the next request is another visitor's
     with_used_address = sign_up(client, email="ADA@learners.example", username="third")
     assert (with_used_address.status_code, with_used_address.url) == (
         with_new_address.status_code,
@@ -89,6 +90,7 @@ def test_sign_up_with_a_used_email_address_creates_no_user_and_does_not_show_it_
     )
     assert get_user_model().objects.filter(email__iexact="ada@learners.example").count() == 1
     mail = mailoutbox[-1]
+    # A mail with a code may reach only the owner of the address.
     assert "code" not in mail.body.lower() or mail.to == ["ada@learners.example"]
 
 

@@ -27,6 +27,7 @@ def change_user(admin_client, learner, **values):
     page = f"/admin/accounts/user/{learner.pk}/change/"
     form = admin_client.get(page).context["adminform"].form
     data = {name: value for name, value in form.initial.items() if value not in (None, False, [])}
+    # The admin's form has two fields for each of these times, a date and a time of day.
     for name in ("last_login", "date_joined"):
         moment = data.pop(name, None)
         if moment is not None:

@@ -57,6 +57,7 @@ def test_a_page_of_many_runs_takes_at_most_three_queries(client, db, django_asse
     CourseRun.objects.bulk_create(
         CourseRun(course_key=f"course-v1:X+C{n}+1", title=f"Course {n}") for n in range(60)
     )
+    # A full page has 24 runs.
     with django_assert_max_num_queries(3):
         assert client.get("/?page=2").content.decode().count('class="card"') == 24
 

@@ -16,7 +16,7 @@ def test_the_error_about_a_wrong_password_is_announced_to_screen_readers(client)
     page = client.post("/accounts/login/", {"login": "nobody", "password": "wrong"})
     text = page.content.decode()
     assert 'role="alert"' in text
-    assert text.count('aria-invalid="true"') == 2
+    assert text.count('aria-invalid="true"') == 2  # the fields for username and password
     assert 'aria-invalid="true"' not in client.get("/accounts/login/").content.decode()
 
 

@@ -46,6 +46,8 @@ class Strategy(BaseStrategy):
 
 
 def settings_of(root: str, client: Any, secret: str, *, discovery: bool) -> dict[str, Any]:
+    """The backend's settings. root: the application's address. discovery: whether the backend finds
+    the endpoints in the discovery document."""
     common = {"KEY": client.client_id, "SECRET": secret, "API_ROOT": root, "DISCOVERY_URL": ""}
     if discovery:
         return common | {"DISCOVERY_URL": root + ApplicationPath.DISCOVERY}

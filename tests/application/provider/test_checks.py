@@ -259,6 +259,7 @@ def test_the_hint_leaves_out_an_env_file_of_usher_dev_that_cannot_be_read(
     def refuse(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
+    # As for another user: the file can't be read, and looking for it in the folder fails.
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(Path, "is_file", refuse)
     message = settings._connect_hint()

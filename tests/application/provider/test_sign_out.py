@@ -132,7 +132,7 @@ def test_a_sign_out_by_allauth_notifies_the_lms(fake_lms, lms):
 def test_the_sign_out_page_does_not_wait_for_a_slow_lms(fake_lms, lms, monkeypatch):
     # This time is much longer than the page needs, even on a busy machine.
     monkeypatch.setattr(sending, "REQUEST_SECONDS", 60.0)
-    fake_lms.delay = threading.Event()
+    fake_lms.delay = threading.Event()  # the LMS answers when it is set
     started = time.monotonic()
     assert lms.browser.get("/logout/?no_redirect=1").status_code == 200
     assert time.monotonic() - started < 20
@@ -287,7 +287,7 @@ def test_following_an_unchanged_session_takes_no_query(learner, django_assert_nu
     request.session = browser.session
     with django_assert_num_queries(0):
         sessions.record_new_key(request.session)
-        sessions.record_new_key(None)
+        sessions.record_new_key(None)  # a request without a session
 
 
 @pytest.mark.django_db

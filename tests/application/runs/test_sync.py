@@ -152,7 +152,7 @@ def test_no_run_is_marked_as_missing_if_the_list_cannot_be_read(system_with_many
 
 def test_a_sync_gives_up_a_list_that_times_out_after_two_requests(faulty, settings, monkeypatch):
     settings.EDX_API_CLIENT_TIMEOUT = 0.3
-    monkeypatch.setattr(sync, "_FAILING_SECONDS", 0.5)
+    monkeypatch.setattr(sync, "_FAILING_SECONDS", 0.5)  # over after the second timeout
     faulty.break_all(faults.SLOW, path=COURSES)
     summary = sync_runs()
     assert [failure.code for failure in summary.failures] == ["timed-out"]
@@ -185,6 +185,7 @@ def test_a_sync_in_a_celery_worker_ends_when_the_worker_is_stopped(system, monke
     sync_ended, lms_answered = threading.Event(), threading.Event()
 
     def stop_worker_and_answer_late(lms, *arguments, **options):
+        """Stops the worker during the request. The LMS would answer after 30 seconds."""
         tasks.stopping.set()
         if not sync_ended.wait(30):
             lms_answered.set()
@@ -204,9 +205,10 @@ def test_the_number_of_concurrent_pages_depends_on_the_time_of_a_page():
     slow.record_time(1.0)
     quick.record_time(0.001)
     assert (slow.concurrency, quick.concurrency) == (2, sync.MAX_CONCURRENT)
-    for _ in range(3):
+    for _ in range(3):  # each page that takes as long as the first one adds one
         slow.record_time(1.0)
     assert slow.concurrency == 5
+    # A page that takes much longer halves the number.
     slow.record_time(2.5)
     assert slow.concurrency == 2
     quick.record_time(0.5)

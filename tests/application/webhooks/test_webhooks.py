@@ -37,6 +37,8 @@ def send(transactional_db, settings):
     settings.USHER_WEBHOOK_SECRET = SECRET
 
     def send(body, event_id="e1", at=None, secret=SECRET, **headers):
+        """body: sent as JSON; bytes are sent unchanged. at: when the message was sent, in seconds
+        since 1970; now by default. headers: replace the signed headers."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         at = int(time.time()) if at is None else at
         signature = signatures.sign(secret, timestamp=at, event_id=event_id, body=content)
@@ -130,6 +132,7 @@ def test_the_time_from_the_change_to_the_message_is_measured(send, account):
         assert send(body, event_id=f"odd{number}").status_code == 200
     recorder.flush()
     values = {(row.name, row.labels, row.part): row.value for row in MetricValue.objects.all()}
+    # Of the messages, one was repeated, and five have a malformed time, which isn't measured.
     assert values[metrics.WEBHOOK_LAG.name, "[]", "60.0"] == 1
     assert 40 <= values[metrics.WEBHOOK_LAG.name, "[]", "sum"] < 60
     assert values[metrics.WEBHOOKS.name, '["accepted"]', ""] == 6
@@ -250,6 +253,7 @@ def test_a_body_over_the_size_limit_is_refused(send):
 
 def test_forged_messages_are_limited(send):
     cache.clear()
+    # A valid message, so its address counts as the LMS's.
     assert send({"type": "x", "data": {}}).status_code == 200
     phone = Client(REMOTE_ADDR="203.0.113.9")
     statuses = [
