@@ -167,6 +167,7 @@ ACCOUNT_RATE_LIMITS = {
     "signup": env.text("RATE_LIMIT_SIGNUP", "20/m/ip"),
 }
 
+# The most wrong secrets in a minute before the token endpoint answers 429.
 USHER_TOKEN_FAILURES_A_MINUTE = int(env.text("USHER_TOKEN_FAILURES_A_MINUTE", "30"))
 
 EMAIL_BACKEND = env.text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
@@ -239,6 +240,7 @@ USHER_DIGEST_MINUTES = int(env.text("USHER_DIGEST_MINUTES", "0" if DEBUG else "6
 USHER_INTERACTIVE_QUEUE = env.text("USHER_INTERACTIVE_QUEUE")
 USHER_METRICS_TOKEN = env.text("USHER_METRICS_TOKEN")
 USHER_METRICS_NETWORKS = env.text("USHER_METRICS_NETWORKS")
+# Whose state is kept where the application and the LMS differ.
 USHER_ENROLLMENT_WINNER = env.text("USHER_ENROLLMENT_WINNER", "application")
 USHER_ACCOUNT_WINNER = env.text("USHER_ACCOUNT_WINNER", "lms")
 USHER_ADOPT_ENROLLMENTS = env.flag("USHER_ADOPT_ENROLLMENTS", default=True)

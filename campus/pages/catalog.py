@@ -16,7 +16,9 @@ from usher.application.enrollments.modes import ModeNotAllowed, choose_mode, fre
 from usher.application.learner_texts import LearnerText
 from usher.application.runs.models import CourseMode, CourseRun
 
+#: Runs on one page of the catalog.
 PAGE_SIZE = 24
+#: Characters of a search for runs; the rest is ignored.
 MAX_QUERY_LENGTH = 100
 
 

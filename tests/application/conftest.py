@@ -75,6 +75,7 @@ class System:
     application_url: str
 
     def learner(self, prefix: str = "learner", **fields: Any) -> Any:
+        """See ``make_learner``."""
         return make_learner(prefix, **fields)
 
     def account(self, username: str) -> dict[str, Any] | None:

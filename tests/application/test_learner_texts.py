@@ -23,10 +23,12 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def account(**values: Any) -> LmsAccount:
+    """An account that is not saved. Without other values, it is due and was never sent."""
     return LmsAccount(**{"username": "ada", "reserved_at": NOW, "due_at": NOW, **values})
 
 
 def enrollment(**values: Any) -> Enrollment:
+    """An enrollment that is not saved. Without other values, it is due and was never sent."""
     return Enrollment(**{"created_at": NOW, "due_at": NOW, **values})
 
 

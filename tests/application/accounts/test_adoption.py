@@ -54,6 +54,7 @@ def adopt_users(*arguments: str) -> tuple[str, str]:
 
 
 def joined_lines(text: str) -> str:
+    """The text with each command that is printed on several lines on one line."""
     return re.sub(r" \\\n +", " ", text)
 
 
@@ -118,6 +119,7 @@ def test_the_next_command_is_printed_on_a_line_of_its_own(system: Any, tmp_path:
     out, err = adopt_users("--to", str(file))
     printed = (out + err).splitlines()
     assert f"$ python manage.py adopt_users --decisions {file}" in printed
+    # Text is wrapped at 80 columns, a command is not.
     assert [line for line in printed if len(line) > 80 and not line.startswith("$ ")] == []
 
 

@@ -31,6 +31,7 @@ def make_unconfirmed_learner(**fields):
 
 
 def confirm(user):
+    """Confirms the user's e-mail address, as allauth does."""
     address = EmailAddress.objects.get(user=user)
     address.verified = True
     address.save()
@@ -146,6 +147,8 @@ def test_each_learner_without_account_has_the_reason_that_applies(system, settin
 
 
 class OnlyStaff(DefaultAdapter):
+    """Only staff get an LMS account: a decision about one user, and a filter for many."""
+
     def is_eligible(self, user):
         return user.is_staff
 

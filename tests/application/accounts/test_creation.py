@@ -307,5 +307,6 @@ def test_a_learner_whose_account_record_was_deleted_gets_the_same_account_again(
     assert system_with_each_api.enrollments(name) == {
         "course-v1:edX+DemoX+Demo_Course": ("audit", True)
     }
+    # reuse_own: also accepts a name that is reserved for this same learner, but for nobody else.
     name_of_another = reserve(system_with_each_api.learner(), name.upper(), reuse_own=True)
     assert name_of_another.lower() != name.lower()

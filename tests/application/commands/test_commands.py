@@ -43,6 +43,7 @@ class Finished(NamedTuple):
 
 
 def run_command(*arguments, **options):
+    """Runs a management command. The code is 0 if the command ends without ``sys.exit``."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     try:

@@ -70,6 +70,7 @@ def test_every_command_has_valid_arguments(page: str, command: str) -> None:
 
 
 def check_usher_command(words: list[str]) -> None:
+    """Fails if ``usher`` has no such command or the command no such arguments."""
     context = click.Context(main, info_name="usher")
     command = main.get_command(context, words[0])
     assert command is not None, words
@@ -83,6 +84,7 @@ def check_usher_command(words: list[str]) -> None:
 
 
 def check_python_command(words: list[str]) -> None:
+    """Like ``check_usher_command``, for ``manage.py``, ``python -m`` and scripts."""
     if Path(words[0]).name == "manage.py":
         if words[1] == "lms":
             # ``manage.py lms`` runs a command of the plugin in the LMS.

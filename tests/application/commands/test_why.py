@@ -157,6 +157,7 @@ def test_why_prints_a_command_that_deletes_a_run_the_lms_never_had(system: Any) 
     story = why(user.email)
     assert "To delete the run here, with its 1 enrollment:" in story
     command = story.split("$ python manage.py shell -c ")[1].split('"')[1]
+    # Runs the printed code, as the command ``shell -c`` would.
     exec(command)
     assert [row.run.course_key for row in Enrollment.objects.filter(user=user)] == [DEMO]
     assert "mistyped" not in why(user.email)
@@ -171,6 +172,7 @@ def test_why_does_not_call_a_run_mistyped_that_the_lms_had_before(system: Any) -
 
 
 def lines_of_why(*arguments: str) -> list[str]:
+    """Runs ``why`` and returns the lines as they are printed."""
     out = StringIO()
     call_command("why", *arguments, stdout=out)
     return out.getvalue().splitlines()

@@ -67,6 +67,7 @@ class Page:
 
 
 def repair(staff: Client, user: Any) -> None:
+    """Presses the button that repairs the learner's records."""
     assert staff.post(f"/staff/learners/{user.pk}/repair/", follow=True).status_code == 200
 
 

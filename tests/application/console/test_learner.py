@@ -55,6 +55,7 @@ def test_the_page_shows_a_refusal_with_its_attempts_until_a_repair(
         (False, row.error_message)
     ]
     assert "Sent again by itself when the course run changes" in record.next
+    # differs is None before the record was compared with the LMS.
     assert [
         (comparison.here, comparison.in_lms, comparison.differs)
         for comparison in record.comparisons
@@ -169,12 +170,14 @@ def test_an_existing_account_is_linked_after_staff_confirm_the_warning(
 def test_attempts_work_and_workers_are_recorded(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Otherwise this process would not count as a worker.
     monkeypatch.setattr(recording, "worker_role", lambda: "reconcile --watch")
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)  # so that beat() writes at once
     recording.recorder._reset()  # forgets the work of earlier tests
     user = system.learner()
     enroll(user, ensure_run(NOWHERE))
     reconcile(["account", "token", "enrollment"], user=user)
+    # A success at the first attempt is only counted.
     attempt = Attempt.objects.get()
     assert (attempt.kind, attempt.succeeded) == ("enrollment", False)
     counts = WorkDone.objects.get()
@@ -218,6 +221,7 @@ def test_fewer_attempts_are_kept_as_their_number_grows() -> None:
 
 
 def page_of(staff: Client, user: Any) -> str:
+    """The text of the learner's page, without HTML's escapes."""
     return unescape(staff.get(f"/staff/learners/{user.pk}/").content.decode())
 
 

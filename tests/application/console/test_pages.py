@@ -355,6 +355,7 @@ def test_the_label_of_a_message_tells_whether_the_lms_or_usher_wrote_the_message
 
 def test_the_doctor_page_shows_the_last_run_and_its_changes(staff: Client) -> None:
     def checks(*statuses: str) -> dict[str, Any]:
+        """Doctor's report, with one check for each of these statuses."""
         lines = [
             {"id": f"NET-{n}", "title": f"Title {n}", "status": status, "seen": "s", "fix": "run x"}
             for n, status in enumerate(statuses)

@@ -61,6 +61,7 @@ def counts() -> dict[str, int]:
 
 
 def post(staff: Client, action: str, **data: Any) -> Any:
+    """Submits a form about refused enrollments. Returns the page after it."""
     return staff.post(f"/staff/refusals/{action}/", {"kind": "enrollment", **data}, follow=True)
 
 

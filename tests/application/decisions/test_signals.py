@@ -59,6 +59,7 @@ def test_the_guide_s_receiver_welcomes_a_learner_once(system_with_each_api: Any)
         user, run = system_with_each_api.learner(), ensure_run(DEMO)
         enroll(user, run, reconcile_now=True)
         change_mode(user, run, "verified", reconcile_now=True)
+        # The enrollment was settled twice, because its mode changed.
         assert [message.to for message in mail.outbox] == [[user.email]]
         unenroll(user, run, reconcile_now=True)
         assert len(mail.outbox) == 1

@@ -44,6 +44,7 @@ def test_the_sample_is_read_only_once_in_a_pass() -> None:
     evidence.offer("account", lambda: (number_of_accounts, sample))
 
     def count_missing(items):
+        """All objects of the sample are missing."""
         samples.append(items)
         return len(items)
 
@@ -103,7 +104,7 @@ def test_a_run_that_was_on_no_page_is_read_by_its_key(system, monkeypatch) -> No
 
     def read_page_without_demo(self, number, keys=()):
         page = read_page(self, number, keys)
-        if not keys:
+        if not keys:  # requests for certain keys are answered in full
             page.results[:] = [run for run in page.results if run["course_id"] != DEMO]
         return page
 

@@ -134,6 +134,7 @@ def test_an_interactive_row_becomes_background_work_after_the_early_attempts(lea
     rows = Enrollment.objects.filter(pk=row.pk)
 
     def fail():
+        """Lets one attempt fail. Returns the lane of the row after it."""
         rows.set_work(due_at=timezone.now())
         (claimed,) = claim_rows("enrollment")
         error = Unreachable("gone", code="no-connection")
@@ -168,6 +169,7 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
     arrived, may_answer = threading.Event(), threading.Event()
 
     def decide(method, path):
+        """Holds back answers about enrollments. The fault '' passes a request on to the LMS."""
         if method == "POST" and ENROLLMENT in path:
             arrived.set()
             assert may_answer.wait(300)  # longer than the test waits

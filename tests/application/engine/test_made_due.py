@@ -60,11 +60,13 @@ def watching_worker(*kinds):
 
 
 def write_back_by_another_worker(name, row, outcome):
+    """Records the outcome of a row, as the worker does that has claimed it."""
     write_back(kind(name), [(Job(row, display_name=str(row)), outcome)])
 
 
 @pytest.fixture
 def account(system):
+    """The requested account of a new learner."""
     return ensure_account(system.learner())
 
 

@@ -36,6 +36,7 @@ def learner(transactional_db):
 
 @pytest.fixture
 def run(transactional_db):
+    """A course run with a free mode and a paid one."""
     course_run = ensure_run(DEMO)
     CourseMode.objects.create(run=course_run, slug="verified", min_price=10)
     CourseMode.objects.create(run=course_run, slug="audit", min_price=0)
@@ -98,6 +99,8 @@ def test_the_number_of_statements_of_an_idle_worker(
     monkeypatch.setattr(heartbeat, "record_stop", lambda: None)  # written when the worker stops
 
     class SetAtFirstWait(threading.Event):
+        """Stops the worker as soon as it has nothing to do."""
+
         def wait(self, timeout=None):
             self.set()
 

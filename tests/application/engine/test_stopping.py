@@ -37,6 +37,7 @@ class HeldAnswers:
         proxy.decide = self._decide
 
     def _decide(self, method, path):
+        """The fault '' passes a request on to the LMS."""
         if method == "POST" and ENROLLMENT in path:
             self.arrived.set()
             assert self.may_answer.wait(600)  # longer than any test waits
@@ -69,6 +70,7 @@ def start_reconciling(stop, errors):
 
 
 def make_enrollment(system):
+    """A due enrollment of a learner with an LMS account."""
     user = system.learner()
     ensure_account(user, reconcile_now=True)
     return enroll(user, ensure_run(DEMO))
@@ -136,6 +138,7 @@ def test_an_interrupted_worker_keeps_the_rows_that_it_has_sent(system, held_answ
     row = make_enrollment(system)
 
     def interrupt(*_):
+        """Presses Ctrl-C as soon as the request has reached the LMS."""
         assert held_answers.arrived.wait(LONGEST_WAIT)
         raise KeyboardInterrupt
 

@@ -112,6 +112,7 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(syste
 
 
 def make_unconfirmed_learner(system):
+    """A learner whose requested account and enrollment wait for the confirmation of the address."""
     user = system.learner()
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     ensure_account(user)

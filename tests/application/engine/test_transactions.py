@@ -140,6 +140,7 @@ def test_outcomes_of_accounts_and_enrollments_can_be_written_concurrently(transa
 
 
 def make_creation_outcome():
+    """The outcome for an account that the LMS has created without returning tokens."""
     from usher.application.accounts.creation import NewAccount
 
     values = {"created_in_lms_at": clock.database_now(), "observed_is_active": True}

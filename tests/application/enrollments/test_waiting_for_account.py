@@ -28,6 +28,7 @@ def make_deactivated() -> Any:
 
 
 def make_deactivated_later() -> Any:
+    """Deactivated after the LMS account was requested."""
     user = make_learner()
     ensure_account(user)
     user.is_active = False

@@ -59,6 +59,7 @@ def scrape(settings):
 
 
 def get_metrics(authorization="", **meta):
+    """Requests ``/metrics``. meta: values of ``request.META``, such as ``REMOTE_ADDR``."""
     headers = {"Authorization": authorization} if authorization else {}
     return Client(raise_request_exception=True).get(
         ApplicationPath.METRICS, headers=headers, **meta
@@ -248,7 +249,7 @@ def test_only_watermarks_of_reads_from_the_lms_are_exported(db, scrape):
 
 def test_the_counts_of_concurrent_processes_are_added(transactional_db, scrape):
     def work(_number):
-        recorder = Recorder()
+        recorder = Recorder()  # each process has its own
         for _ in range(10):
             recorder.count(metrics.OUTCOMES, "enrollment", "changed")
             recorder.observe(metrics.SETTLE, "enrollment", value=3.0)

@@ -85,6 +85,7 @@ def project(tmp_path_factory) -> Path:
 def manage(
     project: Path, *arguments: str, settings: str = "shop_settings", stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
+    """Runs a management command in the project, without this process's environment variables."""
     return subprocess.run(
         [sys.executable, "-m", "django", *arguments, "--settings", settings],
         cwd=project,

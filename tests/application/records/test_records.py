@@ -40,6 +40,7 @@ def test_a_recheck_reads_grades(system, learner):
 
 
 def create_certificate(system, user):
+    """Gives the user a certificate in the LMS."""
     name = user.lms_account.username
     system.lms.shell(
         "from usher.embedded.certificates.models import GeneratedCertificate as G; "

@@ -12,6 +12,7 @@ VALID_KEY = "course-v1:edX+DemoX+Demo_Course"
 
 
 def bulk_create(key: str) -> Any:
+    """Creates two runs. Neither may be stored if the second one's key is malformed."""
     return CourseRun.objects.bulk_create(
         [CourseRun(course_key=VALID_KEY), CourseRun(course_key=key)]
     )
