@@ -97,7 +97,7 @@ def test_drift_and_a_dry_run_name_the_deactivated_account_and_change_nothing(
         "active",
         "yes",
         "no",
-        "",
+        "",  # a recheck would change nothing
     )
     assert "until somebody activates it" in difference.note
     out = StringIO()

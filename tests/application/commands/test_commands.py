@@ -62,6 +62,7 @@ def passwords(monkeypatch):
 
 def test_manage_py_help_lists_the_commands_under_usher():
     usage = ManagementUtility(["manage.py", "help"]).main_help_text()
+    # The help lists the commands of each app under the app's name in brackets.
     groups = {part.split("]")[0]: part.split()[1:] for part in usage.split("[")[1:]}
     assert groups["usher"] == sorted(path.stem for path in COMMANDS.glob("[!_]*.py"))
     assert "application" not in groups
@@ -77,8 +78,9 @@ def test_configure_instance_changes_nothing_the_second_time(transactional_db, pa
     assert client.client_id in out
     secret = next(line.split()[-1] for line in out.splitlines() if "secret" in line)
     assert len(secret) > 40
-    assert secret != client.client_secret
+    assert secret != client.client_secret  # a hash is stored
     uris = client.redirect_uris.split()
+    # The given gateway, a host name of Tutor, and the address in the settings.
     for host in ("172.22.0.1:8000", "local.openedx.io:8000", "edx.odl.local:18000"):
         for backend in ("mitxpro-oauth2", "ol-oauth2"):
             assert f"http://{host}/auth/complete/{backend}/" in uris

@@ -44,7 +44,7 @@ def test_every_code_block_has_a_known_language() -> None:
 @pytest.mark.parametrize(("page", "command"), commands())
 def test_every_command_has_valid_arguments(page: str, command: str) -> None:
     words = shlex.split(command, comments=True)
-    while words and re.match(r"[A-Z_]+=", words[0]):
+    while words and re.match(r"[A-Z_]+=", words[0]):  # variables before the program
         del words[0]
     if words[:2] == ["tutor", "local"] and words[2:3] == ["run"]:
         words = words[4:]  # the command after ``tutor local run SERVICE``

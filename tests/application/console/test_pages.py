@@ -233,6 +233,7 @@ def test_the_overview_counts_records_by_state(
     heartbeat.beat()
     LmsAccount.objects.all().delete()  # the account of the signed-in staff member
     now = timezone.now()
+    # In sync, pending, retrying, and two that are refused.
     states: list[dict[str, Any]] = [
         {"observed_generation": 1, "due_at": None},
         {},
@@ -253,6 +254,7 @@ def test_the_overview_counts_records_by_state(
     assert [str(count) for count in counts] == ["1", "1", "1", "2"]
     assert overview.verdict.text == "2 records are refused."
     busy_minutes = [(minute.done, minute.failed) for minute in overview.throughput if minute.done]
+    # The sums of the two workers. Refused rows count as failed.
     assert busy_minutes == [(10, 3)]
 
 
@@ -278,13 +280,16 @@ def test_the_overview_shows_the_reports_of_recent_workers(staff: Client) -> None
     ):
         Worker.objects.create(name=name, role="Celery worker", seen_at=now - age, report=outdated)
     overview = staff.get("/staff/").context["overview"]
+    # The last failure is later than the last answer.
     assert overview.lms.state == "failing"
     assert overview.lms.sentence.startswith("The LMS can't be reached.")
     # The rank of the 95th percentile is rounded down: of three durations, it is the second.
     assert (overview.lms.median, overview.lms.percentile_95) == (20, 20)
+    # Only the report of the worker that is alive counts.
     assert [group for group, _ in overview.lms.circuits] == ["host"]
     assert [gate.kind for gate in overview.gates] == ["Enrollments"]
     states = [(worker.name, worker.state) for worker in overview.workers]
+    # a:4 has been gone for more than an hour, so it is left out.
     assert states == [("a:1", "alive"), ("a:2", "late"), ("a:3", "gone")]
     assert overview.swept_at is None
     assert overview.messages.pulled_at is None

@@ -81,6 +81,7 @@ def test_a_new_run_in_the_lms_is_added(system_with_batch_api):
     ["not a key", "nul-v1:\0", "course-v1:a+b+\ud800", "", 7, None, "course-v1:a+b+" + "c" * 300],
 )
 def test_an_invalid_course_key_is_left_out_and_the_others_are_added(db, caplog, invalid_key):
+    # A valid key of another format, which has a parser of its own.
     ccx = "ccx-v1:edX+Changed+Run+ccx@7"
     items = [
         {"course_id": invalid_key},

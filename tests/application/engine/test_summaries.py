@@ -253,6 +253,7 @@ def test_the_early_attempts_take_less_than_two_minutes():
 def test_a_token_is_obtained_in_one_attempt_in_spite_of_failed_sign_ins(system, faulty):
     user = system.learner()
     ensure_account(user, reconcile_now=True)
+    # The token was lost, and a new one is desired.
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None, generation=2)
     LmsToken.objects.all().make_due()
     faulty.break_next(faults.RESET, path="/auth/complete", times=4)

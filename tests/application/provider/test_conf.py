@@ -103,6 +103,7 @@ def test_course_path_uses_the_configured_base_and_suffix():
         (Env.LOGOUT_REDIRECT_URL, "/logout"),
         (Env.OPENEDX_OAUTH_PROVIDER, "mitx"),
         (Env.OPENEDX_SOCIAL_LOGIN_PATH, "//evil.example/"),
+        # The path of another backend than the default one.
         (Env.OPENEDX_SOCIAL_LOGIN_PATH, "/auth/login/ol-oauth2/?auth_entry=login"),
         (Env.EDX_API_CLIENT_TIMEOUT, "soon"),
         (Env.EDX_API_CLIENT_TIMEOUT, "-1"),

@@ -38,7 +38,7 @@ def test_every_name_that_connect_writes_is_read_from_the_file(tmp_path: Path) ->
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("OPENEDX_API_CLIENT_ID", "")
+    monkeypatch.setenv("OPENEDX_API_CLIENT_ID", "")  # an empty variable hides the file's line
     monkeypatch.setenv("SITE_BASE_URL", "https://one.example")
     settings_applied = apply_defaults(
         tmp_path, "OPENEDX_API_CLIENT_ID=old\nSITE_BASE_URL=https://other.example\n"
@@ -128,6 +128,7 @@ def test_false_and_0_in_the_project_s_settings_are_kept(tmp_path: Path) -> None:
     settings_applied = apply_defaults(tmp_path, env, **project)
     assert settings_applied["USHER_ADOPT_ENROLLMENTS"] is False
     assert settings_applied["USHER_DIGEST_MINUTES"] == 0
+    # An empty text counts as not set.
     assert settings_applied["USHER_ADAPTER"] == "shop.Adapter"
 
 

@@ -62,6 +62,7 @@ def test_a_refresh_with_a_wider_scope_is_refused(lms):
 
 def test_a_refresh_token_expires_if_it_is_not_used(lms):
     tokens = lms.exchange()
+    # A refresh token's 30 days begin when its access token expires.
     AccessToken.objects.update(expires=timezone.now() - timedelta(days=31))
     assert lms.refresh(tokens["refresh_token"]).status_code == 400
 
