@@ -24,8 +24,8 @@ MAX_QUERY_LENGTH = 100
 
 @dataclass(frozen=True)
 class EnrolledRun:
-    """A learner's enrollment in a run. link: the URL that opens the run in the LMS, signed in.
-    status: the state of the enrollment as a text for the learner."""
+    """A learner's enrollment in a run. link: the URL that opens the run in the LMS, signed in; ''
+    while no LMS is connected. status: the state of the enrollment as a text for the learner."""
 
     run: CourseRun
     enrollment: Enrollment
@@ -115,7 +115,7 @@ def enrolled_runs(user: Any) -> list[EnrolledRun]:
 
 def statuses(user: Any, runs: Iterable[CourseRun]) -> dict[int, LearnerText]:
     """Id of a run → text about the user's enrollment in the run. Runs without an enrollment are
-    left out."""
+    left out; for a visitor, all runs are."""
     if not user.is_authenticated:
         return {}
     rows = Enrollment.objects.filter(user=user, run__in=runs, is_active=True).select_related("run")

@@ -38,7 +38,7 @@ CREATED_ACCOUNT = account(created_in_lms_at=NOW, observed_generation=1)
 @pytest.mark.parametrize(
     ("row", "state"),
     [
-        (None, "preparing"),
+        (None, "preparing"),  # no account was requested
         (account(), "preparing"),
         (account(attempts=3, error_code="x"), "preparing"),
         (account(attempts=3, error_code="x", reserved_at=AN_HOUR_AGO), "late"),

@@ -127,6 +127,7 @@ def test_each_learner_without_account_has_the_reason_that_applies(system, settin
     }
     for learner, _ in learners.values():
         ensure_account(learner)
+    # ``update`` sends no signal, so only the worker finds out.
     type(inactive).objects.filter(pk=inactive.pk).update(is_active=False)
     reconcile(["account"])
     differences = {difference.what for difference in drift(["account"])}

@@ -23,5 +23,6 @@ def claim_rows(
 ) -> list[Any]:
     """Claims at most ``limit`` due rows of the kind ``name``, and returns them. scope: None for
     all rows of the kind. lane: claims only from this lane; None claims from all lanes."""
+    # The first value is the owner of the lease, which each row has, too.
     _, rows = claim(kind(name), scope or Scope(), limit, lease_seconds, lane=lane)
     return rows

@@ -167,7 +167,7 @@ def send_all_requests() -> None:
     Watermark.objects.update(asked_at=timezone.now() - timedelta(hours=1))
     pull_changes()
     with suppress(LmsError):
-        list(drift())
+        list(drift())  # drift sends its requests while it is iterated
 
 
 def end_pauses() -> None:

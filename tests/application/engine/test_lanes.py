@@ -178,7 +178,7 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
     faulty.decide = decide
     run, backlog = ensure_run(DEMO), []
     with background():
-        for _ in range(12):
+        for _ in range(12):  # more than the worker has threads
             user = system.learner("backlog")
             ensure_account(user, reconcile_now=True)
             backlog.append(enroll(user, run))

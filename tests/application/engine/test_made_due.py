@@ -119,6 +119,7 @@ def test_a_row_that_another_worker_retried_successfully_is_not_reported_as_faile
 
 def test_failures_are_reported_while_another_worker_watches(system):
     with watching_worker("run", "mode"):
+        # Repeated, because the other worker claims only some of the rows first.
         for number in range(20):
             key = f"course-v1:Nobody+Knows+{number}"
             (failure,) = sync_runs([key]).failures

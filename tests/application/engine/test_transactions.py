@@ -112,7 +112,7 @@ def test_outcomes_of_accounts_and_enrollments_can_be_written_concurrently(transa
         ensure_account(user)
         enroll(user, run)
     unknown_user = LmsError("The LMS does not know the learner.", code="unknown-user")
-    for _ in range(15):
+    for _ in range(15):  # a deadlock would not occur each time
         LmsAccount.objects.all().make_due()
         Enrollment.objects.all().make_due()
         accounts = claim_rows("account", limit=100)

@@ -91,6 +91,7 @@ def test_unenroll_settles_an_enrollment_that_was_never_sent(system, run):
     enroll(user, run)
     row = unenroll(user, run, reconcile_now=True)
     assert row.is_settled, row.error_message
+    # The LMS has no enrollment, or an ended one.
     _, is_active = system.enrollments(user.lms_account.username).get(DEMO, ("", False))
     assert is_active is False
 

@@ -258,6 +258,7 @@ def test_the_counts_of_concurrent_processes_are_added(transactional_db, scrape):
         connections.close_all()
 
     with ThreadPoolExecutor(4) as pool:
+        # ``list`` waits for the threads, and raises their exceptions.
         list(pool.map(work, range(4)))
     samples = scrape()
     assert value(samples, metrics.OUTCOMES, kind="enrollment", outcome="changed") == 40

@@ -135,7 +135,7 @@ def test_a_sync_waits_while_the_lms_limits_requests_for_the_list(
     "fault", [faults.ERROR_500, faults.UNAVAILABLE, faults.RESET, faults.HALF_BODY, faults.BAD_JSON]
 )
 def test_a_sync_repeats_the_request_for_a_page_that_failed(system_with_many_runs, faulty, fault):
-    faulty.break_next(fault, path=COURSES, times=3)
+    faulty.break_next(fault, path=COURSES, times=3)  # fewer than the tries for one page
     summary = sync_runs()
     assert summary.failed == 0, summary.failures
     assert summary.changed >= MANY_RUNS
