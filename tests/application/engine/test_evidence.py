@@ -58,7 +58,8 @@ def test_the_sample_is_read_only_once_in_a_pass() -> None:
 @pytest.mark.each_database
 def test_accounts_that_are_all_missing_are_not_created_again_without_accept_missing(system) -> None:
     """An LMS that restores an old backup loses accounts."""
-    learners = [make_learner(f"lost{number}") for number in range(22)]  # more than the 20 of the default limit
+    # More than the 20 objects that may be missing by default.
+    learners = [make_learner(f"lost{number}") for number in range(22)]
     for learner in learners:
         ensure_account(learner)
     assert reconcile(["account"]).changed == 22
@@ -83,7 +84,7 @@ def test_accounts_that_are_all_missing_are_not_created_again_without_accept_miss
 
 def test_many_missing_runs_are_not_marked_as_missing_without_accept_missing(system) -> None:
     sync_runs()
-    keys = [f"course-v1:Gone+{number}+Run" for number in range(25)]  # above the limit, too
+    keys = [f"course-v1:Gone+{number}+Run" for number in range(25)]  # more than 20
     # A run with a digest was in the LMS before.
     CourseRun.objects.bulk_create(CourseRun(course_key=key, digest="seen") for key in keys)
 
