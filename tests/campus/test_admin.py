@@ -85,6 +85,7 @@ def test_the_admin_redirects_to_the_sign_in_page_that_limits_wrong_passwords(cli
     address_of_sign_in, _ = response.redirect_chain[-1]
     assert address_of_sign_in.startswith("/accounts/login/?next=%2Fadmin%2F")
     wrong = {"login": admin_user.username, "password": "guessed", "next": "/admin/"}
+    # Five wrong passwords in five minutes are allowed.
     answers = [client.post("/accounts/login/", wrong) for _ in range(6)]
     assert "Too many failed" in answers[-1].text
     # The admin's own form accepts no password either, not even the correct one.

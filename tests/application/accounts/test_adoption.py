@@ -54,7 +54,7 @@ def adopt_users(*arguments: str) -> tuple[str, str]:
 
 
 def joined_lines(text: str) -> str:
-    """The text with each command that is printed on several lines on one line."""
+    """The text, in which commands that are printed on several lines are joined into one line."""
     return re.sub(r" \\\n +", " ", text)
 
 

@@ -296,7 +296,7 @@ def test_drift_finds_differences_until_reconcile_repairs_them(system):
     assert code == 1
     assert json.loads(out)["worker"].startswith("No worker has ever run. Start ")
     assert "! No worker has ever run. Start " in run_command("drift", "--kind", "account").out
-    # As if a worker had just reported that it runs.
+    # As if a worker had just reported that it runs. since: after how many seconds it is late.
     heartbeat._write(heartbeat.WORKER, since=str(heartbeat.LATE_WATCHING_SECONDS))
     assert "No worker" not in run_command("drift", "--kind", "account").out
     code, out, _ = run_command("reconcile", "--user", user.username, "--json")

@@ -192,7 +192,7 @@ def test_why_says_that_no_worker_runs(django_user_model: Any, db: None) -> None:
     enroll(user, ensure_run(DEMO))
     story = why("ada")
     assert "worker No worker has ever run. Start `manage.py reconcile --watch`." in story
-    # As if a worker had just reported that it runs.
+    # As if a worker had just reported that it runs. since: after how many seconds it is late.
     heartbeat._write(heartbeat.WORKER, since=str(heartbeat.LATE_WATCHING_SECONDS))
     assert "No worker" not in why("ada")
 
@@ -251,6 +251,7 @@ def test_the_history_lists_changes_of_the_account_and_the_enrollments(
     reconcile(["account"])
     reactivate(user)
     reconcile(["account"])
+    # Each sentence begins with its age and a colon.
     texts = [
         sentence.text.split(": ", 1)[1] for sentence in explain(user) if sentence.topic == "history"
     ]

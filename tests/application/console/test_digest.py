@@ -74,6 +74,7 @@ def test_the_first_mail_contains_refusals_older_than_the_period(settings: Any) -
 def test_mails_and_pages_say_when_a_refused_enrollment_is_sent_again(staff: Any) -> None:
     refuse(1, "enrollment-closed")
     # A worker runs. Otherwise the overview's first sentence would be about the missing worker.
+    # since: the seconds after which the worker's next report would be late.
     Watermark.objects.create(name=heartbeat.WORKER, since="30", asked_at=timezone.now())
     send_if_due()
     pages = [

@@ -170,6 +170,7 @@ def test_an_account_that_the_lms_created_at_sign_in_is_taken_over(system_with_ba
     user = system_with_batch_api.learner()
     account = ensure_account(user)
     make_lms_account(system_with_batch_api, account.username, user.email, linked=True)
+    # The username was reserved before the LMS created the account.
     LmsAccount.objects.filter(pk=account.pk).update(
         reserved_at=timezone.now() - timedelta(seconds=30)
     )

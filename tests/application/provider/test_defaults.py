@@ -181,6 +181,7 @@ def test_the_error_about_an_argument_of_a_wrong_type_names_the_argument(
         ({"SITE_BASE_URL": "https://shop.example"}, {}, True),
         ({"SITE_BASE_URL": "http://shop.example"}, {"https_only": False}, False),
         ({"OAUTH2_PROVIDER": {"ALLOWED_REDIRECT_URI_SCHEMES": ["http"]}}, {}, False),
+        # Both have https, so the schemes don't include http, and there is no warning.
         (
             {"SITE_BASE_URL": "https://a.example", "OPENEDX_API_BASE_URL": "https://b.example"},
             {},
