@@ -11,7 +11,8 @@ from usher.application.defaults import sqlite_options
 
 def database(url: str, home: Path) -> dict[str, Any]:
     """The settings of a database. url: ``postgresql://user:password@host:port/name?option=value``,
-    ``sqlite:///path`` or ''. For a Unix socket, write its folder as ``?host=/run/postgresql``.
+    ``sqlite:///path`` or '', which is SQLite in ``home``. For a Unix socket, write its folder as
+    ``?host=/run/postgresql``.
 
     Raises ImproperlyConfigured for other URLs. The error does not contain the URL, which may have a
     password.

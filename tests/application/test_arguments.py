@@ -68,7 +68,7 @@ WRONG_VALUES = {
     "row": (7, r"Enrollment\.objects\.get"),
     "username": (7, "username must be a str"),
     "course_key": (7, "course key must be a str"),
-    "keys": (KEY, r"Pass \[key\]"),
+    "keys": (KEY, r"Pass \[key\]"),  # a text in place of a list
 }
 #: Functions whose arguments always come from another function.
 INTERNAL_FUNCTIONS = {"from_adapter", "confirmed_address"}

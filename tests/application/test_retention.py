@@ -50,7 +50,7 @@ def test_forget_old_deletes_old_rows_and_keeps_new_rows(rows):
 
 @pytest.mark.parametrize(
     ("days", "remaining"),
-    [(0, 2), (600, 2), (499, 1)],  # 0: events are kept for ever
+    [(0, 2), (600, 2), (499, 1)],  # the old event has 500 days; 0: for ever
 )
 def test_usher_audit_days_is_the_age_at_which_audit_events_are_deleted(
     rows, settings, days, remaining

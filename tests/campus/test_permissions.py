@@ -108,6 +108,7 @@ def tokens(learner):
 def test_tokens_can_be_revoked_with_the_permission_but_never_changed(tokens, model):
     name = model._meta.model_name
     browser = staff_browser(f"oauth2_provider.view_{name}", f"oauth2_provider.change_{name}")
+    # The permission to change tokens is not enough for this action.
     run_action(browser, model, "revoke_tokens")
     assert AccessToken.objects.exists()
     url = reverse(f"admin:oauth2_provider_{name}_change", args=[model.objects.get().pk])

@@ -109,8 +109,10 @@ def all_rows() -> dict[str, list[Any]]:
 def test_opening_pages_changes_no_row(staff: Client, row: Enrollment) -> None:
     rows = all_rows()
     for page in pages(row):
+        # 302: a search with one match redirects to the learner's page.
         assert staff.get(page).status_code in (200, 302), page
     for address, _, data in actions(row):
+        # A GET request never runs the action, but redirects to the page that has its button.
         answer = staff.get(address, data)
         assert (answer.status_code, answer["Location"]) == (302, "../"), address
         assert staff.put(address).status_code == 405, address
@@ -124,10 +126,12 @@ def test_text_of_learners_and_of_the_lms_is_escaped(staff: Client, row: Enrollme
         assert "<b>&x" not in text, page
         assert "<i>" not in text, page
     html = staff.get(f"/staff/learners/{row.user_id}/").content.decode()
+    # Django and ``html`` may write the apostrophe differently.
     assert escape(EVIL, quote=True).replace("&#x27;", "&#39;") in html.replace("&#x27;", "&#39;")
 
 
 def test_pages_are_only_for_staff_with_the_permission(staff_with: Any, row: Enrollment) -> None:
+    # Somebody with all permissions who is not staff, and staff without permissions.
     learner = staff_with(*ALL_PERMISSIONS, username="learner", is_staff=False)
     colleague = staff_with(username="colleague")
     for page in pages(row):

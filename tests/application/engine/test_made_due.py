@@ -97,7 +97,7 @@ def test_reconcile_waits_for_rows_claimed_by_another_worker(account):
 
 
 def test_reconcile_processes_the_row_of_a_dead_worker_after_its_lease(account):
-    claim_rows("account", lease_seconds=0.5)
+    claim_rows("account", lease_seconds=0.5)  # the outcome is never written back
     assert reconcile(["account"], made_due={"account": Q(pk=account.pk)}).changed == 1
     account.refresh_from_db()
     assert account.is_ready
