@@ -91,7 +91,7 @@ def check_python_command(words: list[str]) -> None:
             lms = ROOT / "src/usher/lms/management/commands" / f"{words[2]}.py"
             assert lms.is_file(), words
             return
-        owner = get_commands()[words[1]]
+        owner = get_commands()[words[1]]  # an app's name, or the command itself
         command = load_command_class(owner, words[1]) if isinstance(owner, str) else owner
         command.create_parser("manage.py", words[1]).parse_args(words[2:])
     elif words[0] == "-m":

@@ -77,7 +77,7 @@ def test_the_admin_changes_whether_an_account_is_active_but_not_its_username(sta
     account.refresh_from_db()
     assert account.username == name
     assert account.is_active is False
-    assert account.generation == 2
+    assert account.generation == 2  # the desired state changed once
 
 
 def test_a_username_reservation_cannot_be_deleted(staff):
@@ -140,6 +140,7 @@ def test_an_enrollment_accepts_only_modes_of_its_run(staff):
         assert "Select a valid choice" in answer.content.decode()
     assert staff.post(url, {"mode": "verified", "is_active": "on"}).status_code == 302
     row.refresh_from_db()
+    # The desired state changed only once: invalid modes changed nothing.
     assert (row.mode, row.generation) == ("verified", 2)
     data = {"user": make_learner().pk, "run": run.pk, "mode": "honor", "is_active": "on"}
     answer = staff.post(reverse("admin:usher_enrollment_add"), data).content.decode()
