@@ -32,6 +32,7 @@ def test_an_account_sent_with_outdated_details_makes_the_profile_due(learner):
     rows.update(observed_name=learner.name, observed_generation=1)
     rows.forget_work()
     row = type(learner.lms_account).objects.get(user=learner)
+    # The request about the account was prepared before the learner got the present name.
     outdated_details = Details(email=learner.email, name="Old", country="")
     outdated = SimpleNamespace(details=outdated_details, registration_token="")
     now = timezone.now() + timedelta(seconds=1)
