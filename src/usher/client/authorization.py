@@ -62,6 +62,7 @@ class AuthorizationFlow:
         self._user_id = user_id
         self._redirect_uri = redirect_uri
         self._grant = grant
+        #: The cookies of the learner's session in the LMS.
         self._cookies: dict[str, str] = {}
 
     def tokens(self, cookies: dict[str, str] | None = None) -> TokenPair:

@@ -48,6 +48,8 @@ _MAX_CURSOR_LENGTH = 500
 _MAX_CLOCK_DIFFERENCE = timedelta(days=1)
 
 _lock = threading.Lock()
+#: What is known about each client's LMS, until the client is no longer used: the pace of batches,
+#: the application's name in the LMS, and when the LMS last said what it takes in batches.
 _paces: WeakKeyDictionary[LmsClient, Pacing] = WeakKeyDictionary()
 _application_names: WeakKeyDictionary[LmsClient, str] = WeakKeyDictionary()
 _cached_capabilities: WeakKeyDictionary[LmsClient, tuple[float, frozenset[str] | None]] = (
@@ -196,6 +198,7 @@ def _send_timed(
     fields: Mapping[str, Any],
     pace: Pacing,
 ) -> dict[Any, dict[str, Any]]:
+    """The results of one batch, whose time or failure is recorded in ``pace``."""
     # The repeated request has the same id: if only the answer was lost, the LMS sends the same
     # answer again.
     body = {"items": items, "request_id": secrets.token_hex(16), **fields}
@@ -395,6 +398,7 @@ def changed_since(
 
 
 def _changes(body: Any) -> ChangesPage:
+    """The page in an answer. Raises an exception, for ``reading``, for an unexpected shape."""
     changed_objects, now = as_list(body["results"]), moment(body["now"])
     if len(changed_objects) > _CHANGES_A_PAGE or now is None:
         raise ValueError("more changes than a page has, or no time")

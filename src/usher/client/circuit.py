@@ -39,7 +39,9 @@ class Circuit:
         self._lock = threading.Lock()
         #: The last outcomes: the subject of each failure, or ``_SUCCESS``.
         self._outcomes: deque[str] = deque(maxlen=_WINDOW)
+        #: How many requests in a row made no connection.
         self._connection_failures = 0
+        #: The message of the last failure.
         self._reason = ""
 
     @property
@@ -101,5 +103,6 @@ class Circuit:
             self._connection_failures = 0
         pauses = self._state.increment(self._key, _MEMORY_SECONDS)
         pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(pauses - 1, 10))
+        # Ends only the claim of the probe that failed: the count of pauses must stay.
         self._state.clear(f"claim:{self._key}")
         self._state.pause(self._key, pause * random.uniform(0.8, 1.2))  # noqa: S311

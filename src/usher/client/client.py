@@ -79,6 +79,7 @@ class LmsClient:
         self.http = http
         self.who = credentials
         self._confirm_lock = threading.Lock()
+        #: When ``confirm_lms`` last sent a request, and the error of that request, or None.
         self._last_confirmation: tuple[float, LmsError | None] = (0.0, None)
 
     # Accounts
@@ -108,6 +109,7 @@ class LmsClient:
         return accounts
 
     def _accounts(self, usernames: Sequence[str]) -> dict[str, payloads.ObservedAccount]:
+        """``accounts`` by one request."""
         service_worker = self.who.service_worker
         names = list(usernames)
         if service_worker and service_worker not in names:
@@ -116,7 +118,7 @@ class LmsClient:
         try:
             data = self._get(path, ACCOUNTS, has_plain_404=True)
         except NotThere:
-            data = []
+            data = []  # the LMS has none of these accounts
         if not isinstance(data, list):
             raise BadAnswer("The LMS answered a request for accounts with something else.")
         accounts = {account.username: account for account in map(payloads.read_account, data)}
@@ -348,6 +350,7 @@ class LmsClient:
         return self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def _tokens(self, form: dict[str, str]) -> payloads.TokenPair:
+        """The tokens for this form, to which the OAuth client's credentials are added."""
         now = datetime.now(UTC)
         form |= {"client_id": self.who.client_id, "client_secret": self.who.client_secret}
         answer = self.http.request("POST", LmsPath.ACCESS_TOKEN, group=TOKENS, form=form)
@@ -495,6 +498,7 @@ def _is_code(value: Any) -> bool:
 
 
 def _enrollment_json(answer: Answer) -> Any:
+    """The JSON of an answer to ``enroll``. Raises EnrollmentRefused for 400 and 406."""
     if answer.status in (400, 406):
         if not _is_in_lms_form(answer):
             raise not_the_lms_error(answer)
@@ -509,6 +513,7 @@ def _enrollment_json(answer: Answer) -> Any:
 
 
 def _not_staff() -> AccessRefused:
+    """The error for a 404 of the enrollment API."""
     return AccessRefused(
         "The LMS does not let the service worker enroll learners. Make its account staff in the "
         "LMS.",

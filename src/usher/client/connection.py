@@ -72,7 +72,7 @@ class Connection:
             body = Body(answer.headers.get("Content-Encoding", ""), MAX_BODY)
             while part := answer.read(_READ_BYTES):
                 body.add(part)
-            if answer.length:
+            if answer.length:  # bytes that Content-Length promised and that did not come
                 raise http.client.IncompleteRead(b"", answer.length)
             received = Received(answer.status, answer.headers, body.whole())
         except TimeoutError as error:

@@ -145,6 +145,7 @@ class Http:
         self.state = state
         self._health = HealthRecorder()
         self._host_circuit = Circuit(state, "host")
+        #: Group of endpoints → its circuit breaker; '' for pages that belong to no group.
         self._circuits: dict[str, Circuit] = {}
         self._request_numbers = itertools.count()
         self._timeout = timeout
@@ -223,9 +224,12 @@ class Http:
         return self.base_url + path
 
     def _request_once(self, outgoing: Outgoing, group: str, subject: str) -> Answer:
+        """One attempt of ``request``. Obeys the limits and circuit breakers before it, and records
+        the result in them."""
         if group and (pause := self.state.remaining(f"group:{group}")) > 0:
             raise Throttled(f"Rate limited by the LMS ({group}).", retry_after=pause)
         circuit = self._circuit(group)
+        # Checked before ``enter``, which would claim the probe of the group's circuit breaker.
         if (pause := self._host_circuit.seconds_until_allowed) > 0:
             self._host_circuit.refuse(pause)
         circuit.enter()
@@ -307,6 +311,7 @@ class Http:
         )
 
     def _exchange(self, outgoing: Outgoing, group: str) -> Answer:
+        """Sends the request within a span and within ``wrap_request``; both get its result."""
         exchange = Exchange(outgoing.method, group or "pages")
         name = f"LMS {exchange.method} {exchange.group}"
         with self._wrap_request(exchange), span(name, is_request=True) as active_span:
@@ -326,6 +331,7 @@ class Http:
             return answer
 
     def _send(self, outgoing: Outgoing) -> Answer:
+        """Sends the request over an idle or new connection, which is kept unless it fails."""
         if not (timeout := seconds_left(self._timeout)):
             raise TimedOut(
                 f"The time limit passed before the request for {outgoing.path} was sent."
@@ -391,6 +397,7 @@ def _should_repeat(error: LmsError, *, is_repeatable: bool) -> bool:
 
 
 def _seconds_in_header(answer: Answer) -> float | None:
+    """The seconds in ``Retry-After``; None without the header, or if it holds a date."""
     value = answer.headers.get("retry-after", "")
     return min(float(value), _MAX_WAIT_SECONDS) if _WHOLE_SECONDS.fullmatch(value) else None
 

@@ -114,6 +114,7 @@ class Pacing:
                 self._changed.notify_all()
 
     def _wait(self) -> None:
+        """Waits until fewer batches than allowed are in progress and this thread is the first."""
         ticket = object()
         self._waiting.append(ticket)
         try:

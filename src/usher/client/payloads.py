@@ -400,6 +400,7 @@ def read_modes(data: Any) -> list[ObservedMode]:
 
 
 def read_grade(data: Any) -> ObservedGrade | None:
+    """The grade in a list with one grade; None for an empty list."""
     return reading("a grade", lambda: _grade(data[0]) if as_list(data) else None)
 
 

@@ -74,6 +74,7 @@ def register(
 
 
 def _read_registration(lms: LmsClient, answer: Answer) -> Registered:
+    """The new account in an answer. Raises the errors of ``register`` for any other answer."""
     body = answer.json_or_none()
     code, message = code_and_message(answer)
     if answer.status == 200:
@@ -124,6 +125,8 @@ def _registered_user(user: dict[str, Any], answer: Answer) -> Registered:
 
 
 def _refusal_of(body: dict[str, Any], code: str, status: int) -> RegistrationRefused:
+    """The error for a refusal. body: name of a field → a list of objects with ``user_message``, in
+    addition to ``username_suggestions``."""
     fields = {
         field: sentence_of(entries[0].get("user_message", ""))
         for field, entries in body.items()

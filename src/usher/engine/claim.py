@@ -88,7 +88,7 @@ def claim(
     rows = list(_rows_with_data(kind, leased)) if leased else []
     for row in rows:
         row.work = leased.pop(row.pk)
-    if leased:
+    if leased:  # work without a row: the row was deleted
         Work.objects.filter(
             pk__in=[work.pk for work in leased.values()], lease_owner=owner
         ).delete()
@@ -173,9 +173,9 @@ def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
 def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     """Resets timestamps that a clock jump moved into the future. Returns how many rows it changed.
 
-    Such a timestamp is a retry later than twice the longest delay, a lease longer than ten times
-    ``lease_seconds``, or a due time in the future of a row that was never tried. Also deletes
-    settled work whose lease has run out.
+    Such a timestamp is a retry later than twice the longest delay, to which jitter adds at most
+    half; a lease longer than ten times ``lease_seconds``; or a due time in the future of a row that
+    was never tried. Also deletes settled work whose lease has run out.
     """
     now = database_now()
     work = Work.objects.filter(kind=kind.name)

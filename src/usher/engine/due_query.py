@@ -58,6 +58,7 @@ class DueQuery:
         }
 
     def _sql(self) -> tuple[str, list[Any]]:
+        """The statement, with a column EXISTS (…) for each check, and its parameters."""
         columns: list[str] = []
         parameters: list[Any] = []
         now: Any = moment()

@@ -51,6 +51,7 @@ class EngineError(Exception):
     default_code: ClassVar[str] = "engine-error"
     retry_after: float | None = None
     request_id = ""
+    #: These failures count as attempts, even ``LeaseEnded``.
     was_sent = True
 
     def __init__(self, message: str) -> None:

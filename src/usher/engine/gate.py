@@ -63,6 +63,7 @@ class Gate:
         if self._state.remaining(self.key) > 0:
             return
         failures = self._state.increment(self.key, _MEMORY_SECONDS)
+        # Ends only the claim of the probe that failed: the count of failures must stay.
         self._state.clear(f"claim:{self.key}")
         self._state.pause(
             self.key, min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 8))

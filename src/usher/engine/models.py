@@ -197,6 +197,8 @@ class WorkOf(models.ForeignObject):  # type: ignore[type-arg]
         } | options
         super().__init__(**options)
 
+    # Django calls these two methods; they add the kind to the condition on the row's id.
+
     def get_extra_restriction(self, alias: Any, related_alias: Any) -> Any:
         field: Any = Work._meta.get_field("kind")
         kind = getattr(self.model, "work_kind", "")
@@ -206,6 +208,7 @@ class WorkOf(models.ForeignObject):  # type: ignore[type-arg]
         return {"kind": instance.work_kind}
 
 
+#: Its values are those of a row without work.
 _NO_WORK = Work()
 
 
@@ -297,6 +300,7 @@ class Reconciled(models.Model):
         if work is None:
             # Replaced by the database's time when the row is saved.
             work = Work(kind=self.work_kind, due_at=timezone.now())
+            # ``work_of_new`` compares it with ``due_at``, which the caller may have set.
             self.__dict__["_due_by_default"] = work.due_at
             self.__dict__["_work_to_be"] = work
         return work

@@ -19,12 +19,14 @@ from usher.engine.lanes import Lane, current_lane
 #: Seconds between two messages of one process about background work.
 _SECONDS_BETWEEN_MESSAGES = 5.0
 _TASK = "usher.engine.tasks.work"
+#: When this process last sent a message about background work, in monotonic seconds; 0 for never.
 _last_sent = 0.0
 #: Seconds in which a broker must accept a message.
 _BROKER_TIMEOUT_SECONDS = 1.0
 #: Seconds for which a process sends no message after a message failed, so that few visitors wait
 #: for a broker that is down.
 _PAUSE_SECONDS = 5.0
+#: When this process last failed to send a message, in monotonic seconds; 0 if it did not.
 _failed_at = 0.0
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ def broker_url() -> str:
 
 
 def _send(user_id: int | None) -> None:
+    """Sends the task. If that fails, only notes when: the next sweep finds the rows."""
     global _failed_at
     if _failed_at and time.monotonic() - _failed_at < _PAUSE_SECONDS:
         return
@@ -81,7 +84,7 @@ def _send(user_id: int | None) -> None:
                 producer=producer,
                 retry=False,
                 ignore_result=True,
-                expires=60,
+                expires=60,  # by then a sweep has found the rows
                 **options,
             )
         _failed_at = 0.0
@@ -130,6 +133,7 @@ def _producer() -> Iterator[Any]:
 
 
 def _connection() -> Any:
+    """A connection to the broker that fails soon and does not retry."""
     from celery import current_app
 
     options = {**(current_app.conf.broker_transport_options or {}), "max_retries": 0}

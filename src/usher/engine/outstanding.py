@@ -24,14 +24,14 @@ def begin(name: str) -> bool:
     until = now + timedelta(seconds=LOST_AFTER_SECONDS)
     rows = OutstandingMessage.objects.filter(name=name)
     if rows.filter(until__lte=now).update(until=until):
-        return True
+        return True  # the earlier message of that name has been processed, or is lost
     if rows.exists():
         return False
     try:
         with transaction.atomic():
             OutstandingMessage.objects.create(name=name, until=until)
     except IntegrityError:
-        return False
+        return False  # another process has created it in the meantime
     return True
 
 

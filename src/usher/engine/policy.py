@@ -49,6 +49,7 @@ def retry_plan(error: KnownError, attempts: int) -> Retry:
 
 
 def _exponential_delay(first: float, attempts: int) -> float:
+    """``first``, doubled for each failed attempt, at most LONGEST_DELAY, with jitter."""
     return _spread(min(LONGEST_DELAY, first * 2 ** min(attempts, 20)), 0.5, 1.5)
 
 

@@ -28,6 +28,7 @@ class Pool:
         self._max_background = max(1, self._size - self._size // _THREADS_PER_RESERVED_THREAD)
         self._urgent: deque[_Call] = deque()
         self._background: deque[_Call] = deque()
+        #: Notified when a call was submitted or has ended, and when the pool is closed.
         self._changed = threading.Condition()
         self._thread_count = self._idle_count = self._background_count = 0
         self._is_closed = False
@@ -52,6 +53,7 @@ class Pool:
             self._changed.notify_all()
 
     def _work(self) -> None:
+        """What each thread does: runs one call after another until the pool is closed."""
         while (next_call := self._next()) is not None:
             (call, args), is_background = next_call
             try:
@@ -60,7 +62,7 @@ class Pool:
                 if is_background:
                     with self._changed:
                         self._background_count -= 1
-                        self._changed.notify()
+                        self._changed.notify()  # the next background call may start
 
     def _next(self) -> tuple[_Call, bool] | None:
         """Waits for a call to run. Returns the call, and whether it is a background call; None when

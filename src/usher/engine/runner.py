@@ -103,11 +103,15 @@ class Runner:
         self._renewed_at = time.monotonic()
         #: Kinds of which one row is tried, because their gate is closed.
         self._probing: set[Kind] = set()
+        #: Whether the pass has ended, so that no thread may begin a job any more.
         self._is_closed = False
+        #: Held while jobs are marked as begun, and while those that are not begun are selected.
         self._begin_lock = threading.Lock()
+        #: When a pass that was told to stop ends although outcomes are missing.
         self._stop_by: float | None = None
         #: Kinds and lanes that had due rows when last checked, and may still have some.
         self._due: set[KindAndLane] = set()
+        #: When ``_due`` was last checked; None: check it now.
         self._checked_at: float | None = None
 
     def run(self, kinds: Iterable[Kind], scope: Scope, interactive: Iterable[Kind] = ()) -> None:
@@ -140,7 +144,7 @@ class Runner:
             if not self._claimed_count() and not self._unwritten:
                 if self.stop.is_set() or not self._due:
                     return
-                continue
+                continue  # more rows are due: claim them
             self._collect()
             if self._has_stop_timed_out():
                 self._flush_all()
@@ -200,6 +204,7 @@ class Runner:
         if allowed == 1:
             self._probing.add(kind)
         limit = min(allowed or free, free)
+        # The lease's owner is not needed here: each row has it as ``lease_owner``.
         _, rows = claim(kind, scope, limit, self._opts.lease_seconds, lane=lane)
         if len(rows) < limit:
             self._due.discard((kind, lane))
@@ -218,7 +223,8 @@ class Runner:
         return self._opts.concurrency + 2 * _CLAIM_ROWS - self._background_count(unbatched)
 
     def _interactive_capacity(self) -> int:
-        """How many more interactive rows may be claimed."""
+        """How many more interactive rows may be claimed: at most twice ``_CLAIM_ROWS`` are claimed
+        at a time, however many background rows are."""
         return 2 * _CLAIM_ROWS + self._background_count(self._claimed_jobs) - self._claimed_count()
 
     def _background_count(self, kinds: Iterable[Kind]) -> int:
@@ -283,6 +289,7 @@ class Runner:
             return True
 
     def _act(self, kind: Kind, job: Job) -> None:
+        """Sends one job, and puts its outcome into the queue."""
         if not self._begin([job]):
             return
         with self._context.working_on(kind.name, 1, is_urgent=job.is_urgent) as span:
@@ -293,6 +300,7 @@ class Runner:
         self._events.put(_Finished(kind, [(job, outcome)]))
 
     def _act_once(self, kind: Kind, job: Job) -> Outcome:
+        """The outcome of one attempt; every error becomes an outcome too."""
         outcome = self._outcome_if_suspended() or _outcome_of(
             lambda: self._recognise_and_act(kind, job)
         )
@@ -303,6 +311,7 @@ class Runner:
         return kind.act(job, self._context)
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
+        """Sends a batch, and puts the outcomes into the queue."""
         if not self._begin(jobs):
             return
         is_urgent = _any_urgent(jobs)
@@ -320,6 +329,7 @@ class Runner:
         self._events.put(_Finished(kind, results))
 
     def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Result]:
+        """As ``_act_once``, for a batch."""
         outcome = self._outcome_if_suspended()
         return [(job, outcome) for job in jobs] if outcome else self._send_many(kind, jobs)
 
@@ -413,7 +423,7 @@ class Runner:
         try:
             answers = self._context.answers([question.question for question in questions])
         except (OperationalError, InterfaceError):
-            raise
+            raise  # the database does not answer, so no question is at fault
         except Exception as error:  # noqa: BLE001 - raised again in the job that asked
             if len(questions) == 1:
                 questions[0].answer.set_exception(error)
@@ -425,12 +435,15 @@ class Runner:
             question.answer.set_result(answer)
 
     def _add_results(self, kind: Kind, results: list[Result]) -> None:
+        """Adds outcomes that are to be written."""
         if results:
             if not self._unwritten:
                 self._oldest_unwritten_at = time.monotonic()
             self._unwritten.setdefault(kind, []).extend(results)
 
     def _is_flush_due(self) -> bool:
+        """Whether to write outcomes now: there are enough, one is old or urgent, or every claimed
+        row has its outcome."""
         rows = sum(len(results) for results in self._unwritten.values())
         if not rows:
             return False
@@ -455,8 +468,9 @@ class Runner:
             self._flush()
 
     def _write(self, kind: Kind, results: list[Result]) -> None:
+        """Writes these outcomes, which ``_unwritten`` then no longer has, and reports them."""
         if results:
-            job_ids = {id(job) for job, _ in results}
+            job_ids = {id(job) for job, _ in results}  # a ``Job`` can't be hashed
             self._unwritten[kind] = [
                 (job, outcome) for job, outcome in self._unwritten[kind] if id(job) not in job_ids
             ]
@@ -546,12 +560,12 @@ def _write_outcomes(kind: Kind, results: list[Result]) -> list[Result]:
     try:
         return write_back(kind, results)
     except (OperationalError, InterfaceError):
-        raise
+        raise  # the database does not answer, so no outcome is at fault
     except Exception as error:
         if len(results) == 1:
             job, outcome = results[0]
             if isinstance(outcome.error, Unwritable):
-                raise
+                raise  # this outcome already says that another one could not be written
             log.exception("The answer for %s %s can't be stored.", kind.name, job.display_name)
             return write_back(kind, [(job, Outcome(error=Unwritable(_unwritable_message(error))))])
     half = len(results) // 2

@@ -178,6 +178,7 @@ class _Tally:
     def __init__(self, progress: Progress | None) -> None:
         self._counts = Summary()
         self._progress = progress
+        #: The failed rows: a kind's name and the row's id → the failure.
         self.failing: dict[tuple[str, int], Failure] = {}
         self._waiting = _WaitingRows()
         #: How many rows the caller made due; set after all workers have processed these rows.
@@ -283,6 +284,7 @@ def _failure(kind: str, job: Job, error: KnownError) -> Failure:
 
 
 def _waiting_group(kind: str, error: KnownError, *, is_tried: bool) -> Group:
+    """A row that waits, as a group of one. is_tried: False if another row must be in sync first."""
     due_in = (error.retry_after or 0.0) if is_tried else WAITING_DELAY
     return Group(kind, 1, error.code, error.message, due_in, str(error.failure_class))
 

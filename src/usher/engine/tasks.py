@@ -53,7 +53,7 @@ def work_share(kind: str, number: int) -> None:
     """Reconciles due rows of one kind, concurrently with other workers. number: the message's
     number among the messages of its kind, from 0."""
     message = _message_name(kind, number)
-    outstanding.extend(message, 2 * SHARE_SECONDS)
+    outstanding.extend(message, 2 * SHARE_SECONDS)  # a pass ends some seconds after it must stop
     try:
         with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
             reconcile([kind], stop=StopAfter(stopping, SHARE_SECONDS), interactive_too=True)

@@ -184,7 +184,7 @@ def _insert_or_update(kind: str, ids: Sequence[int], values: dict[str, Any], upd
     if not ids:
         return 0
     quote, meta = connection.ops.quote_name, Work._meta
-    values = {"lease_owner": ""} | values
+    values = {"lease_owner": ""} | values  # the database has no default for this column
     fields = [meta.get_field(name) for name in values]
     database_values = [
         field.get_db_prep_save(value, connection)  # type: ignore[union-attr]

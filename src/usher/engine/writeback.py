@@ -166,11 +166,13 @@ def _work_after(result: Result, locked: _Locked, now: datetime) -> dict[str, Any
 
 
 def _success(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
+    """The columns after a success: no failure, and due again only for a later check."""
     next_due = None if outcome.next_in is None else now + timedelta(seconds=outcome.next_in)
     return NO_FAILURE | {"due_at": next_due, "lane": job.row.lane}
 
 
 def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
+    """The columns after a failure: due again, or refused."""
     error, row = outcome.error, job.row
     if error is None:
         raise ValueError("a failure without an error")
