@@ -62,6 +62,7 @@ def describe(message: Message) -> str:
 
 
 def _body(request: Any) -> str:
+    """The body of a request in a few words, such as the learners and runs of a batch."""
     if "json" not in request.headers.get("content-type", ""):
         form = request.form()
         shown_keys = ("username", "email", "grant_type")
@@ -75,6 +76,7 @@ def _body(request: Any) -> str:
 
 
 def _item(item: dict[str, Any]) -> str:
+    """An account or enrollment in a request, in a few words."""
     state = "active" if item.get("is_active", True) else "inactive"
     if "course_id" in item:
         mode = item.get("mode") or "any mode"
@@ -97,6 +99,7 @@ def short(text: str) -> str:
 
 
 def _answer(answer: Response | Exception) -> str:
+    """The error, or the answer's status and the beginning of its body or redirect; no tokens."""
     if isinstance(answer, Exception):
         return f"{type(answer).__name__}: {answer}"
     location = dict(answer.headers).get("Location", "")

@@ -48,6 +48,7 @@ class Invariants:
     owners: dict[str, Process] = field(default_factory=dict)
     unreported_changes: set[tuple[str, str]] = field(default_factory=set)
     lost_accounts: set[str] = field(default_factory=set)
+    #: Id of a user → LMS username, for texts about users who were deleted since.
     _names: dict[int, str] = field(default_factory=dict)
 
     # After every step
@@ -101,6 +102,7 @@ class Invariants:
             if row["course_key"] in self.world.runs:
                 raise InvariantBroken(f"{subject} is refused as missing, and the LMS has it")
             return
+        # The LMS's refusals to sign somebody in are recorded without a username.
         name = "" if kind == "token" else subject.removeprefix(f"{kind} ")
         if (kind, name) not in self.world.refused:
             raise InvariantBroken(
@@ -133,7 +135,7 @@ class Invariants:
             return
         owner = self.world.access.get(vault.decrypt(row["access_token"]))
         if (owner or "").lower() in self.lost_accounts or (owner is None and self.lost_accounts):
-            return
+            return  # the LMS no longer knows the tokens of an account that it lost
         person = self.world.people.get((owner or "").lower(), "nobody")
         if person != row["user_id"]:
             raise InvariantBroken(
@@ -333,6 +335,7 @@ class Invariants:
                 )
 
     def _check_modes(self) -> None:
+        """Raises InvariantBroken unless each run has the same modes and prices as in the LMS."""
         from usher.application.runs.models import CourseMode
 
         for run in self.records.rows["run"].values():
@@ -365,6 +368,7 @@ class Invariants:
         return f"{kind} {row.get('username') or self._name(row)}"
 
     def _name(self, row: Row) -> str:
+        """The LMS username of the row's user, if it is or was known."""
         account = self.records.account_of(row["user_id"])
         if account is not None:
             self._names[row["user_id"]] = account["username"]

@@ -144,10 +144,11 @@ class DirectCallbacks:
         row = get_grant_model().objects.filter(code=code).first()
         if row is None:
             return None
-        get_grant_model().objects.filter(pk=row.pk).delete()
+        get_grant_model().objects.filter(pk=row.pk).delete()  # a code can be used only once
         return self._name(row.user_id)
 
     def _name(self, user_id: int) -> str | None:
+        """The LMS username of this user; None if the user has none."""
         from usher.application.accounts.models import LmsAccount
 
         names = LmsAccount.objects.filter(user_id=user_id).values_list("username", flat=True)
@@ -175,7 +176,7 @@ class SimulatedLms(Lms):
         self.routes["GET", LmsPath.USHER_ENROLLMENTS] = self.batch_api.changed_enrollments
 
     def answer(self, request: Request) -> Response:
-        answer, _ = self.handle(request)
+        answer, _ = self.handle(request)  # not used: the delay, which is 0 here
         if isinstance(answer, Response):
             return answer
         coroutine: Any = answer
@@ -195,7 +196,7 @@ class _SignIn(SignIn):
         answer = await super().register(request)
         if answer.status == 200:
             self.world.people[form["username"].lower()] = _user_id_of(form["username"])
-        elif answer.status == 409:
+        elif answer.status == 409:  # the username or e-mail address is taken
             self.world.refused.add(("account", form["username"]))
         return answer
 
@@ -203,7 +204,7 @@ class _SignIn(SignIn):
         answer = await super().complete(request)
         location = dict(answer.headers).get("Location", "")
         if answer.status == 403 or location in (LmsPath.LOGIN, LmsPath.REGISTER):
-            self.world.refused.add(("token", ""))
+            self.world.refused.add(("token", ""))  # recorded without a username
         return answer
 
 

@@ -78,7 +78,9 @@ class Network:
     fault_rates: FaultRates = field(default_factory=FaultRates)
     #: The most seconds that a request, or an answer, takes without a failure.
     max_usual_seconds: float = 0.2
+    #: Another server that answers at the LMS's address; None if there is none.
     impostor: Impostor | None = None
+    #: Whether nothing answers at the LMS's address.
     is_down: bool = False
     messages: list[Message] = field(default_factory=list)
     #: Called with an error that must fail the seed.
@@ -135,6 +137,7 @@ class Network:
         return {message.process for message in self.messages[-40:] if message.in_flight}
 
     def _send(self, message: Message) -> None:
+        """Decide whether the request is answered by something else, is lost, or reaches the LMS."""
         rng, fault_rates = self.rng, self.fault_rates
         if self.is_down:
             self._answer_in(
@@ -163,6 +166,8 @@ class Network:
         self.scheduler.call_after(seconds, lambda: self._arrive(message))
 
     def _arrive(self, message: Message) -> None:
+        """The request reaches the LMS, which fails, or carries it out and answers. The answer may
+        be lost or spoilt."""
         rng, fault_rates = self.rng, self.fault_rates
         message.in_flight = False
         if self.is_down:
@@ -201,6 +206,7 @@ class Network:
             answer = Response(answer.status, partial_body, answer.headers, answer.kind)
         is_late = rng.random() < fault_rates.late_answer
         self._answer_in(
+            # A late answer may come after the client's timeout of 60 s.
             rng.uniform(1, 90) if is_late else rng.uniform(0.005, self.max_usual_seconds),
             message,
             answer,
@@ -209,6 +215,8 @@ class Network:
     def _answer_in(
         self, seconds: float, message: Message, answer: Response | httpx.TransportError
     ) -> None:
+        """Give the client this answer, or error, after so many seconds."""
+
         def arrive() -> None:
             message.answer = answer
 

@@ -28,8 +28,9 @@ class People:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.rng = simulation.rng
+        #: Usernames of all who have signed up, also of users who were deleted since.
         self.signed_up: list[str] = []
-        self.title_count = 0
+        self.title_count = 0  # numbers the titles of renamed runs
         self.has_deleted_user = False
 
     def act(self) -> None:

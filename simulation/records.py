@@ -42,7 +42,9 @@ class Records:
     rows: Rows = field(default_factory=lambda: {name: {} for name in OWN_COLUMNS})
     #: The earliest virtual time at which a row is due.
     due_at: float = float("inf")
+    #: SQLite's number of changed rows at the last ``refresh``.
     _writes: int = -1
+    #: Kind → the SQL of ``_query``.
     _queries: dict[str, str] = field(default_factory=dict)
 
     def refresh(self) -> Rows | None:
@@ -61,6 +63,7 @@ class Records:
             self.rows[kind] = {
                 values[0]: dict(zip(names, values, strict=True)) for values in raw_rows
             }
+        # A row that is claimed is due when its lease ends.
         self.due_at = min(
             (
                 max(seconds(row["due_at"]), seconds(row["lease_until"], default=0.0))

@@ -184,6 +184,7 @@ class Simulation:
         threads.set_scheduler(self.scheduler)
         self.world = LmsData()
         self.world.add_runs(RUNS)
+        #: Whether the LMS has the plugin ``usher.lms``, and so the batch API.
         self.has_plugin = self.rng.random() < 0.85
         lms = SimulatedLms(self.world, delay=0.0, has_batch_api=self.has_plugin)
         self.network = Network(
@@ -198,9 +199,12 @@ class Simulation:
         self.processes: list[Process] = []
         #: Whether all processes share pauses and circuit breakers, as with Redis.
         self.share_state = self.rng.random() < 0.5
+        #: The state of the first client, which all clients use if they share one.
         self.state: Any = None
+        #: How many actions of visitors are still to come.
         self.actions_left = self.rng.randint(8, 18)
         self.faults_stopped = False
+        #: The first error that was reported; it is raised after the current step.
         self.error: BaseException | None = None
         self.webhook_count = 0
 
@@ -233,6 +237,7 @@ class Simulation:
                 raise InvariantBroken(
                     "no thread can run: " + "; ".join(self.invariants.unsettled()[:5])
                 )
+            # The last recheck must have restored lost accounts, so they are compared as well.
             self.invariants.lost_accounts.clear()
             self.invariants.check_end()
 
@@ -242,6 +247,7 @@ class Simulation:
         return {name: all_kinds()[name].model._meta.db_table for name in KINDS}
 
     def _is_worker_running(self) -> bool:
+        """Whether the running thread belongs to a worker, not to a web process or beat."""
         task = self.scheduler.task
         return task is not None and task.process.name.startswith("worker")
 
@@ -256,6 +262,8 @@ class Simulation:
         self.invariants.check_step()
 
     def _is_at_rest(self) -> bool:
+        """Whether everything is in sync, the last sweep was done and no request is in flight.
+        Raises InvariantBroken if this takes too long."""
         if self.invariants.records.due_at < float("inf") and self.invariants.unsettled():
             if self.scheduler.now > FAULTS_END_AT + MAX_REST_SECONDS:
                 raise InvariantBroken(
@@ -302,6 +310,7 @@ class Simulation:
         self._plan_faults()
 
     def _add_process(self, name: str, *, use_batch_api: bool = True) -> Process:
+        # Seconds by which the process's clock is wrong, up to two hours.
         ahead = self.rng.choice((0.0, 0.0, 0.05, -0.5, 90.0, -7200.0, 7200.0))
         process = Process(name, ahead, use_batch_api)
         process.own_objects |= {"stop": threads.Event()}
@@ -309,7 +318,7 @@ class Simulation:
         return process
 
     def _start_worker(self, number: int) -> None:
-        use_batch_api = number <= 2
+        use_batch_api = number <= 2  # half of the four workers use the public API
         worker = self._add_process(f"worker {number}", use_batch_api=use_batch_api)
         worker.own_objects["number"] = number
         self.event_log.add(worker, f"starts, {'batch' if use_batch_api else 'public'} API")
@@ -387,6 +396,7 @@ class Simulation:
             self.scheduler.wait(None, self.rng.expovariate(1 / 12.0))
 
     def _run_beat(self) -> None:
+        """Sweeps every minute, as Celery beat does; ends with a last sweep without failures."""
         from usher.engine.services import sweep_prepare
 
         while True:
@@ -417,6 +427,7 @@ class Simulation:
             recheck(["enrollment"])
         if self.invariants.lost_accounts:
             recheck(["account"])
+        # No change counts as unreported any more: the sweep and the recheck must notice all.
         self.invariants.unreported_changes.clear()
         self.has_run_last_sweep = True
 
@@ -498,11 +509,13 @@ class Simulation:
         )
 
     def _stop(self) -> None:
+        """Tell a worker to stop, as by SIGTERM."""
         if victim := self._choose_process(self._running_workers(), self._stop):
             self.event_log.add(victim, "is told to stop")
             victim.own_objects["stop"].set()
 
     def _pause(self) -> None:
+        """Suspend a worker, as by SIGSTOP."""
         if victim := self._choose_process(self._running_workers(), self._pause):
             seconds = self.rng.choice(_PAUSE_SECONDS)
             self.event_log.add(victim, f"is suspended for {seconds:.0f} s")
@@ -510,6 +523,7 @@ class Simulation:
             victim.paused_until = self.scheduler.now + seconds
 
     def _start_impostor(self) -> None:
+        """From now on another server answers at the LMS's address, such as a proxy's error page."""
         from tests.support import impostors
 
         candidates = [
@@ -566,6 +580,7 @@ class Simulation:
         self.notify("account.changed", username, key="")
 
     def _stop_faults(self) -> None:
+        """End all failures: the network, the LMS and all suspended processes work again."""
         self.event_log.add("", "no more failures from here on")
         self.network.fault_rates = FaultRates()
         self.network.impostor, self.network.is_down = None, False

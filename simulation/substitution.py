@@ -71,6 +71,7 @@ class _DatabaseClock:
 
 
 def _modules() -> list[Any]:
+    """All imported modules of ``_PACKAGES``."""
     return [
         module
         for name, module in list(sys.modules.items())

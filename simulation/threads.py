@@ -104,6 +104,7 @@ class Lock:
 class Condition:
     def __init__(self, lock: Any = None) -> None:
         self._lock = lock or Lock()
+        #: How often a notification was sent; each one wakes all waiting threads.
         self._notified = 0
 
     def __enter__(self) -> Any:

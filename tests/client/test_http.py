@@ -258,7 +258,7 @@ def state(request):
 def test_the_shared_state_keeps_pauses_claims_and_counts(state):
     assert state.remaining("x") == 0
     state.pause("x", 500)
-    state.pause("x", 100)
+    state.pause("x", 100)  # the pause that lasts longer stays
     assert 300 < state.remaining("x") < 501
     assert state.claim("probe", 500)
     assert not state.claim("probe", 500)

@@ -165,6 +165,7 @@ def test_batches_become_shorter_if_the_lms_has_a_single_process() -> None:
 
     pacing.record_probe(FAST_PROBE)
     assert size_after_batches() == int(TARGET_SECONDS * items_a_second)
+    # Slow probes, even with one batch at a time: the intended time is halved down to its least.
     for _ in range(9):
         pacing.record_probe(FAST_PROBE + PATIENCE_SECONDS * 2)
     assert size_after_batches() == int(SHORTEST_SECONDS * items_a_second)
@@ -188,8 +189,9 @@ def test_batches_are_smaller_and_fewer_after_a_failed_batch() -> None:
 def test_a_probe_is_due_once_a_second_and_more_often_during_a_trial() -> None:
     clock = Clock()
     pacing = Pacing(LARGEST_SIZE, clock=clock)
+    # Two batches, because no probe is due while fewer batches than allowed are in progress.
     with pacing.turn(KIND), pacing.turn(KIND, urgent=True):
-        assert not pacing.claim_probe()
+        assert not pacing.claim_probe()  # no second has passed yet
         clock.seconds += PROBE_INTERVAL_SECONDS + 0.1
         assert [pacing.claim_probe() for _ in range(3)] == [True, False, False], "one is enough"
         probe_lms(pacing, probes=GOOD_PROBES)
@@ -278,6 +280,7 @@ def test_a_worker_with_many_batches_lets_another_worker_send_batches_in_between(
             senders.append("first")
             time.sleep(0.001)
     thread.join(60)
+    # The other worker's turn came soon, and not after all fifty batches of the first worker.
     assert senders.index("other") < 5
 
 

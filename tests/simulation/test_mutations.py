@@ -96,6 +96,7 @@ def test_locking_tables_in_different_orders_is_found():
         original_settle = EnrollmentKind.settle
 
         def settle(self: Any, results: Any, now: Any) -> None:
+            """Locks accounts after enrollments instead of before them."""
             original_settle(self, results, now)
             original_settle_earlier_kinds(self, results)
 
@@ -134,6 +135,7 @@ def test_marking_runs_as_missing_because_of_another_server_is_found():
                 return {}
 
         patch.setattr(sync, "runs_by_key", runs_by_key)
+        # Two further checks that would notice the other server are switched off.
         patch.setattr(sync, "require_known_runs", lambda lms, evidence: None)
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
@@ -157,6 +159,7 @@ def test_treating_accounts_as_lost_because_of_another_server_is_found():
                 return {}
 
         patch.setattr(LmsClient, "_accounts", accept_any_answer)
+        # A further check that would notice the other server is switched off.
         patch.setattr(creation, "require_known_accounts", lambda context: None)
 
     assert_found(mutation, "counts as lost", first_seed=34)

@@ -205,6 +205,7 @@ def application_built_on_usher(
 
 
 def _service_client(entry: Entry, secret: str, purpose: str) -> ServiceClient:
+    # '': for course runs, the client acts as the application's service worker.
     username = "" if purpose == COURSES else retirement_account_name(entry.name)
     return ServiceClient(
         purpose=purpose,
@@ -234,6 +235,7 @@ def derive(secret: str, name: str, purpose: str) -> str:
 
 
 def _read_entry(item: Any, index: int) -> Entry:
+    """The checked entry with its derived fields. index: its place in the list, for messages."""
     place = f"USHER_APPLICATIONS[{index}]"
     if not isinstance(item, Mapping):
         raise EntryError(f"{place} is not a mapping with a name")
@@ -297,6 +299,7 @@ def _add_derived_fields(values: dict[str, Any], place: str, *, is_first: bool) -
 
 
 def _address(value: Any, place: str) -> str:
+    """As ``tutor_values.address``, but raises EntryError."""
     try:
         return tutor_values.address(value, place)
     except tutor_values.NotAllowed as error:

@@ -106,6 +106,8 @@ def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default_backend(name: str, entries: list[Entry]) -> str:
+    """The backend with which the LMS signs people in: of the application ``name``, or of the first
+    application if ``name`` is empty; '' if learners choose."""
     if not name:
         return entries[0].backend
     if name == LEARNERS_CHOICE:
@@ -116,6 +118,7 @@ def _default_backend(name: str, entries: list[Entry]) -> str:
 
 
 def _superuser(config: Mapping[str, Any], entries: list[Entry]) -> Superuser | None:
+    """The superuser to create; None if no username is set."""
     username = config["USHER_SUPERUSER_USERNAME"]
     if not username:
         return None

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
+#: The name of a setting; a value that needs no quotes; what may stand in front of a name; a value
+#: with its quotes, without the comment behind it.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?^!*{}\[\]-]*")
 _PREFIX = re.compile(r"[^\S\r\n]*(?:export[^\S\r\n]+)?")
@@ -180,6 +182,7 @@ class EnvFile:
     def restored(self, keys: Iterable[str], former: "EnvFile") -> "EnvFile":
         """The same file with these keys as they were in ``former``. Changes of other keys stay."""
         keys = tuple(keys)
+        # If nothing else was changed, the former file also has these lines at their former places.
         if self.without(keys).text.rstrip() == former.without(keys).text.rstrip():
             return former
         former_values = {key: value for key, value in former.values().items() if key in keys}
@@ -209,7 +212,7 @@ class EnvFile:
         prefix = _match(_PREFIX, line.text)
         rest = line.text[len(prefix) :].partition("=")[2].lstrip(" \t")
         tail = rest[len(_match(_VALUE, rest)) :] if line.value is not None else ""
-        if not tail.strip():
+        if not tail.strip():  # no comment: keeps only the line break
             tail = line.text[len(line.text.rstrip("\r\n")) :]
         parts = [part.blank + part.text for part in self._lines]
         parts[index] = f"{line.blank}{prefix}{key}={value}{tail}"
@@ -222,6 +225,7 @@ class EnvFile:
         )
 
     def _duplicates(self) -> Iterator[Problem]:
+        """A problem for each line whose key is set again further down."""
         earlier_lines: dict[str, _Line] = {}
         for line in self._lines:
             if line.key is None:
@@ -331,6 +335,7 @@ def _match(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _problems_of(line: _Line) -> Iterator[Problem]:
+    """The problems that this line has by itself."""
     number, key = line.number, line.key or ""
     if line.error:
         yield Problem(number, "malformed", key, _why_malformed(line.text), serious=True)

@@ -56,6 +56,7 @@ def _sentence_of_mapping(body: dict[Any, Any]) -> str:
     for key, value in body.items():
         message = "" if key in _NOT_MESSAGES else sentence_of(value)
         if message:
+            # A number is no field but the position of an item in the request.
             is_field = key not in _NOT_FIELDS and not str(key).isdigit()
             messages.append(f"{key}: {message}" if is_field else message)
     return "; ".join(messages)

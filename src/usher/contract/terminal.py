@@ -79,10 +79,13 @@ def wrap(text: str, indent: int) -> str:
 
 
 def _parts_of_line(line: str) -> list[tuple[str, bool]]:
+    """Each part of the line, and whether it is a long command. A line that begins with ``$ `` is
+    one part, which ``wrap`` recognises by itself."""
     return [(line, False)] if line.startswith("$ ") else [*text_and_commands(line)] or [("", False)]
 
 
 def _wrapped_line(line: str, indent: int) -> str:
+    """A line without long commands, wrapped. Only its continuations are indented."""
     unbroken = _COMMAND.sub(lambda match: match[0].replace(" ", _SPACE), line)
     lines = textwrap.wrap(
         unbroken,

@@ -88,6 +88,7 @@ def address(value: Any, place: str) -> str:
 
 
 def _normalised_address(value: Any) -> str:
+    """As ``address``, but raises any ValueError or UnicodeError for a value that can't be used."""
     if not isinstance(value, str) or not value.isprintable() or len(value) > 500 or " " in value:
         raise ValueError(value)
     parts = urlsplit(value)
@@ -151,6 +152,7 @@ def _list_of(check: Callable[[Any, str], Any], noun: str) -> Callable[[Any, str]
 
 
 def _or_empty(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    """A check that accepts '' too."""
     return lambda value, place: value if value == "" else check(value, place)
 
 

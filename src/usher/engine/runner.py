@@ -565,7 +565,7 @@ def _write_outcomes(kind: Kind, results: list[Result]) -> list[Result]:
         if len(results) == 1:
             job, outcome = results[0]
             if isinstance(outcome.error, Unwritable):
-                raise  # this outcome already says that another one could not be written
+                raise
             log.exception("The answer for %s %s can't be stored.", kind.name, job.display_name)
             return write_back(kind, [(job, Outcome(error=Unwritable(_unwritable_message(error))))])
     half = len(results) // 2

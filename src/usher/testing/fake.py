@@ -93,6 +93,8 @@ class UsherFakeLms:
         """Does nothing: there is no connection to close."""
 
     def _answer(self, request: httpx.Request, path: str) -> tuple[int, Any]:
+        """Status and JSON of the answer. Raises AssertionError for any request that is not known
+        here."""
         save_functions: dict[str, Callable[[Item], Item]] = {
             LmsPath.USHER_ACCOUNTS: self._save_account,
             LmsPath.USHER_ENROLLMENTS: self._save_enrollment,
@@ -114,6 +116,8 @@ class UsherFakeLms:
         )
 
     def _accounts_answer(self, path: str, params: httpx.QueryParams) -> tuple[int, Any]:
+        """The account in the path, or all accounts with a username or e-mail address in the query;
+        404 if there is none, as in the LMS."""
         username = path.removeprefix(LmsPath.ACCOUNTS).strip("/")
         if username:
             account = self._accounts.get(username)
@@ -130,7 +134,7 @@ class UsherFakeLms:
         username, _, run = learner_and_run.partition(",")
         mode, is_active = self._enrollments.get((username, run), ("", False))
         if not mode:
-            return 200, None
+            return 200, None  # the LMS's answer about a learner who was never enrolled
         return 200, {"mode": mode, "is_active": is_active, "user": username}
 
     def _enrollments_answer(self, usernames: list[str]) -> Item:

@@ -65,6 +65,7 @@ class NetworkGuard:
             host, port = arguments[1][:2]
         else:
             return
+        # ``getaddrinfo`` also takes the name of a service, such as https, as its port.
         number = _PORTS.get(port, port) if isinstance(port, str) else port
         base_url = self._base_urls.get((_normalised_host(host), number))
         if base_url:
@@ -72,6 +73,7 @@ class NetworkGuard:
             raise LmsTrafficRefused(base_url)
 
 
+#: Scheme or name of a service → its default port.
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
