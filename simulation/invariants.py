@@ -83,6 +83,7 @@ class Invariants:
             self.owners.setdefault(row["lease_owner"], task.process)
 
     def _check_limits(self, kind: str, row: Row) -> None:
+        """Raises InvariantBroken after too many attempts of this row, or requests of this seed."""
         if row["attempts"] > MAX_ATTEMPTS:
             raise InvariantBroken(f"{self._subject(kind, row)}: {row['attempts']} attempts")
         if len(self.network.messages) > MAX_REQUESTS:

@@ -176,6 +176,7 @@ class SimulatedLms(Lms):
         self.routes["GET", LmsPath.USHER_ENROLLMENTS] = self.batch_api.changed_enrollments
 
     def answer(self, request: Request) -> Response:
+        """The answer to a request, whose effect in the LMS has then taken place."""
         answer, _ = self.handle(request)  # not used: the delay, which is 0 here
         if isinstance(answer, Response):
             return answer
@@ -189,6 +190,8 @@ class SimulatedLms(Lms):
 
 
 class _SignIn(SignIn):
+    """Records to whom new accounts belong, and who was refused."""
+
     world: LmsData
 
     async def register(self, request: Request) -> Response:
@@ -222,6 +225,8 @@ def _user_id_of(username: str) -> int:
 
 
 class _PublicApi(PublicApi):
+    """The public API with the model's modes and its rules for enrollments."""
+
     world: LmsData
 
     def enroll(self, request: Request) -> Response:
@@ -266,6 +271,7 @@ def enroll(
 def _enroll(
     world: LmsData, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
 ) -> tuple[str, bool]:
+    """As ``enroll``, without recording refusals."""
     enrollment = world.enrollments.get((username, key))
     current_mode, is_enrolled = enrollment.state if enrollment else ("audit", False)
     if key not in world.runs:
@@ -289,6 +295,8 @@ def _enroll(
 
 
 class _BatchApi(BatchApi):
+    """The batch API with the model's rules, and with lists of changes."""
+
     world: LmsData
 
     def no_changes(self, request: Request) -> Response:
@@ -315,6 +323,7 @@ class _BatchApi(BatchApi):
         return as_json({"results": items, "next": None, "now": moment()})
 
     def _account(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Creates the item's account, or changes the account that exists. Returns the result."""
         username = item["username"]
         account = self.world.by_uid.get(username)
         result = super()._account(item)
@@ -334,6 +343,7 @@ class _BatchApi(BatchApi):
         return result
 
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Changes the item's enrollment. Returns the result."""
         username, key = item["username"], item["course_id"]
         account = self.world.by_uid.get(username)
         if account is None:

@@ -116,6 +116,7 @@ class Network:
         return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)
 
     def _message(self, request: httpx.Request, task: Task) -> Message:
+        """Makes a message of the request, and records it in ``messages``."""
         target = request.url.raw_path.decode()
         headers = {name.lower(): value for name, value in request.headers.items()}
         lms_request = Request(request.method, target, headers, request.content)

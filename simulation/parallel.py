@@ -47,11 +47,12 @@ def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterato
 
 
 def _start(seed: int) -> tuple[Connection, BaseProcess]:
+    """Starts the process of a seed. Returns the pipe that gets its outcome, and the process."""
     context = multiprocessing.get_context("fork")
     receiving_end, sending_end = context.Pipe(duplex=False)
     process = context.Process(target=_simulate_and_send, args=(seed, sending_end), daemon=True)
     process.start()
-    sending_end.close()
+    sending_end.close()  # so that reading ends with EOFError if the process ends without an outcome
     return receiving_end, process
 
 

@@ -100,6 +100,7 @@ class People:
         return None
 
     def _user(self, name: str) -> Any:
+        """The user of that name; None if the user was deleted."""
         from django.contrib.auth import get_user_model
 
         return get_user_model().objects.filter(username=name).first()

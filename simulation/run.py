@@ -278,6 +278,7 @@ class Simulation:
     # Preparation
 
     def _prepare(self) -> None:
+        """Choose the strangers and the failures of this seed, and start the processes."""
         from simulation.lms import course_key
         from usher.application.runs.services import ensure_run
 
@@ -350,6 +351,7 @@ class Simulation:
             self._report(error)
 
     def _run_worker(self) -> None:
+        """What a worker does: passes until it is told to stop. Another worker then replaces it."""
         from usher.engine.services import reconcile
 
         task = self.scheduler.task
@@ -390,6 +392,7 @@ class Simulation:
         return due_kinds or ["account"], {}
 
     def _run_visitors(self) -> None:
+        """What a web process does: actions of visitors, as long as some are left."""
         while self.actions_left:
             self.actions_left -= 1
             self.people.act_unless_deleted()
@@ -454,6 +457,7 @@ class Simulation:
     # Faults
 
     def _plan_faults(self) -> None:
+        """Choose what else happens in this seed, and when: faults, and changes in the LMS."""
         # An action that is listed several times is chosen more often.
         actions = (
             self._kill,
@@ -476,6 +480,7 @@ class Simulation:
             self.scheduler.call_at(self.rng.uniform(2, FAULTS_END_AT), self.rng.choice(actions))
 
     def _running_workers(self) -> list[Process]:
+        """Workers that are neither dead, nor told to stop, nor suspended."""
         return [
             process
             for process in self.processes
@@ -546,6 +551,7 @@ class Simulation:
         self.event_log.add("LMS", "answers itself again")
 
     def _restart_lms(self) -> None:
+        """Nothing answers at the LMS's address for some seconds."""
         self.network.is_down = True
         self.event_log.add("LMS", "restarts")
 
@@ -556,6 +562,7 @@ class Simulation:
         self.scheduler.call_after(self.rng.uniform(1, 30), end_restart)
 
     def _lose_plugin(self) -> None:
+        """The LMS lacks the batch API for some seconds, as after an update without the plugin."""
         api = self.network.lms.batch_api
         if self.has_plugin:
             api.has_plugin = False

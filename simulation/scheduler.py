@@ -81,9 +81,11 @@ class Scheduler:
         self.rng = random.Random(f"schedule {seed}")
         #: Random numbers of the code under test come from a generator of their own.
         self.code_rng = random.Random(f"code {seed}")
+        #: The virtual time, in seconds.
         self.now = 0.0
         self.steps = 0
         self.observe: Callable[[], None] = lambda: None
+        #: Whether the seed is over, so that every thread that waits must end.
         self.is_over = False
         self._max_steps = max_steps
         #: The thread that took the last step; None if the last step was an event of ``call_at``.
@@ -91,13 +93,14 @@ class Scheduler:
         self.tasks: list[Task] = []
         #: Events of ``call_at``, as a heap: time, number of the event, and what happens.
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._event_count = 0
+        self._event_count = 0  # so that events at the same time happen in their order
         #: The greenlet of ``run``, to which a thread that waits switches.
         self._hub = getcurrent()
 
     # Called by the scheduler's users
 
     def spawn(self, process: Process, act: Callable[[], Any]) -> Task:
+        """Start a thread of this process, which calls ``act``."""
         task = Task(process, act, self._hub)
         self.tasks.append(task)
         return task
@@ -185,6 +188,7 @@ class Scheduler:
         return not task.process.is_dead and task.process.paused_until <= self.now
 
     def _step(self, task: Task) -> None:
+        """Let this thread run until it waits."""
         self.steps += 1
         if self.steps > self._max_steps:
             raise TooManySteps(f"{self._max_steps} steps were not enough")

@@ -80,6 +80,8 @@ def _modules() -> list[Any]:
 
 
 class _Replacements:
+    """Replaces attributes, and restores them."""
+
     def __init__(self) -> None:
         self._originals: list[tuple[Any, str, Any]] = []
 

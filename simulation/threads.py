@@ -27,6 +27,7 @@ def set_scheduler(scheduler: Scheduler | None) -> None:
 
 
 def scheduler() -> Scheduler:
+    """The scheduler of the seed that is being simulated."""
     if _current is None:
         raise RuntimeError("no seed is being simulated")
     return _current
@@ -75,6 +76,8 @@ class Datetime(datetime):
 
 
 class Lock:
+    """Replaces ``threading.Lock`` and ``threading.RLock``."""
+
     def __init__(self) -> None:
         self._locked = False
 
@@ -102,6 +105,8 @@ class Lock:
 
 
 class Condition:
+    """Replaces ``threading.Condition``."""
+
     def __init__(self, lock: Any = None) -> None:
         self._lock = lock or Lock()
         #: How often a notification was sent; each one wakes all waiting threads.
@@ -134,6 +139,8 @@ class Condition:
 
 
 class Event:
+    """Replaces ``threading.Event``."""
+
     def __init__(self) -> None:
         self._is_set = False
 
@@ -151,6 +158,8 @@ class Event:
 
 
 class Thread:
+    """Replaces ``threading.Thread``."""
+
     def __init__(self, *, target: Callable[..., Any], args: Any = (), **_: Any) -> None:
         self._act = lambda: target(*args)
 
@@ -173,6 +182,8 @@ class Threading:
 
 
 class Queue:
+    """Replaces ``queue.Queue`` and ``queue.SimpleQueue``; it has no limit."""
+
     def __init__(self, maxsize: int = 0) -> None:
         self._items: deque[Any] = deque()
 

@@ -62,6 +62,7 @@ def test_every_endpoint_with_a_recorded_refusal_is_called() -> None:
 
 
 def _server_that_answers(recorded: dict[str, Any]) -> ThreadingHTTPServer:
+    """A server that answers every request with the recorded answer."""
     body = json.dumps(recorded["body"]).encode()
 
     class Handler(BaseHTTPRequestHandler):

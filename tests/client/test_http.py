@@ -294,6 +294,8 @@ def test_an_urgent_request_takes_the_next_time_of_the_budget():
     calls = []
 
     class RecordingState(shared.LocalState):
+        """Records how each request reserves its time in the budget."""
+
         def take(self, key, per_second):
             calls.append("take")
             return 0.0

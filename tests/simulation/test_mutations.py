@@ -55,6 +55,7 @@ def test_releasing_rows_whose_request_was_sent_is_found():
         from usher.engine.runner import Runner
 
         def all_rows(self: Any) -> dict[Any, list[Any]]:
+            """Counts begun jobs as not begun."""
             return {
                 kind: [job.row for job in jobs.values()]
                 for kind, jobs in self._claimed_jobs.items()
@@ -74,6 +75,7 @@ def test_sending_a_request_within_a_transaction_is_found():
         from usher.application.enrollments import services as enrollments
         from usher.engine import services as engine
 
+        # Without these checks, requests are sent within a transaction.
         for module in (accounts, enrollments):
             patch.setattr(module, "refuse_reconcile_now", lambda: None)
         patch.setattr(engine, "refuse_within_transaction", lambda: None)
@@ -129,6 +131,7 @@ def test_marking_runs_as_missing_because_of_another_server_is_found():
         original_runs_by_key = sync.runs_by_key
 
         def runs_by_key(lms: Any, keys: Any) -> Any:
+            """Takes the answer of another server as that of an LMS without these runs."""
             try:
                 return original_runs_by_key(lms, keys)
             except (NotThere, NotTheLms):
@@ -153,6 +156,7 @@ def test_treating_accounts_as_lost_because_of_another_server_is_found():
         request_accounts = LmsClient._accounts
 
         def accept_any_answer(self: Any, usernames: Any) -> Any:
+            """Takes the answer of another server as that of an LMS without these accounts."""
             try:
                 return request_accounts(self, usernames)
             except NotTheLms:
@@ -173,6 +177,7 @@ def test_refusing_rows_because_of_another_server_is_found():
         from usher.engine.runner import Runner
 
         def json_or_not_there(lms: Any, answer: Any) -> Any:
+            """Takes every error, of any server, as the LMS's 404."""
             if answer.status < 300:
                 return answer.json()
             raise client.NotThere("not found", status=answer.status)
@@ -193,6 +198,7 @@ def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
         write_modes = kinds._write_modes
 
         def write_one_mode_of_each_slug(run: Any, lms_modes: Any, own_modes: Any) -> bool:
+            """Writes only the last mode of each slug."""
             modes_by_slug = {mode.slug: mode for mode in lms_modes}
             return write_modes(run, list(modes_by_slug.values()), own_modes)
 
@@ -214,11 +220,13 @@ def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
         write_modes = kinds._write_modes
 
         def reject_modes_with_equal_slugs(run: Any, lms_modes: Any, own_modes: Any) -> bool:
+            """Fails as the database's former constraint did."""
             if len({mode.slug for mode in lms_modes}) < len(lms_modes):
                 raise IntegrityError("UNIQUE constraint failed: two modes of a run are equal")
             return write_modes(run, lms_modes, own_modes)
 
         patch.setattr(kinds, "_write_modes", reject_modes_with_equal_slugs)
+        # Without the splitting of ``_write_outcomes``, the error ends the worker.
         patch.setattr(runner, "_write_outcomes", runner.write_back)
 
     assert_found(mutation, "IntegrityError", first_seed=2)

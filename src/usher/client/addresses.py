@@ -55,6 +55,7 @@ def origin(address: str) -> tuple[str, str, int]:
 
 
 def _split(address: str) -> SplitResult:
+    """The parts of an address. Raises BadAddress for one that must not be used."""
     # urlsplit removes line breaks and tabs silently, and browsers treat a backslash as a slash.
     unfit = any(char.isspace() or not char.isprintable() or char in '\\"<>`' for char in address)
     if unfit:
@@ -76,6 +77,7 @@ def _split(address: str) -> SplitResult:
 
 
 def _netloc(parts: SplitResult) -> str:
+    """Host and port; without the port if it is the scheme's default."""
     host = _host(parts)
     url_host = f"[{host}]" if ":" in host else host
     is_default = parts.port in (None, _DEFAULT_PORTS[parts.scheme])
@@ -83,6 +85,7 @@ def _netloc(parts: SplitResult) -> str:
 
 
 def _host(parts: SplitResult) -> str:
+    """The host in lower case and ASCII. Raises BadAddress."""
     host = parts.hostname or ""
     if "[" in parts.netloc:
         try:

@@ -145,6 +145,7 @@ class AuthorizationFlow:
         return path + separator + urlencode({"code": code, "state": query["state"]})
 
     def _authorize_path(self) -> str:
+        """The LMS's address, without host, that grants a code to the application's OAuth client."""
         query = {
             "client_id": self._lms.who.client_id,
             "response_type": "code",
@@ -197,6 +198,7 @@ class AuthorizationFlow:
         return path
 
     def _get(self, path: str) -> Answer:
+        """Sends a GET with the session's cookies, and adds those of the answer to the session."""
         # The request that completes sign-in uses up the code and the session's state, so it can't
         # be sent a second time.
         may_repeat = not path.startswith(LmsPath.sign_in_complete(self._lms.who.backend))

@@ -287,6 +287,7 @@ def _message_of(errors: Any) -> str:
 
 
 def _post(lms: LmsClient, capability: str, body: Mapping[str, Any]) -> dict[Any, dict[str, Any]]:
+    """Sends one batch. Returns each item's id → its result, with the id of the request."""
     answer = lms.http.request(
         "POST",
         _PATHS[capability],

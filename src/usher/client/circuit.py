@@ -66,6 +66,7 @@ class Circuit:
     def refuse(self, seconds: float) -> NoReturn:
         """Raises CircuitOpen. seconds: until the next request is allowed; the message does not name
         them, because records show the message for minutes."""
+        # 0 seconds: another request is the probe now.
         wait = (seconds or 1.0) * random.uniform(1.0, 1.3)  # noqa: S311 - spreads load, no secret
         raise CircuitOpen(
             f"Not sent, because requests to the LMS failed. {self._reason}".strip(),

@@ -419,6 +419,7 @@ def refusal(answer: Answer) -> LmsError:
 
 
 def _refusal(answer: Answer) -> LmsError:
+    """As ``refusal``, without the id of the request."""
     code, message = code_and_message(answer)
     if answer.status == 403 and not isinstance(answer.json_or_none(), dict):
         return not_the_lms_error(answer)  # Open edX's APIs answer JSON; a proxy answers a page

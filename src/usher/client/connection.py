@@ -81,7 +81,7 @@ class Connection:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable.broken_off(outgoing.path, _message_of(error)) from error
-        except BaseException:
+        except BaseException:  # such as BadAnswer: the rest of the answer was not read
             self.close()
             raise
         if answer.will_close:

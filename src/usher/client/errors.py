@@ -74,7 +74,7 @@ class Unreachable(LmsError):
 
     @classmethod
     def not_connected(cls, base_url: str, error: Exception) -> Self:
-        """No connection was made, so nothing was sent."""
+        """The error if no connection was made, so that nothing was sent."""
         if getattr(error, "reason", "") == _ANSWER_WITHOUT_TLS:
             return cls(
                 f"A server answers at {base_url}, but without TLS: does its address begin with "
@@ -85,7 +85,7 @@ class Unreachable(LmsError):
 
     @classmethod
     def broken_off(cls, path: str, reason: str) -> Self:
-        """The connection ended before the answer did."""
+        """The error for a connection that ended before the answer did."""
         return cls(f"The LMS broke off the connection at {path}: {reason}.", code="broken-off")
 
     @property
@@ -101,7 +101,7 @@ class TimedOut(Unreachable):
 
     @classmethod
     def after(cls, path: str, seconds: float) -> Self:
-        """No answer to the request for ``path`` within this many seconds."""
+        """The error if the request for ``path`` has no answer within this many seconds."""
         return cls(f"The LMS did not answer {path} within {seconds:.3g} s.")
 
 

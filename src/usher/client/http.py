@@ -219,6 +219,7 @@ class Http:
         raise AssertionError("the last attempt has returned an answer or raised an error")
 
     def _url(self, path: str) -> str:
+        """The address of a path of the LMS."""
         if not path.startswith("/") or path.startswith("//"):
             raise ValueError(f"a path of the LMS begins with one slash, not so {path[:200]!r}")
         return self.base_url + path

@@ -92,7 +92,7 @@ class ObservedEnrollment:
 
 @dataclass(frozen=True)
 class ListedEnrollment:
-    """One enrollment from a list."""
+    """One enrollment from the LMS's list of enrollments."""
 
     username: str
     course_key: str
@@ -251,14 +251,15 @@ def safe_link(value: Any, *, max_length: int) -> str:
 
 def number(value: Any, noun: str, *, highest: int = _HIGHEST_INTEGER) -> int:
     """A whole number from 0 to ``highest``. Raises BadValue if it is out of this range, ValueError
-    or TypeError if it is not a number."""
+    or TypeError if it is not a number. noun: the value, for the message."""
     if isinstance(value, bool) or not 0 <= int(value) <= highest:
         raise BadValue(noun, value)
     return int(value)
 
 
 def flag(value: Any, noun: str) -> bool:
-    """``value`` if it is JSON's true or false. Raises BadValue for anything else."""
+    """``value`` if it is JSON's true or false. Raises BadValue for anything else. noun: the
+    value, for the message."""
     if not isinstance(value, bool):
         raise BadValue(noun, value)
     return value

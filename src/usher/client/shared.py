@@ -158,7 +158,7 @@ class RedisState:
         self._run_pause = self._redis.register_script(self._PAUSE)
 
     def pause(self, key: str, seconds: float) -> None:
-        self._local.pause(key, seconds)
+        self._local.pause(key, seconds)  # counts while Redis does not answer
         self._cache.pop(key, None)
         self._ask_redis(
             lambda: self._run_pause([self._prefix + key], [max(1, int(seconds * 1000))])
@@ -168,6 +168,7 @@ class RedisState:
         now = time.monotonic()
         asked_at, until = self._cache.get(key, (0.0, 0.0))
         if now - asked_at > _CACHE_SECONDS:
+            # Redis answers a negative number if it has no such key.
             milliseconds = self._ask_redis(lambda: self._redis.pttl(self._prefix + key))
             until = now + (
                 self._local.remaining(key) if milliseconds is None else max(0, milliseconds) / 1000
@@ -193,6 +194,7 @@ class RedisState:
             return int(new_count)
 
         self._cache.pop(f"count:{key}", None)
+        # A count in Redis is at least 1, so only a failure of Redis leads to the local count.
         return self._ask_redis(increment_in_redis) or self._local.increment(key, seconds)
 
     def count(self, key: str) -> int:

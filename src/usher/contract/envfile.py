@@ -72,6 +72,7 @@ class _Line:
 
     @classmethod
     def of(cls, binding: Binding) -> "_Line":
+        """A line from a binding, as python-dotenv's parser calls a statement."""
         original = binding.original.string
         text = original.lstrip("\r\n")
         blank = original[: len(original) - len(text)]

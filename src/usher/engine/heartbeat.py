@@ -64,6 +64,7 @@ def beating(late_after: int = LATE_WATCHING_SECONDS) -> Iterator[None]:
 
 
 def _beat_until(ended: threading.Event, late_after: int) -> None:
+    """Beats until ``ended`` is set, for ten minutes at most."""
     until = time.monotonic() + _MAX_WAIT_SECONDS
     try:
         while not ended.wait(_SECONDS_BETWEEN_BEATS) and time.monotonic() < until:

@@ -268,6 +268,7 @@ class Reconciled(models.Model):
         ]
 
     def save(self, *args: Any, **options: Any) -> None:
+        """As Django's; a new row is saved together with its work."""
         if not self._state.adding:
             super().save(*args, **options)
             return
@@ -276,6 +277,7 @@ class Reconciled(models.Model):
             works.create(self.work_kind, [self.work_of_new(moment())])
 
     def refresh_from_db(self, *args: Any, **options: Any) -> None:
+        """As Django's, and forgets the row's work, which is read again when it is needed."""
         self.forget_cached_work()
         super().refresh_from_db(*args, **options)
 

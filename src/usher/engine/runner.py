@@ -133,6 +133,7 @@ class Runner:
     def _loop(
         self, pool: Pool, kinds: list[Kind], scope: Scope, interactive_kinds: list[Kind]
     ) -> None:
+        """Claims due rows, collects outcomes and writes them, until nothing is left to do."""
         query = DueQuery(kinds, scope, interactive_kinds)
         while True:
             self._refresh_capabilities()
@@ -517,6 +518,7 @@ class Runner:
                 self._claimed_jobs[kind].pop(row.pk, None)
 
     def _unbegun_rows(self) -> dict[Kind, list[Any]]:
+        """Claimed rows whose jobs no thread has begun."""
         with self._begin_lock:
             return {
                 kind: [job.row for job in jobs.values() if not job.is_begun]

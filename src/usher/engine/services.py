@@ -236,6 +236,7 @@ class _Tally:
         return summary
 
     def summary(self) -> Summary:
+        """The summary so far."""
         summary = Summary(self._counts.changed, self._counts.unchanged)
         row_count = self.successes + len(self.failing) + self._waiting.count + self._unremembered
         summary.waiting = self._waiting.groups()

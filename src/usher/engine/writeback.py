@@ -218,6 +218,7 @@ def _update_many(
 
 
 def _for_database(fields: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """The values as parameters of a statement."""
     return [
         field.get_db_prep_save(value, connection)
         for field, value in zip(fields, values, strict=True)

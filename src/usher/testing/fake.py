@@ -138,6 +138,7 @@ class UsherFakeLms:
         return 200, {"mode": mode, "is_active": is_active, "user": username}
 
     def _enrollments_answer(self, usernames: list[str]) -> Item:
+        """One page with all enrollments of these learners."""
         items = [
             {"user": name, "course_id": run, "mode": mode, "is_active": is_active}
             for (name, run), (mode, is_active) in self._enrollments.items()
@@ -183,7 +184,7 @@ class UsherFakeLms:
         refusal = self._refusals.get(item["course_id"])
         if item["username"] not in self._accounts:
             refusal = ("unknown-user", f"The user {item['username']} does not exist.")
-        if refusal and item["is_active"]:
+        if refusal and item["is_active"]:  # leaving a run is never refused
             code, message = refusal
             error = {"code": code, "message": message}
             return result | {"status": "refused", "error": error}
