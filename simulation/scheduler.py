@@ -90,6 +90,7 @@ class Scheduler:
         self._max_steps = max_steps
         #: The thread that took the last step; None if the last step was an event of ``call_at``.
         self.last_task: Task | None = None
+        #: The threads that have not ended.
         self.tasks: list[Task] = []
         #: Events of ``call_at``, as a heap: time, number of the event, and what happens.
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -137,7 +138,7 @@ class Scheduler:
         task = self.task
         if self.is_over:
             raise ThreadEnded
-        if task is None:
+        if task is None:  # outside of threads, such as in an event: nothing else can run meanwhile
             if until is None or not until():
                 raise AssertionError("only a thread can wait")
             return True

@@ -225,6 +225,7 @@ class Pool:
     def __init__(self, max_workers: int = 1, **_: Any) -> None:
         self._max_workers = max_workers
         self._running = 0
+        #: Calls that no thread has begun, with their futures.
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, act: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -247,7 +248,7 @@ class Pool:
             while self._waiting:
                 future, act = self._waiting.popleft()
                 if not future.set_running_or_notify_cancel():
-                    continue
+                    continue  # the call was cancelled
                 try:
                     future.set_result(act())
                 except Exception as error:  # noqa: BLE001 - as the real executor does

@@ -42,30 +42,36 @@ def test_an_address_is_normalised_to_one_spelling(address, normalised):
 @pytest.mark.parametrize(
     "address",
     [
+        # A user name or a password.
         "http://user@lms.example",
         "https://user:secret@lms.example",
         "https://:secret@lms.example",
         "https://@lms.example",
+        # Another scheme, or none.
         "ftp://lms.example",
         "lms.example",
         "//lms.example",
         "http:lms.example",
+        # No host; an impossible port.
         "http:///path",
         "http://",
         "http://lms.example:0",
         "http://lms.example:99999",
         "http://lms.example:x",
+        # Characters that browsers drop or read in another way; a fragment.
         "http://lms .example",
         "http://lms.example\n",
         "http://lms.ex\tample",
         "http://lms.example\\@evil.example",
         "http://lms.example/#x",
+        # Malformed IPv6 addresses and host names.
         "http://[::1",
         "http://[v1.x]",
         "http://-lms.example",
         "http://lms..example",
         "http://%6cms.example",
         "http://lms\u200b\ud800.example",
+        # Too long, or empty.
         "http://" + "a" * 300,
         "http://lms.example/" + "a" * 3000,
         "",

@@ -155,14 +155,18 @@ def test_a_status_100_continue_before_the_answer_is_skipped() -> None:
 @pytest.mark.parametrize(
     "malformed_answer",
     [
+        # No HTTP, or no status of an answer.
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"HTTP/1.1 secret OK\r\n\r\n",
         b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n",
+        # Malformed headers.
         b"HTTP/1.1 200 OK\r\nno header secret\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\n folded: secret\r\nContent-Length: 2\r\n\r\n{}",
+        # A body that ends too early, or whose chunks can't be read.
         b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n",
+        # Too many headers, a header that is too long, and no answer at all.
         b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
         b"",

@@ -196,10 +196,12 @@ def test_session_cookies_of_an_answer_are_not_logged(http, caplog):
 
 def test_own_path_accepts_only_addresses_of_the_lms():
     http = Http("http://10.0.0.1:8000", browser_url="http://lms.example:8000", state=LocalState())
+    # Addresses for servers and for browsers, and a path alone.
     assert http.own_path("/auth/complete/x/?a=b") == "/auth/complete/x/?a=b"
     assert http.own_path("http://lms.example:8000/x") == "/x"
     assert http.own_path("http://10.0.0.1:8000/x") == "/x"
     assert http.own_path("HTTP://LMS.example:8000/x?a=b#c") == "/x?a=b"
+    # Other servers; some of their addresses only look like the LMS's.
     for address in (
         "http://evil.example/x",
         "http://lms.example:8000@evil.example/x",
@@ -212,6 +214,7 @@ def test_own_path_accepts_only_addresses_of_the_lms():
         "ftp:x",
     ):
         assert http.own_path(address) is None
+    # ``request`` takes nothing but paths.
     for path in ("//evil.example/", "http://evil.example/", "x"):
         with pytest.raises(ValueError, match="begins with one slash"):
             http.request("GET", path)

@@ -280,6 +280,7 @@ def test_a_sign_in_that_the_lms_answers_with_a_400_page_is_started_again() -> No
     lms_url = "http://lms.example"
 
     def answer(request: httpx.Request) -> httpx.Response:
+        """Signs the learner in; the first attempt to complete the sign-in gets an error page."""
         path = request.url.path
         if path.startswith("/auth/login/"):
             redirect_uri = f"{lms_url}/auth/complete/mitxpro-oauth2/"

@@ -20,6 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_connection(name: str = "shop", root: str = "/root/a") -> Connection:
+    """A connection of the application ``name`` to the LMS of the Tutor root ``root``."""
     return Connection(
         name=name,
         application=f"/checkouts/{name}",

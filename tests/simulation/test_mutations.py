@@ -114,6 +114,7 @@ def test_a_webhook_that_retries_refused_rows_is_found():
     def mutation(patch: Patch) -> None:
         from usher.engine.models import ReconciledQuerySet
 
+        # Unlike ``recheck``, ``make_due`` clears errors and retries refused rows.
         patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
 
     assert_found(mutation, "a message of the LMS made", first_seed=7)

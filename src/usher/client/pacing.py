@@ -198,7 +198,7 @@ class Pacing:
     def _increase(self) -> None:
         """Allows longer batches or, if they are long enough already, one more concurrent batch."""
         if self._is_on_trial:
-            self._is_on_trial, self._good_probes = False, 0
+            self._is_on_trial, self._good_probes = False, 0  # the trial has succeeded
         elif self._target_seconds < TARGET_SECONDS:
             self._target_seconds = min(self._target_seconds * 1.25, TARGET_SECONDS)
             self._good_probes = 0

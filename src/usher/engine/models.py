@@ -312,6 +312,7 @@ class Reconciled(models.Model):
         time, or an expression for it."""
         work = self.work_to_be()
         work.object_id = self.pk
+        # The very object that ``work_to_be`` made: nobody has set another time.
         if work.due_at is not None and work.due_at is self.__dict__.pop("_due_by_default", None):
             work.due_at = now
         self.forget_cached_work()

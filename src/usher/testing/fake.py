@@ -78,7 +78,7 @@ class UsherFakeLms:
         self._is_down = False
         connection.forget_clients()
 
-    # Called by the LMS client
+    # Called by the LMS client, for which this is a transport of httpx
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answers one request. Raises httpx.ConnectError while the LMS is down."""

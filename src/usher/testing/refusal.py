@@ -48,6 +48,7 @@ class NetworkGuard:
     def __init__(self, base_urls: Iterable[str], opener: RefusingOpener) -> None:
         self.is_active = False
         self._opener = opener
+        #: Host and port of a connection → the LMS's address.
         self._base_urls = {}
         for base_url in base_urls:
             parts = urlsplit(base_url)
