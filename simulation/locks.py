@@ -90,7 +90,7 @@ class Locks:
 
     def _lock(self, table: str, *, waits: bool) -> None:
         """Records a lock, and reports it if another transaction took the same locks in the opposite
-        order."""
+        order. waits: False for SKIP LOCKED, which never waits for another transaction."""
         if table in self._held:
             return
         for earlier in self._held if waits else ():

@@ -40,13 +40,13 @@ def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None
         while True:
             try:
                 peer, _ = listening.accept()
-            except OSError:
+            except OSError:  # the test has closed the server
                 return
             accepted.append(peer)
             try:
                 with wrap(peer) if wrap else peer as connection:
                     serve(connection)
-            except OSError:
+            except OSError:  # the client has closed the connection
                 continue
 
     threading.Thread(target=accept, daemon=True).start()

@@ -159,7 +159,7 @@ class LmsClient:
         called_at = time.monotonic()
         with self._confirm_lock:
             asked_at, error = self._last_confirmation
-            if asked_at <= called_at:
+            if asked_at <= called_at:  # otherwise another thread has asked since this call began
                 asked_at, error = time.monotonic(), None
                 try:
                     self._accounts([])

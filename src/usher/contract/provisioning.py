@@ -204,6 +204,7 @@ def _build_optional(record_class: Any, data: dict[str, Any], key: str, place: st
 
 
 def _build_service_clients(items: Any, place: str) -> list[ServiceClient]:
+    """The service clients of the application at ``place``. Raises DescriptionError."""
     if not isinstance(items, list):
         raise DescriptionError(f"{place}.service_clients is not a list")
     clients: list[ServiceClient] = []

@@ -152,7 +152,7 @@ def _list_of(check: Callable[[Any, str], Any], noun: str) -> Callable[[Any, str]
 
 
 def _or_empty(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    """A check that accepts '' too."""
+    """A check that accepts '', and every value that ``check`` accepts."""
     return lambda value, place: value if value == "" else check(value, place)
 
 

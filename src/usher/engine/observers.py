@@ -53,6 +53,9 @@ def add(observer: Observer) -> None:
         _observers.append(observer)
 
 
+# The following functions call the method of the same name of every observer.
+
+
 def written(kind: str, results: Sequence[tuple[Any, Any]]) -> None:
     if results:
         _notify(lambda observer: observer.written(kind, results))
