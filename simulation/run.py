@@ -155,7 +155,7 @@ def _record_jobs(act: Callable[..., Any], *, is_act_many: bool) -> Callable[...,
 
     def act_recorded(self: Any, jobs: Any, context: Any) -> Any:
         task = _current_simulation().scheduler.task
-        if task is None or task.jobs is not None:
+        if task is None or task.jobs is not None:  # an outer call has recorded its jobs already
             return act(self, jobs, context)
         task.jobs = [(self.name, job) for job in (jobs if is_act_many else [jobs])]
         task.began = _current_simulation().scheduler.now
@@ -233,7 +233,7 @@ class Simulation:
             )
             self._stop_faults()
             self.scheduler.run(self._is_at_rest)
-            if not self._is_at_rest():
+            if not self._is_at_rest():  # ``run`` also returns when nothing can happen any more
                 raise InvariantBroken(
                     "no thread can run: " + "; ".join(self.invariants.unsettled()[:5])
                 )

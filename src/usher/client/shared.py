@@ -149,8 +149,10 @@ class RedisState:
             socket_timeout=_REDIS_TIMEOUT_SECONDS,
             socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
         )
+        #: Monotonic seconds until which Redis is not asked, because it failed.
         self._redis_paused_until = 0.0
         self._prefix = f"usher:{prefix}:"
+        #: Used while Redis fails.
         self._local = LocalState()
         #: Key → when Redis was asked, and its answer: when the pause ends, or the count.
         self._cache: dict[str, tuple[float, float]] = {}

@@ -49,6 +49,7 @@ def _sentence_of_text(text: str) -> str:
 
 
 def _sentence_of_mapping(body: dict[Any, Any]) -> str:
+    """The sentence under the best key that has one; otherwise the messages of all fields."""
     for key in _SENTENCE_KEYS:
         if sentence := sentence_of(body.get(key)):
             return sentence

@@ -166,6 +166,7 @@ def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
     work = Work.objects.filter(
         kind=kind.name, object_id__in=owners, lease_owner__in=set(owners.values())
     )
+    # ``list`` runs the query, which sets the locks.
     list(work.select_for_update().order_by("object_id").values_list("pk", flat=True))
     return work
 

@@ -151,6 +151,7 @@ IN_SYNC = Q(observed_generation=F("generation")) & ~Q(work__error_code__gt="")
 
 def lock(rows: models.QuerySet[Any]) -> None:
     """Locks these rows for the transaction, by ascending id."""
+    # ``list`` runs the query, which sets the locks.
     list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
 
 
