@@ -399,7 +399,7 @@ def _should_repeat(error: LmsError, *, is_repeatable: bool) -> bool:
 
 
 def _seconds_in_header(answer: Answer) -> float | None:
-    """The seconds in ``Retry-After``; None without the header, or if it holds a date."""
+    """The seconds in ``Retry-After``; None if it is missing or is no whole number."""
     value = answer.headers.get("retry-after", "")
     return min(float(value), _MAX_WAIT_SECONDS) if _WHOLE_SECONDS.fullmatch(value) else None
 
