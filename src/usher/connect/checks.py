@@ -208,6 +208,7 @@ def _run_probe(name: str, probe: Callable[[], Check]) -> Check:
     try:
         return probe()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # ``error.request`` would raise an error for a request that was never made.
         url = getattr(getattr(error, "_request", None), "url", "")
         fix = "start it if it isn't running" + _advice_about_host(str(url))
         return Check(name, "failed", f"{url} {error}".strip(), fix)
@@ -276,7 +277,7 @@ def _request_application(
     client: httpx.Client, target: TargetApplication
 ) -> tuple[Check, dict[str, httpx.Response]]:
     """Returns whether the application answers, and its answers by address: the application's own
-    address first, then its address for browsers."""
+    address first, then its address for browsers; {} if nothing answers at one of them."""
     answers: dict[str, httpx.Response] = {}
     for url in dict.fromkeys([target.own_url or target.url, target.url]):
         try:
@@ -437,6 +438,7 @@ def connected_names(description: Description, addresses: Addresses) -> set[str] 
                 application.service_worker
                 for application in description.applications_with_service_workers()
             ]
+            # Any service worker may read the report.
             worker = next(filter(None, workers), None)
             report = _fetch_report(client, worker, addresses)
     except (httpx.HTTPError, ToolFailed):
@@ -491,6 +493,7 @@ def _check_settings_in_force(
     wrong_settings = [
         key
         for key, value in actual.items()
+        # None: the application has no such setting.
         if value is not None and key in expected and value != expected[key]
     ]
     if not wrong_settings:
@@ -579,6 +582,7 @@ def _run_command(
 
 
 def _parse_json(answer: httpx.Response) -> dict[str, Any]:
+    """Returns the JSON object in the answer; {} if it has none."""
     try:
         data = answer.json()
     except ValueError:
@@ -587,4 +591,5 @@ def _parse_json(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _oauth_error(answer: httpx.Response) -> str:
+    """Returns the answer's OAuth error code; its HTTP status if it has none."""
     return str(_parse_json(answer).get("error") or answer.status_code)

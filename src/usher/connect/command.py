@@ -48,6 +48,8 @@ _REPEATED = (
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns a decorator that gives a command these options, in this order."""
+
     def decorate(function: Any) -> Any:
         for option in reversed(options):
             function = option(function)
@@ -186,6 +188,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
             _confirm(yes, as_json)
             for target, _ in targets:
                 remember(target, context)
+            # Saved by an interrupted disconnection, which is obsolete now.
             SavedDescription(context.lms.folder).delete()
             apply(plan, view)
         for replaced in moved_connections(targets, context):

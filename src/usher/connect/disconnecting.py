@@ -43,6 +43,7 @@ class Disconnection(ABC):
         self._names = names
         self._addresses = addresses
         self._purge = purge
+        #: Whether the LMS runs; ``plan`` sets it.
         self._running = False
         self._restart_mark = RestartMark(lms.folder)
         self._saved_description = SavedDescription(lms.folder)
@@ -361,13 +362,14 @@ class DisconnectionFromEmbedded(Disconnection):
 
     def remaining(self) -> list[str]:
         if self.leaves_no_application and self._purge:
+            # Nothing of the LMS remains: its whole folder is deleted.
             return [text for text in super().remaining() if not text.startswith("LMS: ")]
         folder = [f"LMS: its folder {self._embedded.folder}"] if self.leaves_no_application else []
         return super().remaining() + folder
 
     def _lms_steps(self) -> list[Step]:
         embedded = self._embedded
-        if not embedded.exists:
+        if not embedded.exists:  # its folder was deleted, with all records
             return []
         update = Step(
             id="lms-folder",

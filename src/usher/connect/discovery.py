@@ -222,6 +222,7 @@ def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
 
 
 def _is_running(instance: Instance, runner: Runner) -> bool:
+    """Whether the LMS runs. Raises Refused if docker doesn't answer."""
     try:
         return lms_runs(instance, runner)
     except ToolFailed as error:
@@ -240,7 +241,8 @@ def _address(value: str, name: str) -> str:
 def find_targets(
     command_options: CommandOptions, context: LmsContext, *, dry_run: bool = False
 ) -> list[tuple[TargetApplication, BackendChoice]]:
-    """Returns each requested application with its backend. Raises Refused."""
+    """Returns each requested application with its backend. Adds facts and warnings about them to
+    ``context``. Raises Refused."""
     application_entries = context.lms.application_entries()
     targets: list[tuple[TargetApplication, BackendChoice]] = []
     for options in command_options.applications:
@@ -335,6 +337,7 @@ def _examined_target(options: ApplicationOptions, context: LmsContext) -> Target
 def _target_of(
     options: ApplicationOptions, context: LmsContext, *, dry_run: bool = False
 ) -> TargetApplication:
+    """Returns the application, not examined yet. Without a manage.py to run, it is remote."""
     checkout = recognise(options)
     if dry_run:
         checkout = with_example(checkout)
@@ -354,7 +357,7 @@ def remember(target: TargetApplication, context: LmsContext) -> None:
     options = {key: value for key, value in vars(target.options).items() if value}
     options["target"] = str(target.checkout.folder or target.checkout.url)
     options["name"] = target.name
-    lms = context.lms.connection().get("lms", "")
+    lms = context.lms.connection().get("lms", "")  # '' for Tutor
     target.saved_state.save_application(options, root=str(context.lms.folder), lms=lms)
 
 
@@ -504,6 +507,7 @@ def _lms_folder(connection: Connection) -> str:
 
 
 def _normalize(target: str) -> str:
+    """Returns the path or address in the form in which ``remember`` saves it."""
     if urlsplit(target).scheme in ("http", "https"):
         return target.rstrip("/")
     return str(Path(target).expanduser().resolve())
@@ -537,12 +541,14 @@ def warn_of_moves(
 
 
 def _is_requested(connection: Connection, command_options: CommandOptions) -> bool:
+    """Whether the connection is one of an application that the options name."""
     checkouts = [recognise(options) for options in command_options.applications]
     locations = {str(checkout.folder or checkout.url) for checkout in checkouts}
     return bool({connection.application, connection.url} & locations)
 
 
 def _stored_connections() -> list[Connection]:
+    """Returns all saved connections. Raises Refused if their file can't be read."""
     try:
         return connections.read_all()
     except ConnectionsError as error:

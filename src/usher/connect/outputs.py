@@ -13,6 +13,7 @@ from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract.failures import FailureClass
 
+#: The summary of the commands: learners or runs changed, failed and, at some, unchanged.
 _TALLY = re.compile(r"(\d+) (?:repaired|updated), (\d+) failures(?:, (\d+) unchanged)?", re.I)
 _FAILURE = re.compile(r"Failed to repair \((.*)\)")
 #: The last line of the traceback of an error in the program itself, not in a server that it calls.
@@ -96,6 +97,7 @@ def check_of_summary(name: str, command: str, stdout: str) -> Check | None:
     ]
     example = (other_failures or failures or [{}])[0]
     text = f"{counts}, {failed} failed: {example.get('what')}: {example.get('message')}"
+    # Failures that are not listed may be of any class.
     if other_failures or failed > len(failures):
         return Check(name, "failed", text, "look at the checks above, then at the sync worker")
     fix = "the connection works; the application's admin lists the refusals and their reasons"

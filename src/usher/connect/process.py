@@ -138,7 +138,7 @@ class Runner:
                 sys.stderr.write(f"          {newest_lines[-1]}\n")
             code = process.wait()
         finally:
-            process.kill()
+            process.kill()  # after an interrupt; an ended process is not affected
         if code:
             output_end = last_lines("\n".join(newest_lines))
             raise ToolFailed(

@@ -66,7 +66,8 @@ def _place_of_lms(connection: Connection) -> str:
 
 
 def _local_time(text: str) -> str:
-    """Returns an ISO 8601 time in the local time zone, to the minute; "" for ""."""
+    """Returns an ISO 8601 time in the local time zone, to the minute; "" for "", and any other
+    text unchanged."""
     try:
         return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}" if text else ""
     except ValueError:

@@ -30,8 +30,11 @@ class View:
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self._console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+        #: The JSON object that ``flush`` prints.
         self._data: dict[str, Any] = {"ok": False, "changed": [], "checks": []}
+        #: Whether a check has failed.
         self.failed = False
+        #: Whether something was changed before the plan; whether a step has begun.
         self._has_prepared = False
         self._has_begun = False
 

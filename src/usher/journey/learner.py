@@ -50,6 +50,7 @@ def _create_user(username):
 def _complete_profile(user):
     """Stores the profile that MITx Online and MIT xPro require before they send the LMS a
     learner's details."""
+    # Models and fields that an application doesn't have are left out.
     rows = (
         ("openedx", "OpenEdxUser", {"edx_username": user.username, "has_been_synced": True}),
         ("users", "LegalAddress", {"first_name": "Usher", "last_name": "T", "country": "US"}),

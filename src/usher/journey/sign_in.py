@@ -30,6 +30,7 @@ from usher.journey.steps import (
 
 #: Runs ``learner.py`` in the application with the given PARAMS and returns its result.
 Script = Callable[[dict[str, Any]], dict[str, Any]]
+#: The mode in which the test learner is enrolled.
 MODE = "audit"
 #: The message of PostgreSQL, SQLite or MySQL about a missing table, in a log or on Django's debug
 #: page.
@@ -127,6 +128,7 @@ def missing_table(error_text: str) -> str:
 
 
 def _fix_for_error_page(page: httpx.Response, final_url: str) -> str:
+    """Returns advice about a page at which sign-in ended with an error status."""
     if table := missing_table(unescape(page.text)):
         return (
             f"create the missing table {table}: manage.py migrate; for a cache's table: manage.py "
@@ -189,6 +191,7 @@ def _browser_with_session(target: Target, session: dict[str, Any]) -> Iterator[B
 
 
 def _fix_for_no_sign_in(target: Target, final_url: str, session_cookie: str) -> str:
+    """Returns advice if the LMS did not sign the learner in and sign-in ended at ``final_url``."""
     if session_cookies_collide(target.application_url, session_cookie, target.lms_url):
         return (
             f"the application and the LMS have a session cookie named {session_cookie} on the same "
@@ -277,7 +280,7 @@ def _remove_at_lms(target: Target, username: str, enrolled_runs: list[str]) -> s
         client.headers["Authorization"] = f"Bearer {target.token}"
         try:
             if client.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
-                return ""
+                return ""  # there is no such LMS account
             for run in enrolled_runs:
                 enrollment = {"user": username, "mode": MODE, "is_active": False}
                 body = {**enrollment, "course_details": {"course_id": run}}
@@ -303,4 +306,5 @@ def _deactivate(client: httpx.Client, username: str) -> bool:
     if not answer.is_success:
         return False
     results = answer.json().get("results") or [{}]
+    # "exists": it was inactive already.
     return results[0].get("status") in ("updated", "exists")

@@ -75,6 +75,7 @@ class Browser:
             raise UnreachableError(urlsplit(url).netloc, str(error)) from error
 
     def _pages_in_loop(self) -> list[str]:
+        """Returns the pages that were visited more than once; the last two if there are none."""
         repeated = [page for page in dict.fromkeys(self.visited) if self.visited.count(page) > 1]
         return repeated or self.visited[-2:]
 

@@ -36,10 +36,13 @@ _MISSING = (
     # os.environ["NAME"] in a settings file
     re.compile(rf"^\s*KeyError: '({_NAME})'", re.MULTILINE),
 )
+#: An error about a value of the wrong type, such as an empty value: the setting, the type.
 _EMPTY = re.compile(rf"Expected value in ({_NAME})= to be an? (\w+)")
 #: Type that an error names → an example value of this type.
 _EXAMPLE_OF_TYPE = {"int": "1", "boolean": "False", "float": "1", "list": "[]"}
+#: The list of built assets, in the error of an application whose assets aren't built.
 _WEBPACK = re.compile(r"([^\s'\"]*webpack-stats[^\s'\"]*?\.json)")
+#: Errors of a machine without docker, or of a docker without ``docker compose``.
 _NO_COMPOSE = re.compile(
     r"unknown flag: --rm|unknown shorthand flag|'compose' is not a docker command|docker: not found"
 )
@@ -55,6 +58,7 @@ _NO_DATABASE = re.compile(
     r"|connection is bad|could not (?:connect to server|translate host name)"
     r"|connection timeout expired|failed to resolve host"
 )
+#: The error of docker compose if a ``.env`` that the compose file names is missing.
 _NO_ENV_FILE = re.compile(r"env file (\S+) not found")
 
 

@@ -63,6 +63,7 @@ class Checkout:
 
     @property
     def settings_file(self) -> Path | None:
+        """The file to read the settings from: the example if it is used, else the ``.env``."""
         return self.example or self.env_file
 
     @property
@@ -73,6 +74,7 @@ class Checkout:
 
     @property
     def sync_command(self) -> tuple[str, ...]:
+        """The edition's command that reads course runs from the LMS; () without an edition."""
         return self.edition.sync_command if self.edition else ()
 
 
@@ -154,6 +156,7 @@ def _named_edition(options: ApplicationOptions) -> Edition | None:
 
 
 def _name_of(options: ApplicationOptions, edition: Edition | None, fallback: str) -> str:
+    """Returns the name in ``--name``, else the edition's, else one made from ``fallback``."""
     name = options.name or (edition.name if edition else fallback.lower())
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not name:

@@ -16,7 +16,9 @@ from usher.contract.envfile import EnvFile
 from usher.contract.environment import SECRET_KEYS
 from usher.contract.shell import with_env_file
 
+#: A script prints its result behind this mark.
 ANSWER_MARK = "usher-answer: "
+#: The most characters of an application's error in a message.
 _MAX_ERROR_LENGTH = 5000
 #: Seconds that a management command may take; a repair command handles all learners.
 COMMAND_TIMEOUT = 3600.0
@@ -40,7 +42,8 @@ class Manage:
         return self._parse_answer(output)
 
     def run_learner_script(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Creates or removes the test learner of ``usher.journey``. Raises ToolFailed."""
+        """Creates or removes the test learner with ``usher/journey/learner.py``, and returns the
+        script's result. Raises ToolFailed."""
         line = as_line("learner.py", params, package="usher.journey")
         return self._parse_answer(self._runner().run(self._argv("shell"), stdin=line))
 
@@ -57,6 +60,7 @@ class Manage:
         return self._secrets.hide(text)
 
     def as_typed(self, *arguments: str) -> str:
+        """Returns a management command as the operator types it, without secrets."""
         return self._runner().as_typed([*self._checkout.manage, *arguments])
 
     def runnable(self, *arguments: str) -> str:
@@ -88,6 +92,7 @@ class Manage:
         return self._runner().run([*self._compose_command(), *arguments])
 
     def _compose_command(self) -> list[str]:
+        """Returns ``docker compose`` with its options, up to the subcommand ``run`` or ``exec``."""
         manage = self._checkout.manage
         subcommands = [manage.index(word) for word in ("run", "exec") if word in manage]
         return list(manage[: min(subcommands)]) if subcommands else ["docker", "compose"]
@@ -101,6 +106,7 @@ class Manage:
         program = next(
             (index for index, word in enumerate(manage) if word.endswith("manage.py")), 0
         )
+        # The command is ``docker compose run … SERVICE [python] …manage.py``.
         words = [word for word in manage[:program] if not word.startswith("python")]
         return words[-1] if words else WEB_SERVICE
 

@@ -36,7 +36,9 @@ class RemoteApplication(TargetApplication):
             "usher": discovery.is_success,
             "django": "not known",
             "toolkit": "not known",
+            # Can't be read over HTTP, so it is assumed.
             "scopes": [SCOPE_USER_READ],
+            # Connect can't run its commands.
             "commands": [],
             "settings": {},
         }
@@ -45,11 +47,13 @@ class RemoteApplication(TargetApplication):
         return self._token_error(application) == "invalid_grant"
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
+        """Writes a script that creates the record. Always raises NeedsPerson, to have it run."""
         params = self._params("write", application, addresses)
         raise self._write_script(params, "then run this command again")
 
     @property
     def hand_over_env(self) -> Path:
+        """The file with the settings for the application's operator."""
         return self.saved_state.folder / "application.env"
 
     def env_is_written(self, description: Description, addresses: Addresses) -> bool:
@@ -87,6 +91,8 @@ class RemoteApplication(TargetApplication):
             return ""
 
     def remove_record(self, client_id: str) -> str:
+        """Writes a script that deletes the record. Always raises NeedsPerson, to have it run."""
+        # before: None, because the earlier record could not be read and saved.
         params = self._params("remove") | {"client_id": client_id, "before": None}
         raise self._write_script(params, "and remove the OPENEDX_* settings")
 

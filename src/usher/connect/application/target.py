@@ -74,11 +74,14 @@ class TargetApplication:
         self.options = options
         self.manage = Manage(checkout, secrets)
         self.saved_state = SavedState(str(checkout.env_file or checkout.url))
+        #: The last report of ``scripts/record.py`` about the application; {} before ``examine``.
         self.facts: dict[str, Any] = {}
         #: Setting that the application needs to start and has no value for → the example value that
         #: connect will write into the ``.env``.
         self.new_example_values: dict[str, str] = {}
+        #: The name of the chosen backend; '' before ``entry``.
         self.backend = ""
+        #: The parameters to which ``facts`` is the answer; {} if ``facts`` is out of date.
         self._last_params: dict[str, Any] = {}
         self._secrets = secrets
 
@@ -194,7 +197,7 @@ class TargetApplication:
             )
 
     def entry(self, backend: BackendChoice, *, lms_in_containers: bool = True) -> dict[str, Any]:
-        """Returns this application's entry for USHER_APPLICATIONS.
+        """Returns this application's entry for USHER_APPLICATIONS, and remembers its backend.
 
         lms_in_containers: whether loopback addresses must be replaced for the LMS's containers.
         """
@@ -210,7 +213,8 @@ class TargetApplication:
         if edition and edition.gateway_url and self.url == edition.root_url:
             entry["gateway_url"] = edition.gateway_url
         if self.url != self.own_url and self.facts.get("gateway") and self.own_url:
-            # Browsers use the gateway, the LMS's server the application's own address.
+            # Browsers use the gateway, the LMS's server the application's own address. In an
+            # entry, ``gateway_url`` is the other address for browsers, here the own address.
             entry["gateway_url"] = entry["server_url"] = self.own_url
         if self.url == self.gateway_url:
             # The application's /logout/ redirects to this path of its own address, not of the
@@ -261,6 +265,7 @@ class TargetApplication:
         return Superuser(str(username), str(email))
 
     def reserve_superuser(self) -> str:
+        """Reserves the superuser's username in the LMS. Returns what was done, for people."""
         params = self._params("reserve_superuser")
         self.facts["superuser"] = self._run_script(params)["superuser"]
         return f"reserved {self.superuser.username}"
@@ -270,7 +275,7 @@ class TargetApplication:
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:
         """Whether the OAuth2 record is as the description requires. Raises ToolFailed."""
         params = self._params("inspect", application, addresses)
-        if params == self._last_params:
+        if params == self._last_params:  # the last report answers the same question
             return bool(self.facts["agrees"])
         if self._last_params and self.facts["record"] is None:
             return False  # there is no record; no need to start the application again
@@ -304,7 +309,7 @@ class TargetApplication:
         Raises ToolFailed."""
         params = self._params("remove")
         params |= {"client_id": client_id, "before": self.saved_state.record()}
-        self.facts.pop("record", None)
+        self.facts.pop("record", None)  # so that ``has_record`` asks the application again
         answer = self._run_script(params)
         if "restored" in answer:
             return "restored" if answer["restored"] else "removed already"
@@ -320,7 +325,7 @@ class TargetApplication:
         return record is not None and record["client_id"] == client_id
 
     def _foreign_record(self, application: Application) -> dict[str, Any] | None:
-        """Returns an existing record that Usher did not create."""
+        """Returns an existing OAuth2 record that Usher did not create; None if there is none."""
         record = self.facts.get("record")
         return None if not record or record["client_id"] == application.client_id else dict(record)
 
@@ -336,6 +341,7 @@ class TargetApplication:
             "action": action,
             "name": EDX_OAUTH_APP,
             "settings": list(SETTINGS),
+            # The script reports which of these settings the application has.
             "readable": [key for keys in SERVICE_CLIENTS.values() for key in keys],
             "client_id": application.client_id if application else "",
             "redirect_uris": [],

@@ -171,7 +171,7 @@ def choose_backend(
     own_entry = next((item for item in present_entries if item.get("name") == name), {})
     present = own_entry.get("backend", "")
     known = option or own_entry.get("backend_base") or present or default
-    if present and known in (present, own_entry.get("backend_base")):
+    if present and known in (present, own_entry.get("backend_base")):  # nothing changes
         return BackendChoice(name=present, known_backend=known)
     used_names = {
         item.get("backend", oauth.DEFAULT_BACKEND)
@@ -189,5 +189,6 @@ def choose_backend(
 
 
 def _variants_for(name: str) -> list[str]:
+    """Returns names for the application's variant of a backend; the second is for a used first."""
     endings = ("-oauth2", "-app-oauth2")
     return [name[: BACKEND_NAME_LENGTH - len(ending)] + ending for ending in endings]

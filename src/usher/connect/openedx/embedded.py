@@ -67,7 +67,9 @@ class EmbeddedLms:
         host = "0.0.0.0" if open_to_containers else "127.0.0.1"  # noqa: S104 - asked for
         self.server = Server(home, host, _port(url))
         self._runner = runner
+        #: Secrets for a config.yml that has none yet.
         self._new_secrets = {key: secrets.token_hex(32) for key in configuration.GENERATED}
+        #: The cached report of ``preview``, or its error; None if nothing is cached.
         self._preview: dict[str, Any] | ToolFailed | None = None
 
     @property
@@ -143,6 +145,7 @@ class EmbeddedLms:
         )
 
     def render(self) -> None:
+        """Writes ``lms.env.yml`` and ``usher.json`` from ``config.yml``."""
         self.clear_cache()
         self._init()
         write_private(self.description_file, self._description_json().encode())
@@ -170,6 +173,7 @@ class EmbeddedLms:
         return configuration.description_of(self.config_file, self._full_config()).to_json()
 
     def _settings(self) -> dict[str, Any]:
+        """Returns the settings of ``lms.env.yml`` that follow from ``config.yml``."""
         try:
             settings = lms_settings(self._full_config())
         except EntryError as error:

@@ -20,7 +20,9 @@ MODES = {"local": "local", "dev": "dev", "nightly": "dev", "k8s": "k8s"}
 OLDEST, NEWEST = 20, 22
 #: Suffixes of the version of Tutor's main branch; older releases use "nightly".
 MAIN_SUFFIXES = ("main", "nightly")
+#: The script prints its result behind this mark.
 ANSWER_MARK = "usher-answer: "
+#: The command that installs the newest supported Tutor, for messages.
 INSTALL = "python3 -m venv ~/tutor && ~/tutor/bin/pip install 'tutor[full]>=22,<23'"
 
 
@@ -61,6 +63,7 @@ class Instance:
 
     @property
     def project(self) -> str:
+        """The name of the platform's docker compose project."""
         key = "DEV_PROJECT_NAME" if self.command == "dev" else "LOCAL_PROJECT_NAME"
         return str(self.report["values"][key])
 

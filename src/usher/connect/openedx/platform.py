@@ -45,8 +45,11 @@ class Platform:
     def __init__(self, instance: Instance, runner: Runner) -> None:
         self.instance = instance
         self._runner = runner
+        #: Whether ``instance`` has the present state of its root.
         self._is_inspected = True
+        #: The cached report of ``preview``, or its error; None if nothing is cached.
         self._preview: dict[str, Any] | ToolFailed | None = None
+        #: The cached result of ``is_applied``.
         self._is_applied: bool | None = None
 
     def clear_cache(self) -> None:
@@ -205,6 +208,7 @@ class Platform:
             self._runner.watch(self._argv("images", "build", image))
 
     def images(self) -> list[str]:
+        """Returns the names of the LMS's images for ``tutor images build``."""
         return ["openedx-dev"] if self.instance.command == "dev" else ["openedx"]
 
     def restart(self, *, running: bool) -> None:
@@ -245,10 +249,12 @@ class Platform:
         return self._is_applied
 
     def services(self) -> list[str]:
+        """Returns the services that read the LMS's settings; dev mode has no ``lms-worker``."""
         return ["lms"] if self.instance.command == "dev" else ["lms", "lms-worker"]
 
     def _run_job(self, *arguments: str) -> str:
-        """Runs ``tutor local|dev|k8s do ARGUMENTS`` and returns its output. Raises ToolFailed."""
+        """Runs ``tutor local|dev|k8s do ARGUMENTS`` and returns its output; in a cluster, the logs
+        of its jobs. Raises ToolFailed."""
         try:
             output = self._run(self.instance.command, "do", *arguments)
         except ToolFailed as error:

@@ -10,12 +10,14 @@ OAuth toolkit 1.7 or newer, and Python 3.8 or newer.
 import json
 
 ANSWER_MARK = "usher-answer: "
+#: The management commands whose presence is reported.
 COMMANDS = (
     "sync_courserun",
     "sync_courseruns",
     "repair_missing_courseware_records",
     "reconcile",
 )
+#: The fields of the OAuth2 record that connect saves, and that disconnect restores.
 FIELDS = (
     "client_id",
     "client_secret",
@@ -102,7 +104,11 @@ def _accepts(params):
 
 
 def write(params):
-    """Creates the record, or updates the fields that differ from ``params``."""
+    """Creates the LMS's OAuth2 record, or updates the fields that differ from ``params``.
+
+    Returns "created" (whether it is new), "changed" (names of fields) and "relaxed" (the result of
+    ``_relax_pkce``).
+    """
     from oauth2_provider.models import get_application_model
 
     record = _record(params)
@@ -119,7 +125,10 @@ def write(params):
 
 
 def remove(params):
-    """Deletes the record, or restores the fields in ``params["before"]``."""
+    """Deletes the LMS's OAuth2 record, or restores the fields in ``params["before"]``.
+
+    Returns "removed" (whether there was a record) or "restored" (how many records).
+    """
     from oauth2_provider.models import get_application_model
 
     records = get_application_model().objects.filter(client_id=params["client_id"])
@@ -162,6 +171,7 @@ def _differences(record, params):
             present + [uri for uri in params["redirect_uris"] if uri not in present]
         ),
     }
+    # Other white space between the same redirect URIs is no difference.
     if present and set(params["redirect_uris"]) <= set(present):
         expected["redirect_uris"] = record.redirect_uris
     changes = {key: value for key, value in expected.items() if getattr(record, key) != value}
