@@ -68,6 +68,7 @@ def test_the_thirty_cases_are_documented_and_a_missing_case_is_reported() -> Non
         assert f"| `{case.email}` | {case.says} |" in page
         assert f"| `{case.learner}` | {case.cause} | {case.repair} |" in page
         case.require_expected(case.expected)
+        # An observed state without the expected values is reported.
         with pytest.raises(DemoError, match=case.learner):
             case.require_expected({})
 
@@ -87,7 +88,7 @@ def test_a_demo_whose_port_is_taken_starts_nothing(tmp_path: Path) -> None:
         result.stderr
     )
     assert "Traceback" not in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]  # nothing was set up
 
 
 def test_the_same_port_for_application_and_lms_is_refused(tmp_path: Path) -> None:
@@ -136,6 +137,7 @@ def test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_ke
     start_while_running = run(*ports)
     assert start_while_running.returncode == 2
     assert "A demo is already running" in start_while_running.stderr
+    # The printed command for manage.py works while the demo runs.
     manage_line = next(line for line in first.output.splitlines() if line.startswith("  manage.py"))
     _, shell_command = manage_line.split(maxsplit=1)
     drift_command = shell_command.replace(" shell", " drift")

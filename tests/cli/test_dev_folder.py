@@ -124,7 +124,8 @@ def create_project(folder: Path, lines: str = "") -> None:
     )
 
 
-#: A worker that writes the version of its code to a file when it starts.
+#: A worker that writes the version of its code to a file when it starts. The tests save versions
+#: of different lengths: a file whose size differs is noticed even if its time does not differ.
 WORKER = """
 import signal
 import code_of_shop
@@ -149,6 +150,7 @@ def test_the_worker_restarts_when_a_python_file_changes(tmp_path: Path) -> None:
         code.write_text("VERSION = 20\n")
         assert servers.follow_changes() == ""
         assert eventually(lambda: started.read_text() == "1 20 ")
+        # The changed code can't be loaded.
         code.write_text("VERSION =\n")
         assert servers.follow_changes() == ""
         assert eventually(lambda: bool(worker.end_report()))
@@ -434,13 +436,15 @@ def test_a_failed_step_is_repeated_after_code_was_saved_during_the_start(
     def enroll_learner() -> str:
         attempts.append("learner")
         if len(attempts) == 1:
-            code.write_text("VERSION = (\n")
+            code.write_text("VERSION = (\n")  # saved during the start, and still broken
         while not started.exists():
             servers._require_all_running()
             time.sleep(0.01)
         return "enrolled"
 
     class CorrectingConsole(Console):
+        """Corrects the code when it shows the advice, as the integrator would."""
+
         def print(self, *objects: Any, **options: Any) -> None:
             super().print(*objects, **options)
             if "This step is repeated" in str(objects):

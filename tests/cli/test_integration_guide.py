@@ -204,6 +204,7 @@ def test_usher_dev_provision_restores_changed_records(integrator: Integrator) ->
         secrets_before = set(database.execute(secrets))
         database.execute("UPDATE third_party_auth_oauth2providerconfig SET secret = 'another'")
     integrator.run("usher dev --provision")
+    # The restored record is a new row, because the LMS keeps all versions of a provider record.
     with sqlite3.connect(lms) as database:
         assert secrets_before <= set(database.execute(secrets))
         database.execute("DELETE FROM student_courseenrollment")
@@ -252,10 +253,12 @@ def test_usher_dev_with_a_new_database_lists_the_accounts_of_the_lms(
     delete them."""
     integrator.usher_dev()
     username = lms_username(integrator)
+    # The LMS has only the account of the test learner.
     (integrator.folder / "db.sqlite3").unlink()
     steps = integrator.usher_dev()
     assert "The LMS has" not in steps["connected"]
     assert steps["learner"] == f"LMS account {username}, enrolled in 2 courses"
+    # The same account becomes the account of Ann, who is not in the new database.
     (integrator.folder / "db.sqlite3").unlink()
     with sqlite3.connect(integrator.folder / LMS_DATABASE) as database:
         sql = "UPDATE auth_user SET email = 'ann@example.org' WHERE username = ?"

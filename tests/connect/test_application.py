@@ -250,10 +250,12 @@ def test_restoring_the_env_restores_the_earlier_file_exactly(shop: PlainCheckout
     assert SECRET not in result
     assert target.env_agrees(values)
     assert stat.S_IMODE(shop.env_file.stat().st_mode) == 0o600
+    # The file's other lines and its comments are unchanged.
     text = shop.env_file.read_text()
     assert "export SHOP_NAME=Shop # shown on every page" in text
     assert "#OPENEDX_IP=172.22.0.1" in text
     assert "OPENEDX_SOCIAL_LOGIN_PATH=/auth/login/ol-oauth2/?auth_entry=login\n" in text
+    # So are all other files of the checkout.
     changed = {name for name, data in shop.tree().items() if files.get(name) != data}
     assert changed == {".env"}
     assert not target.is_env_restored(values)
@@ -270,7 +272,7 @@ def test_restoring_the_env_keeps_lines_that_were_added_after_connecting(shop: Pl
     target.restore_env(values)
     text = shop.env_file.read_text()
     assert "LATER=1" in text
-    assert "LOGOUT_REDIRECT_URL=\n" in text
+    assert "LOGOUT_REDIRECT_URL=\n" in text  # empty, as in the earlier file
     assert "OPENEDX_API_BASE_URL" not in text
 
 
@@ -284,12 +286,14 @@ def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
     values = target.env_values(description(application(shop.url)), ADDRESSES)
     target.write_env(values | target.new_example_values)
 
+    # A later connect, which knows of no example values, doesn't prevent their removal.
     later_target = target_of(shop)
     later_target.write_env(values)
     assert later_target.restore_env(values) == "restored"
     assert shop.env_file.read_bytes() == original
     assert later_target.is_env_restored(values)
 
+    # The operator replaces one of the two example values.
     later_target.new_example_values = target.new_example_values
     later_target.write_env(values | later_target.new_example_values)
     shop.env_file.write_text(shop.env_file.read_text().replace("mail.example.org", "mail.mit.edu"))
@@ -385,11 +389,13 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
     entry = campus.entry(BackendChoice(name="mitxpro-oauth2", known_backend="mitxpro-oauth2"))
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
+    # The LMS's record is created with an exemption, because this backend sends no PKCE.
     application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
     assert campus.write_record(application_entry, ADDRESSES) == "created, PKCE relaxed for it"
     redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
     result = campus.examine_again(application_entry, ADDRESSES, redirect_uri)
     assert (result["agrees"], result["accepts"], result["pkce_required"]) == (True, True, False)
+    # The settings of an application built on Usher, and of MIT xPro, are in force.
     values = campus.env_values(description(application_entry), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40

@@ -180,6 +180,7 @@ def test_a_refused_connect_to_an_embedded_lms_creates_no_folder(
     options = CommandOptions(lms="embedded", applications=[ApplicationOptions(str(shop.folder))])
     with pytest.raises(Refused, match="can't be used with an embedded LMS"):
         find_lms(replace(options, tutor_root=str(tmp_path)))
+    # Another program uses the port.
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -237,6 +238,7 @@ def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path
         "url": "http://a:1",
     }
     SavedState(str(shop.env_file)).save_application(earlier_options, root="/lms")
+    # A new option replaces the earlier one; the others are kept.
     completed = with_earlier_options(ApplicationOptions(str(shop.folder), url="http://a:2"))
     assert completed == ApplicationOptions(
         folder, name="shop", manage="python manage.py", url="http://a:2"
@@ -247,6 +249,7 @@ def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path
     assert (command_options.lms, command_options.lms_home) == ("embedded", "/lms")
     other_application = ApplicationOptions(str(tmp_path))
     assert with_earlier_options(other_application) == other_application
+    # Without --application, connect takes all connected applications, if they have one LMS.
     assert connected_applications() == []
     connections.remember(connection_of_shop(folder, lms_home="/lms"))
     assert connected_applications() == [ApplicationOptions(folder, name="shop")]
@@ -389,10 +392,12 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     target.examine(application=None, addresses=addresses)
     backend = BackendChoice(name="ol-oauth2", known_backend="ol-oauth2")
     connecting = Connecting(lms, [(target, backend)], addresses, Options(), Runner(Secrets()))
+    # Nothing is written yet.
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render", "record:shop", "env:shop"}
     assert text_of_step(plan, "record:shop").startswith("create the OAuth2 application")
 
+    # Record and .env are as the plan would write them; the LMS's configuration is not.
     entry = target.entry(backend, lms_in_containers=False)
     description = lms.description_after({configuration.APPLICATIONS: [entry]})
     target.write_record(find_application(description, "shop"), addresses)

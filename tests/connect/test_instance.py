@@ -285,9 +285,11 @@ def test_each_application_gets_a_backend_of_its_own():
     assert choose([], "shop", option=other) == known(other)
 
     one_application = [{"name": "mitxonline", "backend": default}]
+    # A connected application keeps its backend, unless the operator chooses another.
     assert choose(one_application, "mitxonline", setting=other) == known(default)
     assert choose(one_application, "mitxonline") == known(default)
     assert choose(one_application, "mitxonline", option=other) == known(other)
+    # Another application gets a variant; ``mitxpro-oauth2`` is the name of a known backend.
     assert choose(one_application, "mitxpro") == variant_of_default("mitxpro-app-oauth2")
     assert choose(one_application, "store") == variant_of_default("store-oauth2")
     assert choose(one_application, "store", option=other) == known(other)
@@ -299,6 +301,7 @@ def test_each_application_gets_a_backend_of_its_own():
     assert choose(two_applications, "store") == variant_of_default("store-oauth2")
     assert choose(two_applications, "store", option=default) == variant_of_default("store-oauth2")
 
+    # Other applications have the known backend and both variants of the name y.
     both_variants = [{"name": "p", "backend": "y-oauth2"}, {"name": "q", "backend": "y-app-oauth2"}]
     with pytest.raises(Refused, match="choose another --name"):
         choose([*one_application, *both_variants], "y")

@@ -13,12 +13,14 @@ from usher.connect.errors import Refused
 from usher.connect.process import Secrets
 
 MARK = "usher-answer: "
+#: Outputs of the script: no answer, answers that are no JSON or no object, and objects with
+#: missing or wrong values.
 ANSWERS = [
     "",
     f"{MARK}no json",
     f"{MARK}[]",
     f"{MARK}7",
-    MARK + "[" * 100_000,
+    MARK + "[" * 100_000,  # the parser raises RecursionError
     MARK + '{"error": ["a list"]}',
     MARK + '{"error": "' + "x" * 1_000_000 + '"}',
     MARK + "{}",

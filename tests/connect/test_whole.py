@@ -64,6 +64,7 @@ def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheck
     files = shop.tree()
     shop.make_learner("boss", PASSWORD, is_superuser=True, is_staff=True)
 
+    # A dry run changes nothing.
     dry_run = machine.connect(shop, "--dry-run")
     due = {change["id"] for change in dry_run["plan"]["changes"] if change["due"]}
     assert due >= {"tutor-package", *STEPS}
@@ -84,12 +85,14 @@ def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheck
     assert_learner_can_sign_in(machine, shop, "boss", page="/admin/")
 
     assert_secrets_are_protected(machine)
+    # Connecting again changes nothing.
     connected_facts = machine.facts()
     machine.root.run("config", "save")  # as an operator may do at any time
     second = machine.connect(shop)
     assert (second["ok"], second["changed"]) == (True, [])
     assert machine.facts() == connected_facts
 
+    # The connection is recorded for other commands, without secrets.
     (connection,) = saved_connections(machine)
     assert (connection["application"], connection["tutor_root"]) == (
         str(shop.folder),

@@ -73,7 +73,7 @@ def test_the_lms_is_connected_in_nightly(rendered: Rendered, mode: str) -> None:
 def test_flat_settings_agree_with_features(rendered: Rendered, release: int, mode: str) -> None:
     """The platform reads the flat setting in some places and FEATURES in others."""
     settings = read_lms_settings(rendered(release), mode)
-    if release == 20:
+    if release == 20:  # its platform has no flat settings
         assert [settings[name] for name in FLAT_SETTINGS] == [None] * len(FLAT_SETTINGS)
     else:
         assert [settings[name] for name in FLAT_SETTINGS] == [

@@ -110,7 +110,7 @@ class LazyCommands(click.Group):
             command = getattr(importlib.import_module(entry.module), entry.attribute)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] == "usher":
-                raise
+                raise  # a mistake in Usher, which no extra corrects
             from usher.cli.errors import CannotRun  # only for errors
 
             raise CannotRun(

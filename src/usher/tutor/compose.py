@@ -45,6 +45,7 @@ def write_hosts(env: Path, names: Sequence[str]) -> None:
         except ComposeError as error:
             raise ComposeError(f"{path}: {error}") from None
         if changed != present:
+            # Replaced as a whole, so that nobody reads half a file.
             draft = path.with_suffix(".usher")
             draft.write_text(changed)
             draft.replace(path)

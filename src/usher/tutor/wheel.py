@@ -18,6 +18,7 @@ import usher
 
 DISTRIBUTION = "openedx-usher"
 _WHEEL = "Wheel-Version: 1.0\nGenerator: usher\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+#: The date of all files, so that the bytes don't depend on when the wheel is built.
 _OLDEST_DATE_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -38,6 +39,7 @@ def build() -> bytes:
         files[f"{info}/{name}"] = (distribution.read_text(name) or "").encode()
     files[f"{info}/WHEEL"] = _WHEEL.encode()
     record = [f"{path},{_digest(content)},{len(content)}" for path, content in files.items()]
+    # The line of RECORD itself has neither a digest nor a length.
     files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""]).encode()
     target = io.BytesIO()
     # Not compressed, because the bytes would differ between versions of zlib.

@@ -22,9 +22,12 @@ class Form:
 
 
 class _Forms(HTMLParser):
+    """Collects the forms of a page, with the values that their fields have."""
+
     def __init__(self) -> None:
         super().__init__()
         self.forms: list[Form] = []
+        #: Whether the parser is inside a form.
         self._open = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -66,6 +69,7 @@ class Browser:
                 return self.client.post(
                     target,
                     data={**form.fields, **values},
+                    # As a browser sends them; Django's CSRF protection checks them.
                     headers={"Referer": str(page.url), "Origin": origin_of(target)},
                 )
         raise DemoError(f"The page {page.url} has no form that posts to {action_part!r}.")

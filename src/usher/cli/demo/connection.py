@@ -11,6 +11,7 @@ from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.provisioning import Description, ServiceWorker, Superuser
 from usher.embedded.home import folder as lms_folder
 
+#: Usernames in the LMS.
 SERVICE_WORKER = "mit_Application_serviceworker"
 SUPERUSER = "edx"
 SUPERUSER_EMAIL = "edx@example.org"

@@ -56,6 +56,7 @@ class LearnerJourney:
         self.username = f"learner-{secrets.token_hex(4)}"
         self.email = f"{self.username}@learners.example"
         self.password = new_password()
+        #: '' before ``wait_for_lms_account``.
         self.lms_username = ""
 
     def steps(self) -> Iterator[Step]:
@@ -133,6 +134,7 @@ class LearnerJourney:
         return f"the LMS's dashboard shows {self.lms_username}"
 
     def enroll(self) -> str:
+        # Reads the run's title, dates and modes from the LMS.
         self.pair.manage_application("sync_courserun", "--run", DEMO_RUN)
         page = self.browser.get(self._application_url(f"/courses/{in_path(DEMO_RUN)}/"))
         self.browser.submit(page, "/enroll/")
@@ -187,6 +189,7 @@ class LearnerJourney:
         return list(answer.json()) if answer.status_code == 200 else []
 
     def _find_enrollment(self) -> dict[str, Any] | None:
+        """The learner's active enrollment in the demo's run; None while the LMS has none."""
         answer = self._lms_client.get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
         enrollment = answer.json() if answer.status_code == 200 and answer.content else None
         return enrollment if enrollment and enrollment["is_active"] else None

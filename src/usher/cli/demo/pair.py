@@ -46,7 +46,7 @@ class Addresses:
 
 
 def checkout_folder() -> Path:
-    """The folder with ``campus/`` in it. Raises DemoError if Usher was installed without it."""
+    """The folder with ``campus/`` in it. Raises NotStarted if Usher was installed without it."""
     folder = Path(__file__).resolve().parents[4]
     if not (folder / "campus" / "manage.py").is_file():
         raise NotStarted(
@@ -87,7 +87,7 @@ class Pair(RunningServers):
 
     @classmethod
     def existing(cls, home: Path) -> "Pair":
-        """The pair that was last started in ``home``. Raises DemoError if there was none."""
+        """The pair that was last started in ``home``. Raises NotStarted if there was none."""
         try:
             saved = json.loads((home / FILE_NAME).read_text())
             edition = EDITIONS[saved["edition"]]
@@ -144,7 +144,7 @@ class Pair(RunningServers):
     # -- life cycle
 
     def check_ports(self) -> None:
-        """Raises DemoError if a port is taken. Call it before anything is changed."""
+        """Raises NotStarted if a port is taken. Call it before anything is changed."""
         if self.addresses.application_port == self.addresses.lms_port:
             raise NotStarted(
                 f"{self.edition.title} and the LMS can't both have the port "
@@ -154,7 +154,7 @@ class Pair(RunningServers):
         require_free_port(self.addresses.lms_port, "the LMS", "--lms-port")
 
     def lock(self) -> None:
-        """Locks the folder until :meth:`stop` or the end of this process. Raises DemoError if
+        """Locks the folder until :meth:`stop` or the end of this process. Raises NotStarted if
         another process uses it."""
         self.home.mkdir(parents=True, exist_ok=True)
         lock = (self.home / "lock").open("a+")  # keeps the text of the process that holds the lock

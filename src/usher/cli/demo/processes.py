@@ -17,6 +17,7 @@ from usher.cli.demo.errors import DemoError, NotStarted, ProcessEnded
 from usher.contract import stop_with_parent
 from usher.contract.tracebacks import is_traceback, summary_of_output
 
+#: Seconds within which a server must answer.
 START_SECONDS = 180.0
 LOG_TAIL_LINES = 15
 
@@ -30,7 +31,7 @@ def free_port() -> int:
 
 
 def require_free_port(port: int, program: str, option: str) -> None:
-    """Raises DemoError if the port is taken or not allowed. For the message: ``program`` needs the
+    """Raises NotStarted if the port is taken or not allowed. For the message: ``program`` needs the
     port, and ``option`` chooses another port."""
     with socket.socket() as listener:
         # Servers set this option, too. With it a port is free even if earlier connections to it are
@@ -80,9 +81,9 @@ class ServerProcess:
         self.process = stop_with_parent.start(self.command, self.folder, self.environment, self.log)
 
     def wait_until_ready(self, check: Callable[[], None] | None = None) -> None:
-        """Returns when the server answers. Raises DemoError, with the end of the log, if it ends or
-        does not answer within START_SECONDS. check: called before each attempt; it can raise an
-        error to end the wait. The default is the method ``check``."""
+        """Returns when the server answers. Raises ProcessEnded if it ends, and DemoError if it does
+        not answer within START_SECONDS, both with the end of the log. check: called before each
+        attempt; it can raise an error to end the wait. The default is the method ``check``."""
         if not self.ready_url:
             return
         check = check or self.check
@@ -101,7 +102,7 @@ class ServerProcess:
                 time.sleep(0.05)
 
     def check(self) -> None:
-        """Raises DemoError if the process has ended."""
+        """Raises ProcessEnded if the process has ended by itself."""
         if report := self.end_report():
             raise ProcessEnded(report)
 
@@ -163,7 +164,7 @@ class RunningServers:
             server.wait_until_ready(self._require_all_running)
 
     def check(self) -> None:
-        """Raises DemoError if one of the processes has ended."""
+        """Raises ProcessEnded if one of the processes has ended by itself."""
         self._require_all_running()
 
     def _require_all_running(self) -> None:

@@ -39,6 +39,7 @@ class SetUp:
     def __init__(self, pair: "Pair", report: Callable[[Step], None]) -> None:
         self.pair = pair
         self.report = report
+        #: Set after an error or an interrupt: then no part begins another step.
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -64,7 +65,8 @@ class SetUp:
         prepared.save_record(pair.home, self._fingerprint())
 
     def _run_at_the_same_time(self, *parts: Callable[[], None]) -> None:
-        """Runs each part in a thread. After an interrupt no part begins another step.
+        """Runs each part in a thread. After an error or an interrupt, no part begins another
+        step.
 
         The first part begins after all threads are started. Otherwise an interrupt could come while
         a thread starts, and the pool would not wait for this thread."""
@@ -105,6 +107,7 @@ class SetUp:
         self._run_step("application-oauth-record", self._configure_instance)
 
     def _run_step(self, name: str, action: Callable[[], str]) -> None:
+        """Does one step and reports it. Raises DemoError if another part has stopped the set-up."""
         if self._stopping.is_set():
             raise DemoError("The demo is stopping.")
         started = time.monotonic()

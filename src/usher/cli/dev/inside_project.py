@@ -133,7 +133,8 @@ def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
     ``accounts_of_another_lms``: the number of refused accounts. ``changes``: for people.
     ``to_link``: the LMS username of the learner's account, if the LMS must still link it to the
     learner. ``unknown_emails``: the addresses of learners' LMS accounts that are not in the
-    database. ``creation_error``: why the learner could not be created, or "".
+    database. ``creation_error``: why the learner could not be created, or "". ``problem``: only if
+    ``configure_instance`` failed, its error.
     """
     migrations = _migrate()
     from usher.application.models import LmsAccount
@@ -299,6 +300,7 @@ def _make_records_due(learner):
 
 
 def _find_learner():
+    """The test learner; None if the project has none yet."""
     from usher.application.management.instance import find_user
 
     return find_user(LEARNER)
@@ -337,7 +339,8 @@ def _report_state():
 
 
 def _create_session():
-    """Creates a session of the learner, like the one after the project's own sign-in."""
+    """Creates a session of the learner, like the one after the project's own sign-in. Returns the
+    name and the value of its cookie."""
     learner = _find_learner()
     store = import_module(settings.SESSION_ENGINE).SessionStore()
     store[auth.SESSION_KEY] = learner._meta.pk.value_to_string(learner)

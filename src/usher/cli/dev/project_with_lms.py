@@ -106,7 +106,7 @@ class ProjectWithLms(RunningServers):
     @classmethod
     def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
         """Project and LMS of the earlier start in ``home``, which may still be running. Raises
-        DemoError if there was no earlier start."""
+        NotStarted if there was no earlier start."""
         try:
             record = prepared.read_record(home)
             ports = Ports(
@@ -132,8 +132,8 @@ class ProjectWithLms(RunningServers):
         return self.home / "lms"
 
     def open(self) -> None:
-        """Creates and locks the folder, and makes or loads the secrets. Raises DemoError if another
-        run uses the folder or a port is taken."""
+        """Creates and locks the folder, and makes or loads the secrets. Raises NotStarted if
+        another run uses the folder or a port is taken, DemoError if the folder can't be made."""
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             self.home.chmod(0o700)  # secrets, logs, and databases with sessions
@@ -557,15 +557,15 @@ class ProjectWithLms(RunningServers):
         return self._changed_at is not None and process.name in (_PROJECT, _WORKER)
 
     def check(self) -> None:
-        """Raises DemoError if one of the processes has ended. After a change of the project, only
-        the LMS is checked: the change may have ended the other processes, and ``follow_changes``
-        reports this."""
+        """Raises ProcessEnded if one of the processes has ended. After a change of the project,
+        only the LMS is checked: the change may have ended the other processes, and
+        ``follow_changes`` reports this."""
         for server in self._servers:
             if not self._may_end(server):
                 server.check()
 
     def _wait_until_ready(self) -> None:
-        """Returns when project and LMS answer. Raises DemoError if a process has ended."""
+        """Returns when project and LMS answer. Raises ProcessEnded if a process has ended."""
         for server in self._servers:
             server.wait_until_ready(self._require_all_running)
 

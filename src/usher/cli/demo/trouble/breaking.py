@@ -55,6 +55,7 @@ class Trouble:
     def _prepare(self) -> str:
         self._run_in_lms("prepare", RUNS)
         self._run_in_application("prepare", LEARNERS, RUNS)
+        # In her case the LMS enrolls her again, after a proper unenrollment.
         self._run_in_application("unenroll_wanda", RUNS)
         # A late message from the LMS would make the worker repair the things that the next step
         # breaks.
@@ -78,7 +79,7 @@ class Trouble:
             except DemoError:
                 if time.monotonic() > deadline:
                     raise
-                self.pair.check()
+                self.pair.check()  # and no pause: each attempt runs two slow commands
         self._file.write_text(json.dumps(cases_as_data()))
         return f"all {len(CASES)} are seen in the application or the LMS"
 
@@ -96,6 +97,7 @@ class Trouble:
                 **_flatten("LMS", in_lms[lms_usernames[case.learner]]),
             }
             case.require_expected(observed)
+        # Gita's case: the states of her records don't show the dates of her run.
         moved_key, _ = RUNS["moved"]
         end_in_application = self._run_in_application("end_of_run", moved_key)
         if end_in_application == self._run_in_lms("end_of_run", moved_key):

@@ -2,7 +2,7 @@
 """Steps that run inside the application: ``manage.py shell`` reads this file on its standard input.
 
 The caller puts a line ``STEP = [name, arguments…]`` in front. The last line of the output is the
-result, as JSON.
+result, as JSON; {} for steps without a result.
 """
 
 import json

@@ -4,7 +4,7 @@
 The caller puts a line ``STEP = [name, arguments…]`` in front. Things are broken by changing rows of
 the LMS's own tables, as its staff, another program or a restored backup would. ``update`` and
 ``bulk_create`` send no signals, so the application gets no message. The last line of the output is
-the result, as JSON.
+the result, as JSON; {} for steps without a result.
 """
 
 import json
@@ -57,6 +57,7 @@ def prepare(runs):
     # Another learner takes the only place of the full run.
     early_bird = seeds.create_person("early_bird", "early.bird@example.org")
     CourseEnrollment.enroll(early_bird, CourseOverview.objects.get(id=full).id, mode="audit")
+    # Accounts with a learner's username or address, or whose owner is mistaken for one (rosa_b).
     seeds.create_person("jana", "jana@learners.example", name="Jana Novakova")
     seeds.create_person("kofi", "kofi.mensah.77@example.org", name="Kofi Mensah")
     seeds.create_person("elif_1", "elif.new@learners.example", name="Elif Kaya")
