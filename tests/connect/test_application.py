@@ -26,6 +26,7 @@ from usher.contract.provisioning import Application, Description, ServiceWorker
 ADDRESSES = Addresses(
     "http://lms.example:8000", "http://lms.example:8000", lms_on_this_machine=True
 )
+#: The client secret of the LMS in the application.
 SECRET = "s3cret-" + "x" * 40
 
 

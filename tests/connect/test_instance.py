@@ -191,6 +191,7 @@ def test_a_root_that_cant_be_written_is_refused(plain_root: Path):
 
 # -- the mode
 
+#: Tutor's settings with the names of its docker compose projects.
 VALUES = {"LOCAL_PROJECT_NAME": "tutor_local", "DEV_PROJECT_NAME": "tutor_dev"}
 
 

@@ -29,6 +29,8 @@ class World:
     killed_at: int | None = None
 
     def step(self, name: str) -> Step:
+        """A step that sets the value ``name``."""
+
         def change() -> str:
             self.changes += 1
             if self.changes * 2 == self.killed_at:
@@ -52,6 +54,8 @@ class World:
 
 
 class SilentProgress:
+    """Prints nothing. results: id, changed and result of each finished step."""
+
     def __init__(self) -> None:
         self.results: list[tuple[str, bool, str]] = []
 

@@ -29,6 +29,7 @@ from usher.contract import exits
 from usher.contract.envfile import EnvFile
 
 START_SECONDS = 300.0
+#: The applications of which a checkout is given.
 NAMES = [name for name in ("mitxonline", "mitxpro") if os.environ.get(name.upper())]
 
 

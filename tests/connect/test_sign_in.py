@@ -27,6 +27,7 @@ from usher.journey.steps import BrokenError, LoopError
 #: Path without query → page: a status, the address of a redirect, a body, or a function that gets
 #: the request and returns one of these.
 Pages = dict[str, Any]
+#: The only course run of the LMS.
 RUN = "course-v1:edX+DemoX+Demo_Course"
 OL_OAUTH2 = BackendChoice(name="ol-oauth2", known_backend="ol-oauth2")
 

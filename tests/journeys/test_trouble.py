@@ -15,12 +15,14 @@ from usher.contract.paths import ApplicationPath, LmsPath
 
 pytestmark = pytest.mark.parametrize("pair", ["mitxonline"], indirect=True)
 
+#: A script for the LMS: creates an account that the application knows nothing of.
 MAKE_LMS_USER = """
 from django.contrib.auth.models import User
 from usher.embedded.student.models import UserProfile
 user = User.objects.create_user("{username}", "{email}", "somebody-elses-password")
 UserProfile.objects.create(user=user, name="Somebody Else")
 """
+#: A script for the application.
 DELETE_USER = """
 from django.contrib.auth import get_user_model
 get_user_model().objects.get(username="{username}").delete()

@@ -13,6 +13,7 @@ from usher.contract.provisioning import Description
 from usher.tutor import configuration
 from usher.tutor.description import host_aliases
 
+#: Two values of USHER_SECRET.
 SECRET, OTHER_SECRET = "0" * 64, "1" * 64
 
 
@@ -186,6 +187,7 @@ def test_an_lms_without_applications_gets_no_settings() -> None:
     assert lms_settings({**config(), "USHER_APPLICATIONS": []}) == {}
 
 
+#: Values and fields for entries, most of them wrong.
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.text(max_size=30), st.just("http://[")
 )

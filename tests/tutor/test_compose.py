@@ -5,6 +5,7 @@ import yaml
 
 from usher.tutor.compose import ComposeError, with_hosts
 
+#: A compose file as Tutor renders it.
 GENERATED = """\
 services:
 
@@ -17,6 +18,7 @@ services:
     image: openedx
 """
 NAMES = ["a.local", "b.local"]
+#: The ``extra_hosts`` for NAMES.
 HOSTS = ["a.local:host-gateway", "b.local:host-gateway"]
 
 

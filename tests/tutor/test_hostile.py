@@ -46,6 +46,7 @@ PARTS = [
 hostile_values = st.lists(st.sampled_from(PARTS) | st.text(max_size=4), min_size=1, max_size=3).map(
     "".join
 )
+#: Where a hostile value is put: a field of the entry, a setting, or a list in a setting.
 ENTRY_FIELDS = ("root_url", "server_url", "backend", "provider_name", "oauth_name", "client_secret")
 CONFIG_KEYS = ("USHER_REQUIREMENT", "USHER_SUPERUSER_USERNAME", "USHER_SUPERUSER_EMAIL")
 LIST_KEYS = ("USHER_HOST_ALIASES", "USHER_BACKEND_REQUIREMENTS", "USHER_ANONYMOUS_PATHS")

@@ -13,6 +13,7 @@ from tests.support.tutor import TutorRoot
 from usher.tutor import wheel
 
 Rendered = Callable[..., TutorRoot]
+#: The command in the Dockerfile that installs the sign-in backends.
 BACKENDS = "pip install --no-deps 'social-auth-mitxpro==0.7.1' 'ol-social-auth==0.3.0'"
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.support.tutor import TutorRoot, read_lms_settings
 from tests.tutor.conftest import ORDERS
 
+#: The classes of the sign-in backends.
 MITXPRO = "social_auth_mitxpro.backends.MITxProOAuth2"
 OL = "ol_social_auth.backends.OLOAuth2"
 ENABLED_FEATURES = (

@@ -32,6 +32,7 @@ from usher.journey.steps import BrokenError
 
 #: The id of a check → the function that makes it.
 Probes = dict[str, Callable[[], Check]]
+#: Seconds for each request.
 TIMEOUT = 15.0
 #: How MITx Online requests a token for itself.
 JWT_GRANT = {"grant_type": "client_credentials", "token_type": "jwt"}

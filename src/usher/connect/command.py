@@ -41,6 +41,7 @@ from usher.contract.envfile import EnvFileError
 from usher.contract.oauth import BACKENDS
 from usher.contract.terminal import end_line_of_interrupt
 
+#: Shown at the end of the commands' help.
 _REPEATED = (
     "With several --application options, give each option that describes an application (such as "
     "--edition, --name, --manage and --env-file) once for each application, in the same order."

@@ -181,6 +181,8 @@ class Disconnection(ABC):
     # -- the applications
 
     def _application_steps(self, target: TargetApplication) -> list[Step]:
+        """Returns the steps that restore this application. Its record is left alone if the
+        description does not name the application, because the client id is then unknown."""
         application = next(
             (
                 candidate

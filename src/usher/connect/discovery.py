@@ -44,6 +44,7 @@ from usher.contract.connections import Connection, ConnectionsError
 from usher.contract.cookies import session_cookies_collide
 from usher.contract.provisioning import Application
 
+#: The warning about an embedded LMS that containers must reach.
 _OPEN_TO_ALL = (
     "the embedded LMS listens on port {port} of every interface, because the application's "
     "containers must reach it. Close this port to other machines with your firewall"
@@ -268,6 +269,7 @@ def find_targets(
 def _warnings_of_backend_change(
     application_entries: list[dict[str, Any]], target: TargetApplication, backend: BackendChoice
 ) -> list[str]:
+    """Returns a warning if connecting changes the application's backend in the LMS."""
     earlier_backend = next(
         (entry.get("backend") for entry in application_entries if entry.get("name") == target.name),
         None,
@@ -283,6 +285,7 @@ def _warnings_of_backend_change(
 
 
 def _warnings_of_shared_cookie(target: TargetApplication, addresses: Addresses) -> list[str]:
+    """Returns a warning if browsers use one session cookie for the application and the LMS."""
     cookie = target.facts.get("session_cookie", "")
     if not session_cookies_collide(target.url, cookie, addresses.lms_url):
         return []

@@ -64,6 +64,7 @@ def sort_steps(
 
 
 def _unnecessary(lms: Platform | EmbeddedLms, targets: Sequence[TargetApplication]) -> list[str]:
+    """Returns sentences about manual steps that nobody needs to do, with the reason."""
     sentences = [
         "copying ids and secrets between the admins: connect has set them in both",
         "signing in as the service worker to extend its token: connect has created the token",

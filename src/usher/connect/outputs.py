@@ -15,6 +15,7 @@ from usher.contract.failures import FailureClass
 
 #: The summary of the commands: learners or runs changed, failed and, at some, unchanged.
 _TALLY = re.compile(r"(\d+) (?:repaired|updated), (\d+) failures(?:, (\d+) unchanged)?", re.I)
+#: The reason in the repair command's line about a learner who could not be repaired.
 _FAILURE = re.compile(r"Failed to repair \((.*)\)")
 #: The last line of the traceback of an error in the program itself, not in a server that it calls.
 _CRASH = re.compile(

@@ -18,6 +18,7 @@ from usher.contract.terminal import COLOURS
 _LAST_LINES = 12
 #: Secrets with fewer characters are not hidden.
 _MIN_LENGTH = 8
+#: The first line of a traceback.
 _CRASH = "Traceback (most recent call last)"
 #: Seconds that a program may take: containers that start for the first time build assets and a
 #: database.

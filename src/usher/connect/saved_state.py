@@ -14,6 +14,8 @@ from typing import Any
 from usher.contract.envfile import EnvFile, write_private
 from usher.contract.provisioning import Description
 
+#: Files of one application: the earlier ``.env``; a mark that there was none; the earlier OAuth2
+#: record of the LMS.
 _ENV = "env.before"
 _NO_ENV = "env.absent"
 _RECORD = "record.before.json"

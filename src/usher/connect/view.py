@@ -13,6 +13,7 @@ from usher.connect.manual import Manual
 from usher.connect.plan import Check, Plan, Step
 from usher.contract.terminal import printable, wrap
 
+#: Outcome of a check → the beginning of its line.
 _MARKS = {
     "ok": "[green]✓[/green] ok     ",
     "warning": "[yellow]![/yellow] warning",

@@ -10,6 +10,7 @@ import json
 import secrets
 
 ANSWER_MARK = "usher-answer: "
+#: The domain of the learner's e-mail address.
 DOMAIN = "learners.example"
 #: The learner is removed long before that.
 SESSION_SECONDS = 600
@@ -28,6 +29,7 @@ def make(params):
 
 
 def _create_user(username):
+    """Creates an active user, with those of the values for which the user model has fields."""
     from django.contrib import auth
 
     model = auth.get_user_model()

@@ -141,6 +141,7 @@ def _fix_for_error_page(page: httpx.Response, final_url: str) -> str:
 
 
 def _fix_for_loop(browser: Browser, target: Target) -> str:
+    """Returns advice about a sign-in whose redirects never end."""
     pages = [urlsplit(page) for page in browser.visited]
     includes_sign_in_page = any(
         "/login" in page.path and page.netloc in target.hosts for page in pages

@@ -63,6 +63,7 @@ class Browser:
         return answer
 
     def _get(self, url: str) -> httpx.Response:
+        """Requests one page; does not follow its redirect. Raises LoopError, UnreachableError."""
         page = without_query(url)
         self.visited.append(page)
         if self.visited.count(page) >= VISITS_IN_A_LOOP or len(self.visited) > MOST_REDIRECTS:

@@ -14,6 +14,7 @@ import click
 from usher.contract import tutor_values
 from usher.tutor.description import FILENAME
 
+#: The path of the description, for a shell in a container.
 DESCRIPTION = f'"$(dirname "$LMS_CFG")/{FILENAME}"'
 #: Organization, number, run, title.
 COURSES = (

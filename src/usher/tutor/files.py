@@ -10,6 +10,7 @@ from usher.tutor.description import FILENAME
 
 #: The user that runs in the Open edX image (APP_USER_ID of Tutor's Dockerfile).
 CONTAINER_USER = 1000
+#: Paths in Tutor's root.
 DESCRIPTION = Path("env/apps/openedx/config") / FILENAME
 WHEELS = Path("env/build/openedx/usher")
 

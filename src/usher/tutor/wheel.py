@@ -53,6 +53,7 @@ def build() -> bytes:
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:
+    """Yields (path in the wheel, content) of each file of the package, in a fixed order."""
     root = Path(usher.__path__[0])
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root.parent)

@@ -86,7 +86,7 @@ class LearnerJourney:
             self.browser.close()
             self._lms_client.close()
 
-    # -- the steps
+    # -- the steps: each returns one line for people, or raises DemoError
 
     def sign_up(self) -> str:
         page = self.browser.get(self._application_url("/accounts/signup/"))
@@ -134,7 +134,7 @@ class LearnerJourney:
         return f"the LMS's dashboard shows {self.lms_username}"
 
     def enroll(self) -> str:
-        # Reads the run's title, dates and modes from the LMS.
+        # Reads the run from the LMS, such as its title and its dates.
         self.pair.manage_application("sync_courserun", "--run", DEMO_RUN)
         page = self.browser.get(self._application_url(f"/courses/{in_path(DEMO_RUN)}/"))
         self.browser.submit(page, "/enroll/")
@@ -146,6 +146,7 @@ class LearnerJourney:
         )
 
     def sync_runs(self) -> str:
+        """Runs the edition's command that reads the course runs from the LMS."""
         command = self.pair.edition.sync_command
         if (self.pair.home / TROUBLE_FILE).exists():
             # The edition's own command would fail because of the runs that were broken.
@@ -166,6 +167,7 @@ class LearnerJourney:
         return f"deleted the token and restored it: {last_line(out)}"
 
     def sign_out(self) -> str:
+        """Signs out of the application, which must end the session in the LMS, too."""
         self.browser.get(self._application_url("/logout/"))
         application_page = self.browser.get(self._application_url("/dashboard/"))
         self._require(

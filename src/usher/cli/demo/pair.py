@@ -20,12 +20,14 @@ from usher.cli.demo.setup import SetUp, Step
 from usher.contract.editions import EDITIONS, Edition
 from usher.contract.envfile import write_exports
 
+#: The default port of the LMS.
 LMS_PORT = 8000
 #: Name of the file, in the pair's folder, with its edition and ports.
 FILE_NAME = "pair.json"
 #: Different host names, so that browsers keep the cookies of the application and the LMS apart.
 APPLICATION_HOST = "localhost"
 LMS_HOST = "127.0.0.1"
+#: The number of threads of the application's server.
 SERVER_THREADS = "16"
 
 
@@ -243,6 +245,7 @@ class Pair(RunningServers):
     def _run_manage(
         self, command: list[str], folder: Path, environment: Mapping[str, str], stdin: str
     ) -> str:
+        """Runs the command and returns its standard output. Raises DemoError if it fails."""
         result = subprocess.run(
             command,
             cwd=folder,

@@ -19,6 +19,7 @@ from usher.contract.tracebacks import is_traceback, summary_of_output
 
 #: Seconds within which a server must answer.
 START_SECONDS = 180.0
+#: The most lines of a log in an error message.
 LOG_TAIL_LINES = 15
 
 
@@ -152,7 +153,9 @@ class RunningServers:
     """Base class: processes that run together, and the lock on their folder."""
 
     def __init__(self) -> None:
+        #: In the order of their start; they are stopped in the reverse order.
         self._servers: list[ServerProcess] = []
+        #: The open file whose lock this process holds; None without a lock.
         self._lock: IO[str] | None = None
 
     def _start_all(self, servers: list[ServerProcess]) -> None:

@@ -22,6 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Q
 
+#: Username of the learner that ``configure_instance`` creates.
 LEARNER = "testlearner"
 #: The environment variable with the learner's password.
 PASSWORD = "USHER_TEST_LEARNER_PASSWORD"  # noqa: S105 - a name

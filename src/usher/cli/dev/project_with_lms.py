@@ -545,6 +545,7 @@ class ProjectWithLms(RunningServers):
         self._restart_changed(changed)
 
     def _restart_changed(self, changed: set[str]) -> None:
+        """Restarts the processes that must read a changed file, or that have ended."""
         for process in self._servers:
             if not self._may_end(process):
                 continue
@@ -593,6 +594,7 @@ class ProjectWithLms(RunningServers):
         )
 
     def _run_manage(self, *arguments: str, allow_failure: bool) -> None:
+        """Runs the project's ``manage.py``. Raises DemoError if it fails and that isn't allowed."""
         finished = subprocess.run(
             self.project.command(*arguments),
             cwd=self.project.folder,

@@ -25,7 +25,9 @@ EXAMPLES = {
 }
 #: Settings for which no example value works.
 _WITHOUT_EXAMPLE = ("DATABASE_URL",)
+#: The name of a setting.
 _NAME = r"[A-Z][A-Z0-9_]{2,}"
+#: Errors about missing settings, with one name or several names with commas.
 _MISSING = (
     # mitol-django-common, used by MITx Online and MIT xPro
     re.compile(r"settings are missing: ([A-Z0-9_, ]+)"),

@@ -15,6 +15,7 @@ from usher.contract.oauth import SCOPE_USER_READ
 from usher.contract.paths import ApplicationPath
 from usher.contract.provisioning import Application, Description
 
+#: Seconds for each request.
 TIMEOUT = 15.0
 #: A code that does not exist. The error differs for a valid and an invalid client (RFC 6749, 5.2).
 NO_CODE = {"grant_type": "authorization_code", "code": "usher-connect-probe"}

@@ -32,6 +32,7 @@ from usher.contract.oauth import (
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.provisioning import Application, Description, ServiceClient
 
+#: The script that runs inside the application, in ``connect/application/scripts``.
 SCRIPT = "record.py"
 #: MITx Online's setting for the port of its API gateway.
 GATEWAY_PORT = "APISIX_PORT"

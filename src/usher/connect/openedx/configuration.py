@@ -19,7 +19,9 @@ from usher.contract.envfile import PRIVATE_MODE, write_private
 from usher.contract.paths import ApplicationPath
 from usher.contract.provisioning import Description, service_worker_name
 
+#: The setting with the entries of the connected applications.
 APPLICATIONS = "USHER_APPLICATIONS"
+#: The names of all settings of Usher begin with this.
 PREFIX = "USHER_"
 #: The secrets from which all others are derived.
 GENERATED = ("USHER_SECRET", "USHER_SERVICE_WORKER_TOKEN")

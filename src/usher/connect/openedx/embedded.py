@@ -38,6 +38,7 @@ PORT = 18000
 CONTAINER_HOST = "local.openedx.io"
 #: Features that the Tutor plugin sets in addition to ``lms_settings``.
 _FEATURES = {"ALLOW_PUBLIC_ACCOUNT_CREATION": True, "SKIP_EMAIL_VALIDATION": True}
+#: Some packages of the extra ``embedded``, as they are imported.
 _REQUIRED_PACKAGES = ("django", "granian", "oauth2_provider", "social_django", "waffle")
 #: The file with the fingerprint of the Usher that created or updated the folder.
 _FINGERPRINT_FILE = "made-of.txt"
@@ -208,6 +209,7 @@ class EmbeddedLms:
         return self._provision()
 
     def _provision(self, *options: str) -> dict[str, Any]:
+        """Runs ``usher_provision`` with the rendered description. Returns its report."""
         description = self.description()
         if description is None:
             raise ToolFailed(f"{self.description_file} was not rendered")

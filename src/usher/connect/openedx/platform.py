@@ -27,6 +27,7 @@ ROLLOUT_SECONDS = 600
 
 #: Path of the rendered description in the LMS's container.
 _DESCRIPTION = '"$(dirname "$LMS_CFG")/usher.json"'
+#: A script for the shell in the LMS's container.
 _PREVIEW = (*_MANAGE, "usher_provision", "--dry-run", "--file", _DESCRIPTION)
 
 
@@ -156,6 +157,7 @@ class Platform:
         return not isinstance(self._parse_preview(self._preview_by_job), ImageLacksUsher)
 
     def _parse_preview(self, run: Callable[[], str]) -> dict[str, Any] | ToolFailed:
+        """Returns the report that ``run`` returns as text, or the error that it raises."""
         try:
             return last_json(run())
         except ToolFailed as error:

@@ -89,6 +89,7 @@ class Server:
             os.killpg(pid, number)
 
     def _wait_until_stopped(self) -> bool:
+        """Returns False if the process still runs after STOP_SECONDS."""
         deadline = time.monotonic() + STOP_SECONDS
         while self.is_running:
             if time.monotonic() > deadline:

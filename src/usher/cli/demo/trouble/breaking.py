@@ -53,6 +53,7 @@ class Trouble:
                 return
 
     def _prepare(self) -> str:
+        """Creates the runs, and learners whose records are in sync."""
         self._run_in_lms("prepare", RUNS)
         self._run_in_application("prepare", LEARNERS, RUNS)
         # In her case the LMS enrolls her again, after a proper unenrollment.

@@ -144,6 +144,7 @@ def break_things(runs):
 
 
 def _change_address(username, email):
+    """Changes the user's e-mail address, as if the user had also confirmed it."""
     user = User.objects.get(username=username)
     user.email = email
     user.save()

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 ANSWER_MARK = "usher-answer: "
+#: Tutor's settings that are reported.
 VALUES = (
     "LMS_HOST",
     "CMS_HOST",
@@ -68,7 +69,8 @@ def inspect_root(root):
 
 
 def _compare(root, config, enabled):
-    """Returns the outdated rendered files, and the names in them that were written by hand."""
+    """Returns the outdated rendered files, and [file, name] for each of NAMES_OF_MANUAL_EDITS that
+    a person has written into one of them."""
     from tutor import env
 
     stale, edits = [], []
