@@ -96,6 +96,7 @@ def test_templates_in_the_answers_of_an_application_are_refused_and_not_executed
     attack = f"{{{{ cycler.__init__.__globals__.os.popen('touch {attack_file}').read() }}}}"
     config = machine.root.config()
     original_env = shop.env_file.read_text()
+    # Addresses of the application; the last has no template, but a password.
     for address in (f"http://x{attack}", f"http://x.org/{attack}", "http://u:p@x.org"):
         line = f"SHOP_BASE_URL={shop.url}"
         assert line in original_env
@@ -105,6 +106,7 @@ def test_templates_in_the_answers_of_an_application_are_refused_and_not_executed
         assert "root_url is" in result.stderr
         assert "Nothing was changed" in result.stderr
     shop.env_file.write_text(original_env)
+    # The superuser's username.
     shop.make_learner(attack, "password", is_superuser=True)
     result = machine.run([*machine.argv("connect", *options_for(shop)), "--superuser"])
     assert result.returncode == exits.NOT_RUN

@@ -176,13 +176,14 @@ def assert_secrets_are_protected(machine: Machine) -> None:
 def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainCheckout):
     """A dry run does not even start a job to examine the LMS, because a job starts databases that
     keep running, and builds a missing image."""
+    # Docker has no image at all.
     (machine.engine.home / "missing-images.json").write_text('["*"]')
     refused = machine.connect(
         shop, "--no-prove", code=exits.UNFINISHED
     )  # the image is still missing
     assert "images build openedx-dev" in refused["error"]
     assert "tutor-plugin" in refused["changed"]
-    for _ in range(2):
+    for _ in range(2):  # the first must leave nothing for the second
         dry_run = machine.connect(shop, "--dry-run")
         due = {change["id"] for change in dry_run["plan"]["changes"] if change["due"]}
         assert {"image", "provision"} <= due
@@ -193,7 +194,7 @@ def test_a_dry_run_starts_and_builds_nothing(machine: Machine, shop: PlainChecko
         if {"run", "up", "start", "build", "buildx", "built", "exec"} & set(call)
     ]
     assert started == []
-    assert not (machine.engine.home / "running.json").exists()
+    assert not (machine.engine.home / "running.json").exists()  # no container was started
 
 
 @pytest.mark.machine(release=21, mode="local")

@@ -22,7 +22,7 @@ from usher.contract.provisioning import Application, Description
 class Disconnection(ABC):
     """Plans the disconnection of some or all applications of one LMS.
 
-    The rendered description names the records that were created in the applications and the LMS.
+    The rendered description names the records that connect created in the applications and the LMS.
     A copy of the description is kept until the end, because the description itself is deleted with
     the last application. So an interrupted disconnection can be completed by running the
     command again.

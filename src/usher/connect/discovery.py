@@ -115,6 +115,7 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
     present_connections = [
         connection for connection in _stored_connections() if connection.lms_home == str(home)
     ]
+    # Also for applications that are connected already.
     for_containers = any(checkout.compose for checkout in checkouts) or any(
         connection.manage.startswith("docker ") for connection in present_connections
     )
@@ -396,6 +397,7 @@ def with_defaults(command_options: CommandOptions) -> CommandOptions:
         or command_options.mode
         or command_options.lms_home
     )
+    # TUTOR_ROOT names an LMS, too.
     if names_an_lms or (not command_options.lms and os.environ.get("TUTOR_ROOT")):
         return command_options
     candidates = [

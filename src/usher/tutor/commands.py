@@ -1,8 +1,8 @@
 """Commands ``tutor local|dev|k8s do usher-…``: each yields the service and the script of its job.
 
 A job's script is an argument of the container engine and visible in process lists, so scripts
-contain no secrets. Secrets are in the description, a file whose path the scripts contain. The
-description is in the folder of lms.env.yml; LMS_CFG is the path of lms.env.yml in every image.
+contain no secrets. Secrets are in the description of the LMS's records, a file whose path the
+scripts contain. It is in the folder of lms.env.yml, whose path is LMS_CFG in every image.
 """
 
 import shlex

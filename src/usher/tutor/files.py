@@ -1,4 +1,5 @@
-"""Files of the plugin in a Tutor root: the description with its permissions, and the wheel."""
+"""Files of the plugin in a Tutor root: the description of the LMS's records, readable by few, and
+the wheel."""
 
 import os
 import shutil

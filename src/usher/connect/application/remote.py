@@ -48,7 +48,7 @@ class RemoteApplication(TargetApplication):
         return self._token_error(application) == "invalid_grant"
 
     def write_record(self, application: Application, addresses: Addresses) -> str:
-        """Writes a script that creates the record. Always raises NeedsPerson, to have it run."""
+        """Writes a script that creates the LMS's OAuth2 record. Always raises NeedsPerson."""
         params = self._params("write", application, addresses)
         raise self._write_script(params, "then run this command again")
 
@@ -92,7 +92,7 @@ class RemoteApplication(TargetApplication):
             return ""
 
     def remove_record(self, client_id: str) -> str:
-        """Writes a script that deletes the record. Always raises NeedsPerson, to have it run."""
+        """Writes a script that deletes the LMS's OAuth2 record. Always raises NeedsPerson."""
         # before: None, because the earlier record could not be read and saved.
         params = self._params("remove") | {"client_id": client_id, "before": None}
         raise self._write_script(params, "and remove the OPENEDX_* settings")

@@ -121,8 +121,8 @@ class TargetApplication:
     def examine(self, application: Application | None, addresses: Addresses) -> None:
         """Examines the application and saves the result in ``facts``.
 
-        application: its entry in the description, if there is one already. Raises Refused if the
-        application can't be asked or can't be connected.
+        application: its entry in the description of the LMS's records, if there is one already.
+        Raises Refused if the application can't be asked or can't be connected.
         """
         params = self._params("inspect", application, addresses)
         self.facts, self._last_params = self._inspect(params), params
@@ -274,7 +274,8 @@ class TargetApplication:
     # -- the record
 
     def record_agrees(self, application: Application, addresses: Addresses) -> bool:
-        """Whether the OAuth2 record is as the description requires. Raises ToolFailed."""
+        """Whether the LMS's OAuth2 record has the id, secret and addresses of ``application``.
+        Raises ToolFailed."""
         params = self._params("inspect", application, addresses)
         if params == self._last_params:  # the last report answers the same question
             return bool(self.facts["agrees"])
@@ -336,8 +337,8 @@ class TargetApplication:
         application: Application | None = None,
         addresses: Addresses | None = None,
     ) -> dict[str, Any]:
-        """Returns the parameters of the script. application: the application as in the description;
-        None if the action doesn't need the LMS's client."""
+        """Returns the parameters of the script. application: its entry in the description of the
+        LMS's records; None if the action doesn't need the LMS's client."""
         params: dict[str, Any] = {
             "action": action,
             "name": EDX_OAUTH_APP,
@@ -529,7 +530,8 @@ def _count_settings(count: int) -> str:
 
 
 def find_application(description: Description, name: str) -> Application:
-    """Returns the application's entry in the description. Raises Refused if it has none."""
+    """Returns the application's entry in the description of the LMS's records. Raises Refused if it
+    has none."""
     for application in description.applications:
         if application.name == name:
             return application

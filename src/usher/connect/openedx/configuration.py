@@ -123,7 +123,7 @@ def _without_gateway(earlier_entry: dict[str, Any], entry: dict[str, Any]) -> di
 
 
 def entries_with_workers(earlier_entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the entries. Each entry after the first names a service worker of its own.
+    """Returns the applications' entries. Each after the first names a service worker of its own.
 
     The first application uses ``USHER_SERVICE_WORKER_*``. If another application is disconnected,
     the others keep their service workers.

@@ -153,5 +153,6 @@ class ApplicationSteps:
         return check_description
 
     def _description_or_planned(self) -> Description | None:
-        """Returns the description, or the one that earlier steps of the plan will render."""
+        """Returns the description of the LMS's records as it is, or as earlier steps of the plan
+        will render it; None if neither is known."""
         return self._configuration.description() or self._configuration.planned_description()

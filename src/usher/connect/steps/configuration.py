@@ -33,7 +33,8 @@ class ConfigurationSteps(ABC):
         """Whether all files derived from config.yml are up to date."""
 
     def description(self) -> Description | None:
-        """Returns the LMS's description; None before it is configured and rendered."""
+        """Returns the description of the LMS's records; None before all is configured and
+        rendered."""
         return self.lms.description() if self.is_configured() and self.is_rendered() else None
 
     def planned_description(self) -> Description | None:
@@ -45,7 +46,7 @@ class ConfigurationSteps(ABC):
         return self.lms.description_after(self._values())
 
     def description_or_error(self) -> Description:
-        """Returns the LMS's description. Raises StepFailed if it was not rendered."""
+        """Returns what ``description`` returns. Raises StepFailed if that is None."""
         description = self.description()
         if description is None:
             raise StepFailed("render", "the description of the LMS's records was not rendered")
