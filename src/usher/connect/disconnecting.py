@@ -171,7 +171,7 @@ class Disconnection(ABC):
 
     def _offers_no_sign_in(self) -> bool:
         """Whether the running LMS no longer offers sign-in through these applications."""
-        if self._restart_mark.is_set:
+        if self._restart_mark.is_set:  # it runs with earlier settings, whatever it answers
             return False
         return not any(
             checks.lms_leads_to(application, self._addresses)

@@ -73,7 +73,8 @@ class CommandOptions:
 class LmsContext:
     """The LMS, and facts about it that the command has determined.
 
-    facts: shown above the plan; running: whether the LMS runs now.
+    secrets: hidden in messages; facts, warnings: shown above the plan; running: whether the LMS
+    runs now.
     """
 
     lms: Platform | EmbeddedLms

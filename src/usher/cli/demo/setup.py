@@ -86,7 +86,7 @@ class SetUp:
                 self._stopping.set()
                 raise
             finally:
-                begin.set()
+                begin.set()  # a thread must not wait for ever
 
     def restore(self) -> None:
         """Restores the settings and records of the first start. Data and learners stay. Raises

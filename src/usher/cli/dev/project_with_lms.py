@@ -94,7 +94,7 @@ class ProjectWithLms(RunningServers):
         self.is_signed_in = False
         #: Whether ``restore`` found other settings of the LMS.
         self.settings_restored = False
-        #: None before ``open``.
+        #: Notices changes of the project's files; None before ``open``.
         self._files: ProjectFiles | None = None
         #: When a file of the project changed last (monotonic seconds); None if none has changed
         #: since ``open``.

@@ -88,6 +88,7 @@ def find_tutor(option: str) -> tuple[Path, Path]:
             "Tutor, add `--lms embedded`; in a Django project of your own, run `usher dev`."
         )
     tutor = Path(path).absolute()
+    # A script that pip has installed names its Python in the first line.
     first_line = tutor.read_bytes().split(b"\n", 1)[0]
     if first_line.startswith(b"#!/") and b"/env " not in first_line:
         python = Path(first_line[2:].decode().split()[0])
@@ -200,7 +201,7 @@ def find_mode(option: str, version: str, running: list[str]) -> tuple[str, str]:
     is_main = version.rpartition("-")[2] in MAIN_SUFFIXES
     if option == "nightly" and not is_main:
         raise Refused(f"--mode nightly needs Tutor Main; this is Tutor {version}. Try --mode dev")
-    if option == "k8s":
+    if option == "k8s":  # stops nothing on this machine
         return option, "by --mode"
     if option:
         if running and MODES[option] not in running:

@@ -265,7 +265,7 @@ class Platform:
             try:
                 logs = self._logs_of_jobs(str(error))
             except ToolFailed:
-                logs = ""
+                logs = ""  # then only the first error is reported
             raise ToolFailed(f"{error}\n{logs}".strip(), error.exit_code) from error
         return self._logs_of_jobs(output) if self.in_cluster else output
 

@@ -183,6 +183,7 @@ def read_states(names):
 
 
 def _state_of(user):
+    """Name as in ``Case.expected``, without "application" → value."""
     account = LmsAccount.objects.filter(user=user).first()
     token = LmsToken.objects.filter(user=user).first()
     profile = LmsProfile.objects.filter(user=user).first()
@@ -199,6 +200,7 @@ def _state_of(user):
 
 
 def _state_of_record(row):
+    """The state and, if there is one, the error code, as "Refused course-full"; "none" for None."""
     return "none" if row is None else f"{state(row)} {row.error_code}".strip()
 
 

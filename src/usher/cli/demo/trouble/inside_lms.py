@@ -146,6 +146,7 @@ def read_states(names):
 
 
 def _state_of(name):
+    """Name as in ``Case.expected``, without "LMS" → value."""
     user = User.objects.filter(username=name).first()
     link = UserSocialAuth.objects.filter(uid=name).first()
     rows = CourseEnrollment.objects.filter(user=user) if user else ()

@@ -186,7 +186,7 @@ def _is_secret(record, secret):
 
     try:
         identify_hasher(record.client_secret)
-    except ValueError:
+    except ValueError:  # not hashed
         return record.client_secret == secret
     return check_password(secret, record.client_secret)
 
