@@ -373,7 +373,9 @@ def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "site", ["https://localhost:1", "http://localhost", "http://shop.invalid:1", "http://8.8.8.8:1"]
+    # Served with HTTPS; without a port; a name without an address; another machine.
+    "site",
+    ["https://localhost:1", "http://localhost", "http://shop.invalid:1", "http://8.8.8.8:1"],
 )
 def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_path: Path):
     with ScriptedShop(tmp_path, SERVER_SCRIPT, site=site).running_server() as started:

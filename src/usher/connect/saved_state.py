@@ -109,7 +109,7 @@ class SavedState:
 
     def save_record(self, record: dict[str, Any] | None) -> None:
         """Saves the fields of the application's OAuth2 record of the LMS, unless they were saved
-        before. record: None if there was no such record."""
+        before. record: None if there was no such record, which is saved, too."""
         if not (self.folder / _RECORD).exists():
             self._write(_RECORD, json.dumps(record).encode())
 

@@ -192,7 +192,8 @@ def _is_secret(record, secret):
 
 
 def _pkce_required(record, params):
-    """Whether the provider's validator, which may decide by client, requires PKCE."""
+    """Whether the provider's validator, which may decide by client, requires PKCE of the LMS. False
+    if ``_relax_pkce`` can exempt the LMS."""
     from types import SimpleNamespace
 
     from oauth2_provider.settings import oauth2_settings
