@@ -32,6 +32,7 @@ def test_every_command_loads_and_has_help(name: str) -> None:
 
 
 def test_the_message_about_a_missing_package_names_the_extra_to_install() -> None:
+    # None: importing httpx fails, as if it were not installed.
     program = (
         "import sys; sys.modules['httpx'] = None\n"
         "from usher.cli.main import main; main(['dev', '--help'])"

@@ -88,6 +88,7 @@ def demo(
     if as_json and not once:
         raise click.UsageError("--json needs --once: without --once the demo does not end.")
     console = Console(stderr=as_json, highlight=False)
+    # Whether data and logs stay after the end of the command.
     keeps_home = home is not None or not once
     try:
         with ExitStack() as stack:

@@ -131,11 +131,11 @@ def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
 
     Returns a dict. Its keys, among others:
 
-    ``accounts_of_another_lms``: the number of refused accounts. ``changes``: for people.
-    ``to_link``: the LMS username of the learner's account, if the LMS must still link it to the
-    learner. ``unknown_emails``: the addresses of learners' LMS accounts that are not in the
-    database. ``creation_error``: why the learner could not be created, or "". ``problem``: only if
-    ``configure_instance`` failed, its error.
+    ``accounts_of_another_lms``: the number of refused accounts; the only key unless 0.
+    ``changes``: for people. ``to_link``: the LMS username of the learner's account, if the LMS must
+    still link it to the learner. ``unknown_emails``: the addresses of learners' LMS accounts that
+    are not in the database. ``creation_error``: why the learner could not be created, or "".
+    ``problem``: only if ``configure_instance`` failed, its error.
     """
     migrations = _migrate()
     from usher.application.models import LmsAccount

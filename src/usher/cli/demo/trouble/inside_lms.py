@@ -113,6 +113,7 @@ def break_things(runs):
     long_ago = timezone.now() - TIME_SINCE_CONNECTION
     Message.objects.update(created=long_ago, delivered_at=long_ago, next_attempt_at=None)
     main, other = _key_of(runs, "main"), _key_of(runs, "other")
+    # ``save`` sends a signal: the application gets a message about Marek only.
     marek = User.objects.get(username="marek")
     marek.is_active = False
     marek.save()
