@@ -18,6 +18,8 @@ from usher.contract import exits
 
 
 class Terminal(io.StringIO):
+    """Standard error that counts as a terminal, and keeps what is printed."""
+
     def isatty(self) -> bool:
         return True
 

@@ -12,6 +12,7 @@ from tests.support.tutor import TutorRoot
 from tests.support.tutor.environments import tutor_executable
 
 MODES = ("local", "dev", "k8s")
+#: The manage.py of the LMS in these tests.
 MANAGE = """#!/bin/sh
 # Records its arguments, and a copy of the description that it must read.
 echo "manage.py $*" >> calls.txt

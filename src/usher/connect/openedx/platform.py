@@ -179,7 +179,7 @@ class Platform:
         """Whether the image is on this machine. Otherwise a job would build or pull it without
         confirmation."""
         if self.in_cluster:
-            return True
+            return True  # the cluster pulls its images itself
         key = "DOCKER_IMAGE_OPENEDX" + ("_DEV" if self.instance.command == "dev" else "")
         try:
             self._runner.run(
