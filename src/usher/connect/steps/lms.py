@@ -56,6 +56,7 @@ class LmsSteps:
 
     def _provision(self) -> str:
         report = self._lms.provision()
+        # "kept": an account that Usher did not create, and that stays as it is.
         changes = [item for item in report["items"] if item["outcome"] not in ("unchanged", "kept")]
         outcomes = [f"{item['what']} {item['outcome']}" for item in changes]
         return "; ".join([", ".join(outcomes) or "nothing differed", *report["warnings"]])
