@@ -26,6 +26,7 @@ _SECONDS_BETWEEN_CHECKS = 60.0
 _MAIL_TIMEOUT = 10
 #: The period of the first mail: refusals may be older than the first check.
 _FIRST_PERIOD = timedelta(hours=1)
+#: The name of the row that stores when a mail was last due; its ``since`` is not used.
 _WATERMARK = "digest"
 
 
@@ -49,8 +50,8 @@ class Mail:
 
 
 def send_if_due() -> bool:
-    """Sends a mail if one is due; returns whether it was sent. A mail that fails is not retried:
-    later refusals cause another one."""
+    """Sends a mail if one is due and records were refused; returns whether it did. True also if the
+    mail server failed: the mail is not retried, since later refusals cause another one."""
     minutes = digest_minutes()
     if minutes <= 0 or not settings.MANAGERS:
         return False
@@ -78,7 +79,7 @@ def _claim_period(interval: timedelta) -> datetime | None:
         try:
             with transaction.atomic():
                 Watermark.objects.create(name=_WATERMARK, since="", asked_at=now)
-        except IntegrityError:
+        except IntegrityError:  # another worker was faster, and sends the mail
             return None
         return now - max(interval, _FIRST_PERIOD)
     if now - last_digest.asked_at < interval:

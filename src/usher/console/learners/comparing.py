@@ -41,6 +41,7 @@ _NO_COURSE_ADVICE = (
 )
 #: The most course runs whose dates are compared: they are read with one request.
 _MAX_RUNS = 20
+#: Title and attribute of each date of a run that is compared.
 _DATES = (("Start", "start"), ("End", "end"), ("Enrollment end", "enrollment_end"))
 
 
@@ -232,7 +233,7 @@ def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> It
         ("E-mail", email, account.email),
         ("Name", name, account.name),
     ):
-        if own_value:
+        if own_value:  # '' if the adapter has no value, or failed: nothing to compare
             differs = (
                 own_value.lower() != lms_value.lower()
                 if subject == "E-mail"
@@ -262,6 +263,7 @@ def _profile_advice(profile: LmsProfile | None, desired: str) -> str:
     if profile is None or not profile.refused_at:
         return REPAIR_ADVICE
     advice = words.advice(profile.error_code, "profile", words.REPAIR_LABEL)
+    # Only for an address, which has an @: names need not be unique.
     owner = client().account_by_email(desired) if "@" in desired else None
     return f"The LMS account {owner.username} has this address. {advice}" if owner else advice
 
@@ -274,6 +276,7 @@ def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[
         is_enrolled = enrollment is not None and enrollment.is_active
         desired = desired_state(row)
         actual = f"enrolled as {enrollment.mode}" if enrollment and is_enrolled else "not enrolled"
+        # A record without a mode is as in the LMS, whatever that is.
         differs = bool(row.mode) and desired != actual
         advice = _enrollment_advice(row) if differs else ""
         yield Comparison(

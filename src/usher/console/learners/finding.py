@@ -83,6 +83,7 @@ def _exact_matches(text: str) -> Iterator[QuerySet[Any]]:
         elif _has_index(model, name, Upper):
             yield users.filter(**{f"{name}__iexact": text})
         else:
+            # Without such an index, a search for any capitalization would read the whole table.
             yield users.filter(**{f"{name}__in": list(dict.fromkeys((text, text.lower())))})
     for record in (LmsAccount, UsernameReservation):
         rows: Any = record._default_manager.alias(lowered=Lower("username"))
@@ -137,6 +138,7 @@ def _fetch_with_timeout(rows: QuerySet[Any], result: SearchResult) -> list[Any]:
             previous_timeout = cursor.fetchone()[0]
             cursor.execute(f"SET LOCAL statement_timeout = {_MAX_MILLISECONDS}")
             users = list(rows[:MAX_RESULTS])
+            # A transaction around this one keeps its own timeout.
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [previous_timeout])
             return users
     except OperationalError as error:

@@ -59,9 +59,11 @@ def repair(user: Any) -> Summary:
     for name in ("account", "enrollment"):
         # Records in sync are compared with the LMS, and sent only if they differ.
         rechecked_count += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
+    # Only the first number includes rows that a worker has claimed; only the second, all kinds.
     due_count = max(rechecked_count, _count_due(user))
     never_set = threading.Event()  # only the time ends a repair
     stop = StopAfter(never_set, REPAIR_SECONDS)
+    # Half of the time at most is spent waiting for rows that failed and are due again soon.
     summary = reconcile(user=user, patience=Patience(REPAIR_SECONDS / 2), stop=stop)
     handled_count = summary.changed + summary.unchanged + summary.failed + summary.waiting_count
     if handled_count < due_count:

@@ -28,6 +28,7 @@ MAX_ENROLLMENTS = 200
 _MAX_RESULTS = 50
 #: The most attempts that are read for all records of a page.
 _MAX_ATTEMPTS_READ = 20 * _MAX_ATTEMPTS
+#: The audit log's name of linking an account in the console.
 _LINK_EVENT = "console-link"
 
 
@@ -182,6 +183,8 @@ def _who_linked(account: LmsAccount) -> str:
 
 
 def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -> Iterator[Record]:
+    """Yields the learner's records in the order of the page. Grades and certificates that are in
+    sync are left out. sentences: the result of ``explain``."""
     sentence_by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
     if account is not None:
         observed_state = {True: "active", False: "deactivated", None: ""}[
@@ -315,7 +318,10 @@ def _describe_state(row: Any) -> str:
 def _with_latest_attempts(
     records: list[Record], differing: Collection[tuple[str, int]]
 ) -> list[Record]:
-    """Adds to each record its newest attempts, read with one query."""
+    """Adds to each record its newest attempts, read with one query, and sets ``differs``.
+
+    differing: kind and key of the records that differ from the LMS.
+    """
     condition = Q()
     for record in records:
         condition |= Q(kind=record.kind, row_id=record.pk)
@@ -337,6 +343,8 @@ def _with_latest_attempts(
 
 
 def _audit_events(user: Any) -> list[Any]:
+    """The newest audit events about the learner, under any username that the learner has or had;
+    empty without the audit app."""
     if not apps.is_installed("usher.application.audit"):
         return []
     from usher.application.audit.models import AuditEvent

@@ -163,6 +163,7 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _user_or_404(text: str) -> Any:
+    # PostgreSQL can't compare a text with NUL.
     pk = user_model.primary_key_from_text(text) if "\x00" not in text else None
     user = get_user_model()._default_manager.filter(pk=pk).first() if pk is not None else None
     if user is None:

@@ -15,7 +15,8 @@ _TOP_MARGIN = 4
 @dataclass(frozen=True)
 class Chart:
     """A chart of records per minute. done, failed: the ``points`` of a polyline. area: the
-    ``points`` of a polygon. top: the number of records at the upper edge."""
+    ``points`` of a polygon. top: the number of records at the upper edge. total_done, total_failed:
+    of all minutes. last_done: of the last minute."""
 
     done: str
     failed: str
@@ -50,7 +51,8 @@ def _points(values: Sequence[int], top: int) -> str:
 
 
 def _round_up(value: int) -> int:
-    """Returns the next number that is 1, 2 or 5 times a power of ten."""
+    """Returns the smallest number that is at least ``value``, and is 1, 2 or 5 times a power of
+    ten."""
     size = 1
     while True:
         for factor in (1, 2, 5):

@@ -96,6 +96,9 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class Gate:
+    """A kind that is stopped for all learners. kind: its title. next_try: when a worker tries it
+    again, as text."""
+
     kind: str
     reason: str
     code: str
@@ -119,6 +122,9 @@ class LmsHealth:
 
 @dataclass(frozen=True)
 class Minute:
+    """The records that all workers handled in one minute. done: changed in the LMS, or found in
+    sync. failed: failed or refused."""
+
     at: datetime
     done: int
     failed: int
@@ -230,11 +236,13 @@ def kind_counts() -> list[KindCounts]:
 
 
 def _count_by_state(name: str, model: Any) -> KindCounts:
+    """Counts the records of a kind in each state; large numbers are estimates."""
     rows = model._default_manager.all()
     now = database_now()
     longest_due_first = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE_ORDER)
     due = longest_due_first[: MAX_EXACT_COUNT + 1].aggregate(
         all=Counted("pk"),
+        # A due record that is in sync is only compared with the LMS once more.
         pending=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
         retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
     )
@@ -330,6 +338,8 @@ def _worker_state(row: Worker) -> str:
 
 
 def _lms_health(reports: list[Worker]) -> LmsHealth:
+    """Whether the LMS answered last, according to all reports. Durations, circuits and rate limits
+    are those of recent reports only."""
     lms_reports: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
     answered_at = max(
         (lms_report.get("answered_at") or 0.0 for lms_report in lms_reports), default=0.0
@@ -365,7 +375,7 @@ def _lms_health(reports: list[Worker]) -> LmsHealth:
 
 def _paused_groups(reports: list[Worker], key: str) -> list[tuple[str, str]]:
     """Returns the groups of endpoints to which no requests are sent now, and when each is tried
-    again."""
+    again. key: ``circuits`` or ``throttled``, the part of the reports."""
     waits: dict[str, float] = {}
     for row in reports:
         for group, seconds in row.report.get(key, {}).items():
@@ -406,6 +416,7 @@ def _messages() -> Messages:
     if apps.is_installed("usher.application.provider"):
         from usher.application.provider.models import SignOutMessage
 
+        # Counts a thousand at most, so that a long queue costs no more.
         waiting_sign_outs = SignOutMessage.objects.order_by("pk")[:1000].aggregate(
             count=Counted("pk"), oldest=Min("created_at")
         )
@@ -433,6 +444,7 @@ def _outbox() -> dict[str, Any]:
 
 
 def _newest_watermark(*names: str) -> datetime | None:
+    """When the last of these lists was read, or of this regular work was done; None for never."""
     marks = Watermark.objects.filter(name__in=names).order_by("-asked_at")
     return marks.values_list("asked_at", flat=True).first()
 
@@ -466,6 +478,7 @@ def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: lis
 
 
 def _age(moment: datetime) -> float:
+    """Seconds since this moment; 0 for a moment in the future, if clocks differ."""
     return max(0.0, (timezone.now() - moment).total_seconds())
 
 

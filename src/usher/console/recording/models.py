@@ -57,6 +57,7 @@ class Worker(models.Model):
     the LMS as the process last saw it (``Recorder.report``)."""
 
     name = models.CharField(max_length=120, unique=True)
+    # The column has the field's former name, so that older processes run on during an upgrade.
     role = models.CharField(max_length=40, db_column="what")
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(db_index=True)

@@ -56,8 +56,12 @@ class Recorder(Observer):
         pool."""
         self._pid = os.getpid()
         self.name = f"{socket.gethostname()[:80]}:{self._pid}"
+        #: Column of ``WorkDone`` → number of outcomes since the last write; '' → number of outcomes
+        #: that no column counts.
         self._counts: Counter[str] = Counter()
+        #: Kind → message, code and time of its last failure that concerns all learners.
         self._systemic_failures: dict[str, dict[str, Any]] = {}
+        # Long ago, so that the next beat writes.
         self._flushed_at = self._reported_at = 0.0
 
     def written(self, kind: str, results: Sequence[tuple[Any, Any]]) -> None:
@@ -166,6 +170,7 @@ def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
 def worker_role() -> str:
     """The kind of this worker process; '' for a command or a web server, which is not a worker."""
     program = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - a name, no path
+    # The second case is `python -m celery`.
     if "celery" in program or (program == "__main__.py" and "celery" in sys.argv[0]):
         return "Celery worker"
     return "reconcile --watch" if "--watch" in sys.argv else ""

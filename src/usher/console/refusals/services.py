@@ -193,6 +193,8 @@ def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
 
 
 def _parse_position(before: str) -> tuple[datetime, int] | None:
+    """The time and the record's id in a ``position``; None for '' or another text, which then lists
+    from the beginning."""
     at, _, pk = before.partition("|")
     try:
         return datetime.fromisoformat(at).astimezone(UTC), int(pk)
@@ -244,7 +246,7 @@ def _learner_name(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
     user = users.get(_user_pk(kind, row))
     if user is not None:
         return str(user.get_username())
-    return str(getattr(row, "username", ""))
+    return str(getattr(row, "username", ""))  # a retirement has the name of a deleted user
 
 
 def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int, bool]:

@@ -17,7 +17,7 @@ _LINES_AT_A_TIME = 500
 
 
 class _Echo:
-    """A file object whose ``write`` returns the text."""
+    """A file object whose ``write`` returns the text, so that ``writerow`` returns the line."""
 
     def write(self, text: str) -> str:
         return text

@@ -156,7 +156,8 @@ def _price(mode: Any) -> str:
 
 
 def synchronise(run: CourseRun) -> str:
-    """Copies title, dates and modes from the LMS. Returns errors, or ''. Raises InTransaction."""
+    """Copies title, dates and modes from the LMS. Returns up to three errors as text, or ''. Raises
+    InTransaction."""
     try:
         summary = sync_runs([run.course_key], modes=True)
     except LmsError as error:

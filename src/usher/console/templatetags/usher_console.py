@@ -18,6 +18,7 @@ from usher.engine.registry import all_kinds
 register = template.Library()
 
 _CODE = re.compile(r"`([^`\n]+)`")
+#: State of a verdict → its symbol.
 _MARKS = {"ok": "✓", "waiting": "…", "warning": "!", "bad": "✗"}
 
 
