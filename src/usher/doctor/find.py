@@ -400,6 +400,7 @@ def _application_url(folder: Path | None, values: dict[str, str]) -> str:
     for name in OWN_ADDRESSES:
         if urlsplit(values.get(name, "")).scheme in ("http", "https"):
             return values[name].rstrip("/")
+    # A compose file has the edition's host name, or variables that begin with the edition's name.
     paths = [(folder / name) for name in COMPOSE_FILES] if folder else []
     compose_text = "".join(path.read_text(errors="replace") for path in paths if path.is_file())
     for edition in EDITIONS.values():

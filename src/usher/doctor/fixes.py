@@ -162,10 +162,12 @@ def _manage_command(program: str, arguments: str, context: "Context") -> str:
 
 
 def _own_env_file(folder: Path | None) -> Path:
+    """The ``.env`` that a project's settings read by themselves."""
     return (folder or Path()) / ".env"
 
 
 def _is_built_on_usher(context: "Context") -> bool:
+    """False also if the application's report can't be obtained."""
     try:
         return bool(context.application.report.get("usher"))
     except NotKnownError:
@@ -206,6 +208,7 @@ def _connect_embedded_command(context: "Context") -> str:
 
 
 def _application_option(context: "Context") -> str:
+    """`` --application FOLDER``; '' if the folder is not known."""
     folder = _application_folder(context)
     return f" --application {shlex.quote(str(folder))}" if folder else ""
 
@@ -301,6 +304,7 @@ def _start_worker_text(context: "Context") -> str:
 
 
 def _start_broker_text(context: "Context") -> str:
+    """How to start Redis, with compose's service ``redis`` if the project has a compose file."""
     start = "start Redis at the address in CELERY_BROKER_URL, or correct that setting"
     return (
         f"{start}: {_compose_up_command(context, service='redis')}"
@@ -309,6 +313,7 @@ def _start_broker_text(context: "Context") -> str:
     )
 
 
+#: Placeholder → a function that returns the text for this deployment.
 _Texts = dict[str, Callable[["Context"], str]]
 _APPLICATION_TEXTS: _Texts = {
     ENV_FILE: _env_file_text,

@@ -24,9 +24,11 @@ from usher.doctor.journey_browser import Browser, JourneyError, Landing
 from usher.doctor.runner import Line
 
 _TIMEOUT = httpx.Timeout(60, connect=10)
+#: The mode in which the test learner is enrolled.
 _MODE = "audit"
 #: Seconds that the two servers may take to notify each other of a sign-out.
 _SIGN_OUT_SECONDS = 10.0
+#: Between two attempts to sign in with the session that a sign-out should have ended.
 _SECONDS_BETWEEN_TRIES = 0.2
 
 

@@ -18,6 +18,7 @@ from usher.doctor.check import Status, all_checks, quantity
 from usher.doctor.context import CONNECTED
 from usher.doctor.runner import Line, Report
 
+#: Status → its symbol and colour.
 _MARKS = {
     Status.OK: ("✓", "green"),
     Status.NOTE: ("i", "cyan"),
@@ -114,6 +115,7 @@ def _family(line: Line) -> str:
 
 
 def _counts(lines: Iterable[Line]) -> str:
+    """``1 failed, 3 ok``, the worst status first."""
     statuses = [line.finding.status for line in lines]
     return ", ".join(
         f"{statuses.count(status)} {status.value}" for status in _WORST if status in statuses

@@ -160,6 +160,7 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
     ]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as pool:
         for gather in context.slow_facts():
+            # The result is dropped: it is stored, or its error is, for the checks that need it.
             pool.submit(gather)
         futures: dict[str, Future[Line]] = {}
         for check_id in order:
@@ -262,6 +263,7 @@ def _probe(check_class: type[Check], context: Context) -> Finding:
 
 
 def _select(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
+    """The ids in ``only``, in capitals; all ids if it is empty. Raises UnknownCheckError."""
     ids = {check_id.upper() for check_id in only}
     if unknown := sorted(ids - set(checks)):
         raise UnknownCheckError(f"There is no check {unknown[0]}; usher doctor --list shows all.")
@@ -269,6 +271,7 @@ def _select(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
 
 
 def _with_dependencies(checks: dict[str, type[Check]], selected: set[str]) -> set[str]:
+    """The selected ids, and those of all checks on which they depend, also indirectly."""
     ids: set[str] = set()
     to_visit = list(selected)
     while to_visit:
@@ -280,6 +283,8 @@ def _with_dependencies(checks: dict[str, type[Check]], selected: set[str]) -> se
 
 
 def _in_order(checks: dict[str, type[Check]]) -> Iterator[str]:
+    """Yields all ids, each after the ids of the checks on which it depends. Raises ValueError if
+    checks depend on each other in a cycle."""
     graph = {
         check_id: [needed for needed in check_class.depends_on if needed in checks]
         for check_id, check_class in checks.items()

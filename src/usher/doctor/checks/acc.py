@@ -10,6 +10,7 @@ from usher.doctor.fixes import PROVISION, manage
 
 _REPAIR_COMMAND = manage("repair_missing_courseware_records")
 _ADOPT_COMMAND = manage("adopt_users --to users.csv")
+#: Checks of the sync worker, which finds out what the LMS refuses.
 _SYNC_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
 
 
@@ -139,6 +140,7 @@ class UsernamesAreUnique(Check):
         return ok("every linked learner has the same username in the LMS")
 
     def _clashes(self, context: Context) -> list[str]:
+        """Usernames that two learners have or had; empty if the application does not report it."""
         try:
             return context.application.report.get("name_clashes", [])
         except NotKnownError:

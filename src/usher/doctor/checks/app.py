@@ -20,6 +20,7 @@ from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import origin, query_of
 from usher.doctor.fixes import CONNECT, ENV_FILE, RESTART, setting
 
+#: How the names of Django's slow hashers for passwords begin.
 _PASSWORD_HASHERS = ("pbkdf2", "bcrypt", "argon2", "scrypt")
 
 
@@ -129,6 +130,7 @@ class ServerAnswersConcurrently(Check):
                 if _answer_seconds(url, max_wait) is not None:
                     return ok("it answers while other requests are in progress")
             seconds_afterwards = _answer_seconds(url, max_wait) or max_wait
+            # Fast again: the server was not slow, the unfinished requests had occupied it.
             if seconds_afterwards < max_wait / 2:
                 return failed(
                     "the application does not answer while another request is in progress",

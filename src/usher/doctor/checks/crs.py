@@ -4,6 +4,7 @@ from usher.doctor.check import Check, Finding, check, ok, quantity, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 
+#: Checks of the sync worker, which finds out what the LMS lacks or throttles.
 _SYNC_WORKER_CHECKS = ("OPS-1", "OPS-2", "OPS-3")
 _MAX_SHOWN = 3
 

@@ -201,7 +201,7 @@ class ProjectCodeWorks(Check):
                     fix="start the database, or correct DATABASES; then run `usher doctor` again",
                 )
             if _DATABASE_ERROR.search(error.error):
-                raise  # the code was loaded; the database answered with an error
+                raise  # skips this check: the code was loaded, and the database answered
             return failed(
                 f"the application's manage.py can't be run: {error.error}",
                 cause="an error in the settings or the code of the application, or a variable that "
@@ -233,4 +233,5 @@ _CONNECTION_SETTINGS = frozenset(
 
 
 def _normalized(value: str) -> str:
+    """The value as it is compared: an application may add or remove a slash at the end."""
     return str(value).strip().rstrip("/")

@@ -9,6 +9,7 @@ from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import host_of, origin
 from usher.doctor.fixes import CONNECT, PROVISION, lms_manage
 
+#: Fields of the provider record; with all of them on, sign-in asks the learner nothing.
 _FLAGS = (
     "skip_hinted_login_dialog",
     "skip_registration_form",
@@ -16,6 +17,7 @@ _FLAGS = (
     "sync_learner_profile_data",
     "enable_sso_id_verification",
 )
+#: The addresses of the application in the record's ``other_settings``.
 _ADDRESS_SETTINGS = ("AUTHORIZATION_URL", "ACCESS_TOKEN_URL", "API_ROOT")
 
 

@@ -55,7 +55,7 @@ def deviations(expectation: Expectation, answer: Answer, variables: Variables) -
 def _header_deviations(expectation: Expectation, answer: Answer, variables: Variables) -> list[str]:
     sentences = []
     for name, shape in expectation.headers.items():
-        if shape is None:
+        if shape is None:  # other answers of the endpoint have this header, this one need not
             continue
         value = answer.headers.get(name, "")
         if name == "Allow":
@@ -72,6 +72,7 @@ def _methods(value: str) -> set[str]:
 
 
 def _limit_deviations(expectation: Expectation, answer: Answer) -> list[str]:
+    """Sentences about a wrong number of results in a list."""
     results = answer.body.get("results", []) if isinstance(answer.body, dict) else []
     sentences = []
     if (count := expectation.limits.get("count")) is not None and len(results) != count:

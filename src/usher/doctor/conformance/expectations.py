@@ -12,7 +12,8 @@ _FOLDER = files(__package__) / "expectations"
 
 @dataclass(frozen=True)
 class Expectation:
-    """One fact about an endpoint.
+    """One fact about an endpoint. says: the fact, in a sentence. headers: name → shape; None for a
+    header that is not compared.
 
     actor: who sends the request: ``worker``, ``learner``, ``nobody``, ``stranger`` (unknown token),
     ``expired`` (expired token), ``learner_session`` (a learner's cookies). writes: whether the
@@ -94,6 +95,7 @@ def _expectation(
 
 
 def _replace_shape_names(shape: Any, shapes: dict[str, Any]) -> Any:
+    """The shape with each ``$name`` in it replaced by the shape ``name`` of ``shapes.yaml``."""
     if isinstance(shape, str) and shape.startswith("$"):
         return _replace_shape_names(shapes[shape[1:]], shapes)
     if isinstance(shape, dict):

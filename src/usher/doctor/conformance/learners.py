@@ -31,6 +31,7 @@ class RegisteredLearner:
     session: httpx.Client
 
     def enrolled_runs(self) -> list[str]:
+        """Keys of the runs of active enrollments; empty if the LMS refuses the request."""
         answer = self.session.get(LmsPath.ENROLLMENT)
         if answer.status_code != httpx.codes.OK:
             return []

@@ -25,6 +25,7 @@ from usher.doctor.conformance.release import describe, find_release
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _GIVE_WRITE = "give --write to create a test learner"
+#: Value or actor that requests need → why it is missing, or the option that gives it.
 _WHY_MISSING = {
     "client_id": "give --client",
     "client_secret": "give --client-secret-file",
@@ -131,7 +132,7 @@ def _client(request: Request) -> httpx.Client:
 def _make_checker(client: httpx.Client, request: Request) -> ExpectationChecker:
     token_owner = find_token_owner(client, request.token)
     values = {
-        "newcomer": f"nobody-{secrets.token_hex(4)}",
+        "newcomer": f"nobody-{secrets.token_hex(4)}",  # a username that the LMS does not have
         "worker": token_owner,
         "lms": request.lms_url.rstrip("/"),
         "client_id": request.client_id,
@@ -142,7 +143,7 @@ def _make_checker(client: httpx.Client, request: Request) -> ExpectationChecker:
     }
     tokens = {
         "worker": request.token,
-        "stranger": "nope",
+        "stranger": "nope",  # a token that the LMS does not know
         "learner": request.learner_token,
         "expired": request.expired_token,
     }

@@ -19,6 +19,7 @@ def differences(shape: Any, value: Any, variables: Variables, place: str = "body
     if isinstance(shape, str):
         fits = _text_fits(shape, value, variables)
     else:
+        # The type as well, since True == 1.
         fits = type(shape) is type(value) and shape == value
     return [] if fits else [f"{place} is {_short(value)}, expected {_short(shape)}"]
 

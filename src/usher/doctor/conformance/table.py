@@ -9,6 +9,7 @@ from usher.contract.terminal import wrap
 from usher.doctor.conformance.checking import CheckedExpectation, Verdict
 from usher.doctor.conformance.run import Result
 
+#: Verdict → its symbol and colour.
 _MARKS: dict[Verdict, tuple[str, str]] = {
     "agrees": ("✓", "green"),
     "deviates": ("✗", "red"),

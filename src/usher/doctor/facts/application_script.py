@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
+#: The most rows that a list in the report names.
 MAX_NAMED = 25
 #: The applications' own limit of attempts, after which an enrollment is not tried again.
 MAX_ATTEMPTS = 5
@@ -24,6 +25,7 @@ COURSE_KEY = re.compile(
 )
 #: The age up to which the applications' own tasks ignore learners and enrollments.
 IGNORED_AGE = timedelta(minutes=5)
+#: Settings of the connection; the report says which have a value, without the values of secrets.
 REPORTED_SETTINGS = (
     "OPENEDX_API_BASE_URL",
     "OPENEDX_BASE_REDIRECT_URL",
@@ -40,6 +42,7 @@ if not apps.ready:
 
 
 def _model(label):
+    """The model, or None if the application has none with this label."""
     try:
         return apps.get_model(label)
     except (LookupError, ValueError):
@@ -130,6 +133,7 @@ def _learners():
 
 
 def _learners_without(model):
+    """Learners who have no row of this model."""
     return _learners().filter(~Exists(model._base_manager.filter(user=OuterRef("pk"))))
 
 
@@ -152,6 +156,7 @@ def _accounts():
 
 
 def _error(code, count, message, *, sample):
+    """An error in the form of Usher's report. sample: names one of the ``count`` rows."""
     return {
         "error_class": "rejected",
         "error_code": code,
@@ -202,6 +207,7 @@ def _settled_enrollments():
 
 
 def _lms_username(user):
+    """The user's LMS username; '' if there is none yet."""
     if not _has_fields(ACCOUNT, "edx_username"):
         return user.get_username()
     row = ACCOUNT._base_manager.filter(user=user).order_by("-pk").first()

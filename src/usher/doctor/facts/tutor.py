@@ -13,6 +13,7 @@ from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 
 PLUGIN = "usher"
+#: Folders below Tutor's root with the rendered files of the LMS.
 CONFIG = "env/apps/openedx/config"
 SETTINGS = "env/apps/openedx/settings/lms"
 #: Text that the plugin renders into lms.env.yml and the settings files.
@@ -160,6 +161,7 @@ class Tutor:
 
 
 def _read(path: Path) -> str:
+    """The file's text; '' if it can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
