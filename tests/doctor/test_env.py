@@ -42,9 +42,9 @@ def test_a_correct_env_file_has_no_findings(env_file: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "line_number"),
     [
-        ("OPENEDX_OAUTH_PROVIDER=mitxpro-oauth2", 2),
-        ("OPENEDX_API_BASE_URL='http://open", 4),
-        ("LOGOUT_REDIRECT_URL = http://lms.example/logout", 4),
+        ("OPENEDX_OAUTH_PROVIDER=mitxpro-oauth2", 2),  # line 2 has another value
+        ("OPENEDX_API_BASE_URL='http://open", 4),  # the quote is not closed
+        ("LOGOUT_REDIRECT_URL = http://lms.example/logout", 4),  # spaces around =
     ],
 )
 def test_env_1_names_the_line_that_programs_read_differently(

@@ -63,8 +63,8 @@ def test_manage_py_in_a_container_gets_no_settings_from_doctor(checkout: Path):
     [
         ("SITE_BASE_URL=https://shop.example.org\n", False),
         ("OPENEDX_API_BASE_URL=http://localhost:1\n", True),
-        ("OPENEDX_API_BASE_URL='unclosed\n", True),
-        ("", False),
+        ("OPENEDX_API_BASE_URL='unclosed\n", True),  # malformed: a check then names the line
+        ("", False),  # no .env
     ],
 )
 def test_a_project_without_settings_of_an_lms_gets_an_error(

@@ -34,7 +34,7 @@ def test_links_of_a_renamed_backend_are_to_be_moved() -> None:
     record_of_the_same_application = {"other_settings": {"API_ROOT": "http://online.example:9080/"}}
     for record in (
         record_of_the_same_application,
-        {"other_settings": {}},
+        {"other_settings": {}},  # no address: nothing shows that it leads to another application
         {"other_settings": None},
     ):
         assert check_links(record).status is Status.FAILED

@@ -26,6 +26,7 @@ from usher.doctor.facts.web import SENT_AND_RECEIVED_AT
 from usher.doctor.fixes import START
 from usher.doctor.runner import run
 
+#: The least by which doctor recognises an LMS, and an application that is running.
 LMS_ANSWERS = {"/heartbeat": Answer(200, {"modulestore": {"status": True}})}
 APPLICATION_ANSWERS = {
     "/health/live": Answer(200, {"status": "ok"}),
@@ -160,7 +161,7 @@ CAPTIVE_PORTAL = Answer(200, "<h1>Sign in to this network</h1>", {"Content-Type"
 @pytest.mark.parametrize(
     "answers",
     [
-        {},
+        {},  # every path answers 404 with JSON
         {"/heartbeat": NOT_FOUND, "/api/user/v1/me": NOT_FOUND},
         {"/heartbeat": CAPTIVE_PORTAL, "/api/user/v1/me": CAPTIVE_PORTAL},
         {"/heartbeat": Answer(302, None, {"Location": "http://elsewhere.example/"})},
@@ -227,13 +228,14 @@ def test_clk_1_counts_a_date_between_request_and_answer_as_right() -> None:
     sent_at = received_at - timedelta(minutes=5)
     for date, expected_offset in (
         (received_at - timedelta(minutes=3), 0),
-        (received_at - timedelta(minutes=9), -240),
+        (received_at - timedelta(minutes=9), -240),  # four minutes before the request
     ):
         headers = {"Date": format_datetime(date, usegmt=True)}
         answer = httpx.Response(
             200, headers=headers, extensions={SENT_AND_RECEIVED_AT: (sent_at, received_at)}
         )
         assert round(seconds_off(answer) or 0) == pytest.approx(expected_offset, abs=1)
+    # Without a Date header.
     assert (
         seconds_off(httpx.Response(200, extensions={SENT_AND_RECEIVED_AT: (sent_at, received_at)}))
         is None

@@ -190,6 +190,7 @@ def test_a_report_of_named_checks_does_not_say_connected() -> None:
         "Only the checks named by --only, and their dependencies, were made.",
         "All checks: usher doctor",
     ]
+    # Nor if the named check failed; then there is something to do next.
     report.lines = [line("NET-1", failed("no name", cause="c", fix="f"))]
     text = "\n".join(shown(report))
     assert "Next: NET-1: f" in text
@@ -231,6 +232,7 @@ def test_a_wrapped_command_in_a_fix_can_be_copied() -> None:
             ["the application", "the LMS"],
             "Set up, but the application and the LMS do not answer.",
         ),
+        # A failure although every server answers.
         ([""], "Connected, but not everything works: see ✗ above."),
     ],
 )

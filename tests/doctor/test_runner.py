@@ -237,7 +237,7 @@ def test_checks_that_could_not_be_made_are_counted_and_named(
 
 @pytest.mark.usefixtures("own_checks")
 def test_checks_run_concurrently(empty_context: Context) -> None:
-    barrier = threading.Barrier(5, timeout=60)
+    barrier = threading.Barrier(5, timeout=60)  # lets the five checks pass only together
     for number in range(5):
 
         class Meets(Check):

@@ -20,6 +20,7 @@ from usher.doctor.runner import run
 
 pytestmark = pytest.mark.xdist_group("doctor-stand-ins")
 SOURCE = Path(usher.__file__).parent
+#: Creates a learner who signed in an hour ago and has no LMS username.
 LEARNER = """
 from datetime import timedelta
 from django.contrib.auth import get_user_model
@@ -52,9 +53,11 @@ def findings(application: StandIn, *only: str) -> dict[str, Finding]:
 def test_app_9_and_enr_5_read_the_applications_own_tables(mitxonline: StandIn) -> None:
     mitxonline.run(LEARNER)
     names = ("APP-9", "ACC-1")
+    # A learner without an LMS username.
     first_findings: dict[str, Any] = findings(mitxonline, *names)
     assert first_findings["APP-9"].status is Status.NOTE
     assert "zoe@example.org" in first_findings["APP-9"].seen
+    # The same learner with an LMS account that MITx Online has given up.
     mitxonline.run(
         "from django.contrib.auth import get_user_model\nfrom openedx.models import OpenEdxUser\n"
         "OpenEdxUser.objects.create(user=get_user_model().objects.get(username='zoe'),"
@@ -79,6 +82,7 @@ def test_checks_without_facts_in_the_applications_tables_are_skipped(mitxonline:
 
 
 def test_the_report_lists_malformed_course_keys(mitxonline: StandIn) -> None:
+    # Two well-formed keys, then two malformed ones.
     keys = ("course-v1:MITx+1.00x+2T2026", "MITx/1.00x/2T2026", "course-v1:MITx+1.00x", "1.00x 2T")
     mitxonline.run(
         "from courses.models import Course, CourseRun\n"

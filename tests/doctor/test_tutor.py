@@ -174,6 +174,7 @@ def test_tut_4_fails_if_the_image_lacks_the_plugins_package(
 
 
 def test_tut_5_fails_if_the_image_lacks_the_backend(installation: Places, lms: Path) -> None:
+    # A package of this name that has no backend to import.
     broken = lms / "social_auth_mitxpro"
     broken.mkdir()
     (broken / "__init__.py").write_text("")
@@ -185,6 +186,7 @@ def test_tut_5_fails_if_the_image_lacks_the_backend(installation: Places, lms: P
 def test_tut_6_names_a_requirement_that_conflicts_with_the_platform(
     installation: Places, lms: Path
 ) -> None:
+    # A package of the platform that needs a newer attrs than is installed.
     distribution = lms / "platform_core-1.0.dist-info"
     distribution.mkdir()
     metadata = (
@@ -218,6 +220,7 @@ def test_tut_8_fails_if_private_py_exists(installation: Places, lms: Path) -> No
 def test_tut_8_names_a_package_installed_into_the_container(
     installation: Places, lms: Path
 ) -> None:
+    # The LMS's report of a container with a package that its image lacks.
     stored_report = '{"private_settings": false, "packages_outside_image": ["social-auth-mitxpro"]}'
     (lms / "manage.py").write_text(f"#!/bin/sh\necho '{stored_report}'\n")
     report = run_checks(installation)

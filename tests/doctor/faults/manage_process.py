@@ -11,6 +11,7 @@ from usher.doctor.facts.commands import Command, CommandError
 class ManageProcess(DjangoProcess):
     """Runs Django's shell and any other command, as doctor does with a ``manage.py``."""
 
+    # What doctor uses of a ``Command``, in addition to the methods below.
     words = (sys.executable, "manage.py")
     env_file = None
     json = Command.json

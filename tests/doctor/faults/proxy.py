@@ -86,6 +86,8 @@ def proxy(target: str, *, https: bool = False, failing_path: str = "-") -> Itera
 
 
 def _encrypted(server: ThreadingHTTPServer, certificate: Path) -> ssl.SSLSocket:
+    """The server's socket with TLS. Makes a certificate for 127.0.0.1, and writes it to the file
+    ``certificate``, without its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)

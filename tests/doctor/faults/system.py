@@ -106,6 +106,7 @@ class System:
     def serve_application_with(self, **values: str) -> None:
         """Restarts the application with these values in its ``.env``. ``restore_settings`` undoes
         the change."""
+        # From the original file: values of an earlier call don't stay.
         envfile.write_private(
             self.pair.env_file, self._remember_file(self.pair.env_file, "application")
         )

@@ -8,10 +8,13 @@ import pytest
 from tests.doctor.faults.system import System
 from usher.doctor.facts.commands import Command
 
+#: Reads the LMS's OAuth client at the application.
 GET_CLIENT = """
 from oauth2_provider.models import get_application_model
 client = get_application_model().objects.get()
 """
+#: Defines ``refused``, which makes all records of a model refused by the LMS. more: values of their
+#: work that differ, for example to make them retrying.
 DEFINE_REFUSED = """
 from datetime import timedelta
 from django.contrib.auth import get_user_model
@@ -44,6 +47,7 @@ def refused(model, code, message="the LMS said so", **more):
             "client.usher_policy.pkce_required = True; client.usher_policy.save()",
         ),
         (
+            # The right secret, but hashed as a password: slow at each sign-in.
             "APP-5",
             "hashed with pbkdf2_sha256",
             "from django.contrib.auth.hashers import make_password\n"
@@ -97,6 +101,7 @@ def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> No
         ("ENR-1", "refuses", "refused(Enrollment, 'enrollment-refused')"),
         ("ENR-3", "the LMS refuses", "refused(Enrollment, 'mode-mismatch')"),
         (
+            # A kind and a code that no other check reports.
             "OPS-6",
             "the LMS said so (1 record of kind profile, such as Ada Lovelace)",
             "from usher.application.accounts.models import LmsProfile\n"
@@ -112,6 +117,7 @@ def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> No
         ),
         ("OPS-6", "2 tokens, such as token of ada", "refused(LmsToken, 'sign-in-stopped')"),
         (
+            # Retried although the LMS refuses it.
             "OPS-2",
             "up to 40 times",
             "refused(LmsAccount, 'duplicate-email', attempts=40, refused_at=None, due_at=later)",
@@ -134,6 +140,7 @@ def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> No
             "CourseRun.objects.filter(course_key__contains='DemoX').update(missing_since=now)",
         ),
         (
+            # A run that is in sync gets a malformed key.
             "CRS-2",
             "course-v1:typed wrong",
             "CourseRun.objects.bulk_create([CourseRun(course_key='course-v1:a+b+c', due_at=None)])"
@@ -142,6 +149,7 @@ def test_app_3_fails_if_a_scope_is_missing(system: System, tmp_path: Path) -> No
             "run.update(course_key='course-v1:typed wrong')",
         ),
         (
+            # Ada's username is reserved for another learner.
             "ACC-4",
             "ada",
             "other = get_user_model().objects.create_user('eve', email='eve@learners.example')\n"

@@ -178,6 +178,7 @@ def test_conformance_with_write_removes_its_test_learner(
 def test_conformance_names_the_answer_that_deviates(
     system: System, conformance_command: list[str]
 ) -> None:
+    # The service worker is no longer staff, so the LMS refuses it the modes of a run.
     system.lms.run(
         "from usher.lms.connections.models import ServiceWorker\n"
         "from django.contrib.auth import get_user_model as g\n"
@@ -201,6 +202,7 @@ def test_conformance_has_exit_code_2_if_the_lms_does_not_answer(tmp_path: Path) 
 def test_the_staff_page_shows_the_checks_to_staff_only(system: System) -> None:
     import httpx
 
+    # The session cookie of somebody who belongs to the staff.
     cookies = json.loads(
         system.application.run(
             "import json\nfrom django.conf import settings\nfrom importlib import import_module\n"

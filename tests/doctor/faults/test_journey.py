@@ -13,6 +13,7 @@ from usher.lms.settings.apply import FEATURES
 
 pytestmark = pytest.mark.slow
 
+#: Makes the LMS send learners to the dashboard's micro-frontend after sign-in.
 MICRO_FRONTEND = """
 from waffle.models import Flag
 Flag.objects.update_or_create(name="learner_home_mfe.enabled", defaults={"everyone": True})
@@ -25,6 +26,7 @@ def journey_finding(system: System) -> Finding:
 
 
 def test_the_application_creates_the_account_if_the_lms_has_no_plugin(system: System) -> None:
+    # The settings of an LMS that has the sign-in backend, and no plugin of Usher.
     system.serve_lms_with(
         USHER_BACKENDS={},
         THIRD_PARTY_AUTH_BACKENDS=[BACKENDS[DEFAULT_BACKEND].class_path],
@@ -65,6 +67,8 @@ def test_lms_9_notes_a_learner_dashboard_that_is_a_micro_frontend(micro_frontend
 def test_the_journey_fails_if_sign_out_leaves_the_lms_session(micro_frontend: System) -> None:
     """Doctor finds the session with the LMS's API, because the dashboard redirects every
     visitor."""
+    # Sign-out of the application neither leads to the LMS nor can notify it: without the address of
+    # the application's keys, the LMS can't check messages.
     micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
     micro_frontend.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"

@@ -99,6 +99,7 @@ def test_acc_7_names_a_username_that_shows_an_email_address(system: System) -> N
 
 
 def test_app_7_names_the_pages_of_a_redirect_loop(system: System) -> None:
+    # A gateway that sends people to and fro between its sign-in page and the authorize page.
     answers = {
         "/oauth2/authorize/": Answer(302, None, {"Location": "/login/?next=/oauth2/authorize/"}),
         "/login/": Answer(302, None, {"Location": "/oauth2/authorize/"}),
@@ -113,6 +114,7 @@ def test_app_7_names_the_pages_of_a_redirect_loop(system: System) -> None:
         )
         finding = finding_of_only_root_cause(system, "APP-7", demo_home=system.pair.home)
     assert "/login/" in finding.seen
+    # The fix is a sentence about the .env, then a command; here the command alone helps.
     _, _, command = finding.fix.partition(", then ")
     arguments = command.removeprefix("usher ")
     subprocess.run(f"{sys.executable} -m usher.cli.main {arguments}", shell=True, check=True)
@@ -146,6 +148,7 @@ def test_app_10_fails_if_both_session_cookies_have_the_same_name(
 
 def test_enr_4_names_an_enrollment_that_only_the_lms_has(system: System) -> None:
     system.lms.run(
+        # Copies ada's enrollment to another run.
         GET_ENROLLMENTS + "row = enrollments.get()\n"
         "other = type(row.course).objects.exclude(pk=row.course_id).first()\n"
         "row.pk, row.course = None, other\nrow.save()"

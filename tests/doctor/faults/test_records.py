@@ -4,6 +4,8 @@ import pytest
 
 from tests.doctor.faults.system import System
 
+#: Reads the newest provider record as ``row``. Without its key, ``save`` adds a newer record, as
+#: the LMS's admin does.
 GET_PROVIDER = """
 from django.conf import settings
 from django.contrib.sites.models import Site
@@ -20,11 +22,13 @@ from usher.lms.connections.models import ServiceWorker
 worker = ServiceWorker.objects.get().user
 User, Token = get_user_model(), get_access_token_model()
 """
+#: The application's OAuth client at the LMS, as a queryset.
 GET_CLIENTS = """
 from oauth2_provider.models import get_application_model
 Client = get_application_model()
 clients = Client.objects.filter(name="edx-oauth-app")
 """
+#: The link of the learner ``ada``.
 GET_LINK = """
 from social_django.models import UserSocialAuth
 link = UserSocialAuth.objects.get(uid="ada")
@@ -56,6 +60,7 @@ def test_a_healthy_system_has_no_findings(system: System) -> None:
         ("PRV-3", "AUTHORIZATION_URL", "row.other_settings = '{\"x\": 1}'; row.save()"),
         ("PRV-4", "skip_registration_form", "row.skip_registration_form = False; row.save()"),
         ("LMS-5", "skip_email_verification", "row.skip_email_verification = False; row.save()"),
+        # Somebody copied the hash that the application's admin shows.
         ("PRV-5", "invalid_client", "row.secret = 'pbkdf2_sha256$1000000$copied'; row.save()"),
         (
             "NET-2",

@@ -7,6 +7,7 @@ from tests.doctor.faults.system import System
 
 pytestmark = pytest.mark.slow
 
+#: The classes of Usher's two backends, as the manual procedure writes them to the settings.
 BACKENDS = [
     "social_auth_mitxpro.backends.MITxProOAuth2",
     "ol_social_auth.backends.OLOAuth2",
@@ -105,6 +106,7 @@ def test_a_wrong_setting_of_the_application_is_the_root_cause(
     reconfigurable_system: System, expected_id: str, expected_text: str, values: dict[str, str]
 ) -> None:
     system = reconfigurable_system
+    # A test before this one may have changed the LMS.
     if system.has_other_settings("lms"):
         system.restore_settings()
     system.serve_application_with(**values)

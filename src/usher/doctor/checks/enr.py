@@ -125,8 +125,8 @@ class EnrollmentsMatch(Check):
         return ok(f"the newest {quantity(len(rows), 'enrollment')} agree with the LMS")
 
     def _agree(self, row: EnrollmentSample, lms_enrollments: dict[tuple[str, str], Any]) -> bool:
-        """Whether the LMS has this enrollment of the application. Any mode agrees if the application
-        stores no mode."""
+        """Whether the LMS has this enrollment of the application. If the application stores no
+        mode, any mode agrees."""
         enrollment = lms_enrollments.get((row["username"], row["course_key"]))
         if enrollment is None or not enrollment["is_active"]:
             return not row["is_active"]

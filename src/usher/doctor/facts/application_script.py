@@ -25,7 +25,7 @@ COURSE_KEY = re.compile(
 )
 #: The age up to which the applications' own tasks ignore learners and enrollments.
 IGNORED_AGE = timedelta(minutes=5)
-#: Settings of the connection; the report says which have a value, without the values of secrets.
+#: Settings of the connection. The report says which of them have a value.
 REPORTED_SETTINGS = (
     "OPENEDX_API_BASE_URL",
     "OPENEDX_BASE_REDIRECT_URL",
