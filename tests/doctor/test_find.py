@@ -132,8 +132,10 @@ def test_a_moved_folder_of_usher_dev_leads_to_its_project(project: Path, tmp_pat
 def test_the_env_file_names_the_lms_unless_usher_dev_is_running(project: Path):
     (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
     assert places(DoctorOptions()).dev_home
+    # The .env names an LMS, and `usher dev` is stopped.
     (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
     assert places(DoctorOptions()).env_file == project / ".env"
+    # `usher dev` is running: it holds the lock.
     with (project / ".usher" / "dev" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert places(DoctorOptions()).dev_home
@@ -153,6 +155,7 @@ def test_usher_dev_is_found_in_a_shell_that_has_its_settings(
     assert (
         places(DoctorOptions(application=application_option)).dev_home == project / ".usher" / "dev"
     )
+    # The shell has the settings of another LMS.
     monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://lms.example.org")
     assert places(DoctorOptions(application=application_option)).env_file == project / ".env"
 
@@ -184,6 +187,7 @@ def test_titles_name_the_env_file_that_was_read(project: Path):
         lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
     assert lines["ENV-2"].title == "Only its owner can read the .usher/dev/env"
     assert lines["ENV-2"].family == "The application's .usher/dev/env"
+    # Now the project's own .env names the LMS.
     (project / ".env").write_text("OPENEDX_API_BASE_URL=x\n")
     with create_context(places(DoctorOptions())) as context:
         lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
@@ -235,11 +239,13 @@ def test_the_notice_names_the_connection_that_is_checked(
 
     first_folder = connect("shop")
     assert connection_notice(DoctorOptions()) == f"Checking Shop, {first_folder}"
+    # Of two connections, the newest is checked.
     connect("store")
     assert connection_notice(DoctorOptions()) == (
         f"Checking Store, one of 2 connections. To check another: --application {first_folder}"
     )
     assert connection_notice(DoctorOptions(application=first_folder)) == ""
+    # In the folder of a connection, that connection is checked.
     (tmp_path / "shop").mkdir()
     monkeypatch.chdir(first_folder)
     assert connection_notice(DoctorOptions()).startswith("Checking Shop, ")
@@ -261,5 +267,6 @@ def test_a_project_is_checked_before_a_connection_of_another_folder(
     (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
     assert places(DoctorOptions()).env_file == project / ".env"
     assert connection_notice(DoctorOptions()) == ""
+    # In the folder of the only connection, no notice is needed.
     monkeypatch.chdir(other)
     assert connection_notice(DoctorOptions()) == ""

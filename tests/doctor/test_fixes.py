@@ -145,6 +145,7 @@ def test_no_fix_needs_containers_in_a_project_without_them(tmp_path: Path, lms: 
         "other": {},
     }
     context = project(tmp_path, **places[lms])
+    # With the three placeholders that have an argument.
     for placeholder in [
         *PLACEHOLDERS,
         fixes.manage("migrate"),

@@ -155,6 +155,7 @@ def lms_with_token_probe(
 
 
 NOT_FOUND = Answer(404, "404 page not found", {"Content-Type": "text/plain"})
+#: The page of a public network for people who have not signed in to it.
 CAPTIVE_PORTAL = Answer(200, "<h1>Sign in to this network</h1>", {"Content-Type": "text/html"})
 
 

@@ -12,6 +12,7 @@ from usher.doctor.find import DoctorOptions, places
 from usher.doctor.runner import run
 
 pytestmark = pytest.mark.xdist_group("doctor-plain")
+#: Registers the LMS as an OAuth client of the application.
 MAKE_CLIENT = """
 from oauth2_provider.models import get_application_model
 get_application_model().objects.create(

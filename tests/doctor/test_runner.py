@@ -316,6 +316,7 @@ def test_a_command_in_a_fix_is_on_a_line_of_its_own(
     empty_context: Context, fix: str, lines: list[str]
 ) -> None:
     report = run(empty_context)
+    # The report shows only this check.
     finding = failed("wrong", cause="a reason", fix=fix)
     report.lines = [Line("APP-1", title="A title", finding=finding)]
     console = Console(record=True, width=200)

@@ -47,6 +47,7 @@ def test_only_the_first_request_to_a_silent_server_waits_for_the_whole_timeout(
         requests.follow(silent_server + "/e")
     # One whole timeout for seven requests; the rest is for a busy machine.
     assert whole_timeout < time.monotonic() - started < 3 * whole_timeout
+    # A server that answers is not affected.
     with serving({"/": Answer(200)}) as other:
         assert requests.get(other + "/").status_code == 200
     requests.close()
@@ -93,6 +94,7 @@ def test_ops_5_names_a_worker_that_was_stopped() -> None:
     assert finding.status is Status.FAILED
     assert finding.seen == "the sync worker was stopped 5 seconds ago"
     assert finding.cause == "`usher dev` is stopped, so nothing reaches the LMS"
+    # The same worker, running: its next report is due within 30 seconds.
     engine["worker_late_seconds"] = 30
     assert (
         SyncWorkerReportedRecently().probe(context_with_report({"engine": engine})).status
@@ -116,6 +118,7 @@ def test_ops_6_notes_refusals_that_other_checks_report() -> None:
     assert finding.status is Status.NOTE
     assert finding.seen == "the LMS refuses 2 enrollments, 1 course run"
     assert finding.cause == "the checks ENR and CRS name the reasons and the fixes"
+    # No other check reports this code.
     rows |= rows_with_refusals("account", "protected-account", count=3)
     finding = NoRecordIsRefused().probe(context_with_report({"rows": rows}))
     assert (finding.status, finding.seen) == (Status.WARNING, "the LMS refuses 3 LMS accounts")
@@ -136,6 +139,7 @@ def test_net_3_names_a_stopped_usher_dev_as_the_cause(tmp_path: Path) -> None:
 
     with create_context(places) as context:
         assert cause(context) == "`usher dev` is stopped"
+    # `usher dev` is running: it holds the lock.
     with create_context(places) as context, lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert cause(context).startswith("the LMS is down")

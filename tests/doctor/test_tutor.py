@@ -18,7 +18,9 @@ from usher.doctor.runner import Report, run
 from usher.embedded.home.folder import Plan
 
 pytestmark = pytest.mark.xdist_group("doctor-tutor")
+#: The release of Tutor.
 RELEASE = 22
+#: All checks of Tutor.
 CHECKS = [f"TUT-{number}" for number in range(1, 9)]
 
 

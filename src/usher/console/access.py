@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from usher.application.logs import logger
 
+#: The console's permissions; the last two are those of the same actions in Django's admin.
 VIEW = "usher_console.view_console"
 IGNORE = "usher_console.ignore_refusals"
 EXPORT = "usher_console.export_refusals"

@@ -12,6 +12,7 @@ from usher.contract.terminal import printable
 if TYPE_CHECKING:
     from usher.doctor.context import Context
 
+#: The group of entry points by which other distributions add checks.
 ENTRY_POINTS = "usher.doctor.checks"
 #: Families of checks, causes before symptoms.
 FAMILIES = (
@@ -140,6 +141,7 @@ class Check(ABC):
         return f"docs/doctor/{cls.id.split('-')[0].lower()}.md#{cls.id.lower()}"
 
 
+#: Id → class, of all checks whose modules were imported.
 _REGISTERED: dict[str, type[Check]] = {}
 
 

@@ -212,6 +212,7 @@ def _report_reader(manage: Command | None, tutor: Tutor) -> Callable[[], LmsRepo
 
 
 def _lms_url_from_tutor(tutor: Tutor) -> str:
+    """'' without a Tutor root, or if its configuration can't be read."""
     try:
         return tutor.lms_url if tutor.has_root else ""
     except NotKnownError:
@@ -223,6 +224,8 @@ OWN_ADDRESSES = ("SITE_BASE_URL", "MITX_ONLINE_BASE_URL", "MITXPRO_BASE_URL")
 
 
 def _application_url(application: Application) -> str:
+    """The application's address for browsers, from its ``.env``, else from its report; '' if it is
+    not known."""
     for name in OWN_ADDRESSES:
         value = application.setting_in_env_file(name)
         if urlsplit(value).scheme in ("http", "https"):

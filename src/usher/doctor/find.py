@@ -370,6 +370,7 @@ def _folder_and_url(application: str) -> tuple[Path | None, str]:
 
 
 def _env_file_values(env_file: Path | None) -> dict[str, str]:
+    """Empty without a file, or if it can't be read: a check reports the reason."""
     try:
         return EnvFile.read(env_file).values() if env_file else {}
     except (EnvFileError, OSError):

@@ -177,6 +177,7 @@ class _Learner:
             return True
 
     def _is_behind_gateway(self) -> bool:
+        """Whether the application signs people in at an API gateway; False if that is unknown."""
         try:
             return self.context.application.report.get("signs_in_at_gateway", False)
         except NotKnownError:

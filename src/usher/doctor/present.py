@@ -37,6 +37,7 @@ _WORST = (Status.FAILED, Status.WARNING, Status.NOTE, Status.OK, Status.SKIPPED)
 
 
 def show(report: Report, console: Console, *, verbose: bool = False) -> None:
+    """Prints the checks, their counts, how far the setup is, and the next step."""
     is_short = not (verbose or report.named_ids)
     if is_short:
         _show_short(report, console)
@@ -141,6 +142,7 @@ def _join_with_and(names: Sequence[str]) -> str:
 
 
 def _show_line(line: Line, console: Console) -> None:
+    """Prints a check with its cause and fix, if it has these."""
     finding = line.finding
     mark, style = _MARKS[finding.status]
     headline = wrap(line.headline, _TEXT_COLUMN)

@@ -90,6 +90,7 @@ if {address!r} not in registered:
     application.save(update_fields=["redirect_uris"])
 """
 
+#: ``Finding.repair`` → the repair.
 REPAIRS = {
     "restrict-env": Repair("chmod 600 the application's .env", _make_env_file_private),
     "provision": Repair(

@@ -32,6 +32,7 @@ def test_an_expectation_of_a_disabled_endpoint_is_unknown() -> None:
     outcome = check_one("bulk-enroll-learner", status=404)
     assert outcome.verdict == "unknown"
     assert "ENABLE_BULK_ENROLLMENT_VIEW" in outcome.reasons[0]
+    # 403 is the expected status.
     assert check_one("bulk-enroll-learner", status=403).verdict == "agrees"
     assert check_one("bulk-enroll-learner", status=500).verdict == "deviates"
 

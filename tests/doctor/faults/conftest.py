@@ -11,6 +11,7 @@ from tests.doctor.faults.system import System
 from usher.cli.demo.pair import Pair
 from usher.contract.editions import MITXONLINE
 
+#: Creates the learner ``ada``, and requests an account and an enrollment. The worker sends them.
 CREATE_LEARNER = """
 from django.contrib.auth import get_user_model
 from usher.application.accounts.services import ensure_account

@@ -18,6 +18,7 @@ from usher.doctor.facts.commands import Command
 GET_ADA = (
     "from django.contrib.auth import get_user_model as g\nada = g().objects.get(username='ada')\n"
 )
+#: The learner's enrollments in the LMS, as a queryset.
 GET_ENROLLMENTS = """
 from django.conf import settings
 from importlib import import_module
@@ -61,6 +62,7 @@ def test_acc_6_names_an_account_that_the_lmss_staff_deactivated(system: System) 
 
 def test_acc_6_ignores_the_inactive_account_of_a_deleted_learner(system: System) -> None:
     system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=False)")
+    # Ada is deleted: her username belongs to a retirement that the LMS has confirmed.
     system.application.run(
         "from usher.application.accounts.models import LmsAccount, Retirement\n"
         "account = LmsAccount.objects.get(username='ada')\n"

@@ -15,6 +15,7 @@ Provider = import_module(settings.USHER_PLATFORM).provider_model()
 row = Provider.objects.order_by("-change_date", "-pk").first()
 row.pk = None
 """
+#: The service worker's account, as ``worker``.
 GET_WORKER = """
 from django.contrib.auth import get_user_model
 from oauth2_provider.models import get_access_token_model

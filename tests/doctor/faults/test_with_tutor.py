@@ -14,6 +14,7 @@ from tests.support.tutor.environments import tutor_executable
 
 pytestmark = pytest.mark.slow
 
+#: The release of Tutor.
 RELEASE = 22
 
 

@@ -23,6 +23,7 @@ _LOCK = "usher-console-doctor"
 _LOCK_SECONDS = 120
 #: The statuses of checks, worst first.
 _ORDER = ("failed", "warning", "skipped", "note", "ok")
+#: Status of a check → its name for people.
 _STATUS_LABELS = {
     "failed": "Failed",
     "warning": "Warning",

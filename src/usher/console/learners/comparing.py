@@ -30,6 +30,7 @@ from usher.console.learners.services import MAX_ENROLLMENTS, LearnerDetails, Rec
 
 #: Advice for a difference that a repair removes.
 REPAIR_ADVICE = "Repair now sends the desired value to the LMS."
+#: The subject of the comparison of sign-in, which ``headline`` searches for.
 SIGN_IN = "Sign-in"
 #: The text of the page before the LMS is asked.
 _NOT_COMPARED = (

@@ -16,6 +16,7 @@ from usher.application.accounts.models import LmsAccount, UsernameReservation
 from usher.application.requests import is_storable
 from usher.application.user_model import naming_fields, primary_key_from_text
 
+#: The most users that ``find`` and ``find_similar`` return.
 MAX_RESULTS = 20
 _MAX_SIMILAR = 5
 #: The fewest characters for a search by the beginning of a name.

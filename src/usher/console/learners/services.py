@@ -273,12 +273,14 @@ def _advice_about_missing_link(account: LmsAccount) -> str:
 
 
 def desired_state(row: Enrollment) -> str:
+    """The state that the LMS should have, in words. A record without a mode accepts any."""
     if not row.mode:
         return "as in the LMS"
     return f"enrolled as {row.mode}" if row.is_active else "not enrolled"
 
 
 def _state_in_lms(row: Enrollment) -> str:
+    """The enrollment as it was last seen in the LMS; '' if it never was."""
     if row.observed_is_active is None:
         return ""
     return f"enrolled as {row.observed_mode}" if row.observed_is_active else "not enrolled"

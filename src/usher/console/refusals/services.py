@@ -230,6 +230,7 @@ def _run_pk(kind: Kind, row: Any) -> Any:
 
 
 def _users(kind: Kind, rows: Sequence[Any]) -> dict[Any, Any]:
+    """Key → user, of the records' learners; empty if records of this kind have no learner."""
     if not kind.user_field:
         return {}
     ids = {_user_pk(kind, row) for row in rows}
@@ -237,6 +238,7 @@ def _users(kind: Kind, rows: Sequence[Any]) -> dict[Any, Any]:
 
 
 def _runs(kind: Kind, rows: Sequence[Any]) -> dict[Any, str]:
+    """Key → course key, of the records' course runs."""
     ids = {_run_pk(kind, row) for row in rows} - {None}
     keys = CourseRun.objects.filter(pk__in=ids).values_list("pk", "course_key")
     return dict(keys)

@@ -28,6 +28,7 @@ from usher.engine.registry import all_kinds
 PAGE_SIZE = 50
 #: The most refused enrollments that a run's page shows.
 _MAX_REFUSED = 10
+#: Title and attribute of each date of a run.
 _DATES = (
     ("Starts", "start"),
     ("Ends", "end"),

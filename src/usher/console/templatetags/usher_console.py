@@ -17,6 +17,7 @@ from usher.engine.registry import all_kinds
 
 register = template.Library()
 
+#: Text in backticks.
 _CODE = re.compile(r"`([^`\n]+)`")
 #: State of a verdict → its symbol.
 _MARKS = {"ok": "✓", "waiting": "…", "warning": "!", "bad": "✗"}
@@ -85,6 +86,7 @@ def record_in_admin(context: Any, record: Any) -> str:
 
 
 def _admin_url(user: Any, model: Any, pk: Any, *, is_on_list_page: bool = False) -> str:
+    """'' if the user may not see the model, or Django's admin does not have it."""
     meta = model._meta
     if not user.has_perm(f"{meta.app_label}.view_{meta.model_name}"):
         return ""

@@ -308,6 +308,7 @@ class SignInHasNoLoop(Check):
         )
 
     def _has_gateway(self, context: Context) -> bool:
+        """False also if the application's report can't be obtained."""
         try:
             return context.application.report.get("signs_in_at_gateway", False)
         except NotKnownError:

@@ -11,6 +11,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import SENT_AND_RECEIVED_AT
 
+#: A clock that differs by more is wrong.
 _TOLERANCE_SECONDS = 60
 
 
@@ -60,6 +61,7 @@ class ClocksAgree(Check):
 
 
 def _application_answer(context: Context) -> httpx.Response | None:
+    """None if the application does not answer: the LMS's clock alone is then checked."""
     try:
         return context.application.get(ApplicationPath.HEALTH_LIVE)
     except NotKnownError:

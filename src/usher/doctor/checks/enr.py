@@ -11,6 +11,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import RECONCILE, manage
 
+#: Checks whose failure may be the cause of refused enrollments.
 _EARLIER_CHECKS = ("OPS-1", "OPS-2", "OPS-3", "SVC-2", "CRS-1")
 #: Error codes of enrollments and accounts.
 _MISMATCH = "mode-mismatch"

@@ -201,7 +201,7 @@ class ProjectCodeWorks(Check):
                     fix="start the database, or correct DATABASES; then run `usher doctor` again",
                 )
             if _DATABASE_ERROR.search(error.error):
-                raise  # skips this check: the code was loaded, the database answered an error
+                raise  # skips this check: the database answered, with an error
             return failed(
                 f"the application's manage.py can't be run: {error.error}",
                 cause="an error in the settings or the code of the application, or a variable that "

@@ -19,6 +19,7 @@ from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.fixes import LMS_LOGS, LMS_SETTINGS, PROVISION
 
+#: Checks of Tutor whose failure explains wrong settings of the LMS.
 _TUTOR_CHECKS = ("TUT-2", "TUT-3", "TUT-4", "TUT-5", "TUT-7", "TUT-8")
 
 
@@ -194,6 +195,7 @@ _DEFAULT_RATE = "60/7d"
 
 
 def _count_forbidden(context: Context) -> int:
+    """The number of accounts that the LMS refused because of its limit; 0 if it is not known."""
     try:
         rows = context.application.refusals("account", "forbidden-request")
     except NotKnownError:

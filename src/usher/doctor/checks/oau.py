@@ -82,6 +82,7 @@ class ClientIdIsKnown(Check):
         return ok("learners' tokens belong to a client that the LMS knows")
 
     def _count_useless_tokens(self, context: Context) -> int:
+        """The number of tokens that the LMS no longer renews; 0 if it is not known."""
         try:
             rows = context.application.errors("token", "invalid_grant", "invalid_client")
         except NotKnownError:

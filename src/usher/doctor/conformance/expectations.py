@@ -58,6 +58,7 @@ def load() -> tuple[Expectation, ...]:
     return tuple(expectations)
 
 
+#: The expectation files, in the order in which their requests are sent.
 FILES_IN_ORDER = (
     "me",
     "courses",

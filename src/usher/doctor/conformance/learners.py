@@ -14,6 +14,7 @@ from usher.contract.refusals import sentence_of
 from usher.doctor.conformance.answers import Answer
 from usher.doctor.conformance.checking import csrf_headers
 
+#: With this endpoint learners deactivate their own account; it asks for the password.
 _DEACTIVATE = "/api/user/v1/accounts/deactivate_logout/"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 Variables = Mapping[str, str]
 
+#: ``{name}`` or ``{name:raw}``.
 _VARIABLE = re.compile(r"\{(\w+)(?::raw)?\}")
 
 
@@ -96,6 +97,7 @@ def _is_time(value: Any) -> bool:
     return "T" in value
 
 
+#: Name of a type in a shape, such as ``<int>`` → whether a value has it.
 _TYPES = {
     "any": lambda value: True,
     "text": lambda value: isinstance(value, str),

@@ -20,6 +20,7 @@ from django.utils import timezone
 MAX_NAMED = 25
 #: The applications' own limit of attempts, after which an enrollment is not tried again.
 MAX_ATTEMPTS = 5
+#: A course key of today's form, or of the older form ``ORG/NUMBER/RUN``.
 COURSE_KEY = re.compile(
     r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+|[\w\-~.:]+/[\w\-~.:]+/[\w\-~.:]+"
 )
@@ -54,6 +55,7 @@ def _has_fields(model, *names):
     return model is not None and set(names) <= fields
 
 
+# The tables of MITx Online, else those of MIT xPro; None in another application.
 ACCOUNT = _model("openedx.OpenEdxUser") or _model("courseware.CoursewareUser")
 TOKEN = _model("openedx.OpenEdxApiAuth") or _model("courseware.OpenEdxApiAuth")
 ENROLLMENT = _model("courses.CourseRunEnrollment")
@@ -138,6 +140,7 @@ def _learners_without(model):
 
 
 def _accounts():
+    """Learners without an LMS account: due ones, and those whose account has a sync error."""
     synced = ACCOUNT._base_manager.filter(user=OuterRef("pk"), has_been_synced=True)
     due = _learners().filter(~Exists(synced))
     errors = []
@@ -177,6 +180,8 @@ def _active_enrollments():
 
 
 def _enrollments():
+    """Active enrollments that the LMS does not have: due ones, and those that the application has
+    given up."""
     missing = _active_enrollments().filter(edx_enrolled=False)
     given_up = missing.none()
     if _has_fields(ENROLLMENT, "edx_enrollment_retry_count"):

@@ -20,6 +20,7 @@ _TIMEOUT_OF_SILENT = httpx.Timeout(5.0)
 #: The key in ``httpx.Response.extensions`` of two times by this machine's clock (UTC): when the
 #: request was sent, and when the answer was received.
 SENT_AND_RECEIVED_AT = "usher_between"
+#: The beginning of an operating system's error, which people need not read.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 #: The most redirects that are followed; browsers give up after twenty.
 _MAX_REDIRECTS = 20
