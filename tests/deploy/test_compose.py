@@ -50,6 +50,7 @@ def test_the_application_starts_with_the_env_file(env_file, tmp_path):
         if not name.startswith(("DJANGO_", "CAMPUS_"))
     }
     env |= {"CAMPUS_ENV_FILE": str(env_file), "CAMPUS_HOME": str(tmp_path / "home")}
+    # Tokens can be encrypted, and the worker knows every scheduled task.
     script = (
         "import django; django.setup(); from usher.application.tokens import vault; "
         "from campus.worker import app; from django.conf import settings; "
@@ -85,6 +86,8 @@ def test_the_compose_file_names_existing_commands_files_and_services():
     }
     assert set(with_own_image) == {"prepare", "web", "worker", "beat"}
     assert [name for name, service in with_own_image.items() if "build" in service] == ["prepare"]
+    # The image is in no registry.
     assert {service["pull_policy"] for service in with_own_image.values()} == {"never"}
+    # Compose refuses to start without this setting.
     text = (ROOT / "compose.yml").read_text()
     assert "PASSWORD: ${POSTGRES_PASSWORD:?" in text

@@ -15,6 +15,7 @@ from usher.contract import metrics
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
 #: Width of Grafana's grid of panels.
 GRID_WIDTH = 24
+#: Name of a series → its metric. A histogram has several series.
 METRIC_OF_SERIES = {name: metric for metric in metrics.ALL for name in metric.series}
 
 

@@ -46,7 +46,8 @@ def container(deployment_spec):
 
 
 def parsed_options(words):
-    """The options of this command line, as the ``usher`` command parses them."""
+    """The options of this command line, as the ``usher`` command parses them. Of
+    ``${NAME:-default}`` only the default is kept."""
     name, *rest = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in words]
     command = main.get_command(click.Context(main), name)
     return command.make_context(name, rest).params

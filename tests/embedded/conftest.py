@@ -23,7 +23,7 @@ def strict_lms() -> Iterator[EmbeddedLms]:
     """An LMS with low rate limits."""
     rates = {
         "course_list": {"user": "1/minute", "staff": "2/minute"},
-        "enrollment": {"user": None, "staff": None},
+        "enrollment": {"user": None, "staff": None},  # no limits
     }
     with embedded_lms(API_THROTTLE_RATES=rates, REGISTRATION_RATELIMIT="2/7d") as running:
         yield running

@@ -61,6 +61,7 @@ def test_the_course_list_refuses_a_missing_page_and_an_unknown_user(lms: Embedde
     )
     status, body = get(lms, "/api/courses/v1/courses/?username=nobody_here")
     assert (status, body) == (404, {"developer_message": "User matching query does not exist."})
+    # An unknown run is no error.
     assert get(lms, f"/api/courses/v1/courses/?course_keys={UNKNOWN_PATH}") == (
         200,
         {"results": [], "pagination": {"next": None, "previous": None, "count": 0, "num_pages": 1}},
@@ -82,6 +83,7 @@ def test_only_staff_read_modes_and_an_unknown_run_has_no_modes(lms: EmbeddedLms)
     assert get(lms, f"/api/course_modes/v1/courses/{UNKNOWN_PATH}/") == (200, [])
     denied = {"detail": "You do not have permission to perform this action."}
     assert get(lms, f"/api/course_modes/v1/courses/{DEMO_PATH}/", LEARNER) == (403, denied)
+    # A mode that the run does not have.
     assert get(lms, f"/api/course_modes/v1/courses/{DEMO_PATH}/missing") == (
         404,
         {"detail": "Not found."},
@@ -92,8 +94,10 @@ def test_a_learner_sees_only_the_public_fields_of_another_account(lms: EmbeddedL
     status, account = get(lms, "/api/user/v1/accounts/edx", LEARNER)
     assert status == 200
     assert set(account) == {"account_privacy", "profile_image", "username"}
+    # Nor can the learner find accounts by e-mail address, or see enrollments of others.
     assert get(lms, "/api/user/v1/accounts?email=edx@example.org", LEARNER).status == 403
     assert get(lms, f"{ENROLLMENT}/edx,{DEMO}", LEARNER) == (404, None)
+    # Even staff get 404 for an account that does not exist.
     assert get(lms, "/api/user/v1/accounts/nobody_here") == (404, None)
 
 
@@ -212,6 +216,7 @@ def test_bulk_enrollment_enrolls_accounts_and_invites_unknown_addresses(
 ) -> None:
     lms.register(name)
     guest = f"{name}@guests.example"
+    # An account's username, an address without an account, and a word that is neither.
     body = {
         "action": "enroll",
         "courses": DEMO,
@@ -266,6 +271,7 @@ PersistentCourseGrade.objects.create(
     assert get(lms, f"{path}{name}").body == [
         {"username": name, "email": "", "course_id": DEMO, **graded}
     ]
+    # The page of all learners' grades has the same grade.
     _, all_grades = get(lms, f"/api/grades/v1/courses/{DEMO_PATH}/?page_size=1000")
     assert {result["username"]: result["passed"] for result in all_grades["results"]}[name] is True
 
@@ -274,6 +280,7 @@ def test_certificates_are_for_owners_and_staff(lms: EmbeddedLms) -> None:
     denied = {"detail": "You do not have permission to perform this action."}
     assert get(lms, "/api/certificates/v0/certificates/edx/", LEARNER) == (403, denied)
     assert get(lms, "/api/certificates/v0/certificates/plainlearner/", LEARNER) == (200, [])
+    # For staff, an unknown learner is no error.
     assert get(lms, "/api/certificates/v0/certificates/nobody_here/") == (200, [])
 
 

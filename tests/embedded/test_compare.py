@@ -53,14 +53,14 @@ def test_ids_and_creation_times_may_differ() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"user_id": "6"},
-        {"created": "2030-01-01T00:00:00Z"},
+        {"user_id": "6"},  # text, not a number
+        {"created": "2030-01-01T00:00:00Z"},  # without microseconds
         {"start": "2013-02-06T00:00:00Z"},
         {"course_id": "course-v1:edX+DemoX+Other"},
-        {"percent": 0},
+        {"percent": 0},  # an integer
         {"end": ""},
         {"active": False},
-        {"active": 1},
+        {"active": 1},  # a number, which equals True in Python
         {"modes": []},
         {"modes": [{"slug": "audit", "min_price": 1}]},
         {"modes": [{"slug": "audit"}]},
@@ -81,8 +81,8 @@ def test_a_missing_field_of_the_body_is_reported() -> None:
     "headers",
     [
         [("Content-Type", "text/html"), ALLOW, COOKIE],
-        [CONTENT_TYPE, COOKIE],
-        [CONTENT_TYPE, ALLOW],
+        [CONTENT_TYPE, COOKIE],  # no Allow
+        [CONTENT_TYPE, ALLOW],  # no cookie
         [*HEADERS, ("WWW-Authenticate", "Bearer")],
         [*HEADERS, ("Location", "/")],
         [*HEADERS, ("Set-Cookie", "csrftoken=x; Path=/")],
@@ -123,7 +123,7 @@ def test_later_requests_send_the_actual_state_in_place_of_the_recorded_state() -
         AUTHORIZE_URL.format("actually").replace("client_id=a", "client_id=b"),
         AUTHORIZE_URL.format("actually").replace("%2Flms%2F", "%2Fother%2F"),
         AUTHORIZE_URL.format("actually") + "&more=1",
-        AUTHORIZE_URL.format("short"),
+        AUTHORIZE_URL.format("short"),  # a state of another length
     ],
 )
 def test_a_redirect_to_a_different_url_is_reported(target: str) -> None:

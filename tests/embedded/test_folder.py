@@ -53,6 +53,7 @@ def test_management_commands_run_with_and_without_the_word_lms(lms_folder: Path)
     without_word = run(manage, "print_setting", "IDA_LOGOUT_URI_LIST")
     assert with_word.stdout.strip() == ROOT_URL
     assert without_word.stdout.strip() == "['http://app.example:8013/logout/']"
+    # Errors of commands arrive, too.
     unknown = run(manage, "print_setting", "NO_SUCH_SETTING")
     assert unknown.returncode == 1
     assert "NO_SUCH_SETTING not found" in unknown.stderr
@@ -66,7 +67,7 @@ def test_a_file_named_by_lms_cfg_overrides_settings(lms_folder: Path, tmp_path: 
     result = run(str(lms_folder / "manage.py"), "print_setting", *names, LMS_CFG=str(overlay))
     features_line, platform, root = result.stdout.splitlines()
     assert "'ENABLE_AUTHN_MICROFRONTEND': True" in features_line
-    assert "'ENABLE_THIRD_PARTY_AUTH': True" in features_line
+    assert "'ENABLE_THIRD_PARTY_AUTH': True" in features_line  # a default stays
     assert (platform, root) == ("Tested", ROOT_URL)
 
 
@@ -81,6 +82,7 @@ def test_creating_the_folder_again_keeps_its_secrets_and_data(lms_folder: Path) 
         "print(CourseOverview.objects.count(), *Site.objects.order_by('id').values_list())"
     )
     output = folders.manage(lms_folder, "shell", "--no-imports", "-c", script).strip()
+    # The two course runs are kept; site 2 has the new address.
     assert (
         output == "2 (1, 'example.com', 'example.com') (2, 'lms.example:9000', 'lms.example:9000')"
     )

@@ -41,4 +41,5 @@ def test_warnings_about_requests_of_doctor_are_left_out_and_errors_are_logged() 
     assert not is_logged("usher doctor", logging.WARNING)
     assert is_logged("usher doctor", logging.ERROR)
     assert is_logged("a browser", logging.WARNING)
+    # A warning that is not about a request.
     assert WithoutDoctorWarnings().filter(logging.makeLogRecord({"levelno": logging.WARNING}))

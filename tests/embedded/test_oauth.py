@@ -41,7 +41,7 @@ def test_a_json_web_token_authenticates_its_user(lms: EmbeddedLms, asymmetric: s
     assert answer.json() == {"username": "mit_Application_serviceworker"}
     assert jwt.get_unverified_header(token)["alg"] == ("RS512" if asymmetric else "HS256")
     claims = jwt.decode(token, options={"verify_signature": False})
-    assert claims["filters"] == []
+    assert claims["filters"] == []  # not restricted to its user's own data
     assert claims["scopes"] == ["read", "write", "email", "profile"]
 
 

@@ -89,6 +89,7 @@ print(user.has_usable_password(), user.profile.name, user.profile.country.code,
       len(user.registration.activation_key), link.provider, link.uid,
       user.preferences.get().value, user.attributes.count())
 """
+    # 0: accounts created on the LMS's own site lack the attribute ``created_on_site``.
     assert lms.shell(script) == f"True Name {name} FR 32 mitxpro-oauth2 {name} en 0"
 
 

@@ -177,6 +177,7 @@ def test_a_provider_hint_redirects_to_the_provider_until_the_record_is_disabled(
     with closed_lms.browser() as browser:
         login = browser.get("/login?next=/courses")
         register = browser.get("/register")
+        # A new row is a new version of the provider record.
         closed_lms.shell(
             "from usher.embedded.third_party_auth.models import OAuth2ProviderConfig\n"
             "record = OAuth2ProviderConfig.objects.get(); record.pk = None\n"

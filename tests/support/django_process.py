@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+#: Begins the line with an answer. A control character, which scripts do not print.
 _ANSWER_MARK = "\x1e"
 #: For each line of standard input, a JSON object, runs the script or command in it and prints its
 #: exit code, output and errors.

@@ -22,6 +22,7 @@ ERROR_500, UNAVAILABLE, THROTTLED, THROTTLED_IN_BODY = "500", "503", "429", "429
 SLOW, RESET, HALF_BODY, BAD_JSON = "slow", "reset", "half-body", "bad-json"
 #: The LMS carries the request out, and the answer is lost.
 LOST_ANSWER = "lost-answer"
+#: The faults of ``break_some``: all but THROTTLED_IN_BODY, a variant of THROTTLED.
 ALL = (ERROR_500, UNAVAILABLE, THROTTLED, SLOW, RESET, HALF_BODY, BAD_JSON, LOST_ANSWER)
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
@@ -200,6 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    #: Python's default of 5 waiting connections is too few for concurrent clients.
     request_queue_size = 256
 
     def __init__(self, proxy: FaultyProxy) -> None:

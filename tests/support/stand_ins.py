@@ -35,6 +35,8 @@ ADMIN_EMAIL = {"mitxonline": "MITX_ONLINE_ADMIN_EMAIL", "mitxpro": "MITXPRO_ADMI
 
 #: The folder of migrated databases: a file for each stand-in, with its name.
 _MIGRATED = tempfile.TemporaryDirectory()
+#: For each line of standard input, a script as JSON: runs it, and prints its variable ``result`` or
+#: the traceback.
 _RUN_SCRIPTS = """
 import json, sys, traceback
 for line in sys.stdin:

@@ -5,6 +5,7 @@ import logging
 from usher.contract import agents
 from usher.contract.terminal import printable
 
+#: Characters of a program's name that a line shows.
 _MAX_LENGTH = 60
 
 

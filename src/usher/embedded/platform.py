@@ -1,4 +1,5 @@
-"""Adapter for the embedded LMS, with the functions of ``usher.lms.platform``."""
+"""Adapter for the embedded LMS, with the functions of ``usher.lms.platform``, where they are
+explained."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -312,6 +313,7 @@ def set_enrollment(
     with raising_refusals(_error_codes(), key, mode):
         enrollment: Any = None
         if current_state is not None:
+            # Read again: the row is needed, and may have changed since the batch read it.
             enrollment = CourseEnrollment.get_enrollment(user, key)
             current_state = (enrollment.mode, enrollment.is_active) if enrollment else None
         step = next_step(

@@ -19,6 +19,7 @@ RUNNING_FILE = "running.json"
 #: Files in the engine's folder: the projects that ``up`` started, and the images that a test marked
 #: as missing.
 STARTED_FILE, MISSING_FILE = "up.json", "missing-images.json"
+#: Options of ``compose run`` and ``exec`` that have no effect here.
 _RUN_OPTIONS = ("--rm", "-T", "--no-deps")
 #: Commands that start and stop a whole project. No process runs; only the recorded state changes.
 _STARTS, _STOPS = ("up", "start", "restart"), ("stop", "down")
@@ -84,7 +85,7 @@ def compose(engine: ContainerEngine, words: list[str]) -> int:
             write_markers(engine, STARTED_FILE, {*read_markers(engine, STARTED_FILE)} - {project})
             return 0
         case ["ps", *_]:
-            return 0
+            return 0  # prints nothing, since there are no containers
     raise Refused(f"compose {' '.join(command)}")
 
 

@@ -78,6 +78,7 @@ def _copy(original: Path, home: Path) -> None:
 
 
 def _link(source: str, target: str) -> None:
+    """Hard-links the file, or copies it where that is not possible."""
     try:
         os.link(source, target)
     except OSError:

@@ -16,6 +16,7 @@ class CertificateStatuses:
     unavailable = "unavailable"
     unverified = "unverified"
 
+    #: The learner has earned the certificate; with ``generating`` its file does not exist yet.
     PASSED_STATUSES = (downloadable, generating)
 
 

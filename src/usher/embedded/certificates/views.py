@@ -66,6 +66,7 @@ class CertificatesListView(APIView):
     required_scopes = ("certificates:read",)
 
     def get(self, request: Any, username: str) -> Response:
+        # As on the platform, certificates that the requester may not see are no error.
         if not _may_view_certificates(request.user, username):
             return Response([])
         certificates = GeneratedCertificate.objects.select_related("user").filter(
@@ -84,7 +85,7 @@ class CertificatesListView(APIView):
                     "uuid": certificate.verify_uuid,
                 }
                 for certificate in certificates.order_by("created_date")
-                if certificate.course_id in runs
+                if certificate.course_id in runs  # the run may have been deleted
             ]
         )
 

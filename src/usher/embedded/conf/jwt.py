@@ -45,6 +45,7 @@ def jwt_auth(secret: str, private_jwk: str, lms_root: str) -> dict[str, Any]:
         "JWT_AUTH_COOKIE_HEADER_PAYLOAD": "edx-jwt-cookie-header-payload",
         "JWT_AUTH_COOKIE_SIGNATURE": "edx-jwt-cookie-signature",
         "JWT_AUTH_HEADER_PREFIX": "JWT",
+        # Lifetimes in seconds.
         "JWT_EXPIRATION": 30,
         "JWT_IN_COOKIE_EXPIRATION": 3600,
         "JWT_LOGIN_CLIENT_ID": "login-service-client-id",

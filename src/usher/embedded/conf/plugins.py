@@ -28,6 +28,8 @@ def _import_submodule(configuration: Any, relative: str) -> ModuleType:
 
 
 def installed_apps(names: list[str]) -> list[str]:
+    """The entries of these plugins for INSTALLED_APPS. Raises LookupError for a plugin that is not
+    installed."""
     return [
         f"{configuration.__module__}.{configuration.__qualname__}"
         for configuration in _configurations(names)

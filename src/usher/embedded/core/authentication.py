@@ -22,7 +22,8 @@ class BearerAuthentication(BaseAuthentication):
     allow_inactive_users = False
 
     def authenticate(self, request: Any) -> tuple[Any, Any] | None:
-        """User and token; None without a bearer token. Raises AuthenticationFailed."""
+        """User and token; None without a bearer token. Raises AuthenticationFailed, even for a
+        header of another scheme that has not exactly two words."""
         words = get_authorization_header(request).split()
         if len(words) == 1:
             raise _refusal("token_not_provided", "Invalid token header. No credentials provided.")

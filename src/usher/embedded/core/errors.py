@@ -29,6 +29,7 @@ def _error_response(status: int, message: Any, code: str | None = None) -> Respo
 
 
 def _validation_response(error: ValidationError) -> Response:
+    """Status 400. Of each field, the answer has only the first message."""
     if not hasattr(error, "error_dict"):
         return _error_response(400, error.messages[0])
     fields = dict(error.message_dict)

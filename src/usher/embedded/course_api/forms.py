@@ -44,7 +44,7 @@ class CommaSeparatedField(Field):
 class CourseListForm(Form):
     username = CharField(required=False)
     org = CharField(required=False)
-    search_term = CharField(required=False)
+    search_term = CharField(required=False)  # accepted without effect, like ``permissions``
     mobile = NullBooleanField(required=False)
     active_only = NullBooleanField(required=False)
     permissions = CommaSeparatedField(required=False)

@@ -68,6 +68,7 @@ class CourseMode(models.Model):
         db_column="expiration_datetime",
         verbose_name="Upgrade Deadline",
     )
+    #: Whether a deadline was ever set. Deleting the deadline does not change this field.
     expiration_datetime_is_explicit = models.BooleanField(default=False)
     suggested_prices = models.CharField(
         max_length=255,

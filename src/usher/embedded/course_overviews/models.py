@@ -32,6 +32,7 @@ else:
 class CourseOverview(TimeStampedModel):
     """One course run; the key is ``id``."""
 
+    #: The platform's version of this model.
     VERSION = 19
 
     version = models.IntegerField(default=VERSION)
@@ -108,7 +109,8 @@ class CourseOverview(TimeStampedModel):
         active_only: bool = False,
         course_keys: Iterable[str] | None = None,
     ) -> "models.QuerySet[CourseOverview]":
-        """The runs, oldest first; organizations are matched without regard to case."""
+        """The runs, oldest first; organizations are matched without regard to case. filter_:
+        further conditions, as for ``filter``. active_only: leave out runs that have ended."""
         courses = cls.objects.order_by("created", "id")
         if course_keys:
             courses = courses.filter(id__in=[CourseKey.from_string(key) for key in course_keys])

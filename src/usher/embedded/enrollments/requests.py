@@ -136,6 +136,7 @@ def _add_or_update(requested: EnrollmentRequest) -> dict[str, Any]:
     attribute_names = {
         "{namespace}:{name}".format(**attribute) for attribute in requested.attributes or []
     }
+    # As on the platform, a request without any attributes passes this check.
     if requested.attributes and required_names - attribute_names:
         raise Refused(
             400,
@@ -168,7 +169,7 @@ def apply(requested: EnrollmentRequest) -> dict[str, Any]:
     except errors.CourseNotFoundError as error:
         raise Refused(400, f"No course '{course_id}' found for enrollment") from error
     except errors.CourseEnrollmentExistsError as error:
-        return dict(error.data)
+        return dict(error.data)  # no refusal: the answer is the existing enrollment
     except errors.CourseEnrollmentError as error:
         raise Refused(
             400,

@@ -54,6 +54,7 @@ class EnrollmentListView(_EnrollmentApi):
         requester = request.user
         if username == requester.username or requester.is_staff:
             return Response(enrollments)
+        # Staff of a course see the enrollments of others in this course.
         staff_roles = CourseAccessRole.objects.filter(user=requester, role="staff")
         keys = {str(key) for key in staff_roles.values_list("course_id", flat=True)}
         return Response(
@@ -113,6 +114,7 @@ class EnrollmentsView(DeveloperErrorMixin, ListAPIView[CourseEnrollment]):
         if form_data["course_id"]:
             enrollments = enrollments.filter(course_id=form_data["course_id"])
         if form_data["course_ids"]:
+            # A part of a key selects every run whose key contains it.
             condition = Q()
             for part in form_data["course_ids"]:
                 condition |= Q(course__id__icontains=part)

@@ -4,7 +4,7 @@ import os
 
 
 def main(argv: list[str]) -> None:
-    """``manage.py lms <command>`` and ``manage.py <command>`` are the same."""
+    """Run ``manage.py <command>``. The word ``lms`` or ``cms`` before the command has no effect."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "usher.embedded.settings")
     from django.core.management import execute_from_command_line
 

@@ -65,6 +65,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def _initial_settings(plan: Plan) -> dict[str, Any]:
+    """The content of ``lms.env.yml``. Raises FolderError for a malformed root URL."""
     address = urlsplit(plan.root_url)
     if address.scheme not in {"http", "https"} or not address.netloc:
         raise FolderError(f"{plan.root_url!r} is not an address like http://lms.example:8000")
@@ -91,7 +92,7 @@ def _write_file(path: Path, text: str, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    path.chmod(mode)
+    path.chmod(mode)  # ``os.open`` does not change the mode of an existing file
 
 
 def make(folder: Path, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from usher.contract.paths import LmsPath
 from usher.embedded.home.folder import FolderError, environment
 
+#: Seconds for a started server to answer.
 _START_SECONDS = 180.0
 #: Seconds between two checks whether the server answers.
 _POLL_SECONDS = 0.03
@@ -30,6 +31,8 @@ def free_port() -> int:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Makes ``open`` raise HTTPError for a redirect instead of following it."""
+
     def redirect_request(self, *args: object, **kwargs: object) -> None:
         return None
 

@@ -88,8 +88,8 @@ def create_run(
     enrollment_start: str | datetime | None = None,
     enrollment_end: str | datetime | None = None,
 ) -> CourseOverview:
-    """Create a self-paced run with the modes audit and verified (49 USD). A date as text, such as
-    ``2026-01-31``, is the beginning of that day in UTC."""
+    """Create or update a self-paced run with the modes audit and verified (49 USD). A date as text,
+    such as ``2026-01-31``, is the beginning of that day in UTC."""
     dates = {
         "start": start,
         "end": end,
@@ -140,6 +140,7 @@ def create_load_runs(runs: int) -> int:
         org, course = "LoadX", f"C{number:04d}"
         key = CourseKey.from_string(f"course-v1:{org}+{course}+2026_T1")
         dates = {field: date + timedelta(days=number) for field, date in _FIRST_LOAD_DATES.items()}
+        # With the columns that ``save`` derives from the key, because ``bulk_create`` skips it.
         overviews.append(
             CourseOverview(
                 id=key,

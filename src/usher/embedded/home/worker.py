@@ -15,7 +15,7 @@ def _end_with_parent(parent: int) -> None:
     keep the port occupied."""
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
-    os._exit(1)
+    os._exit(1)  # ``sys.exit`` would end only this thread
 
 
 if SERVER_VARIABLE in os.environ:

@@ -19,6 +19,7 @@ from usher.embedded.lti_provider.models import LtiUser
 from usher.embedded.user_api.retirement import RetirementStateError, request_retirement
 
 log = logging.getLogger(__name__)
+#: Domain of the new address of an LTI account whose address was freed.
 PLACEHOLDER_DOMAIN = "lti_example.com"
 
 

@@ -72,6 +72,7 @@ def replace_access_token(token: dict[str, Any], asymmetric: bool = False) -> dic
     )
     application, user = record.application, record.user
     restricted = RestrictedApplication.objects.filter(application=application).exists()
+    # As on the platform: two default scopes, and the user's id with the password grant.
     scopes = token["scope"].split() or ["email", "profile"]
     if application.authorization_grant_type == application.GRANT_PASSWORD:
         scopes = list(dict.fromkeys([*scopes, "user_id"]))

@@ -19,6 +19,7 @@ _HEADERS = ("Content-Type", "Allow", "WWW-Authenticate", "Location")
 _RANDOM_PARAMETERS = {"state", "redirect_state", "code"}
 #: Query parameters whose value is a URL.
 _URL_PARAMETERS = {"redirect_uri"}
+#: Fields of JSON bodies whose values differ in each replay, by the way in which they are compared.
 _TOKENS = {"access_token", "refresh_token"}
 _TIMES = {"created", "date_joined", "last_login", "created_date", "modified_date", "modified"}
 _NUMERIC_IDS = {"id", "user_id", "lms_user_id", "retirement_id"}
@@ -44,7 +45,7 @@ class _Title(HTMLParser):
         self.inside, self.text = False, ""
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.inside = tag == "title" and not self.text
+        self.inside = tag == "title" and not self.text  # only the first title
 
     def handle_endtag(self, tag: str) -> None:
         self.inside = False
@@ -55,6 +56,7 @@ class _Title(HTMLParser):
 
 
 def title_of(html: str) -> str:
+    """The text of the page's first ``<title>``; '' if there is none."""
     parser = _Title()
     parser.feed(html)
     return " ".join(parser.text.split())
@@ -129,6 +131,7 @@ def _location_differences(recorded: str, actual: str, known_values: KnownValues)
 def _body_differences(
     recorded: Any, actual: httpx.Response, known_values: KnownValues
 ) -> Iterator[str]:
+    # Of a page, only the title is recorded.
     if isinstance(recorded, dict) and recorded.get("html"):
         title = title_of(actual.text)
         if title != recorded["title"]:
@@ -192,7 +195,7 @@ def _values_agree(
         known_values[recorded_value] = actual_value
         return (
             bool(_JWT.fullmatch(actual_value))
-            if recorded_value == "<jwt>"
+            if recorded_value == "<jwt>"  # recorded in place of a JSON Web Token
             else len(recorded_value) == len(actual_value)
         )
     if key in _TIMES or key == "username_suggestions":

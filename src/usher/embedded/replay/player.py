@@ -46,6 +46,7 @@ class _StateSetter:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         """Waits until the process has created the start state. Raises RuntimeError if it fails."""
         self.process = process
+        #: ``provider`` and ``service_worker`` of ``given``, as set last; {} for the initial states.
         self.current_records: dict[str, Any] = {}
         self._read_answer()
 
@@ -106,6 +107,7 @@ class Player:
     def __init__(self, home: Path, address: str, state_setter: _StateSetter) -> None:
         self.home, self.address, self.state_setter = home, address, state_setter
         self.known_values = KnownValues()
+        #: Session of recordings → the client with its cookies.
         self.browsers: dict[str, httpx.Client] = defaultdict(self._new_client)
         # Shared by all clients, because its creation reads every certificate.
         self._tls = httpx.create_ssl_context()

@@ -74,6 +74,7 @@ class CourseRunSerializer(serializers.Serializer[CourseOverview]):
     def update(self, run: CourseOverview, data: dict[str, Any]) -> CourseOverview:
         team = data.pop("team", [])
         with transaction.atomic():
+            # PUT replaces the team (by nobody, if the request has no team); PATCH adds to it.
             services.set_team(run, team, replace=not self.partial)
             for name, value in data.items():
                 setattr(run, name, value)
@@ -91,6 +92,7 @@ class CourseRunCreateSerializer(CourseRunSerializer):
         key = services.course_run_key(parts["org"], parts["course"], parts["run"])
         with transaction.atomic():
             run = services.create(self.context["request"].user, key, data)
+            # As in Studio, the team, even an empty one, replaces the author's own roles.
             services.set_team(run, team, replace=not self.partial)
         return run
 

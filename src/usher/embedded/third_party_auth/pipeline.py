@@ -30,6 +30,7 @@ from usher.embedded.verify_student.models import SSOVerification
 
 log = logging.getLogger(__name__)
 
+#: Key in the session: where the sign-in began, one of the following values.
 AUTH_ENTRY_KEY = "auth_entry"
 AUTH_ENTRY_LOGIN = "login"
 AUTH_ENTRY_REGISTER = "register"
@@ -37,6 +38,7 @@ AUTH_ENTRY_ACCOUNT_SETTINGS = "account_settings"
 AUTH_ENTRY_LOGIN_API = "login_api"
 AUTH_ENTRY_REGISTER_API = "register_api"
 API_ENTRIES = (AUTH_ENTRY_LOGIN_API, AUTH_ENTRY_REGISTER_API)
+#: Where the sign-in began → the page for learners whom it does not sign in.
 AUTH_DISPATCH_URLS = {
     AUTH_ENTRY_LOGIN: "/login",
     AUTH_ENTRY_REGISTER: "/register",
@@ -64,6 +66,8 @@ def user_exists(details: dict[str, Any]) -> bool:
 
 
 def parse_query_params(strategy: Any, response: Any, *args: Any, **kwargs: Any) -> dict[str, str]:
+    """``auth_entry`` of the session, by default ``login``, for the later steps. Raises
+    AuthEntryError for an unknown value."""
     entry = strategy.request.session.get(AUTH_ENTRY_KEY) or AUTH_ENTRY_LOGIN
     if entry not in (*_ENTRIES, *getattr(settings, "THIRD_PARTY_AUTH_CUSTOM_AUTH_FORMS", {})):
         raise AuthEntryError(strategy.request.backend, "auth_entry invalid")
@@ -178,6 +182,7 @@ def user_details_force_sync(
 
 
 def set_id_verification_status(strategy: Any, user: Any = None, *args: Any, **kwargs: Any) -> None:
+    """Record an identity verification if the provider record says so."""
     record = registry.find_by_backend(strategy.request.backend.name)
     if not user or not record or not record.enable_sso_id_verification:
         return

@@ -15,7 +15,8 @@ class DisabledProviderError(Exception):
 
 class ConfigurationModelStrategy(DjangoStrategy):
     def setting(self, name: str, default: Any = None, backend: Any = None) -> Any:
-        """Raises DisabledProviderError for a backend that the current site may not use."""
+        """The value in the backend's provider record, else in Django's settings, else ``default``.
+        Raises DisabledProviderError for a backend that the current site may not use."""
         if isinstance(backend, OAuthAuth):
             record = OAuth2ProviderConfig.current(backend.name)
             if not record.enabled_for_current_site:

@@ -87,7 +87,7 @@ def populate_states() -> None:
 @transaction.atomic
 def request_retirement(user: User) -> None:
     """Close the account and queue its retirement. Raises RetirementStateError."""
-    pending = RetirementState.objects.first()
+    pending = RetirementState.objects.first()  # in the order of execution: PENDING
     if pending is None:
         raise RetirementStateError(
             "Default state does not exist! Populate retirement states to retire users."

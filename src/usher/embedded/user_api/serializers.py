@@ -25,7 +25,8 @@ def _none_if_empty(value: Any) -> Any:
 
 
 def visibility(user: User, profile: UserProfile | None) -> str:
-    """``private``, ``all_users`` or ``custom``; private for users who may be children."""
+    """``private``, ``all_users`` or ``custom``; private for users who may be children, such as
+    those without a year of birth."""
     if profile is not None and profile.requires_parental_consent():
         return "private"
     preferred = UserPreference.get_value(user, ACCOUNT_VISIBILITY_KEY)
@@ -126,6 +127,7 @@ class SocialLinkSerializer(serializers.ModelSerializer[SocialLink]):
 
 class PhoneNumberField(serializers.CharField):
     def to_internal_value(self, data: Any) -> Any:
+        # Only the digits, and a plus sign at the beginning.
         return re.sub(r"(?!^)\+|[^0-9+]", "", str(data)) or None
 
 
@@ -185,6 +187,6 @@ class ProfileSerializer(serializers.ModelSerializer[UserProfile]):
                 profile.language_proficiencies.create(code=language["code"])
         for link in links or []:
             profile.social_links.filter(platform=link["platform"]).delete()
-            if link["social_link"]:
+            if link["social_link"]:  # an empty address only deletes
                 profile.social_links.create(**link)
         return profile

@@ -54,7 +54,7 @@ def read_accounts(
     """Accounts as the requester may see them: all fields for staff and the owner (unless
     ``view=shared``), else the shared ones. Without usernames, the requester's own account.
 
-    Raises UserNotFound.
+    Unknown usernames are left out. Raises UserNotFound if no account is found.
     """
     requester = request.user
     users = list(
@@ -80,6 +80,7 @@ def _field_error(message: str, user_message: str) -> dict[str, str]:
 
 
 def _serializer_errors(serializer: ProfileSerializer, update: dict[str, Any]) -> dict[str, Any]:
+    """Invalid field of the profile → ``_field_error``. update: the values of the request."""
     if serializer.is_valid():
         return {}
     errors = {}
@@ -95,6 +96,7 @@ def _serializer_errors(serializer: ProfileSerializer, update: dict[str, Any]) ->
 
 
 def _email_error(user: User, email: str) -> str:
+    """Why this can't be the new address of ``user``; '' if it can."""
     try:
         validate_email(email)
     except ValidationError:
@@ -137,8 +139,9 @@ def _validate_changes(
 
 
 def update_account(requester: User, update: dict[str, Any], username: str) -> None:
-    """Change an account; only its owner may. Raises UserNotAuthorized, UserNotFound,
-    AccountValidationError, AccountUpdateError."""
+    """Change an account; only its owner may. A new e-mail address waits for confirmation
+    (``PendingEmailChange``). Raises UserNotAuthorized, UserNotFound, AccountValidationError,
+    AccountUpdateError."""
     if requester.username != username:
         raise UserNotAuthorized
     user = User.objects.filter(username=username).first()

@@ -81,7 +81,7 @@ def _jwt_cookie_values(request: HttpRequest, user: User, seconds: int) -> tuple[
 
 def set_logged_in_cookies(request: HttpRequest, response: HttpResponse, user: User) -> HttpResponse:
     """Set ``ALL_COOKIES``: the JWT cookies for JWT_IN_COOKIE_EXPIRATION seconds, the other two for
-    as long as the session. Raises LoginClientMissingError."""
+    as long as the session. An anonymous user gets none. Raises LoginClientMissingError."""
     if not user.is_authenticated:
         return response
     options = _cookie_options(request, request.session.get_expiry_age())

@@ -86,6 +86,7 @@ class AccountCreationForm(forms.Form):
     def __init__(self, data: dict[str, Any], extra_fields: dict[str, str]) -> None:
         super().__init__(data)
         rules = {extra_fields.get(name) for name in ("terms_of_service", "honor_code")}
+        # One checkbox accepts both, so it is missing only if both are hidden.
         if rules != {"hidden"}:
             self.fields["terms_of_service"] = TrueField(
                 error_messages={"required": messages.TERMS_REQUIRED}
@@ -95,6 +96,8 @@ class AccountCreationForm(forms.Form):
                 self._add_field(name, rule)
 
     def _add_field(self, name: str, rule: str) -> None:
+        """rule: ``required``, ``optional`` or ``hidden``. A hidden field is validated like an
+        optional one."""
         if name == "honor_code":
             if rule == "required":
                 self.fields[name] = TrueField(
@@ -118,6 +121,7 @@ class AccountCreationForm(forms.Form):
     def clean_email(self) -> str:
         email: str = self.cleaned_data["email"]
         patterns = settings.REGISTRATION_EMAIL_PATTERNS_ALLOWED
+        # An address that no pattern allows may register after an invitation to a run.
         is_allowed = patterns is None or any(re.match(f"{pattern}$", email) for pattern in patterns)
         if not is_allowed and not CourseEnrollmentAllowed.objects.filter(email=email).exists():
             raise ValidationError("Unauthorized email address.")

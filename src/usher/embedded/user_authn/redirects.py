@@ -37,7 +37,8 @@ def _requested_target(request: HttpRequest) -> str | None:
         return None
     accepts = request.META.get("HTTP_ACCEPT", "")
     if not any(kind in accepts for kind in ("*/*", "text/*", "text/html")):
-        return None
+        return None  # the request is for data, such as JSON
+    # A file, such as an image, is no page.
     if mimetypes.guess_type(target, strict=False)[0] or settings.STATIC_URL in target:
         return None
     return target

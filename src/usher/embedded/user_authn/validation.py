@@ -78,6 +78,7 @@ def _country_error(data: Mapping[str, Any]) -> str:
     return messages.COUNTRY_REQUIRED if data.get("country") in {"", "--"} else ""
 
 
+#: Field → function from all values to the field's error message, '' for a valid value.
 _VALIDATORS = {
     "name": _name_error,
     "username": _username_error,

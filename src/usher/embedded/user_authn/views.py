@@ -31,6 +31,7 @@ _FORM_FIELDS = ("username", "email", "name", "password")
 
 
 def _requires_provider(request: HttpRequest) -> bool:
+    """Whether the LMS accepts only sign-in through a provider, and this browser has begun none."""
     return bool(
         settings.ENABLE_REQUIRE_THIRD_PARTY_AUTH and registry.running_pipeline(request) is None
     )
@@ -48,6 +49,7 @@ class RegistrationView(APIView):
 
     authentication_classes = ()
 
+    # ``create_account`` opens its own transaction, after its request to the application.
     @method_decorator(transaction.non_atomic_requests)
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return super().dispatch(request, *args, **kwargs)

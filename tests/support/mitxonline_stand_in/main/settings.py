@@ -29,6 +29,7 @@ def database(url):
         "NAME": parts.path[1:],
         "USER": parts.username,
         "PASSWORD": parts.password,
+        # Without a host name, the query names the folder of the server's socket.
         "HOST": parts.hostname or dict(p.split("=", 1) for p in parts.query.split("&")).get("host"),
         "PORT": parts.port,
     }

@@ -34,6 +34,8 @@ class AuditModel(TimestampedModel):
 
 
 class ValidateOnSaveMixin(models.Model):
+    """Validates each save, unless the caller forces an INSERT or UPDATE."""
+
     class Meta:
         abstract = True
 

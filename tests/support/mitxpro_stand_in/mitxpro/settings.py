@@ -29,6 +29,7 @@ def database(url):
         "NAME": parts.path[1:],
         "USER": parts.username,
         "PASSWORD": parts.password,
+        # Without a host name, the query names the folder of the server's socket.
         "HOST": parts.hostname or dict(p.split("=", 1) for p in parts.query.split("&")).get("host"),
         "PORT": parts.port,
     }
@@ -65,6 +66,7 @@ TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIR
 ROOT_URLCONF = "mitxpro.urls"
 AUTH_USER_MODEL = "users.User"
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+# With an empty value, as in env.example, the stand-in does not start.
 VOUCHER_COMPANY_ID = int(os.environ.get("VOUCHER_COMPANY_ID", "1"))
 SESSION_COOKIE_NAME = "mitxpro_sessionid"
 AUTHENTICATION_BACKENDS = ("django.contrib.auth.backends.ModelBackend",)
