@@ -19,6 +19,7 @@ def test_a_sign_out_loads_every_application_in_a_hidden_frame(lms: EmbeddedLms, 
         )
     frames = re.findall(r'<iframe src="([^"]+)"', page)
     assert frames == ["http://app.example:8013/logout/?no_redirect=1"]
+    # The application from which the browser comes has already ended its own session.
     assert "<iframe" not in page_after_application.text
 
 

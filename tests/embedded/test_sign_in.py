@@ -51,7 +51,7 @@ def test_the_prefilled_registration_form_creates_the_account_of_an_unknown_learn
     with lms.browser() as browser:
         assert lms.return_from_provider(browser, name).headers["Location"] == "/register"
         page = browser.get("/register").text
-        assert 'data-submit="1"' in page
+        assert 'data-submit="1"' in page  # the page submits the form by itself
         form = dict(re.findall(r'name="(\w+)"[^>]*?value="([^"]*)"', page))
         filled_in = {"username": name, "email": f"{name}@learners.example", "name": f"Name {name}"}
         assert {field: form[field] for field in filled_in} == filled_in

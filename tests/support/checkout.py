@@ -17,6 +17,7 @@ from usher.connect.application.checkout import Checkout
 SUPPORT = Path(__file__).parent
 DOCKER_FOLDER = SUPPORT / "serving_docker"
 PYTHON_BIN = Path(sys.executable).parent
+#: The folder of the ``usher`` command.
 VENV_BIN = Path(os.environ.get("VIRTUAL_ENV") or SUPPORT.parents[1] / ".venv") / "bin"
 START_SECONDS = 180.0
 

@@ -22,9 +22,10 @@ ERROR_500, UNAVAILABLE, THROTTLED, THROTTLED_IN_BODY = "500", "503", "429", "429
 SLOW, RESET, HALF_BODY, BAD_JSON = "slow", "reset", "half-body", "bad-json"
 #: The LMS carries the request out, and the answer is lost.
 LOST_ANSWER = "lost-answer"
-#: The faults of ``break_some``: all but THROTTLED_IN_BODY, a variant of THROTTLED.
+#: All faults but THROTTLED_IN_BODY, which is a variant of THROTTLED.
 ALL = (ERROR_500, UNAVAILABLE, THROTTLED, SLOW, RESET, HALF_BODY, BAD_JSON, LOST_ANSWER)
 
+#: Headers that concern one connection only, so that a proxy does not pass them on.
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 #: Function from a request's method and path to its fault, '' for none.

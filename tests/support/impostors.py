@@ -117,6 +117,7 @@ TRANSFER = (
     ),
     Impostor("slow-headers", 200, "application/json", b"{}", drip=0.2),
 )
+#: Groups for tests of both APIs; ``TRANSFER`` is tested with the public API only.
 GROUPS = {
     "proxies": PROXIES,
     "pages": PAGES,

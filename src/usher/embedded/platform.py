@@ -61,6 +61,7 @@ def course_mode_model() -> Any:
 
 
 def forum_role_links() -> Any:
+    """The table that links forum roles and users; None without ``platform_load``."""
     from django.apps import apps
 
     if not apps.is_installed("usher.embedded.platform_load"):
@@ -71,6 +72,7 @@ def forum_role_links() -> Any:
 
 
 def throttled_views() -> list[Any]:
+    """The API views that have rate limits."""
     from usher.embedded.bulk_enroll import views as bulk_enroll
     from usher.embedded.course_api import views as courses
     from usher.embedded.enrollments import views as enrollments
@@ -134,6 +136,7 @@ def create_retirement_states() -> None:
 
 
 def reserved_emails(emails: Iterable[str]) -> set[str]:
+    """Those of ``emails`` that were retired, or are the recovery address of an account."""
     from usher.embedded.student.models import AccountRecovery
     from usher.embedded.user_api.models import UserRetirementStatus
 
@@ -152,6 +155,7 @@ def username_suggestions(username: str) -> list[str]:
 
 
 def account_errors(*, username: str, email: str, name: str, country: str) -> dict[str, str]:
+    """Field → first error of the registration form for these values; {} if they are valid."""
     from django.conf import settings
 
     from usher.embedded.user_authn.forms import AccountCreationForm
@@ -174,6 +178,7 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
 
 
 def invited_emails(emails: Iterable[str]) -> set[str]:
+    """Those of ``emails``, case-folded, that were invited to a run."""
     from usher.embedded.student.models import CourseEnrollmentAllowed
 
     rows = CourseEnrollmentAllowed.objects.filter(email__in=list(emails))
@@ -181,6 +186,7 @@ def invited_emails(emails: Iterable[str]) -> set[str]:
 
 
 def filter_registration(values: dict[str, str]) -> dict[str, str]:
+    """``values`` as the LMS's filters of registrations leave them. Raises AccountRefused."""
     from usher.embedded.user_authn.filters import PreventRegistration, run_filters
 
     try:
@@ -229,6 +235,8 @@ def _has_platform_load() -> bool:
 
 
 def after_users(users: Sequence[Any]) -> list[Any]:
+    """Do the work of the ``post_save`` receiver for all new users. Returns this receiver, which the
+    caller must not call for each user."""
     if not _has_platform_load():
         return []
     from usher.embedded.platform_load import receivers
@@ -360,6 +368,7 @@ def _require_mode(
 
 
 def _error_codes() -> dict[type[Exception], EnrollmentError]:
+    """Exception of this LMS → the error code that reports it."""
     from usher.embedded.enrollments import errors
     from usher.embedded.student import services as student
 

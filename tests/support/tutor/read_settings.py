@@ -34,7 +34,7 @@ def main(platform: str, folder: str, *names: str) -> None:
         None if str(path).startswith("/openedx") else real_makedirs(path, **options)
     )
     if os.environ.get("WITHOUT_USHER"):
-        sys.modules["usher"] = None
+        sys.modules["usher"] = None  # makes its import fail
     sys.path[:0] = [str(PLATFORM / platform), str(PLATFORM / "base")]
     with tempfile.TemporaryDirectory() as envs_folder:
         # In the container the rendered folder is mounted at lms/envs/tutor.

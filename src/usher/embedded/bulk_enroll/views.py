@@ -40,7 +40,7 @@ class BulkEnrollmentSerializer(serializers.Serializer[Any]):
     courses = StringListField(required=True)
     action = serializers.ChoiceField(choices=("enroll", "unenroll"), required=True)
     auto_enroll = serializers.BooleanField(default=False)
-    email_students = serializers.BooleanField(default=False)
+    email_students = serializers.BooleanField(default=False)  # no e-mail is sent here
 
     def validate_courses(self, courses: list[str]) -> list[str]:
         for course in courses:

@@ -89,6 +89,7 @@ def add_enrollment(
     except student.AlreadyEnrolledError as error:
         existing = get_enrollment(user.username, course_id)
         raise errors.CourseEnrollmentExistsError(str(error), existing) from error
+    # As on the platform, ``enroll`` has used the default mode; this sets the requested one.
     enrollment.update_enrollment(mode=mode, is_active=is_active)
     answer = dict(CourseEnrollmentSerializer(enrollment).data)
     set_attributes(enrollment, attributes)

@@ -90,6 +90,7 @@ class EnrollmentCourseDetailView(APIView):
 
 
 class EnrollmentsPagination(CursorPagination):
+    # ``ordering`` is the base class's: ``-created``.
     page_size = 100
     page_size_query_param = "page_size"
     max_page_size = 100

@@ -6,7 +6,7 @@ class PlatformLoadConfig(AppConfig):
     that measurements include them."""
 
     name = "usher.embedded.platform_load"
-    label = "platform_costs"
+    label = "platform_costs"  # as the setting that enables this app
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -34,6 +34,7 @@ def add_forum_roles_of(rows: Sequence[CourseEnrollment]) -> None:
         key: ForumRole.objects.get_or_create(course_id=key, name="Student")[0].pk
         for key in sorted({row.course_id for row in rows}, key=str)
     }
+    # Sorted, so that concurrent transactions insert in the same order and don't deadlock.
     pairs = sorted({(roles[row.course_id], row.user_id) for row in rows})
     links.objects.bulk_create(
         [links(forumrole_id=role, user_id=user) for role, user in pairs], ignore_conflicts=True

@@ -44,6 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         name = token.removeprefix("tok-")
         email = f"{name}@learners.example"
+        # The same id for all: the LMS's backend identifies users by their username.
         self._answer(200, {"id": 1, "username": name, "email": email, "name": f"Name {name}"})
 
     def log_message(self, *args: Any) -> None:

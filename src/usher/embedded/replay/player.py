@@ -184,7 +184,7 @@ class Player:
         used again."""
         data = recording.request.get("data")
         code = data.get("code", "") if isinstance(data, dict) else ""
-        accepted = recording.response["status"] == 200
+        accepted = recording.response["status"] == 200  # a refused code is sent as recorded
         if self.authorize_request and accepted and code and code not in self.known_values:
             browser, request = self.authorize_request
             self.known_values[code] = _authorization_code(self._send(browser, request))

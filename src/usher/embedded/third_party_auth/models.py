@@ -82,6 +82,7 @@ class ProviderConfig(ConfigurationModel):
     )
     was_valid_at = models.DateTimeField(blank=True, null=True)
 
+    #: Begins ``provider_id``.
     prefix = ""
     accepts_logins = True
 

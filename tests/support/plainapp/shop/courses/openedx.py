@@ -39,6 +39,7 @@ def get_course(courseware_id):
 
 
 def list_courses():
+    """The first 100 course runs of the LMS. Raises OpenEdxError."""
     answer = requests.get(
         edx_url("/api/courses/v1/courses/"),
         params={"username": settings.OPENEDX_SERVICE_WORKER_USERNAME, "page_size": 100},

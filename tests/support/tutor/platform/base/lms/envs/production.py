@@ -11,7 +11,7 @@ from .common import *
 try:
     FEATURES = FeaturesProxy(globals())
 except NameError:
-    pass
+    pass  # a release in which FEATURES is a dict
 
 with open(os.environ["LMS_CFG"]) as file:
     _YAML_TOKENS = yaml.safe_load(file)
