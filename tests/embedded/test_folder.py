@@ -53,7 +53,7 @@ def test_management_commands_run_with_and_without_the_word_lms(lms_folder: Path)
     without_word = run(manage, "print_setting", "IDA_LOGOUT_URI_LIST")
     assert with_word.stdout.strip() == ROOT_URL
     assert without_word.stdout.strip() == "['http://app.example:8013/logout/']"
-    # Errors of commands arrive, too.
+    # A command's exit code and error reach the caller.
     unknown = run(manage, "print_setting", "NO_SUCH_SETTING")
     assert unknown.returncode == 1
     assert "NO_SUCH_SETTING not found" in unknown.stderr

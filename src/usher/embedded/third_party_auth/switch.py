@@ -35,6 +35,7 @@ def apply_settings(settings: Any) -> None:
     ]
     settings.SOCIAL_AUTH_LOGIN_ERROR_URL = "/"
     settings.SOCIAL_AUTH_LOGIN_REDIRECT_URL = "/dashboard"
+    # The step ``ensure_redirect_url_is_safe`` checks ``next`` instead.
     settings.SOCIAL_AUTH_SANITIZE_REDIRECTS = False
     settings.SOCIAL_AUTH_CLEAN_USERNAMES = not settings.FEATURES.get("ENABLE_UNICODE_USERNAME")
     settings.SOCIAL_AUTH_CLEAN_USERNAME_FUNCTION = f"{_PLATFORM}.clean_username"

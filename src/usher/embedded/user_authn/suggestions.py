@@ -41,6 +41,7 @@ def suggest_usernames(name: str) -> list[str]:
     if first and first != last:
         offer(f"{first}{last}"[:USERNAME_MAX_LENGTH])
         offer(f"{first[0]}-{last}"[:USERNAME_MAX_LENGTH])
+    # As on the platform, not for a first name of one letter.
     if len(first) >= 2:
         stem = re.sub(r"[_-]", "", first[: USERNAME_MAX_LENGTH - _SUFFIX_LENGTH])
         for low, high in _RANGES:

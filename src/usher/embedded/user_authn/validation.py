@@ -75,6 +75,7 @@ def _password_error(data: Mapping[str, Any]) -> str:
 
 
 def _country_error(data: Mapping[str, Any]) -> str:
+    # ``--`` is the form's choice for no country.
     return messages.COUNTRY_REQUIRED if data.get("country") in {"", "--"} else ""
 
 

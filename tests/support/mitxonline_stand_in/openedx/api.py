@@ -180,8 +180,8 @@ def enroll_in_edx(enrollment):
 
 
 def retry_failed_edx_enrollments():
-    """Enrolls in the LMS whom the first attempt, at least five minutes ago, has not enrolled. Each
-    refusal is counted; after MAX_RETRIES of them the enrollment is given up."""
+    """Sends each enrollment that is older than five minutes and not yet in the LMS. Refusals are
+    counted; after MAX_RETRIES of them the enrollment is given up."""
     from courses.models import CourseRunEnrollment
 
     for enrollment in CourseRunEnrollment.objects.select_related("user", "run").filter(
