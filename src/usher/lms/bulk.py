@@ -26,6 +26,7 @@ _SKIPPED_CALLS: ContextVar[Mapping[Receiver, set[Hashable]] | None] = ContextVar
 
 
 def _replace_no_receivers(rows: Sequence[Any]) -> Collection[Receiver]:
+    """The default of ``save_new``: does no receiver's work, so every receiver is called."""
     return ()
 
 
@@ -68,6 +69,7 @@ def insert(rows: Sequence[Any], *, unique_fields: Sequence[str]) -> None:
         f"{name}__in": {getattr(row, name) for row in rows_without_key} for name in unique_fields
     }
     saved_rows = model._base_manager.filter(**condition).values_list("pk", *unique_fields)
+    # Compared as text: a value that is read back may have another type.
     key_by_values = {tuple(map(str, values)): key for key, *values in saved_rows}
     for row in rows_without_key:
         row.pk = key_by_values[tuple(str(getattr(row, name)) for name in unique_fields)]
@@ -187,7 +189,7 @@ def skipping_receivers(
 def _install_filter(signal: Any, identify_row: Callable[..., Hashable]) -> None:
     """Wrap the signal's ``_live_receivers``: Django has no public way to skip a receiver."""
     if "_live_receivers" in vars(signal):
-        return
+        return  # it is wrapped already
     unfiltered = signal._live_receivers
 
     def without_skipped_receivers(sender: Any) -> Any:

@@ -3,7 +3,7 @@
 UsherLmsError
 ├── AccountRefused       an account can't be created; ``code`` is a contract RegistrationError
 ├── EnrollmentRefused    an enrollment can't be changed; ``code`` is one of EnrollmentError
-└── ProvisioningError    this LMS can't be provisioned as the description asks
+└── ProvisioningError    this LMS can't be provisioned as usher_provision's description asks
 """
 
 from collections.abc import Mapping

@@ -66,6 +66,7 @@ class ApplicationSignIn:
         if tokens - {own_token}:
             return stop(request, Reason.FAILED, backend)
         if "code" in {*request.GET, *request.POST}:
+            # Under the second name, the platform keeps a copy of the token.
             for name in (PARTIAL_TOKEN_SESSION_NAME, f"{PARTIAL_TOKEN_SESSION_NAME}_"):
                 request.session.pop(name, None)
         return None
@@ -109,6 +110,8 @@ class DirectRegistration:
         return self.get_response(request)
 
     def _is_by_application(self, request: HttpRequest) -> bool:
+        """Whether an application sent the registration. Also true for a learner who is signing in
+        with a provider that isn't an application."""
         if request.POST.get("provider") and request.POST.get("access_token"):
             return True
         if is_service_worker_token(presented_token(request), timezone.now()):

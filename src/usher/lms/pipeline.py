@@ -76,7 +76,8 @@ def create_learner(
     **kwargs: Any,
 ) -> dict[str, Any] | HttpResponse | None:
     """Pipeline step: return the learner's account, created if there is none, or a redirect to the
-    page that says why the sign-in was stopped."""
+    page that says why the sign-in was stopped. None leaves the pipeline as it is: the sign-in is
+    not through an application, or the registration API runs the pipeline."""
     if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
     request = strategy.request
@@ -113,7 +114,8 @@ def require_link(
     user: Any = None,
     **kwargs: Any,
 ) -> HttpResponse | None:
-    """Pipeline step: stop the sign-in unless ``user`` is the account the learner is linked to."""
+    """Pipeline step: stop the sign-in unless ``user`` is the account the learner is linked to. None
+    lets the pipeline continue."""
     if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
         return None
     link = lookup.find_link(backend.name, uid)
@@ -145,6 +147,8 @@ def _sign_in_linked_account(
 
 
 def _stop_because_of_other_account(request: Any, backend: Any, learner: Learner) -> HttpResponse:
+    """Stop the sign-in: the browser is signed in to another account, or, if it is signed in to
+    none, another account has the learner's username or e-mail address."""
     current = request.user.get_username() if request.user.is_authenticated else ""
     reason = Reason.OTHER_ACCOUNT if current else Reason.TAKEN
     return stop(request, reason, backend.name, learner, current=current)

@@ -313,6 +313,7 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
     extra_fields = helpers.get_value(
         "REGISTRATION_EXTRA_FIELDS", getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
     )
+    # Only the country: the application has no values for other extra fields.
     required = {key: value for key, value in extra_fields.items() if key in ("country",)}
     form = Form(
         data={

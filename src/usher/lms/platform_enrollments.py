@@ -270,6 +270,8 @@ def _mode_or_default(key: Any, mode: str | None, cache: dict[Any, Any]) -> str:
 def _validate_mode(
     key: Any, mode: str, *, is_active: bool, force: bool, cache: dict[Any, Any]
 ) -> None:
+    """Raises the platform's CourseModeNotFoundError if the run does not offer the mode now. force:
+    accept an expired mode too."""
     from openedx.core.djangoapps.enrollments import api
 
     compute_once(
@@ -293,7 +295,8 @@ def _read_run(key: Any) -> Any:
 
 
 def _error_codes() -> dict[type[Exception], EnrollmentError]:
-    """Exceptions of the platform → the EnrollmentError that reports them."""
+    """Exceptions of the platform → the EnrollmentError that reports them. The last one is the base
+    class of several others, see ``raising_refusals``."""
     from common.djangoapps.student import models
     from openedx.core.djangoapps.enrollments import errors
     from openedx.core.lib.exceptions import CourseNotFoundError

@@ -117,7 +117,8 @@ def _known_function(name: str, *relied_on: str) -> Any:
 def _known_receiver(
     signal: Any, sender: type[Any] | None, name: str, *relied_on: str
 ) -> Receiver | None:
-    """The known receiver, if it is connected to ``signal`` for ``sender`` (None: any sender)."""
+    """The known receiver, if it is connected to ``signal`` for ``sender`` (None: any sender);
+    otherwise None."""
     receiver = _known_function(name, *relied_on)
     return receiver if receiver in receivers(signal, sender) else None
 
@@ -295,6 +296,7 @@ def _add_schedules(
     from openedx.core.djangoapps.schedules import signals
 
     if receivers(signals.post_save, signals.Schedule) != [history_receiver(signals.Schedule)]:
+        # Some other receiver has to see each saved schedule.
         return None, None
     schedules = []
     for row in rows:
@@ -350,7 +352,7 @@ def _insert_schedules(
 
 
 def _receiver_of_mode_change(name: str, *relied_on: str) -> Receiver | None:
-    """The known receiver, if it is connected to the signal of a changed mode."""
+    """The known receiver, if it is connected to the signal of a changed mode; otherwise None."""
     from common.djangoapps.student.signals import ENROLLMENT_TRACK_UPDATED
 
     any_sender = None
@@ -415,11 +417,13 @@ def _add_forum_roles(rows: Sequence[Any]) -> Receiver | None:
 
     links = models.Role.users.through
     if set(receivers(m2m_changed, links)) - {locks.no_operation}:
+        # Some other receiver has to see each added role, and ``bulk_create`` sends no signal.
         return None
     keys = {row.course_id for row in rows}
     student_roles = models.Role.objects.filter(course_id__in=keys, name=models.FORUM_ROLE_STUDENT)
     roles = {role.course_id: role.pk for role in student_roles}
     if keys - roles.keys() or len(student_roles) != len(keys):
+        # A run has no such role yet, or more than one.
         return None
     pairs = {(roles[row.course_id], row.user_id) for row in rows}
     present = links.objects.filter(
@@ -448,6 +452,7 @@ def _idle_verification_receiver(rows: Sequence[Any], modes: Iterable[str]) -> Re
     from common.djangoapps.course_modes.models import CourseMode
     from lms.djangoapps.verify_student.models import SoftwareSecurePhotoVerification
 
+    # The receiver acts on enrollments in this mode only.
     if CourseMode.VERIFIED in {*modes, *(row.mode for row in rows)}:
         users = {row.user_id for row in rows}
         approved = SoftwareSecurePhotoVerification.objects.filter(

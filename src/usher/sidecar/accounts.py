@@ -123,6 +123,9 @@ def _process_due_learners(
 
 
 def _batch_sender(session: Session) -> Send:
+    """Sends a page with the batch API; then again, without the refused value, the learners of whom
+    the LMS refused an optional value."""
+
     def send(page: Sequence[Learner]) -> Generator[Results]:
         results = send_once(page)
         corrected = [
@@ -253,6 +256,7 @@ def _create_accounts(session: Session, page: list[Learner], send: Send, summary:
 def _handle_results(
     session: Session, page: list[Learner], results: Results, summary: Summary
 ) -> None:
+    """Records the results of these learners in the application and in ``summary``."""
     created = []
     for learner in page:
         result = results[learner.pk]
@@ -438,12 +442,14 @@ def _record_tokens(session: Session, tokens: list[tuple[Learner, TokenPair]]) ->
 
 
 def _owner_relation(session: Session) -> dict[str, str]:
+    """Returns ``owner`` of the agent's ``write``: an account's owner is its row of users."""
     return {"model": session.adapter.users.model, "column": session.adapter.account.columns["user"]}
 
 
 def _account_row(session: Session, learner: Learner) -> dict[str, Any]:
     """Returns the row of the agent's ``write`` for a created account. The agent writes nothing if
-    the username changed meanwhile."""
+    the username changed meanwhile: in ``expect`` if it is the account's, in ``owner`` if the
+    user's."""
     columns = session.adapter.account.columns
     row: dict[str, Any] = {
         "find": {columns["user"]: learner.pk},

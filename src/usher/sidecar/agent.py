@@ -52,6 +52,7 @@ class Channel:
     def __init__(self, mark):
         self.mark = mark
         self.last_line_at = time.monotonic()
+        #: The id of the request in progress; None between two requests.
         self.current_id = None
         self.requests = queue.Queue()
         self._lock = threading.Lock()
@@ -64,6 +65,7 @@ class Channel:
         threading.Thread(target=self._send_alive_lines, daemon=True).start()
 
     def send(self, message):
+        # The first line break ends a line that the application may have begun.
         line = "\n{} {}\n".format(self.mark, json.dumps(message, default=as_json))
         data = line.encode()
         with self._lock:
@@ -79,6 +81,8 @@ class Channel:
         os._exit(0)
 
     def _send_alive_lines(self):
+        """Sends a line every few seconds during a request. Ends the process if the sidecar sends no
+        request for too long, or reads no lines any more."""
         started = time.monotonic()
         while True:
             time.sleep(SECONDS_BETWEEN_ALIVE_LINES)
@@ -186,6 +190,7 @@ def find_model(label):
 
 
 def has_field(model, path):
+    """Whether the path, such as ``user__email``, leads to a column, through relations."""
     from django.core.exceptions import FieldDoesNotExist
 
     names = path.split("__")
@@ -214,6 +219,7 @@ def find_function(dotted):
 
 
 def settings(request):
+    """Returns the values of settings by name; None for settings that the application lacks."""
     from django.conf import settings as django_settings
 
     return {name: getattr(django_settings, name, None) for name in request["names"]}
@@ -308,7 +314,7 @@ def write(request):
     method, which writes audit rows.
 
     Outcomes: written, same, changed (by another process; nothing is written), busy (locked by
-    another process), gone, refused.
+    another process), gone, refused; dry-run for all rows with ``dry_run``.
     """
     from django.db import transaction
 
@@ -593,6 +599,8 @@ def save_many(model, changes):
 
 
 def insert_rows(model, rows):
+    """Inserts rows. Sends no ``post_save``: ``saving_writes_only_the_row`` has found that it has no
+    receivers."""
     for row in rows:
         send_pre_save(row)
     if rows:
@@ -716,7 +724,7 @@ class WriteRecorder:
 
         quote = connection.ops.quote_name
         begins = ("INSERT INTO {} ".format(quote(inserted)), "UPDATE {} ".format(quote(updated)))
-        statements = sorted(self.statements)
+        statements = sorted(self.statements)  # the insert comes first
         return len(statements) == 2 and all(map(str.startswith, statements, begins))
 
 

@@ -49,6 +49,7 @@ _MAX_PORT = 65535
 
 
 def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    # Both commands have these options. Reversed: click shows the option that is added last first.
     for option in reversed(
         [
             click.option(

@@ -69,7 +69,8 @@ def pairs_of(learner: Learner, lms_enrollments: list[ListedEnrollment]) -> Itera
 
 
 def mode_differs(adapter: Adapter, pair: EnrollmentPair) -> bool:
-    """Whether the mode in the LMS is one that the application's own code would change."""
+    """Whether the mode in the LMS is one that the application's own code would change. The fallback
+    mode is not: that code takes it if the LMS doesn't offer the mode here."""
     if pair.row is None or pair.in_lms is None or not pair.in_lms.is_active or not pair.row.mode:
         return False
     return pair.in_lms.mode not in (pair.row.mode, adapter.fallback_mode)
@@ -90,6 +91,7 @@ def _is_unknown_here(adapter: Adapter, pair: EnrollmentPair) -> bool:
     return pair.row is None and pair.ended_row is None and pair.in_lms is not None
 
 
+#: Kind → whether a pair differs in this way. All take the adapter, though only MODE needs it.
 _IS_DIFFERENCE: dict[str, Callable[[Adapter, EnrollmentPair], bool]] = {
     MISSING: _is_missing_in_lms,
     MODE: _must_change_mode,
@@ -184,6 +186,7 @@ def _find_differing(
 
 
 def _in_known_runs(session: Session, pairs: list[EnrollmentPair]) -> list[EnrollmentPair]:
+    """Returns the pairs whose run the application has: it can't record others."""
     run_keys = _run_keys(session, pairs)
     return [pair for pair in pairs if pair.course in run_keys]
 
@@ -267,4 +270,5 @@ def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> No
 
 
 def _retry_key_of_adoption(pair: EnrollmentPair) -> tuple[Any, str]:
+    """Returns the key for ``RowMemory.record``. There is no row whose values it could have."""
     return pair.learner.pk, pair.course

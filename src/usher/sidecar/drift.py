@@ -88,6 +88,7 @@ def differences_of(
 
 def _compare_account(learner: Learner, account: ObservedAccount | None) -> Iterator[Difference]:
     def difference(text: str, *, waiting: bool = False) -> Difference:
+        # An account that the application gave up waits for a person.
         is_waiting = waiting and not learner.given_up
         return Difference("account", learner.email, text, waiting=is_waiting)
 
@@ -144,6 +145,7 @@ def _compare_run_modes(session: Session) -> Iterator[Difference]:
     for page in compared_modes(session, batched=batched):
         for run in page:
             course = run.row["course"]
+            # The comparison of runs reports runs that the LMS lacks.
             if run.error is not None and not isinstance(run.error, NotThere):
                 yield Difference(RUN_MODE, course, run.error.message)
             for mode in run.missing_modes:

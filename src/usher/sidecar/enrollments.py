@@ -151,6 +151,7 @@ def _record_enrolled(
             for row, _ in enrolled
         ],
     )
+    # Rows that another process changed, and whose enrollments this pass has made.
     changed_rows = [
         row
         for (row, result), write_result in zip(enrolled, results, strict=True)
@@ -397,11 +398,13 @@ def _result_of_row(results: dict[Any, dict[str, Any]], row: dict[str, Any]) -> d
 
 
 def _in_batch_form(error: LmsError, status: str) -> dict[str, Any]:
+    """Returns an error as the batch API's result of one item."""
     error_data = {"code": error.code, "message": error.message}
     return {"status": status, "error": error_data, "request_id": error.request_id}
 
 
 def _error_code(result: dict[str, Any] | None) -> str:
+    """Returns the code of a refusal or failure in the batch API's form; '' if there is none."""
     error = result.get("error") if result else None
     return str(error["code"]) if error else ""
 

@@ -30,7 +30,9 @@ class ReconcileOutput:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
+        #: Part of the JSON that ``print_error`` prints.
         self._summary_before_error = Summary()
+        # With ``as_json``, lines for people go to standard error.
         self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
 
     def print_due(self, title: str, numbers: dict[str, int]) -> None:
@@ -135,6 +137,7 @@ class ReconcileOutput:
             if numbers[result_and_kind] <= MAX_SHOWN:
                 mark = "·" if entry["result"] in (SKIPPED, INVALID) else "✗"
                 request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
+                # Indented by the width of mark, result and kind in the line below.
                 text = wrap(escape(f"{entry['what']}: {entry['reason']}{request}"), indent=26)
                 self.console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {text}")
         for (result, kind), number in numbers.items():
@@ -195,7 +198,9 @@ class DriftOutput:
     def __init__(self, as_json: bool, show_all: bool) -> None:
         self._as_json, self._show_all = as_json, show_all
         self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+        #: (section, kind) → lines, also those not shown. Sections: given_up, waiting, different.
         self._counts: Counter[tuple[str, str]] = Counter()
+        #: The JSON object.
         self._data: dict[str, Any] = {"application": "", "given_up": [], "differences": []}
 
     @property
@@ -248,7 +253,7 @@ class DriftOutput:
             self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), indent=16)}")
 
     def _print_counts_of_omitted_lines(self, *sections: str) -> None:
-        """Prints for each kind how many lines were not shown."""
+        """Prints for each kind how many lines were not shown, and prints it only once."""
         for (section, kind), number in list(self._counts.items()):
             if section in sections and number > MAX_SHOWN and not self._show_all:
                 mark = "·" if section == "waiting" else "✗"

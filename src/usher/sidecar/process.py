@@ -74,13 +74,18 @@ class Agent:
     ) -> None:
         self._checkout = checkout
         self._silence_timeout, self._request_timeout = silence_timeout, request_timeout
+        #: Begins the agent's lines, to tell them from other output of the application.
         self._mark = "usher-agent-" + secrets.token_hex(8)
+        #: The number of the last request.
         self._number = 0
+        #: ``seconds`` for each thread, see ``busy_seconds``.
         self._busy = threading.local()
         self._request_lock = threading.Lock()
         #: The agent's answers; None when the process has ended.
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        #: The last lines of the application's output, for error messages.
         self._output_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        #: Values that error messages must not show.
         self._secrets = Secrets()
         self._process = self._start()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -232,7 +237,7 @@ class Agent:
             if message is None:
                 raise self._process_ended_error()
             if message.get("id") != number:
-                continue
+                continue  # about another request, whose answer nobody waits for any more
             if "alive" in message:
                 silence_ends_at = time.monotonic() + silence_timeout
                 continue
@@ -246,6 +251,7 @@ class Agent:
             return message["ok"]
 
     def _timeout_reason(self, silence_timeout: float, silence_ends_at: float) -> str:
+        """Returns which of the two timeouts ended the request, as a sentence."""
         title = self._checkout.title
         if time.monotonic() >= silence_ends_at:
             return f"{title} did not answer for {silence_timeout:.0f} seconds"
@@ -283,6 +289,8 @@ class Agent:
             )
 
     def _process_ended_error(self) -> AgentFailed:
+        """Returns the error to raise when the process has ended, with its exit code and last
+        output."""
         try:
             code: int | None = self._process.wait(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -294,6 +302,7 @@ class Agent:
         )
 
     def _last_output(self) -> str:
+        """Returns the application's last lines, for the end of an error message; '' if none."""
         lines = [line for line in self._output_lines if _SHELL_START_LINE not in line]
         # Tracebacks without their source lines, unless there are no other lines.
         shown_lines = [line for line in lines if not line.startswith(("  File ", "    "))] or lines

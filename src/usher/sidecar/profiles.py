@@ -159,7 +159,7 @@ def _update_with_batch_api(session: Session, due: list[DifferingLearner]) -> dic
             "username": compared.learner.username,
             "email": compared.learner.email,
             "name": compared.learner.name or compared.learner.username,
-            "country": compared.changes.get("country", ""),
+            "country": compared.changes.get("country", ""),  # '' leaves the LMS's country
             "tokens": False,
         }
         for compared in due

@@ -43,6 +43,8 @@ def compare_grades(session: Session) -> Iterator[DifferenceText]:
 def _compare_grade(
     username: str, course: str, row: dict[str, Any] | None, lms_grade: ObservedGrade
 ) -> Iterator[DifferenceText]:
+    """Yields the difference, if any. row: the grade here, or None, which counts as a difference
+    only if the learner passed."""
     lms_text = f"{lms_grade.percent:.0%}{', passed' if lms_grade.passed else ''} in the LMS"
     if row is None:
         if lms_grade.passed:

@@ -95,6 +95,7 @@ def _all_modes(session: Session) -> dict[str, list[ObservedMode] | LmsError]:
     modes_of_runs: dict[str, list[ObservedMode] | LmsError] = {}
     cursor = ""
     while True:
+        # Without the time for a next ``since``: all runs are read each time.
         runs, cursor, _ = batch.changed_since(
             session.lms, batch.COURSE_RUNS, since=None, cursor=cursor
         )
@@ -104,6 +105,8 @@ def _all_modes(session: Session) -> dict[str, list[ObservedMode] | LmsError]:
 
 
 def _modes_of(run: Any) -> tuple[str, list[ObservedMode] | LmsError]:
+    """Returns the course key of a run in the LMS's answer, and its modes or the error of reading
+    them. Raises LmsError if the run has no key."""
     key = reading("a course run", lambda: str(run["course_id"]))
     try:
         return key, reading("a course run", lambda: read_modes(run["modes"]))
@@ -112,6 +115,7 @@ def _modes_of(run: Any) -> tuple[str, list[ObservedMode] | LmsError]:
 
 
 def _request_modes(session: Session, key: str) -> list[ObservedMode] | LmsError:
+    """Returns the modes of one run, or the error. Raises an LmsError that concerns all runs."""
     try:
         return session.lms.run_modes(key)
     except LmsError as error:
@@ -199,6 +203,7 @@ def reconcile_run_modes(
                 summary.row_memory.record_agreement(RUN_MODE, compared.row["pk"], compared.row)
             if (
                 compared.error is not None
+                # A refusal, for example because the LMS lacks the run, is no failure of the pass.
                 and compared.error.failure_class is not FailureClass.REJECTED
             ):
                 summary.add_error(RUN_MODE, compared.row["course"], compared.error)
@@ -214,6 +219,7 @@ def reconcile_run_modes(
 
 
 def _add_missing_modes(session: Session, table: ModeTables, due: list[ComparedModes]) -> None:
+    """Creates the modes that the application lacks, then the links from runs to their modes."""
     missing_modes = {mode.slug: mode for compared in due for mode in compared.missing_modes}
     if not missing_modes:
         return
@@ -259,6 +265,8 @@ def _mode_keys(session: Session, table: ModeTables, slugs: list[str]) -> dict[st
 
 
 def _set_deadlines(session: Session, due: list[ComparedModes], summary: Summary) -> None:
+    """Writes the deadlines that differ. Counts each due run, also one that only lacked modes, which
+    ``_add_missing_modes`` has added."""
     column = session.adapter.runs.columns["deadline"]
     runs_with_deadline = [compared for compared in due if compared.deadline]
     rows = [

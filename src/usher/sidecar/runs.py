@@ -25,6 +25,7 @@ _CONCURRENCY = 8
 #: The form of the course keys that both applications' own code requests, with the characters that
 #: the platform allows. One malformed key would make a whole request fail.
 _KEY = re.compile(r"course-v1:[\w\-~.:]+\+[\w\-~.:]+\+[\w\-~.:]+")
+#: The sidecar's names of the values that are times.
 _MOMENTS = ("start", "end", "enrollment_start", "enrollment_end", "certificate_available")
 
 
@@ -109,6 +110,7 @@ def compare_runs(
 
 
 def _add_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRun]:
+    """Returns the runs with ``refusal`` set, according to the application's own validation."""
     changed_runs = [run for run in page if run.changes]
     if not changed_runs:
         return page
@@ -129,6 +131,8 @@ def _compare_page(session: Session, rows: list[dict[str, Any]]) -> list[Compared
 
 
 def _read_runs_of_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun | LmsError]:
+    """Returns course key → run, or the error of reading its data; without runs that the LMS does
+    not list. Raises LmsError if the request fails."""
     if not keys:
         return {}
     try:

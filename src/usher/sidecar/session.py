@@ -31,6 +31,7 @@ _SETTINGS = (
     Env.OPENEDX_SERVICE_WORKER_API_TOKEN,
     Env.EDX_API_CLIENT_TIMEOUT,
 )
+#: Makes a context manager that is entered for each request to the LMS.
 WrapRequest = Callable[[Exchange], AbstractContextManager[Any]]
 #: The most usernames of recorded accounts that are looked up in the LMS. If the LMS knows none of
 #: them, it is not the right LMS.

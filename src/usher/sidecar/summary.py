@@ -46,8 +46,11 @@ class RowMemory:
     def __init__(self) -> None:
         #: Kind and retry key of a row → its pause.
         self._pauses: dict[tuple[str, Any], Pause] = {}
+        #: The number of pauses at which expired ones are removed next.
         self._prune_at_count = _MAX_PAUSES
+        #: Kind and primary key of a row → the values with which it agreed with the LMS.
         self._agreeing: dict[tuple[str, Any], Any] = {}
+        #: Table and primary key of each row that a thread processes now.
         self._claimed: set[tuple[str, Any]] = set()
         self._claim_lock = Lock()
 

@@ -60,6 +60,7 @@ class WatchState:
     def __init__(self, metrics: PassMetrics | None = None) -> None:
         self._lock = threading.Lock()
         self._metrics = metrics
+        #: (kind, what) → row, for rows that were refused or failed recently.
         self._refused: dict[tuple[str, str], RefusedRow] = {}
         self.started = now()
         self.session: Session | None = None

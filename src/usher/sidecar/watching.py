@@ -80,6 +80,7 @@ class Stopping:
 
     def __init__(self, end_now: Callable[[], None], patience: float = LAST_BATCH_SECONDS) -> None:
         self._requested = Event()
+        #: Whether a signal must wait for a batch, see ``stop_between_batches``.
         self._in_batches = False
         self._end_now = end_now
         self._timer = Timer(patience, end_now)
@@ -139,6 +140,7 @@ class QuickPasses:
     million learners such a pass takes a fraction of a full one. Times are of ``time.monotonic``."""
 
     scope: PassScope
+    #: When the last pass that ended began; None before the first has ended.
     _last_start: float | None = None
 
     def next_scope(self, now: float) -> PassScope:
@@ -161,6 +163,7 @@ class FullPasses:
     such as bulk updates and deleted rows. Times are of ``time.monotonic``."""
 
     scope: PassScope
+    #: Kind → time of its next pass.
     _due_times: dict[str, float] = field(default_factory=dict)
 
     def next_kind(self, now: float) -> str | None:
@@ -248,11 +251,13 @@ class Watching:
         self, scope: PassScope, state: WatchState, on_pass: Callable[[Summary], None]
     ) -> None:
         self._scope, self._state, self._on_pass = scope, state, on_pass
+        # The lock is held while a pass is reported, so that the reports of two threads don't mix.
         self._row_memory, self._report_lock = RowMemory(), Lock()
         included_kinds = (
             [kind for kind in kinds if scope.includes(kind)]
             for kinds in (_RECORDED_KINDS, _COMPARED_KINDS)
         )
+        # One for recorded kinds and one for compared kinds. Each schedule below has its own thread.
         scopes = [replace(scope, kinds=kinds) for kinds in included_kinds if kinds]
         self._quick_schedules = [QuickPasses(scope) for scope in scopes]
         self._full_schedules = [FullPasses(scope) for scope in scopes]

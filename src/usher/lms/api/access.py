@@ -30,7 +30,8 @@ from usher.lms.connections.tokens import find_access_token
 
 
 class TokenAuthentication(BaseAuthentication):
-    """``Authorization: Bearer <access token of this LMS>``, and nothing else: no cookies."""
+    """``Authorization: Bearer <access token of this LMS>``, and nothing else: no cookies.
+    ``request.auth`` is then the token's row of the OAuth toolkit, or None without a token."""
 
     def authenticate(self, request: Any) -> tuple[Any, Any] | None:
         scheme, _, presented = request.headers.get("Authorization", "").partition(" ")

@@ -57,6 +57,8 @@ def process_accounts(
 
 
 def _process_batch(items: list[Item], application: ConnectedApplication, site: Site) -> list[Item]:
+    """The outcomes of the items of one transaction. The application is not notified of the changes,
+    because it requested them."""
     no_course = ""
     pairs = frozenset((item["username"], no_course) for item in items)
     with outbox.collecting_changes(outbox.OwnChanges(application, EventType.ACCOUNT, pairs)):
@@ -72,6 +74,7 @@ def _process_batch(items: list[Item], application: ConnectedApplication, site: S
 
 
 def _failed_outcome(item: Item) -> Item:
+    """The outcome of an item that raised an unexpected exception: a refusal."""
     message = "The LMS could not save this account; see the LMS's log for the error."
     fields = {_NO_FIELD: message}
     return _refused_outcome(item, AccountRefused(RegistrationError.VALIDATION, fields))
@@ -84,6 +87,7 @@ class _Batch:
     def __init__(self, items: list[Item], application: ConnectedApplication, site: Site) -> None:
         self.application, self.site = application, site
         self.writes = WriteCounter()
+        #: Username in the application → user, of learners with a link. Created accounts are added.
         self.users: dict[str, Any] = {}
         self._add_linked_users([item["username"] for item in items])
         new_items = [item for item in items if item["username"] not in self.users]
@@ -170,6 +174,7 @@ class _Batch:
             raise AccountRefused(RegistrationError.PROTECTED_ACCOUNT, {_NO_FIELD: message})
 
     def _create(self, learner: Learner) -> Any:
+        """Create an account and return its user. Raises AccountRefused."""
         learner, invited = self._filter_and_check(learner)
         user = insert_account(learner, self.application.backend, self.site, invited=invited)
         self._record_identity_verifications([user])

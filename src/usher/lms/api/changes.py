@@ -154,6 +154,7 @@ def _primary_key_after(cursor: str) -> int:
 
 
 def _course_key(text: str) -> Any:
+    """The course key in a cursor or in the log. Raises CursorError for malformed text."""
     try:
         return conf.platform().course_key(text)
     except ValueError as error:
@@ -161,6 +162,7 @@ def _course_key(text: str) -> Any:
 
 
 def _describe_accounts(application: ConnectedApplication, uids: list[str]) -> list[dict[str, Any]]:
+    """The items of a page, in the order of ``uids``; learners who have no link now are left out."""
     links = UserSocialAuth.objects.filter(provider=application.backend, uid__in=uids)
     users = dict(links.values_list("uid", "user_id"))
     rows = get_user_model().objects.filter(pk__in=users.values())
@@ -209,6 +211,7 @@ def _describe_run(row: dict[str, Any], modes: list[dict[str, Any]]) -> dict[str,
 
 
 def _modes_by_run(keys: list[Any]) -> dict[str, list[dict[str, Any]]]:
+    """Course id → its modes; runs without modes are left out."""
     rows = conf.platform().course_mode_model().objects.filter(course_id__in=keys)
     fields = ("mode_slug", "mode_display_name", "min_price", "currency")
     modes_by_run: dict[str, list[dict[str, Any]]] = {}

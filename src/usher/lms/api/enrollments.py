@@ -50,6 +50,8 @@ def process_enrollments(
 def _process_batch(
     request: Any, items: list[Item], application: ConnectedApplication, cache: dict[Any, Any]
 ) -> list[Item]:
+    """The outcomes of the items of one transaction. The application is not notified of the changes,
+    because it requested them. cache: runs and modes, shared by all transactions of the request."""
     pairs = frozenset((item["username"], item["course_id"]) for item in items)
     with outbox.collecting_changes(outbox.OwnChanges(application, EventType.ENROLLMENT, pairs)):
         batch = _Batch(request, items, application, cache)
@@ -62,6 +64,7 @@ def _process_batch(
 
 
 def _failed_outcome(item: Item) -> Item:
+    """The outcome of an item that raised an unexpected exception: a refusal."""
     message = "The LMS could not save this enrollment; see the LMS's log for the error."
     return _refused_outcome(item, EnrollmentRefused(EnrollmentError.INVALID, message))
 
@@ -78,12 +81,14 @@ class _Batch:
         cache: dict[Any, Any],
     ) -> None:
         self.request, self.cache = request, cache
+        #: Shows whether an item was refused before or after the first write for it.
         self.writes = WriteCounter()
         names = {item["username"] for item in items}
         learners = UserSocialAuth.objects.filter(provider=application.backend)
         users: Any = get_user_model().objects.select_related("profile")
         users = users.filter(username__in=names, pk__in=learners.values("user_id"))
         # Exact matches only: a case-insensitive database finds more.
+        #: Username → user, for learners of the application only.
         self.users = {user.username: user for user in users if user.username in names}
         #: Course id → course key, or None for a malformed course id.
         self.keys = {item["course_id"]: _parse_course_key(item["course_id"]) for item in items}
@@ -157,6 +162,7 @@ class _Batch:
         return _outcome(item, status, state_after)
 
     def _find_user_and_run(self, item: Item) -> tuple[Any, Any]:
+        """The item's user and course key. Raises EnrollmentRefused if one of them is unknown."""
         user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
         if user is None:
             message = f"The user {item['username']} does not exist for this application."
@@ -167,6 +173,8 @@ class _Batch:
         return user, key
 
     def _change(self, user: Any, key: Any, item: Item) -> State:
+        """Set the enrollment as the item asks; return its state afterwards. Raises
+        EnrollmentRefused, also when a row that the platform needs is missing."""
         try:
             return conf.platform().set_enrollment(
                 self.request,
@@ -187,6 +195,7 @@ class _Batch:
 
 
 def _parse_course_key(text: str) -> Any:
+    """The course key; None for malformed text."""
     try:
         return conf.platform().course_key(text)
     except ValueError:

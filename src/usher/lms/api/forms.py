@@ -34,6 +34,7 @@ class IdField(serializers.Field):
 def text_field(
     *, required: bool = True, max_length: int = TEXT_MAX_LENGTH
 ) -> serializers.CharField:
+    """A field for text. required: the field must be present and not blank."""
     return serializers.CharField(max_length=max_length, required=required, allow_blank=not required)
 
 

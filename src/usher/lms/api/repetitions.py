@@ -84,12 +84,15 @@ class StoredOutcomes:
         return outcomes
 
     def _stored_outcomes(self, row: BatchOutcome, items: list[Item]) -> list[Item]:
+        """The outcomes that an earlier request stored. row: the row that could not be inserted,
+        because that request's row exists. Raises what ``process_once`` raises."""
         # Locking reads see rows committed since the transaction began.
         rows = BatchOutcome.objects.select_for_update()
         stored = rows.get(application=self.application, request_id=self.key, start=row.start)
         if stored.digest == row.digest:
             return _restore_tokens(json.loads(stored.outcomes), self.application)
         outcomes = json.loads(stored.outcomes)
+        # UncleanRefusal makes this request process its items one by one too, and find their rows.
         if len(outcomes) == 1 and len(items) > 1:
             raise UncleanRefusal("an earlier request processed these items one by one")
         raise RequestIdReused(
@@ -99,6 +102,7 @@ class StoredOutcomes:
 
 
 def _digest(values: list[Any]) -> str:
+    """SHA-256 of the values as JSON."""
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

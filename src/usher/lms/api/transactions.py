@@ -36,7 +36,8 @@ TRANSIENT_ERROR_NUMBERS = frozenset({1213, 1205, 1305})
 
 
 class UncleanRefusal(Exception):
-    """An item was refused after something had been written for it already."""
+    """An item was refused after something had been written for it already. The transaction is
+    rolled back; if it has several items, each is then processed in one of its own."""
 
 
 def process_in_transactions(
@@ -70,6 +71,7 @@ def _process_together(
     process: Callable[[int, list[Item]], list[Item]],
     failed_outcome: Callable[[Item], Item],
 ) -> list[Item]:
+    """The outcomes of items in one transaction, or, if that fails, in one transaction for each."""
     try:
         return run_with_retries(lambda: process(start, items))
     except UsherLmsError:

@@ -114,6 +114,7 @@ class Conflict(APIException):
 
 @contextmanager
 def _conflict_if_request_id_reused() -> Iterator[None]:
+    """Within the block, answer 409 in place of RequestIdReused."""
     try:
         yield
     except RequestIdReused as error:

@@ -13,6 +13,7 @@ SECONDS_BETWEEN_DELETIONS = 3600.0
 
 #: Seconds after the start of the process until the first deletion is due.
 _SECONDS_TO_FIRST_DELETION = 60.0
+#: Of this process, by ``time.monotonic``. At first as if so long ago that the next is due soon.
 _last_deletion = time.monotonic() - SECONDS_BETWEEN_DELETIONS + _SECONDS_TO_FIRST_DELETION
 
 

@@ -52,7 +52,9 @@ def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[An
 
 def _find_client(spec: Application) -> tuple[Any | None, bool]:
     """The existing client to use, or None; and whether the client is adopted, which means that it
-    existed before provisioning."""
+    existed before provisioning. In this order: the client with the id in ``spec``, the client
+    provisioned before, a client with the name in ``spec``, a client named EDX_OAUTH_APP that has
+    one of the application's redirect URIs."""
     model = get_application_model()
     connected = ConnectedApplication.objects.filter(name=spec.name).first()
     ids = [spec.oauth_client_id, *([connected.oauth_client_id] if connected else [])]

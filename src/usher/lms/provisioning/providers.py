@@ -80,7 +80,8 @@ def _parse_settings(text: str) -> Any:
 
 
 def _save_version(record: Any, site: Site) -> None:
-    """Save a new version of the record, and record that provisioning created it."""
+    """Save a new version of the record, and record that provisioning created it. After the commit,
+    delete the cached version."""
     record.pk = None  # so that ``save`` inserts a row
     record.changed_by = None
     record.save()
@@ -106,6 +107,7 @@ def remove_provider(
 
 
 def _delete_versions(site: Site, backend: str, outcome: ProvisioningResult) -> None:
+    """Delete the versions that provisioning created, so that the one before is current again."""
     provisioned_ids = list(ProviderVersion.objects.values_list("record_id", flat=True))
     rows = conf.platform().provider_model().objects
     own_versions = rows.filter(site=site, backend_name=backend, pk__in=provisioned_ids)

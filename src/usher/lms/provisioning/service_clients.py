@@ -154,7 +154,7 @@ def _remove_client(row: ServiceClient, outcome: ProvisioningResult, *, purge: bo
         # The row stays: it records that provisioning created the account.
         changes = assign(user, {"is_active": False, "is_staff": False})
         user.save()
-        user.user_permissions.clear()
+        user.user_permissions.clear()  # the permission to retire learners
         row.client_id, row.application = "", None
         row.save()
         outcome.add_item("service account", user.get_username(), changes)

@@ -60,6 +60,7 @@ def remove(
                 clients.remove_client(connected, outcome)
                 connected.delete()
                 outcome.items.append(Item("application", application.name, "removed"))
+        # A description without applications may still name a service worker.
         if description.service_worker and not description.applications:
             users.remove_service_worker(description.service_worker, outcome, purge=purge)
         transaction.set_rollback(dry_run)
@@ -94,6 +95,7 @@ def _provision_application(
 
 
 def _check_names_are_free(spec: Application) -> None:
+    """Raises ProvisioningError if another application has the backend's name."""
     other = ConnectedApplication.objects.filter(backend=spec.backend).exclude(name=spec.name)
     if conflicting := other.first():
         raise ProvisioningError(
@@ -105,6 +107,8 @@ def _check_names_are_free(spec: Application) -> None:
 def _record_connection(
     spec: Application, client: Any, site: Site, outcome: ProvisioningResult, *, adopted: bool
 ) -> ConnectedApplication:
+    """Create or update the ConnectedApplication. client: the application's OAuth client. adopted:
+    whether the client existed before; recorded only when the application is new."""
     existing = ConnectedApplication.objects.filter(name=spec.name).first()
     created = existing is None
     if existing is not None and existing.backend != spec.backend:

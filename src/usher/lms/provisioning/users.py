@@ -44,7 +44,7 @@ def provision_superuser(spec: contract.Superuser, outcome: ProvisioningResult) -
 
 
 def _why_not_superuser(spec: contract.Superuser) -> str:
-    """Why the account must not be made a superuser, or ''."""
+    """Why the account must not be made a superuser, as a warning; '' if it may."""
     beginning = f"{spec.username} is not a superuser yet:"
     user = lookup.find_user(spec.username)
     existing_link = lookup.find_link(spec.backend, spec.username) if spec.backend else None

@@ -75,6 +75,7 @@ def _conflict_sentence(
     target = _canonical(requirement.name)
     if target not in names and _canonical(name) not in names:
         return ""
+    # Requirements of extras don't count.
     no_extra = {"extra": ""}
     if requirement.marker and not requirement.marker.evaluate(no_extra):
         return ""
@@ -82,7 +83,7 @@ def _conflict_sentence(
     if present is None:
         return f"{name} requires {requirement.name}, which is not installed."
     if _canonical(name) in map(_canonical, _BACKENDS):
-        return ""
+        return ""  # a backend's version requirements are ignored, see ``conflicts``
     if requirement.specifier.contains(present.version, prereleases=True):
         return ""
     return (
@@ -136,4 +137,5 @@ def _installed_distributions() -> dict[str, Distribution]:
 
 
 def _canonical(name: str) -> str:
+    """The name as package indexes compare it: lower case, ``-`` in place of ``_`` and ``.``."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -61,6 +61,7 @@ def backends() -> list[report.Backend]:
 
 
 def _backend(name: str, path: str) -> report.Backend:
+    """Describes a backend for the report; tries to import it."""
     error = ""
     try:
         import_string(path)

@@ -34,7 +34,7 @@ def on_signed_in(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     try:
         with transaction.atomic():
             if not session.session_key:
-                # Django has just emptied another user's session; the session has no key yet.
+                # Django has just emptied another user's session. Saving gives it a new key.
                 session.save()
             key = session.session_key
             if key and applications_by_user([user.pk]):

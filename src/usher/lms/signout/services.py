@@ -17,7 +17,8 @@ from usher.lms.signout.tokens import TOKEN_ID_SECONDS
 
 
 def end_sessions(username: str, backend: str) -> int:
-    """End all LMS sessions of the learner with this username at ``backend``; return how many.
+    """End all LMS sessions of the learner with this username at ``backend``; return how many: 0 for
+    a learner without a link.
 
     The application has already ended its own session and is not notified.
     """

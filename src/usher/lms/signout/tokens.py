@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 #: Seconds by which a token's ``iat`` may differ from the clock.
 TOLERANCE_SECONDS = 300
-#: Seconds for which a token's id is stored: longer than the token is accepted, which is twice the
-#: tolerance for a token whose ``iat`` is in the future.
+#: Seconds for which a token's id is stored: longer than the token is accepted. It is accepted until
+#: ``iat`` plus the tolerance. If ``iat`` is in the future, that is up to twice the tolerance ahead.
 TOKEN_ID_SECONDS = 3 * TOLERANCE_SECONDS
 #: Seconds for which keys are cached, and the shortest time between two requests for an unknown key.
 KEYS_SECONDS, KEYS_REFETCH_SECONDS = 3600, 30
@@ -105,7 +105,8 @@ def _decode(
 
 
 def _usable_keys(keys: list[dict[str, Any]], key_id: Any) -> list[dict[str, Any]]:
-    """The RSA keys for signatures with the id ``key_id``, which is None if the token names none."""
+    """The RSA keys for signatures with the id ``key_id``; RSA keys of any id if ``key_id`` is None,
+    which means that the token names no key."""
     usable = [key for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"]
     return [key for key in usable if key_id is None or key.get("kid") == key_id]
 

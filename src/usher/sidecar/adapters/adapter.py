@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: The lookup at the end of a path, which names no column.
 _LOOKUP = re.compile(r"__(isnull|lt|gt|startswith)$")
 #: The column with the time of a row's creation, in the tables of both applications.
 CREATED = "created_on"

@@ -139,7 +139,7 @@ def _given_up_list(state: WatchState) -> str:
 
 
 def learners(state: WatchState, text: str) -> str:
-    text = text.replace("\x00", "").strip()
+    text = text.replace("\x00", "").strip()  # PostgreSQL accepts no NUL
     body = (
         '<header class="page-head"><div><h1>Find a learner</h1></div></header>'
         '<form class="search" role="search" method="get" action="/learners/">'
@@ -329,6 +329,7 @@ def _frame(title: str, body: str, header: str) -> str:
     )
 
 
+#: Tone of a verdict, which is also its CSS class → the sign in front of it.
 _MARKS = {"ok": "✓", "waiting": "…", "warning": "!", "bad": "✗"}
 
 
@@ -350,7 +351,9 @@ def _panel(title: str, body: str, tone: str = "", *, level: int = 2) -> str:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Renders a table whose first column is the heading of each row."""
+    """Renders a table whose first column is the heading of each row. The parts have ``role=``
+    attributes, because on narrow screens the style sheet makes blocks of the rows, and browsers
+    then drop the roles of a table. ``data-label`` is the heading that is shown there."""
     names = list(head)
     top = "".join(f'<th scope="col" role="columnheader">{escape(name)}</th>' for name in names)
     lines = "".join(
@@ -381,6 +384,7 @@ def _unavailable_notice(state: WatchState) -> str:
 
 
 def _moment(epoch_seconds: float | None) -> datetime | None:
+    """Unix seconds as a time; None if there are none."""
     return datetime.fromtimestamp(epoch_seconds, tz=now().tzinfo) if epoch_seconds else None
 
 

@@ -52,8 +52,10 @@ class Access:
         self.cookie_name = f"usher-console-{urlsplit(address).port}"
         self._address, self._print_to_terminal = address, print_link
         self._lock = threading.Lock()
+        #: The key in the newest link; '' once the link was used.
         self._key = ""
         self._printed_at = 0.0
+        #: The value of the session cookie, the same for every link.
         self._session = secrets.token_urlsafe(32)
 
     def print_link(self) -> None:
@@ -116,6 +118,7 @@ def serve_pages(
 
 
 class _Handler(BaseHTTPRequestHandler):
+    # ``serve_pages`` sets these in a subclass. names: host names of this machine.
     access: Access
     state: WatchState
     names: set[str]
