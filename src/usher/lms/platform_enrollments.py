@@ -233,6 +233,7 @@ def _send_signals_of_second_save(row: Any, done_receivers: Sequence[bulk.Receive
 
 
 def _enrollment_event_data(row: Any) -> Any:
+    """The payload of an event of openedx-events about the enrollment."""
     from openedx_events.learning.data import (
         CourseData,
         CourseEnrollmentData,
@@ -252,6 +253,7 @@ def _enrollment_event_data(row: Any) -> Any:
 
 
 def _refuse_embargoed(request: Any, user: Any, key: Any) -> None:
+    """Raises EnrollmentRefused if the platform's embargo keeps this user out of the run."""
     from openedx.core.djangoapps.embargo import api
 
     if api.redirect_if_blocked(request, key, user=user):

@@ -124,6 +124,7 @@ def _known_receiver(
 
 
 def _import_function(name: str) -> Any:
+    """The function ``module.name``, or the method ``module.Class.name``."""
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(import_module(module), attribute)

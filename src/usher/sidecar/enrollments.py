@@ -336,6 +336,8 @@ def make_sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) ->
 
 
 def _batch_sender(session: Session) -> Send:
+    """Enrolls with the batch API, and then in the fallback mode those whose mode was refused."""
+
     def send(items: Items, fallback_mode: str = "") -> Results:
         results = batch.send(session.lms, batch.ENROLLMENTS, items)
         refused = [

@@ -34,7 +34,7 @@ def find_given_up(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
 def _given_up_accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     columns = adapter.account.columns
     if "given_up" not in columns:
-        return
+        return  # this application does not record it
     refused = Selection(filter=({columns["given_up"]: True, "user__is_active": True},))
     fields = ["user__email", columns["username"], columns["reason"]]
     for row in _rows(agent, adapter.account.model, fields, refused):

@@ -98,6 +98,8 @@ def read_runs(
 
 
 def _related_tables(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
+    """Returns ``related`` of the agent's ``page``: the tables with the learners' rows."""
+
     def related_table(table: Table, **conditions: Any) -> dict[str, Any]:
         column = table.columns["user"]
         fields = [path for path in table.paths if path != column]

@@ -25,6 +25,7 @@ def in_parallel(
 
 
 def _results(work: Callable[[T], R], pages: Iterable[T], concurrency: int) -> Generator[R]:
+    """Yields the results. Closing the generator waits for the pages in progress."""
     in_progress: deque[Future[R]] = deque()
     with ThreadPoolExecutor(concurrency, thread_name_prefix="page") as pool:
         for page in pages:

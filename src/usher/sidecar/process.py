@@ -107,6 +107,8 @@ class Agent:
             )
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """Starts ``manage.py shell`` with the values of the application's ``.env``. Raises
+        AgentFailed."""
         checkout, environment = self._checkout, dict(os.environ)
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
@@ -188,6 +190,8 @@ class Agent:
                 return
 
     def _write(self, data: bytes) -> None:
+        """Writes to the agent's input. Raises AgentFailed if the process has ended, or does not read
+        in time."""
         assert self._process.stdin  # noqa: S101 - a pipe was asked for
         timed_out = threading.Event()
 

@@ -49,6 +49,7 @@ _SECRET_BYTES = 32
 _SECRET_PREFIX = "usher-"  # noqa: S105 - a prefix
 #: The time after an account's creation in which the LMS may still be processing its registration.
 _REGISTRATION_TIME = timedelta(minutes=10)
+# Models of the OAuth toolkit, as the agent's requests name them.
 _APPLICATION = "oauth2_provider.Application"
 _TOKEN = "oauth2_provider.AccessToken"  # noqa: S105 - a model
 _GRANT = "oauth2_provider.Grant"
@@ -76,9 +77,11 @@ class PublicAccounts:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        # See ``_grants``.
         self._grants_lock = Lock()
         self._cached_grants: Grants | None = None
         self._pool = ThreadPoolExecutor(session.concurrency, thread_name_prefix="learner")
+        #: For learners who failed temporarily, see RETRY_CONCURRENCY.
         self._retry_pool = ThreadPoolExecutor(RETRY_CONCURRENCY, thread_name_prefix="retry")
 
     def __enter__(self) -> PublicAccounts:
@@ -280,6 +283,7 @@ class Grants:
 
     def __init__(self, session: Session, record: LmsRecord) -> None:
         self._session, self.record = session, record
+        #: Requests whose codes the next write stores, and the futures for which threads wait.
         self._waiting: list[tuple[AuthorizationRequest, Future[str]]] = []
         self._waiting_lock, self._write_lock = Lock(), Lock()
 
@@ -298,6 +302,8 @@ class Grants:
         return future.result()
 
     def _write(self, batch: list[tuple[AuthorizationRequest, Future[str]]]) -> None:
+        """Stores a code for each request, and gives each thread its code, or the error of the
+        write."""
         codes = [_own_secret() for _ in batch]
         rows = [
             {
@@ -322,6 +328,7 @@ class Grants:
             future.set_result(code)
 
     def _check(self, request: AuthorizationRequest) -> None:
+        """Raises Misconfigured, as ``__call__`` describes."""
         title = self._session.adapter.title
         if request.client_id != self.record.client_id:
             raise Misconfigured(

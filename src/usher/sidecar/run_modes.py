@@ -130,6 +130,7 @@ def _compare_page(
     page: list[dict[str, Any]],
     lms_modes: Mapping[str, list[ObservedMode] | LmsError],
 ) -> list[ComparedModes]:
+    """Compares the runs of a page. lms_modes: course key → the LMS's modes, or the error."""
     own_slugs: dict[Any, set[str]] = {row["pk"]: set() for row in page}
     run = table.links.columns["run"]
     for links_page in session.agent.pages(

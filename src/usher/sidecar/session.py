@@ -102,6 +102,7 @@ def _make_client(
     registration_token: str,
     wrap_request: WrapRequest | None,
 ) -> LmsClient:
+    """Returns the client. Raises SidecarError without a token or a usable address."""
     token = settings[Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
     base_url = lms_url or settings[Env.OPENEDX_API_BASE_URL]
     if not token or not base_url:

@@ -98,6 +98,7 @@ class WatchState:
         self.last_pass, self.trouble = now(), None
 
     def _record_reason(self, entry: dict[str, str], ended_at: datetime) -> None:
+        """Adds the row, or updates the one of the same kind and the same learner or run."""
         key = (entry["kind"], entry["what"])
         if (row := self._refused.get(key)) is not None:
             row.result, row.reason, row.last = entry["result"], entry["reason"], ended_at

@@ -103,6 +103,8 @@ class Stopping:
                 signal.signal(signal_number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Raises Stopped at the first signal, unless a batch is in progress; ends the process at
+        the second."""
         if self._requested.is_set():
             self._end_now()
             return
@@ -201,6 +203,7 @@ class PassThreads:
 
     def __init__(self, functions: Iterable[PassFunction]) -> None:
         self._ended = Event()
+        #: The error of a thread that failed.
         self._failed: BaseException | None = None
         self._threads = [
             Thread(target=self._run, args=[function], daemon=True) for function in functions

@@ -15,6 +15,7 @@ class ConnectedApplication(models.Model):
     client_id = models.CharField(max_length=255)
     #: The application's client id in the LMS. The batch API mints tokens for this client only.
     oauth_client_id = models.CharField(max_length=100, unique=True)
+    #: These two verify the application's logout tokens; '' if it sends none.
     issuer = models.CharField(max_length=255, blank=True)
     jwks_url = models.CharField(max_length=500, blank=True)
     webhook_url = models.CharField(max_length=500, blank=True)

@@ -164,6 +164,7 @@ def _post(session: requests.Session, message: Message, url: str) -> str:
 
 
 def _body(message: Message) -> bytes:
+    """The JSON that the application receives. A sign-out has a form of its own."""
     if message.type == EventType.SIGNED_OUT:
         content: dict[str, Any] = {
             "event_id": _event_id(message),

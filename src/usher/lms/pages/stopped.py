@@ -12,6 +12,7 @@ from usher.contract.failures import RegistrationError
 from usher.lms.accounts.services import Learner
 from usher.lms.errors import AccountRefused
 
+#: Session variable: what the page shows.
 SESSION_KEY = "usher_stopped"
 
 

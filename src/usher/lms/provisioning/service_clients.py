@@ -104,6 +104,8 @@ def _provision_client(
     user_made: bool,
     outcome: ProvisioningResult,
 ) -> None:
+    """Create or update the OAuth client and its ServiceClient. user_made: whether the account
+    ``user`` was created for this client alone."""
     model = get_application_model()
     existing = application.service_clients.filter(purpose=spec.purpose).first()
     ids = [spec.client_id, *([existing.client_id] if existing else [])]

@@ -45,6 +45,8 @@ class EndedSessions:
         return response
 
     def _get_response_without_old_cookies(self, request: HttpRequest) -> HttpResponse:
+        """The response to the request without JWT cookies of an ended session. The browser then
+        deletes these cookies."""
         if not self._has_cookies_of_ended_session(request):
             return self.get_response(request)
         for name in (self.payload_cookie, *self.other_cookies):

@@ -73,6 +73,7 @@ def _connection_panel(state: WatchState) -> str:
         return _panel("The application and the LMS", f"<dl>{last_pass}</dl>")
     health = session.lms.http.health()
     median = f"{statistics.median_high(health.milliseconds):.0f} ms" if health.milliseconds else ""
+    # A failure is shown only until the next answer.
     failed_last = (health.failed_at or 0) > (health.answered_at or 0)
     failure = escape(health.failure) if failed_last else ""
     answer = _moment(health.answered_at)
@@ -124,6 +125,7 @@ def _given_up_list(state: WatchState) -> str:
     if (session := state.session) is None:
         return _unavailable_notice(state)
     try:
+        # One more than is listed, to find out whether there are more.
         given_up_rows = list(
             islice(find_given_up(session.agent, session.adapter), _MAX_GIVEN_UP + 1)
         )
