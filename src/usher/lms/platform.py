@@ -289,7 +289,7 @@ def new_registration(user: Any) -> Any:
     registration.register(user)
     del registration.save
     if user.is_active:
-        registration.activation_timestamp = datetime.utcnow()  # noqa: DTZ003 - the platform's own
+        registration.activation_timestamp = datetime.utcnow()  # noqa: DTZ003 - as the platform
     return registration
 
 

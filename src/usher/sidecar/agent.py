@@ -198,6 +198,7 @@ def has_field(model, path):
         try:
             field = model._meta.get_field(name)
         except FieldDoesNotExist:
+            # A name such as ``user_id``, which can only end a path.
             attnames = [f.attname for f in model._meta.concrete_fields]
             return name in attnames and position == len(names) - 1
         if position < len(names) - 1:

@@ -190,8 +190,8 @@ class Agent:
                 return
 
     def _write(self, data: bytes) -> None:
-        """Writes to the agent's input. Raises AgentFailed if the process has ended, or does not read
-        in time."""
+        """Writes to the agent's input. Raises AgentFailed if the process has ended, or doesn't
+        read in time."""
         assert self._process.stdin  # noqa: S101 - a pipe was asked for
         timed_out = threading.Event()
 

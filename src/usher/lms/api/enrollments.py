@@ -87,8 +87,8 @@ class _Batch:
         learners = UserSocialAuth.objects.filter(provider=application.backend)
         users: Any = get_user_model().objects.select_related("profile")
         users = users.filter(username__in=names, pk__in=learners.values("user_id"))
-        # Exact matches only: a case-insensitive database finds more.
-        #: Username → user, for learners of the application only.
+        #: Username → user, for learners of the application. Exact matches only: a case-insensitive
+        #: database finds more.
         self.users = {user.username: user for user in users if user.username in names}
         #: Course id → course key, or None for a malformed course id.
         self.keys = {item["course_id"]: _parse_course_key(item["course_id"]) for item in items}
