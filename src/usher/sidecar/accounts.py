@@ -199,8 +199,8 @@ def _choose_missing_usernames(
     nameless = [learner for learner in page if not learner.username]
     if nameless and session.adapter.name_function:
         keys = [learner.pk for learner in nameless]
-        # Create the missing account rows. The application's function then chooses their usernames,
-        # one at a time.
+        # Create the missing account rows; existing ones stay as they are. The application's
+        # function then chooses their usernames, one at a time.
         user = session.adapter.account.columns["user"]
         rows = [{"find": {user: key}, "set": {}} for key in keys]
         session.agent.ask("write", model=session.adapter.account.model, rows=rows)

@@ -817,6 +817,7 @@ class HeldLock:
 
     def __init__(self, lock, expire):
         self.lock, self.expire = lock, expire
+        #: When the lock expires.
         self.until = time.monotonic() + expire
         self.holders = set()
 

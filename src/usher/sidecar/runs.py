@@ -227,6 +227,7 @@ def reconcile_runs(
                 summary.add(RUN, INVALID, run.row["course"], text, retry_key=retry_key_of(run.row))
         if changed_within_seconds is not None:
             for run in page:
+                # Also a run whose changes are refused: quick passes need not compare it again.
                 if not run.is_due and run.error is None:
                     summary.row_memory.record_agreement(RUN, run.row["pk"], run.row)
         due = [

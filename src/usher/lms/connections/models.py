@@ -55,6 +55,7 @@ class ServiceWorker(models.Model):
         on_delete=models.SET_NULL,
         related_name="service_worker",
     )
+    #: Of the current token, so that provisioning finds and deletes it when another replaces it.
     token_fingerprint = models.CharField(max_length=12, blank=True)
     #: Whether provisioning created the user; if so, removal with purge deletes the user.
     made = models.BooleanField(default=False)
