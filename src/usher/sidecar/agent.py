@@ -595,6 +595,7 @@ def save_many(model, changes):
             if send_pre_save(change.apply()):
                 keys.append(change.row.pk)
             else:
+                # A receiver set further values of this row.
                 change.row.save()
         model._base_manager.filter(pk__in=keys).update(**values)
 

@@ -250,6 +250,7 @@ class DriftOutput:
     def _print_entry(self, section: str, mark: str, kind: str, what: str, text: str) -> None:
         self._counts[section, kind] += 1
         if self._show_all or self._counts[section, kind] <= MAX_SHOWN:
+            # Further lines are indented by the width of mark and kind.
             self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), indent=16)}")
 
     def _print_counts_of_omitted_lines(self, *sections: str) -> None:

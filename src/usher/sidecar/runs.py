@@ -136,6 +136,7 @@ def _read_runs_of_lms(lms: LmsClient, keys: list[str]) -> dict[str, ObservedRun 
     if not keys:
         return {}
     try:
+        # ``compare_runs`` passes no more keys than one page of the LMS's list holds.
         page = lms.runs_page(page=1, keys=keys)
     except NotThere:
         return {}

@@ -137,6 +137,7 @@ def _restore_tokens(outcomes: list[Item], application: ConnectedApplication) -> 
                 "expires_in": int((row.access_token.expires - timezone.now()).total_seconds()),
                 "scope": row.access_token.scope,
             }
+    # The tokens of the remaining outcomes were revoked or used.
     new_tokens = mint_tokens(
         [users[outcome["lms_user_id"]] for outcome in outcomes_by_token_row.values()],
         application.oauth_client_id,

@@ -81,7 +81,8 @@ def _provision_account(
 
 
 def _permit_retirement(user: Any, outcome: ProvisioningResult) -> list[str]:
-    """Give the user the permission to retire learners; return the names of the changed fields."""
+    """Give the user the permission to retire learners, and create the states that retirement needs.
+    Return the names of the changed fields."""
     conf.platform().create_retirement_states()
     permission = Permission.objects.filter(**MAY_RETIRE).first()
     if permission is None:
