@@ -78,7 +78,7 @@ def _application_name(backend: str) -> str:
 
 
 def _application_url(backend: str) -> str:
-    """The application's home page; '' when it isn't known."""
+    """The application's home page, on the host of its sign-out URL; '' when it isn't known."""
     application = ConnectedApplication.objects.filter(backend=backend).first()
     parts = urlsplit(application.logout_url if application else "")
     return f"{parts.scheme}://{parts.netloc}/" if parts.scheme in ("http", "https") else ""

@@ -72,8 +72,8 @@ def _find_client(spec: Application) -> tuple[Any | None, bool]:
 
 
 def _redirect_uris(client: Any, spec: Application, *, keep_others: bool) -> str:
-    """The redirect URIs, one a line. keep_others: keep the client's other redirect URIs, because
-    other applications may use an adopted client."""
+    """The redirect URIs, one a line; unchanged if only their order differs. keep_others: keep the
+    client's other redirect URIs, because other applications may use an adopted client."""
     present = client.redirect_uris.split()
     uris = list(dict.fromkeys([*spec.oauth_redirect_uris, *(present if keep_others else [])]))
     return client.redirect_uris if set(uris) == set(present) else "\n".join(uris)

@@ -59,7 +59,7 @@ class EndedSessions:
     def _has_cookies_of_ended_session(self, request: HttpRequest) -> bool:
         """Whether the request has JWT cookies of a session that an application has ended."""
         if self.payload_cookie not in request.COOKIES or SESSION_KEY in request.session:
-            return False
+            return False  # no cookie, or a session that is signed in
         if request.path.startswith(LmsPath.SIGN_IN_COMPLETE) and "code" not in request.GET:
             # The current sign-in has just set the cookies, perhaps in the same second as the
             # previous sign-out, or on a server with another clock. Without the cookies, sign-in
