@@ -24,7 +24,8 @@ _ERROR_CODES = ("mode-not-offered", "enrollment-closed", "mode-kept", "course-fu
 
 
 def prepare(count: int, refused: int) -> int:
-    """Creates ``count`` learners, all in one run; ``refused`` of their enrollments are refused."""
+    """Creates ``count`` learners, all in one run; ``refused`` of their enrollments are refused.
+    Returns the number of refused enrollments."""
     create_many_accounts("console", count)
     create_runs([f"course-v1:Console+C{number}+R" for number in range(50)])
     first = Enrollment(
@@ -96,6 +97,7 @@ def pages() -> dict[str, float]:
 
 
 def _milliseconds(browser: Any, address: str) -> float:
+    """The median of several requests. Raises RuntimeError for an answer other than 200 or 302."""
     times = []
     for _ in range(_REPETITIONS):
         cache.clear()

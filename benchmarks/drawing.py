@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+#: In pixels: the width of a picture, its margins left and right of the bars, the height of a row,
+#: and the top of the first row.
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 760, 250, 70, 34, 58
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2937; }
@@ -42,6 +44,7 @@ class Wait:
 
 def draw(title: str, bars: Sequence[Bar]) -> str:
     """Bars on a logarithmic scale, each with a line at its target."""
+    # The end of the scale: a power of ten, at least 5% more than the longest bar.
     top = 10 ** math.ceil(math.log10(max(bar.ratio for bar in bars) * 1.05))
     lines = [
         f"<desc>{escape('; '.join(f'{b.title}: {b.ratio:.0f} times' for b in bars))}</desc>",
@@ -93,11 +96,13 @@ def _page(title: str, rows: Sequence[object], lines: Sequence[str], note: str) -
 
 
 def _x(value: float, top: float) -> float:
+    """The horizontal position of a ratio; ratios below 1 are at the left end of the scale."""
     share = math.log10(max(value, 1.0)) / math.log10(top)
     return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
 
 def _grid(top: float, height: int) -> list[str]:
+    """SVG of a vertical line with a label at each power of ten. height: of the picture."""
     lines = []
     for power in range(int(math.log10(top)) + 1):
         x = _x(10**power, top)

@@ -99,6 +99,7 @@ class Load:
 
         def send_remaining() -> None:
             while True:
+                # A fixed concurrency needs no wait: the pool has as many threads.
                 with self.pace.turn(path, urgent=bool(self.concurrency)) as size:
                     with lock:
                         batch = remaining[: self.batch or size]
@@ -353,6 +354,7 @@ def clean_up(load: Load) -> None:
     """Ends the accepted enrollments and deactivates the accepted accounts. No other account is
     sent, because a request to deactivate a missing account would create it."""
     unenrollments = [
+        # Ending an enrollment needs no mode, and would be refused if the mode differed.
         {**{key: value for key, value in item.items() if key != "mode"}, "is_active": False}
         for item in load.accepted.get(ENROLLMENTS, {}).values()
     ]

@@ -53,6 +53,7 @@ class MariaDb:
         return f"mysql://root@127.0.0.1:{self.port}/{database}"
 
     def rows(self, database: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Executes SQL and commits. Returns the rows of a select."""
         import MySQLdb
 
         with closing(
@@ -65,6 +66,7 @@ class MariaDb:
             return rows
 
     def deadlocks(self) -> int:
+        """How many deadlocks InnoDB has counted since the server's start."""
         counter = "from information_schema.innodb_metrics where name = 'lock_deadlocks'"
         return int(self.rows("mysql", f"select count {counter}")[0][0])
 
@@ -81,6 +83,7 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
     base = Path(tempfile.mkdtemp(prefix="usher-mdb-"))
     port = free_port()
     settings = base / "my.cnf"
+    # The server starts as root only if its settings say so.
     user = "user=root" if Path.home().owner() == "root" else ""
     settings.write_text(SETTINGS.format(base=base, port=port, user=user))
     process: subprocess.Popen[bytes] | None = None
@@ -119,6 +122,7 @@ def _recreate_databases(server: MariaDb, names: Sequence[str]) -> None:
 
 
 def _wait_until_ready(server: MariaDb, process: subprocess.Popen[bytes]) -> None:
+    """Raises MySQLdb.Error if the process ended, or after two minutes."""
     import MySQLdb
 
     deadline = time.monotonic() + 120

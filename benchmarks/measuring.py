@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class Figure:
     """reference, ours: one measurement of each round, in ``unit``. The ratio compares the medians:
     how many times better Usher is, or with ``is_share`` the share of the reference's value that
-    Usher needs."""
+    Usher needs. target: the lowest ratio that is good enough; with ``is_share`` the highest."""
 
     name: str
     title: str

@@ -122,7 +122,8 @@ def fetch_runs() -> int:
 
 
 def create_codes(count: int, redirect_uri: str) -> list[str]:
-    """Creates grants as the authorize view does, one for each learner. Returns their codes."""
+    """Creates grants as the authorize view does, for the ``count`` newest learners. Returns their
+    codes, which differ from those of earlier calls."""
     application = lms_application()
     model = get_grant_model()
     mark = hashlib.sha256(str(timezone.now()).encode()).hexdigest()[:16]
@@ -141,7 +142,7 @@ def create_codes(count: int, redirect_uri: str) -> list[str]:
 
 
 def create_sessions(count: int) -> list[str]:
-    """Creates sessions of signed-in learners. Returns their keys."""
+    """Creates sessions in which the ``count`` newest learners are signed in. Returns their keys."""
     engine = import_module(django_settings.SESSION_ENGINE)
     keys = []
     for user in get_user_model().objects.order_by("-pk")[:count]:
@@ -298,6 +299,7 @@ def sign_up_and_enroll(
 
 
 def _wait_for(rows: Any) -> None:
+    """Waits until the query finds a row. Raises RuntimeError after two minutes."""
     deadline = time.monotonic() + 120
     while not rows.exists():
         if time.monotonic() > deadline:
@@ -324,6 +326,7 @@ def count_statements() -> dict[str, int]:
 
 
 def _count_statements_of(user: Any) -> dict[str, int]:
+    """Operation → number of its SQL statements."""
     from usher.application.accounts.services import ensure_account
     from usher.application.enrollments.services import enroll
 

@@ -61,6 +61,7 @@ def main() -> None:
 
     django.setup()
     module = importlib.import_module(sys.argv[1])
+    # What the functions print must not get among the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         name, arguments = json.loads(line)

@@ -132,7 +132,7 @@ class Results:
         measured = {
             figure.name: round(figure.ratio, 2)
             for figure in self.figures
-            if figure is not self.stalled
+            if figure is not self.stalled  # which is stored as "redis_stalled"
         }
         ratios = stored.get("ratios", {}) | measured
         rounds = stored.get("rounds", {})
@@ -185,7 +185,7 @@ class Results:
         )
         values = {name: stored[name] for name in names if name in stored}
         if self.waits:
-            p99: dict[str, float] = {}
+            p99: dict[str, float] = {}  # API → the longest wait with any kind of worker
             for wait in self.waits:
                 p99[wait.api] = round(max(wait.p99, p99.get(wait.api, 0.0)), 2)
             values["interactive_p99_seconds"] = p99

@@ -37,6 +37,7 @@ from tests.support.lms_process import (
 from usher.contract.envfile import EnvFile
 
 BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
+#: The mode in which each application enrolls learners by default.
 MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
 REPAIR = "repair_missing_courseware_records"
 

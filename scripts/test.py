@@ -94,7 +94,7 @@ def postgresql() -> Iterator[str]:
     import pgserver
 
     with tempfile.TemporaryDirectory(prefix="usher-pg-") as folder:
-        Path(folder).chmod(0o755)
+        Path(folder).chmod(0o755)  # as root, the server runs as another user
         server_to_configure = pgserver.get_server(folder, cleanup_mode="stop")
         server_to_configure.psql("ALTER SYSTEM SET max_connections = 300;")
         server_to_configure.psql("ALTER SYSTEM SET fsync = off;")
@@ -107,8 +107,9 @@ def postgresql() -> Iterator[str]:
 
 
 class Run:
-    """Runs groups of tests and adds up their totals. shows_output: True to show output immediately,
-    as for a single group; False to show it when the group ends."""
+    """Runs groups of tests and adds up their totals. extra: arguments of pytest for every group.
+    shows_output: True to show output immediately, as for a single group; False to show it when the
+    group ends."""
 
     def __init__(self, extra: Sequence[str], *, shows_output: bool) -> None:
         self.extra, self.shows_output = extra, shows_output

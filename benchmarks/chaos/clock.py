@@ -24,7 +24,7 @@ def inject() -> None:
     cached = {"read_at": 0.0, "offset": 0.0}
 
     def now() -> datetime:
-        if time.monotonic() - cached["read_at"] > 0.1:
+        if time.monotonic() - cached["read_at"] > 0.1:  # reads the file at most ten times a second
             text = file.read_text() if file.exists() else ""
             cached["offset"], cached["read_at"] = float(text or 0), time.monotonic()
         return real_now() + timedelta(seconds=cached["offset"])

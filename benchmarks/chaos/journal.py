@@ -15,8 +15,9 @@ class DesiredEnrollment(NamedTuple):
 @dataclass
 class Journal:
     """learners: username → e-mail. enrollments: by username and course key. titles: course key →
-    title in the LMS. refused: kind and name of the rows that must be refused in the end. repeated:
-    how often an operation was repeated after a database error."""
+    title in the LMS; '' until the run is renamed. refused: kind and name of the rows that must be
+    refused in the end. repeated: how often an operation was repeated after a database error.
+    max_attempts: the most attempts of any row so far."""
 
     operations: int = 0
     repeated: int = 0

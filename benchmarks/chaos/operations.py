@@ -30,6 +30,7 @@ MODES = ("audit", "verified")
 #: Kinds that the operations touch.
 KINDS = ("account", "token", "run", "enrollment")
 UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
+#: How long an operation is repeated after database errors.
 _GIVE_UP_SECONDS = 120.0
 
 journal = Journal()
@@ -83,6 +84,7 @@ def _plan_operation() -> Callable[[], None]:
 
 
 def _perform_until_done(perform_operation: Callable[[], None]) -> None:
+    """Repeats the operation after a DatabaseError; raises the error after ``_GIVE_UP_SECONDS``."""
     deadline = time.monotonic() + _GIVE_UP_SECONDS
     while True:
         try:
@@ -117,6 +119,7 @@ def _plan_sign_up() -> Callable[[], None]:
 
 def _plan_enrollment() -> Callable[[], None]:
     username, key = _random.choice(list(journal.learners)), _random.choice(list(journal.titles))
+    # The journal expects this enrollment to stay refused, so another operation is planned.
     if ("enrollment", f"{username} in {key}") in journal.refused:
         return _plan_sign_up()
     mode = _random.choice(MODES)
@@ -185,6 +188,7 @@ def _plan_refused_operation() -> Callable[[], None]:
     username = _random.choice(list(journal.learners))
     kind = _random.choice(("unknown run", "mode", "stranger"))
     if kind == "stranger":
+        # How many such learners there are already, so that each has its own name and address.
         number = sum(row_kind == "account" for row_kind, _ in journal.refused)
         # A learner whose e-mail address an LMS account of somebody else has.
         journal.refused.add(("account", f"twin{number}"))

@@ -24,7 +24,8 @@ FAULTS_AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
 class Proxy:
     """share: the fraction of requests to spoil, 0 to 1. hold: for the fault ``time-out``, seconds
     until the connection is reset; longer than the client waits. retry_after: seconds in a 429
-    answer."""
+    answer. counts: how often each fault was caused, and the numbers of requests and of spoiled
+    ones. idle: reader and writer of each unused connection to the LMS."""
 
     lms_port: int
     share: float
@@ -35,6 +36,7 @@ class Proxy:
     idle: deque[Any] = field(default_factory=deque)
 
     def handle(self, request: Request) -> tuple[Response | Awaitable[Response], float]:
+        # The first two paths are for the harness, not for the LMS.
         if request.path == "/proxy/share":
             self.share = float(request.params()["value"])
             return as_json({}), 0.0
@@ -59,7 +61,8 @@ class Proxy:
         return await self._spoil(fault, answer) if fault else answer
 
     async def _spoil(self, fault: str, answer: Response | None) -> Response:
-        """answer: the LMS's; None for a fault before the request reaches the LMS."""
+        """What the client gets in place of the LMS's answer. answer: the LMS's; None for a fault
+        before the request reaches the LMS."""
         if fault == "time-out":
             await asyncio.sleep(self.hold)
             return Broken(b"")
@@ -77,10 +80,13 @@ class Proxy:
             return Broken(whole_answer.to_bytes()[:-left_out])
         if fault == "invalid JSON" and answer is not None and answer.kind == "application/json":
             return Response(200, b'{"results": [{"id": 1, "sta', kind="application/json")
+        # The faults 500 and 503, and "invalid JSON" in place of an answer that is not JSON.
         status = int(fault) if fault.isdigit() else 500
         return Response(status, b"<title>Error</title>", kind="text/html")
 
     async def _forward(self, request: Request) -> Response:
+        """The LMS's answer. A request that fails on an unused connection, which the LMS may have
+        closed, is sent again on a new one."""
         for is_new_connection in (False, True):
             reader, writer = await self._connection(is_new_connection)
             try:
@@ -96,6 +102,7 @@ class Proxy:
         raise AssertionError("unreachable")
 
     async def _connection(self, is_new_connection: bool) -> Any:
+        """The reader and writer of an unused connection if there is one, else of a new one."""
         if self.idle and not is_new_connection:
             return self.idle.pop()
         return await asyncio.open_connection("127.0.0.1", self.lms_port)

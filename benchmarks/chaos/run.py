@@ -56,7 +56,8 @@ def run(plan: Plan, report: Callable[[str], None] = lambda line: None) -> dict[s
 
 
 class ChaosTest:
-    """One execution of a plan. paused: the worker that is suspended now, if any."""
+    """One execution of a plan. paused: the worker that is suspended now, if any. finished: set when
+    all rows are settled or refused; it ends the sweeps."""
 
     def __init__(self, plan: Plan, services: Services, report: Callable[[str], None]) -> None:
         self.plan, self.services, self.report = plan, services, report
@@ -163,6 +164,7 @@ class ChaosTest:
         steps = max(self.plan.kills, 8)  # with 8 steps, each of the other faults has its own
         counts = [self.plan.operations // steps] * steps
         counts[-1] += self.plan.operations % steps
+        # Number of a step → the fault that begins with the operations of this step.
         other_faults = {
             1: self._pause_a_worker,
             2: lambda: self._move_clock(_TWO_HOURS),
@@ -192,7 +194,7 @@ class ChaosTest:
     def _pause_a_worker(self) -> None:
         """Suspends a worker for longer than a lease. Meanwhile other workers claim the rows of the
         suspended worker."""
-        self._resume()
+        self._resume()  # at most one worker is suspended at a time
         self.paused = self.rng.choice(self.workers)
         self.report(f"{self.paused.name} is suspended for {LEASE * 2:.0f} s")
         self.paused.send_signal(signal.SIGSTOP)
@@ -228,7 +230,7 @@ class ChaosTest:
         hour.
         """
         start = reported = retried_at = time.monotonic()
-        settled_counts = 0
+        settled_counts = 0  # consecutive counts that found no unfinished row; the wait ends at two
         while settled_counts < 2:
             unfinished, now = people.call("count_unfinished")["answer"], time.monotonic()
             settled_counts = 0 if unfinished else settled_counts + 1

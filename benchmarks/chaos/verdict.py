@@ -17,7 +17,8 @@ from usher.engine.registry import all_kinds
 
 @dataclass
 class Verdict:
-    """A sentence for each finding. refused: reason → number of rows refused for it."""
+    """A sentence for each finding. lost: what was desired and isn't done. duplicates: what the LMS
+    has in excess. wrong: what differs. refused: reason → number of rows refused for it."""
 
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
@@ -78,6 +79,7 @@ def _name(kind: str, row: Any) -> str:
 
 
 def _without_names(message: str) -> str:
+    """The beginning of the message without course keys, so that equal reasons are counted once."""
     return " ".join("…" if "course-v1:" in word else word for word in message.split())[:90]
 
 
@@ -118,12 +120,14 @@ def _check_enrollments(
         name = f"enrollment {username} in {key}"
         if ("enrollment", name.removeprefix("enrollment ")) in journal.refused:
             continue
+        # An enrollment that was ended before it was sent may be missing in the LMS.
         if mode_in_lms is None and is_active:
             verdict.lost.append(f"{name}: not in the LMS")
         elif mode_in_lms and is_active_in_lms != is_active:
             verdict.wrong.append(f"{name}: active is {is_active_in_lms} in the LMS")
         elif mode_in_lms and is_active and mode_in_lms != mode:
             verdict.wrong.append(f"{name}: {mode_in_lms} in the LMS, {mode} desired")
+    # ``in_lms`` now has only the enrollments that are not in the journal.
     for (username, key), (_, is_active) in in_lms.items():
         if is_active:
             verdict.duplicates.append(

@@ -97,6 +97,7 @@ class BatchApi:
                 )
             after = set_enrollment(self.world, username, key, item | {"mode": item["mode"] or None})
         except Refused as refusal:
+            # The code is the same for a refused mode; the message says what was refused.
             return _refused_result(item, "unknown-run", str(refusal))
         mode, is_active = after
         return {

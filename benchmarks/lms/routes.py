@@ -112,7 +112,7 @@ class Lms:
         elif name == "enrollment":
             is_active = params["on"] == "yes"
             self.world.enroll(params["username"], params["key"], params["mode"], is_active)
-        elif name == "reset":
+        elif name == "reset":  # deletes everything except the course runs
             empty = World(*(getattr(self.world, name) for name in _CONNECTION_FIELDS))
             empty.runs, empty.pages = self.world.runs, self.world.pages
             for name in vars(empty):
@@ -122,6 +122,8 @@ class Lms:
         return as_json({"requests": dict(self.world.requests)} if name == "counts" else {})
 
     def _dump(self) -> dict[str, Any]:
+        """The data that ``benchmarks.chaos.verdict`` compares. access: access token → username.
+        made: username → how often the account was created."""
         return {
             "accounts": [asdict(account) for account in self.world.accounts.values()],
             "enrollments": [
@@ -137,6 +139,7 @@ class Lms:
         }
 
 
+#: Fields of ``World`` that connect the LMS with the application; ``reset`` keeps them.
 _CONNECTION_FIELDS = (
     "application_url",
     "client_id",

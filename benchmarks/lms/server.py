@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
             self._serve(request)
 
     def _next_request(self) -> Request | None:
+        """Takes the next request from the buffer; None if not all of it has arrived yet."""
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return None
@@ -142,5 +143,6 @@ class Connection(asyncio.Protocol):
 
 
 def _raise_error(task: asyncio.Task[None]) -> None:
+    """Raises the error of a finished task, which asyncio then logs."""
     if error := task.exception():
         raise error

@@ -69,6 +69,7 @@ class SignIn:
         return as_json(body, headers=[self.world.open_session(Session(username))])
 
     def _conflict(self, username: str, email: str) -> Response | None:
+        """The refusal of a registration whose username or address is taken; None if it isn't."""
         conflicts = []
         if email.lower() in self.world.by_email:
             conflicts.append("email")
@@ -119,6 +120,7 @@ class SignIn:
         return redirect(COMPLETE + "?")
 
     async def _username_of_code(self, request: Request, code: str, state: str) -> str | None:
+        """The learner's username in the application; None if the application rejects the code."""
         if self.application is None:
             return self.world.last_registered
         return await self.application.exchange(code, self._redirect_uri(request, state))
@@ -129,6 +131,7 @@ class SignIn:
         return Response(200, b"<title>Dashboard</title>", kind="text/html; charset=utf-8")
 
     def _signed_in_username(self, request: Request) -> str:
+        """The username of the browser's session; '' without sign-in."""
         session = self.world.sessions.get(request.cookie("sessionid"))
         return session.username if session else ""
 

@@ -32,7 +32,8 @@ class Account:
 
 @dataclass(slots=True)
 class Session:
-    """username: '' until signed in. next_url: the address to open after sign-in."""
+    """username: '' until signed in. state: the value that the application must send back with the
+    code. next_url: the address to open after sign-in."""
 
     username: str = ""
     state: str = ""
@@ -58,7 +59,9 @@ class World:
     """The LMS's records. by_email, by_uid: the accounts by e-mail address, and by the learner's uid
     in the application. codes, access, refresh: code or token → username. enrollments: by
     username and course key. by_user: username → course keys. requests: method and path → number of
-    requests; ``made:<username>`` → how often the account was created."""
+    requests; ``made:<username>`` → how often the account was created. sessions: value of the
+    cookie → session. runs: course key → run, as in the course list. pages: the pages of the course
+    list, as JSON. last_registered: the username of the newest account."""
 
     application_url: str
     client_id: str

@@ -82,8 +82,10 @@ def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
 
 
 def _round(current: Load, earlier: Load | None, number: int, items: int) -> dict[str, Any]:
+    """The figures of one round. earlier: the LMS with the earlier batch API, if there is one."""
     learners = accounts(items, f"{PREFIX}{number}-")
     items_to_enroll = enrollments(items, learners, RUNS[:1], "audit")
+    # A few enrollments in the second run, which are not among ``items_to_enroll``.
     single = enrollments(2 * items, learners, RUNS, "audit")[items : items + max(items // 20, 10)]
     creation = current.send_and_measure(ACCOUNTS, learners)
     enrolling = current.send_and_measure(ENROLLMENTS, items_to_enroll)
@@ -108,6 +110,7 @@ def _round(current: Load, earlier: Load | None, number: int, items: int) -> dict
 
 
 def _one_by_one(client: httpx.Client, items: list[dict[str, Any]]) -> float:
+    """Enrollments a second with one request of the public API for each."""
     started = time.monotonic()
     for item in items:
         body = {
@@ -123,7 +126,8 @@ def _one_by_one(client: httpx.Client, items: list[dict[str, Any]]) -> float:
 def _serve(
     server: MariaDb, database: str, base: Path, source: Path | None = None
 ) -> Iterator[Load]:
-    """source: the folder of the code; None for today's."""
+    """Starts an LMS on this database, connected and with course runs. Yields its load. source: the
+    folder of the code; None for today's."""
     port = free_port()
     plan = folders.Plan(
         root_url=f"http://127.0.0.1:{port}",
@@ -132,6 +136,7 @@ def _serve(
             "DATABASE_URL": server.url(database),
             "PLATFORM_COSTS": True,
             "ATOMIC_REQUESTS": True,
+            # No rate limit for the single requests.
             "API_THROTTLE_RATES": {"enrollment": {"user": None, "staff": None}},
         },
         cheap_passwords=True,

@@ -20,6 +20,7 @@ from benchmarks.remote_module import RemoteModule
 from benchmarks.setup import OUR_WSGI, REFERENCE_WSGI, Setup
 from usher.contract.paths import ApplicationPath
 
+#: Browsers that send requests at the same time.
 _BROWSERS = 8
 
 
@@ -95,6 +96,7 @@ def _exchanges_a_second(setup: Setup, implementation: MeasuredImplementation) ->
 
 
 async def _exchange(setup: Setup, browser: Browser, code: str) -> str:
+    """Exchanges a code and returns the access token. Raises RuntimeError if it is refused."""
     form = {
         "grant_type": "authorization_code",
         "code": code,
@@ -156,6 +158,8 @@ async def _sign_in(
 
 
 def _measure_time(one_browser: Callable[[], Coroutine[Any, Any, None]]) -> float:
+    """The seconds until ``_BROWSERS`` concurrent calls of ``one_browser`` have ended."""
+
     async def all_browsers() -> None:
         await asyncio.gather(*(one_browser() for _ in range(_BROWSERS)))
 

@@ -31,6 +31,7 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
             "benchmarks.ours", setup.our_env | {"REDIS_URL": url}
         ) as usher_with_redis:
             for number in range(rounds):
+                # The letter, in the usernames, stands for no Redis or suspended Redis.
                 for letter, usher, rates in (
                     ("n", setup.ours, figure.reference),
                     ("s", usher_with_redis, figure.ours),

@@ -207,6 +207,8 @@ def _round(
     unfinished = application.run(_COUNT_UNFINISHED.format(stem=stem + "a"))
     if any(unfinished):
         raise RuntimeError(f"the application's own commands left {unfinished}")
+    # A sync of the runs takes as long with few learners as with many. So its time is divided by the
+    # number of learners in the sidecar's pass, which also syncs the runs once.
     seconds = (
         cost["repair"] / reference_learners
         + cost["enroll"] / reference_learners
@@ -225,6 +227,7 @@ def _round(
 
 
 def _usher(application: StandIn, *arguments: str) -> dict[str, Any]:
+    """Runs ``usher`` and returns its JSON. Raises RuntimeError if it fails."""
     options = [
         "--application",
         str(application.folder),
@@ -245,8 +248,8 @@ def _usher(application: StandIn, *arguments: str) -> dict[str, Any]:
 
 
 def _run_sidecar(application: StandIn, passes: int = 1) -> dict[str, Any]:
-    """Runs the sidecar in another process. The time does not include the start of that process and
-    of the application."""
+    """Runs the sidecar in another process. Returns what ``benchmarks.measures.sidecar_pass``
+    prints, whose times do not include the start of that process and of the application."""
     result = subprocess.run(
         [
             sys.executable,
@@ -330,6 +333,8 @@ for name, command in (("repair", "repair_missing_courseware_records"),
     call_command(command, stdout=open("/dev/null", "w"), **options)
     result[name] = time.perf_counter() - started
 """
+#: Its result is three numbers, all 0 if everything was processed: minus the learners without
+#: account, the learners without token, and the enrollments that were not sent.
 _COUNT_UNFINISHED = """
 from courses.models import CourseRunEnrollment
 from users.models import User

@@ -1,6 +1,7 @@
 """``python -m benchmarks.measures.sidecar_pass FOLDER PASSES``: runs passes of the sidecar over one
 application. Prints JSON with the seconds of the first and the last pass, which do not include the
-start of processes."""
+start of processes. ``numbers`` is the number of processed rows in the last pass, ``mb`` the peak
+memory of the sidecar and the application together."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ def send_enrollments(limit: int) -> int:
 
 
 def _is_enrolled(client: EdxApi, row: RunEnrollment) -> bool:
+    """Whether the LMS has the enrollment, active and in this mode; False if the request fails."""
     try:
         enrollments = client.enrollments.get_enrollments(usernames=[row.user.username])
         return any(

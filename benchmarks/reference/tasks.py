@@ -67,7 +67,8 @@ def create_enrollments(username_pattern: str, first: int, end: int, enrollments_
 
 
 def create_codes(count: int, redirect_uri: str) -> list[str]:
-    """Creates grants as the authorize view does, one for each learner. Returns their codes."""
+    """Creates grants as the authorize view does, for the ``count`` newest learners. Returns their
+    codes."""
     application = Application.objects.get(name=EDX_OAUTH_APP)
     users = list(get_user_model().objects.order_by("-pk")[:count])
     rows = [

@@ -70,6 +70,7 @@ def test_sign_in_and_authorization_are_one_redirect_chain(browser):
     query_parameters = parse_qs(urlsplit(start.headers["location"]).query)
     expected = urlsplit(recorded_response("094_sso_login_start_next.json")["headers"]["Location"])
     assert set(query_parameters) == set(parse_qs(expected.query))
+    # Another state than that of the start is refused.
     complete_path = "/auth/complete/mitxpro-oauth2/"
     response = browser.get(complete_path, params={"code": "any", "state": "another"})
     assert response.status_code == 400
@@ -82,6 +83,7 @@ def test_sign_in_and_authorization_are_one_redirect_chain(browser):
     )
     continued = browser.get(completed.headers["location"])
     authorized = browser.get(continued.headers["location"])
+    # The code and each refresh token are valid once.
     code = parse_qs(urlsplit(authorized.headers["location"]).query)["code"][0]
     form = {"grant_type": "authorization_code", "code": code, **CLIENT}
     tokens = browser.post("/oauth2/access_token", data=form)

@@ -97,10 +97,11 @@ def test_a_repeated_request_returns_no_tokens_of_former_learners_of_the_applicat
     item = account(name, tokens=True)
     assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"]
     lms.execute(change, name)
-    revoke_refresh_tokens(lms, name)
+    revoke_refresh_tokens(lms, name)  # a valid one is then a token of the repeated request
 
     item_result = first_result(post(lms, ACCOUNTS, item, request_id=name))
 
+    # The status is still that of the first request.
     assert (item_result["status"], item_result["tokens"]) == ("created", None)
     assert lms.value(COUNT_VALID_REFRESH_TOKENS, name) == 0
 
@@ -356,6 +357,7 @@ class TestTokens:
         self, two_app_lms: Lms, name: str, change_token: Any
     ) -> None:
         ids = dict(two_app_lms.execute("select client_id, id from oauth2_provider_application"))
+        # A token without a client, of the other application's client, and of the LMS's own client.
         for client_pk in (None, ids[OTHER_CLIENT], ids["login-service-client-id"]):
             change_token(application_id=client_pk)
             answer = post(two_app_lms, ACCOUNTS, account(name))

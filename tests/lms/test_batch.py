@@ -102,6 +102,9 @@ class TestAccounts:
     ) -> None:
         post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
         lms.execute("delete from social_auth_usersocialauth where uid = ?", name + "a")
+        # Now the account "a" is no learner's, and its username and address are taken. The second
+        # and the third item have them in another case. "b" is a learner's account, whose address
+        # the fifth item would change.
         items = [
             account(name + "a", email=f"{name}1@x.example"),
             account((name + "a").upper(), email=f"{name}2@x.example"),
@@ -236,6 +239,7 @@ class TestEnrollments:
         rename = "update course_modes_coursemode set mode_slug = ? where course_id = ? and "
         lms.execute(rename + "mode_slug = ?", "withdrawn", E2E, "verified")
         try:
+            # The same request with the mode is refused.
             with_mode = enroll(lms, name, course_id=E2E, mode="verified", is_active=False)
             assert error_code(with_mode) == "mode-unavailable"
             assert enroll(lms, name, course_id=E2E, is_active=False)["status"] == "changed"

@@ -111,6 +111,7 @@ def test_accounts_of_one_batch_send_the_same_signals_as_one_by_one(
     lms: Lms, name: str, returns_keys: bool
 ) -> None:
     """This includes databases such as MySQL, which return no keys if several rows are inserted."""
+    # The last account of each list is inactive.
     single_items = [account(f"{name}_a{number}", is_active=number != 2) for number in range(3)]
     batch_items = [account(f"{name}_b{number}", is_active=number != 2) for number in range(3)]
     one_by_one = process(lms, "accounts", single_items, in_one_batch=False)
@@ -244,6 +245,7 @@ def test_roles_are_read_once_for_all_learners_in_releases_without_get_role_cache
 def test_only_a_receiver_with_known_source_may_be_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # ``__wrapped__`` is the function without its cache.
     name = f"{__name__}.{_example.__name__}"
     monkeypatch.setitem(platform_receivers.KNOWN, name, ("of another release",))
     assert platform_receivers._known_function.__wrapped__(name) is None
@@ -264,6 +266,7 @@ def test_a_receiver_is_skipped_once_for_each_row_and_only_in_the_same_thread() -
     def other(number: int, **_: Any) -> None:
         calls.append(("other", number))
 
+    # A signal about 3, which is not in the list of rows, is sent within the block.
     def nested(number: int, **_: Any) -> None:
         if number == 1:
             signal.send(None, number=3)
@@ -278,7 +281,10 @@ def test_a_receiver_is_skipped_once_for_each_row_and_only_in_the_same_thread() -
             other_thread.submit(signal.send, None, number=4).result()
     signal.send(None, number=2)
 
+    # A skipped receiver is in the result, as if it had run.
     assert called == ["replaced", "other", "nested"]
+    # Skipped: the signal about 1 and the first one about 2. The signal about 4 came from another
+    # thread.
     assert Counter(number for receiver_name, number in calls if receiver_name == "replaced") == {
         2: 2,
         3: 1,
@@ -292,5 +298,6 @@ def test_a_receiver_is_skipped_once_for_each_row_and_only_in_the_same_thread() -
     }
 
 
+#: The receiver whose source ``test_only_a_receiver_with_known_source_may_be_skipped`` compares.
 def _example() -> int:
     return 1  # a comment and blanks do not count

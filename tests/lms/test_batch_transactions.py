@@ -307,7 +307,8 @@ class TestRequestIds:
     def test_a_repeated_request_returns_outcomes_of_items_that_were_processed_one_by_one(
         self, lms: Lms, learners: list[str]
     ) -> None:
-        """If one item fails, the LMS processes the items one by one, and stores their outcomes."""
+        """If one item fails, the LMS processes the items one by one, and stores their outcomes. The
+        refused item is processed again; ``bad``, its learner, is also the request id."""
         script = """
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:

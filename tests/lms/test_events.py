@@ -70,6 +70,7 @@ def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) 
     enroll_publicly(lms, name, E2E)
     wait_for(lambda: event_types(lms, name))
 
+    # The third column is 1 for changes that are only logged.
     log = "select type, course_id, next_attempt_at is null and delivered_at is null "
     log += "from usher_lms_message where username = ? order by id"
     assert lms.execute(log, name)[:2] == [
@@ -165,6 +166,7 @@ def test_learners_without_an_application_send_no_events(lms: Lms, name: str) -> 
     assert lms.execute("select 1 from usher_lms_message where username = ?", name) == []
 
 
+# The LMS does not follow redirects: they count as failures.
 @pytest.mark.parametrize("status", [500, 302])
 def test_events_for_an_application_that_is_down_are_sent_later(
     lms: Lms, name: str, status: int

@@ -85,10 +85,12 @@ def test_learners_sign_in_if_the_micro_frontend_is_on_and_visitors_are_redirecte
         with lms.browser() as browser:
             arrived = browser.get("/login", params={"next": "/api/user/v1/me"})
         assert arrived.json() == {"username": "mfelearner"}
+        # A visitor who opens a page of the LMS is signed in through the application.
         with lms.browser() as browser:
             page_headers = {"Accept": "text/html"}  # only requests for pages are redirected
             assert browser.get("/dashboard", headers=page_headers).url.path == "/dashboard"
             assert browser.get("/api/user/v1/me").json() == {"username": "mfelearner"}
+        # Not redirected: the operator's own exception, and a path that Usher itself excepts.
         with lms.browser() as browser:
             for path in ("/courses", "/heartbeat"):
                 arrived = browser.get(path, headers=page_headers)
@@ -212,6 +214,7 @@ def test_removing_a_link_into_another_account_requires_that_account_s_name(
 ) -> None:
     learner = f"{name}l"
     lms.sign_in(name).close()
+    # The link of ``learner`` now leads to the account ``name``.
     change_link = "update social_auth_usersocialauth set uid = ? where uid = ?"
     lms.execute(change_link, learner, name)
     arguments = ("usher_link", "--application", "campus", "--unlink", "--username")
@@ -300,7 +303,7 @@ def test_linking_an_unknown_user_or_application_is_refused(
 def test_a_browser_with_another_learner_s_session_is_stopped(lms: Lms, name: str) -> None:
     """The browser is signed in to the LMS as one learner and to the application as another."""
     lms.sign_in(name + "b")
-    for other in (name + "b", name + "c"):
+    for other in (name + "b", name + "c"):  # with an LMS account, and without
         browser = lms.sign_in(name + "a")
         lms.application.signed_in_learner = {
             "username": other,
@@ -522,6 +525,9 @@ class TestCourseLinks:
 
 
 class TestDirectRegistration:
+    """Registration in the LMS itself. By default, an LMS with an application accepts it only with a
+    token of the application."""
+
     PATH = "/user_api/v1/account/registration/"
     ALL_PATHS = (
         PATH,

@@ -63,6 +63,7 @@ def report(system: System) -> Any:
     def names(*words: str) -> list[str]:
         return [name_for(system, word) for word in words]
 
+    # The learners, each named by its state, see ``test_each_state_of_a_learner_is_reported``.
     in_lms = [
         "fine",
         "unrecorded",

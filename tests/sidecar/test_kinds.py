@@ -214,6 +214,8 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
     lost, paid, upgraded_in_lms, only_in_lms, refunded = names = [
         name_for(system, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]
+    # ``lost``: the LMS loses the enrollment. ``paid``: the application changes the mode.
+    # ``only_in_lms``: has no row in the application. ``refunded``: no kind changes anything.
     course, mode = course_of(system), mode_of(system)
     system.create_users(*names)
     for name in (lost, paid, upgraded_in_lms, refunded):

@@ -16,6 +16,8 @@ def printed_text(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def summary_of(*results: tuple[str, str]) -> Summary:
+    """A summary with a row of another learner for each (kind, result). The reason of a row that is
+    not done has its own number, from 500."""
     summary = Summary()
     for number, (kind, result) in enumerate(results):
         reason = "" if result == DONE else f"The LMS failed with {500 + number}."
@@ -26,14 +28,17 @@ def summary_of(*results: tuple[str, str]) -> Summary:
 def test_failures_of_all_rows_of_a_kind_are_printed_once(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # The same failures in five passes.
     for _ in range(5):
         output.print_summary(summary_of(("account", FAILED), ("account", FAILED)))
     text = printed_text(capsys)
     assert text.startswith("✗ account 2 failed: learner0@example.org: The LMS failed with 500.")
     assert text.count("failed:") == 1
     assert "usher doctor" in text
+    # Another kind begins to fail.
     output.print_summary(summary_of(("enrollment", FAILED)))
     assert printed_text(capsys).startswith("✗ enrollment 1 failed: ")
+    # The first kind succeeds again, and fails again.
     for _ in range(2):
         output.print_summary(summary_of(("account", DONE)))
     text = printed_text(capsys)
