@@ -25,6 +25,7 @@ from benchmarks.processes import ROOT
 from benchmarks.services import running_services
 from benchmarks.setup import Setup, set_up
 
+#: What is measured, in this order.
 SUBJECTS = (
     "provider",
     "repair",

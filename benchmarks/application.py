@@ -12,7 +12,9 @@ from benchmarks.processes import ROOT, Process, environment_with
 from benchmarks.services import Services
 from usher.contract.oauth import EDX_OAUTH_APP, lms_redirect_uri
 
+#: Of the LMS's OAuth client in the application.
 CLIENT_ID, CLIENT_SECRET = "bench-client", "bench-secret"
+#: Options of granian.
 SERVER = ("--interface", "wsgi", "--workers", "1", "--blocking-threads", "8", "--no-ws")
 
 
@@ -22,7 +24,7 @@ def environment(
     """Environment variables for every process of the application."""
     return {
         "DJANGO_SETTINGS_MODULE": "campus.settings",
-        "CAMPUS_ENV_FILE": str(home / "none.env"),
+        "CAMPUS_ENV_FILE": str(home / "none.env"),  # does not exist, so no ``.env`` is read
         "CAMPUS_HOME": str(home),
         "SITE_BASE_URL": f"http://localhost:{port}",
         "DATABASE_URL": database_url,

@@ -19,7 +19,9 @@ from benchmarks.ours import copy_row, create_many_accounts, create_runs
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseRun
 
+#: Requests for each page.
 _REPETITIONS = 5
+#: The refused enrollments have these error codes in turn.
 _ERROR_CODES = ("mode-not-offered", "enrollment-closed", "mode-kept", "course-full")
 
 

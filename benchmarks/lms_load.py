@@ -40,8 +40,11 @@ ACCOUNTS, ENROLLMENTS, RUNS = f"{_API}accounts/", f"{_API}enrollments/", f"{_API
 _SECONDS_BETWEEN_PAGES = 0.1
 #: Not the sign-in page, because the platform limits requests for it by address.
 PAGE = "/heartbeat"
+#: Seconds.
 _PAGE_TIMEOUT = 60
+#: The most attempts to send one request.
 _ATTEMPTS = 10
+#: How the usernames of the created accounts begin.
 PREFIX = "usher-load-"
 
 

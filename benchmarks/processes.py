@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Seconds that ``wait_for`` waits by default.
 _TIMEOUT = 60.0
 
 

@@ -12,6 +12,7 @@ from benchmarks.remote_module import RemoteModule
 from benchmarks.services import PostgreSQL, Services, control
 from usher.contract.oauth import lms_redirect_uri
 
+#: Number of course runs in the benchmark LMS.
 RUNS = 10_000
 REFERENCE_WSGI = "benchmarks.reference.wsgi:application"
 OUR_WSGI = "campus.wsgi:application"

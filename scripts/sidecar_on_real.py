@@ -36,11 +36,14 @@ from tests.support.lms_process import (
 
 from usher.contract.envfile import EnvFile
 
+#: The setting with the application's own address.
 BASE_URL = {"mitxonline": "MITX_ONLINE_BASE_URL", "mitxpro": "MITXPRO_BASE_URL"}
 #: The mode in which each application enrolls learners by default.
 MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
+#: The application's own command that creates missing accounts and tokens.
 REPAIR = "repair_missing_courseware_records"
 
+#: Registers the LMS's OAuth client in the application, and removes what an earlier LMS left.
 PREPARE = """
 from django.apps import apps
 from oauth2_provider.models import Application
@@ -56,6 +59,7 @@ Application.objects.create(name="edx-oauth-app", client_id={id!r}, client_secret
     client_type="confidential", authorization_grant_type="authorization-code",
     skip_authorization=True, redirect_uris={uri!r})
 """
+#: They are two days old, because the sidecar leaves new rows to the application.
 CREATE_LEARNERS = """
 from datetime import timedelta
 from django.utils import timezone
@@ -82,6 +86,7 @@ for number in range({count}):
     row = CourseRunEnrollment.all_objects.create(user=user, run=run)
     CourseRunEnrollment.all_objects.filter(pk=row.pk).update(created_on=old)
 """
+#: Makes a course run of the LMS offer the mode, and prints its key.
 OFFER_COURSE = """
 from usher.embedded.course_modes.models import CourseMode
 course = CourseMode.objects.order_by("pk").first().course_id

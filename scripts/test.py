@@ -29,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "tests"
+#: Arguments of pytest that leave out the slow tests.
 NOT_SLOW = ("-m", "not slow")
 #: pytest's exit codes if tests failed and there was no other error, and if no test was selected.
 FAILED, NONE_SELECTED = 1, 5
@@ -187,6 +188,7 @@ class Run:
 
 
 def _command(group: Group, report: Path) -> list[str]:
+    """The command line of pytest for this group, which writes ``report``."""
     # A test directory may be absent, as in a source distribution.
     arguments = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
     parallel = ["-n", str(group.workers), "--dist", "loadgroup"] if group.workers > 1 else []

@@ -10,6 +10,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+#: The environment variable with the name of the file.
 VARIABLE = "CHAOS_CLOCK"
 
 

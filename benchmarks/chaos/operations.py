@@ -29,6 +29,7 @@ from usher.engine.work import Work
 MODES = ("audit", "verified")
 #: Kinds that the operations touch.
 KINDS = ("account", "token", "run", "enrollment")
+#: A run that the LMS does not have.
 UNKNOWN_RUN = "course-v1:BenchX+Nowhere+2026_T1"
 #: How long an operation is repeated after database errors.
 _GIVE_UP_SECONDS = 120.0
@@ -133,6 +134,7 @@ def _enroll(username: str, key: str, mode: str) -> None:
 
 
 def _plan_unenrollment() -> Callable[[], None]:
+    """Without enrollments so far, plans an enrollment instead."""
     if not journal.enrollments:
         return _plan_enrollment()
     username, key = _random.choice(list(journal.enrollments))
@@ -142,6 +144,7 @@ def _plan_unenrollment() -> Callable[[], None]:
 
 
 def _plan_mode_change() -> Callable[[], None]:
+    """Without active enrollments so far, plans an enrollment instead."""
     active = [pair for pair, desired in journal.enrollments.items() if desired.is_active]
     if not active:
         return _plan_enrollment()
@@ -159,6 +162,7 @@ def _change_enrollment(
 
 
 def _plan_token_expiry() -> Callable[[], None]:
+    """A learner's token expires, and must be renewed; the journal does not change."""
     username = _random.choice(list(journal.learners))
 
     def perform_operation() -> None:

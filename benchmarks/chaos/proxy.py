@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.lms.server import Broken, Connection, Request, Response, as_json
 
+#: Faults before the request reaches the LMS, and after the LMS has carried it out.
 FAULTS_BEFORE = ("500", "503", "429 header", "429 body", "reset", "time-out")
 FAULTS_AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
 

@@ -21,9 +21,11 @@ from benchmarks.processes import Process, free_port, wait_for
 from benchmarks.remote_module import RemoteModule
 from benchmarks.services import PostgreSQL, Services, running_services
 
+#: Number of course runs in the LMS.
 RUNS = 40
 #: Seconds of a lease, and of the application's timeout for a request.
 LEASE, TIMEOUT = 5.0, 2.0
+#: Arguments of ``celery``.
 _WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 #: Seconds between two sweeps, if ``pause_divisor`` is 1.
 _SWEEP_EVERY = 3.0

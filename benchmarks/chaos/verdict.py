@@ -71,6 +71,7 @@ def _check_refused_rows(verdict: Verdict) -> set[tuple[str, str]]:
 
 
 def _name(kind: str, row: Any) -> str:
+    """The row's name, as in ``Journal.refused``."""
     if kind == "run":
         return str(row.course_key)
     if kind == "enrollment":

@@ -58,6 +58,7 @@ class PublicApi:
         return self.world.accounts.get(name.lower())
 
     def deactivate(self, request: Request) -> Response:
+        """Deactivates the account whose username follows the path of accounts."""
         if request.token != self.world.service_token:
             return _unauthorized()
         name = request.path.removeprefix(LmsPath.ACCOUNTS).split("/")[1]

@@ -13,6 +13,7 @@ from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
 
 COMPLETE = LmsPath.sign_in_complete(DEFAULT_BACKEND)
+#: Field of the registration form → the LMS's message if its value is taken.
 _TAKEN = {
     "username": "It looks like this username is already taken",
     "email": "This email is already associated with an existing account",

@@ -11,6 +11,7 @@ from benchmarks.processes import wait_for
 from benchmarks.services import control
 from benchmarks.setup import Setup
 
+#: Arguments of ``celery``.
 WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 #: Concurrent requests of each worker, and seconds that the LMS needs for one request.
 _CONCURRENCY, _LMS_SECONDS = 16, 0.2

@@ -11,6 +11,7 @@ from benchmarks.setup import Setup
 
 #: With many learners, an operation may take this many times as long as with few.
 HIGHEST_RATIO = 1.5
+#: Names of the operations that ``benchmarks.ours.measure_operation`` measures.
 OPERATIONS = ("claim", "sweep", "webhook", "empty_pass")
 
 

@@ -13,6 +13,7 @@ from benchmarks.remote_module import RemoteModule
 from benchmarks.services import control
 from benchmarks.setup import Setup
 
+#: The longest that 99% of the people may wait.
 TARGET_SECONDS = 3.0
 #: People at a time; each signs up, waits for the token, enrolls and waits for the LMS.
 _CONCURRENCY = 4

@@ -25,8 +25,10 @@ from usher.embedded.home import folder as folders
 from usher.embedded.home.process import free_port, running_lms
 
 TOKEN = "token-of-the-benchmark-" + "1" * 30
+#: The runs that ``seed_courses`` creates.
 RUNS = ["course-v1:edX+DemoX+Demo_Course", "course-v1:edX+E2E-101+course"]
 _UNUSED_URL = "http://127.0.0.1:9"  # no webhooks are sent
+#: For ``usher_provision``.
 DESCRIPTION = {
     "service_worker": {"username": "worker", "email": "worker@example.org", "token": TOKEN},
     "applications": [

@@ -6,6 +6,7 @@ from benchmarks.remote_module import RemoteModule
 from benchmarks.services import control
 from benchmarks.setup import Setup
 
+#: The peak memory must stay below this.
 TARGET_MB = 250
 #: Accounts that the benchmark LMS creates in one control request.
 _ACCOUNTS_A_REQUEST = 50_000

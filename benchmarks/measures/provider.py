@@ -81,6 +81,7 @@ def _start_reference(setup: Setup, count: int) -> MeasuredImplementation:
 
 
 def _exchanges_a_second(setup: Setup, implementation: MeasuredImplementation) -> float:
+    """Token exchanges a second, with one code of each learner."""
     codes = implementation.functions.call(
         "create_codes", count=implementation.count, redirect_uri=setup.redirect_uri
     )

@@ -108,6 +108,7 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
 
 @contextmanager
 def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[StandIn, str]]:
+    """Yields the running application, whose runs are in sync, and the benchmark LMS's address."""
     port, lms_port = free_port(), free_port()
     # By IP address, because cookie jars reject cookies of a host without a dot.
     url, lms_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{lms_port}"
@@ -141,6 +142,7 @@ def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[Stand
 
 @contextmanager
 def _on_embedded_lms(services: Services, database: str) -> Iterator[tuple[StandIn, LmsProcess]]:
+    """Yields the running application, which has the LMS's runs, and the embedded LMS."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with lms_process(with_plugin=True) as lms:
@@ -282,6 +284,7 @@ def _full_pass(application: StandIn, learners: int) -> FullPass:
     )
 
 
+#: Creates course runs in the application with the keys in ``keys``, a variable set before.
 _CREATE_RUNS = """
 from courses.models import Course, CourseRun
 course = Course.objects.create(readable_id="course-v1:bench", title="Bench")
@@ -289,6 +292,7 @@ CourseRun.objects.bulk_create([CourseRun(course=course, courseware_id=key, title
     live=True) for key in keys], batch_size=1000)
 result = None
 """
+#: Makes all runs of the embedded LMS offer the mode audit, and prints their keys.
 _LMS_RUNS = """
 import json
 from usher.embedded.course_modes.models import CourseMode
@@ -299,11 +303,14 @@ for key in keys:
         defaults={"mode_display_name": "Audit"})
 print(json.dumps(keys))
 """
+#: Renames the first run of the embedded LMS.
 _RENAME = """
 from usher.embedded.course_overviews.models import CourseOverview
 print(CourseOverview.objects.filter(pk=CourseOverview.objects.first().pk).update(
     display_name="{title}"))
 """
+#: Creates learners with enrollments, none of which the LMS has. They are two days old, because the
+#: sidecar leaves new rows to the application.
 _CREATE_DUE_LEARNERS = """
 from datetime import timedelta
 from django.utils import timezone
@@ -322,6 +329,7 @@ CourseRunEnrollment.all_objects.bulk_create(rows)
 CourseRunEnrollment.all_objects.filter(user__in=users).update(created_on=old)
 result = None
 """
+#: Runs the application's own commands. Its result is the seconds of each.
 _RUN_OWN_COMMANDS = """
 import time
 from django.core.management import call_command
@@ -343,6 +351,7 @@ result = [users.filter(openedx_users__has_been_synced=True).count() - users.coun
     users.filter(openedx_api_auth__isnull=True).count(),
     CourseRunEnrollment.objects.filter(user__in=users, edx_enrolled=False).count()]
 """
+#: Creates learners whose account, token and enrollment are recorded as created in the LMS.
 _CREATE_SETTLED_LEARNERS = """
 from django.db import connection
 with connection.cursor() as cursor:

@@ -18,6 +18,7 @@ from oauthlib.common import generate_token
 from benchmarks.reference.store.models import OpenEdxTokens, OpenEdxUser
 
 _BACKEND = "mitxpro-oauth2"
+#: Seconds for each request.
 _TIMEOUT = 60
 
 
@@ -115,6 +116,7 @@ def session_of(user: Any) -> str:
 
 
 def _sign_in_to_application(browser: requests.Session, user: Any) -> None:
+    """Gives the browser the cookie of a new session of the learner; no form is sent."""
     cookie: SimpleCookie = SimpleCookie()
     cookie[settings.SESSION_COOKIE_NAME] = session_of(user)
     host = urlsplit(settings.SITE_BASE_URL).hostname or ""

@@ -10,10 +10,12 @@ from benchmarks.application import serve_lms
 from benchmarks.processes import free_port
 from benchmarks.services import control, running_services
 
+#: Requests to a real LMS and its answers.
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
 RUN = "course-v1:BenchX+C00000+2026_T1"
 WORKER = {"Authorization": "Bearer bench-service-token"}
 CLIENT = {"client_id": "bench-oauth-client", "client_secret": "bench-oauth-secret"}
+#: The application's redirect URI.
 LANDING = "http://app.example/login/_private/complete"
 
 

@@ -21,7 +21,9 @@ CLIENT_ID, CLIENT_SECRET = "lms-at-the-application", "secret-of-the-lms-at-the-a
 WEBHOOK_SECRET = "webhook-secret-" + "0" * 40
 #: An access token is this prefix and the code for which it was issued.
 TOKEN_PREFIX = "tok-"
+#: The event that a logout token must contain.
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
+#: Signs logout tokens; ``KEY_ID`` names it in the set of keys.
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 KEY_ID = secrets.token_hex(4)
 

@@ -18,6 +18,7 @@ from tests.lms.application import Application, RunningApplication
 from tests.support.django_process import CommandResult, DjangoProcess
 from tests.support.served import NO_LIMITS, served_lms
 
+#: Username and token of the service worker, and the course runs of the LMS.
 WORKER = "mit_Application_serviceworker"
 TOKEN = "token-of-the-service-worker-" + "1" * 30
 DEMO = "course-v1:edX+DemoX+Demo_Course"

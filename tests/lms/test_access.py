@@ -19,6 +19,7 @@ OTHER_WORKER = {
     "email": "xpro_worker@example.org",
     "token": OTHER_TOKEN,
 }
+#: The second application's OAuth client of the LMS.
 OTHER_CLIENT = "xpro-oauth-id"
 #: The platform allows 60 registrations from one address.
 MORE_THAN_THE_LIMIT_OF_REGISTRATIONS = 62
@@ -75,6 +76,7 @@ COUNT_VALID_REFRESH_TOKENS = (
 
 
 def revoke_refresh_tokens(lms: Lms, name: str) -> None:
+    """Makes all refresh tokens of the learner invalid."""
     lms.execute(
         "update oauth2_provider_refreshtoken set revoked = datetime('now') where user_id = "
         "(select id from auth_user where username = ?)",

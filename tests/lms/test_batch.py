@@ -287,6 +287,7 @@ class TestChanges:
         }
 
     def all_pages(self, api: httpx.Client, kind: str, **params: Any) -> list[dict[str, Any]]:
+        """The results on all pages of this list."""
         rows: list[dict[str, Any]] = []
         cursor = ""
         while cursor is not None:

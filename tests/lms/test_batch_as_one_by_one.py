@@ -75,6 +75,9 @@ def process(
     returns_keys: bool = True,
     request_id: str = "",
 ) -> Any:
+    """Processes a batch, or each item in its own batch. Returns the outcome of
+    ``PROCESS_AND_RECORD_SIGNALS``. returns_keys: whether the database returns the keys of several
+    inserted rows."""
     return run_script(
         lms,
         PROCESS_AND_RECORD_SIGNALS,

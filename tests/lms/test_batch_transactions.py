@@ -15,6 +15,7 @@ import pytest
 from tests.lms.conftest import DEMO, E2E, Lms, account
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, error_code, post, post_one
 
+#: The beginning of each script of ``run_script``.
 PREPARE = """
 import json
 from django.contrib.sites.models import Site
@@ -338,6 +339,7 @@ outcome = [first, process_with_request_id()]
 
 
 class TestRegistrationFilters:
+    #: A registration filter that refuses the account "b" and writes names in capital letters.
     STEPS = """
 import sys, types
 from usher.embedded.user_authn.filters import REGISTRATION, PreventRegistration
@@ -426,5 +428,5 @@ outcome = [process_with_receiver(remember, Enrollment, EnrollmentBatch, given["i
     outcome, remembered = run_script(lms, script, items=enrollments(learners))
 
     assert {each["status"] for each in outcome} == {"changed"}
-    assert len(remembered) > len(learners)
+    assert len(remembered) > len(learners)  # the transaction was repeated
     assert not any(remembered)

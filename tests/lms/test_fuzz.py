@@ -28,6 +28,7 @@ VALUES = st.one_of(
     st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
 )
 TEXTS = st.one_of(st.text(max_size=300), st.just(DEMO), st.just("audit"))
+#: Items in which fields are missing or have values of any type.
 ITEMS = st.fixed_dictionaries(
     {},
     optional={
@@ -38,6 +39,7 @@ ITEMS = st.fixed_dictionaries(
         )
     },
 )
+#: Items with all required fields, each of the right type.
 WELL_FORMED_ITEMS = st.fixed_dictionaries(
     {
         "id": st.integers(),

@@ -55,6 +55,7 @@ PARAMETERS = (
     *("client_id", "client_secret", "grant_type", "refresh_token", "redirect_uri", "scope"),
     *("response_type", "changed_since", "cursor", "limit", "user", "course_id", "no_redirect"),
 )
+#: The last two have the form of a signed token: without algorithm, and deeply nested.
 HOSTILE_VALUES = (
     "",
     "\x00",

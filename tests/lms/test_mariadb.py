@@ -139,6 +139,7 @@ def test_the_batch_api_creates_the_same_enrollment_rows_as_the_public_api(
             f"select t.* from {table} t join auth_user u on u.id = t.user_id where username = ?",
             username,
         )
+        # Ids differ between the two learners.
         return [
             without_varying_values(
                 {k: str(v) for k, v in zip(columns, row, strict=True) if "id" not in k}, username

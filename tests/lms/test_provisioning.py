@@ -12,7 +12,9 @@ import pytest
 from tests.lms.application import CLIENT_SECRET, WEBHOOK_SECRET
 from tests.lms.conftest import TOKEN, WORKER, Lms, description
 
+#: SQL that counts provider records; the platform keeps each version of a record as a row.
 PROVIDERS = "select count(*) from third_party_auth_oauth2providerconfig"
+#: The secrets in the description of ``plan``.
 SECRETS = (TOKEN, CLIENT_SECRET, WEBHOOK_SECRET, "secret-of-campus-at-the-lms")
 
 
@@ -186,6 +188,7 @@ def test_an_oauth_client_that_was_created_by_hand_is_adopted(
     ]
     assert skips_authorization == 1
 
+    # A client that Usher did not create is not deleted.
     removed = lms.provision({"applications": [second]}, "--remove", "--purge")
     assert outcomes(removed)["OAuth client edx-oauth-app"] == "kept"
 
@@ -374,6 +377,7 @@ def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
     assert lms.execute("select is_active from auth_user where username = ?", WORKER) == [(0,)]
     with lms.api() as api:
         assert api.get("/api/user/v1/me").status_code == 401
+    # Visitors get the LMS's own form again.
     with lms.browser() as browser:
         page = browser.get("/login")
         assert (page.status_code, page.url.path) == (200, "/login")

@@ -17,6 +17,7 @@ SECRET_AT_LMS = "secret-of-campus-at-the-lms"
 
 
 def report(lms: Lms, *options: str) -> dict[str, Any]:
+    """The object that ``usher_report`` prints, which must contain no secret."""
     result = lms.run("usher_report", *options)
     assert result.returncode == 0, result.stderr
     for secret in (TOKEN, CLIENT_SECRET, WEBHOOK_SECRET, SECRET_AT_LMS):

@@ -18,6 +18,7 @@ from usher.doctor.check import Finding, Status
 from usher.doctor.checks.oau import ServiceClientsWork
 from usher.doctor.context import Places, create_context
 
+#: The LMS account of the client for retirements.
 RETIRING = "campus_retirement"
 
 
@@ -98,7 +99,7 @@ def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_p
     assert retired == {"successful_user_retirements": [name], "failed_user_retirements": []}
     assert examine(lms, plan, tmp_path).status is Status.OK
 
-    lms.provision(plan_of(lms))
+    lms.provision(plan_of(lms))  # without purposes, which removes the clients
     assert lms.execute(retirement_account, RETIRING) == [(0, 0, 0)]
     clients = "select count(*) from oauth2_provider_application where name like 'campus %'"
     assert lms.value(clients) == 0
@@ -151,6 +152,7 @@ def test_an_unreachable_studio_is_a_warning(lms: Lms, tmp_path: Path) -> None:
 def test_an_existing_account_can_not_become_the_retirement_account(lms: Lms) -> None:
     lms.provision(plan_of(lms))
     lms.provision(plan_of(lms, "retirement"))
+    # The account is now like one that somebody else created: no row says that it is Usher's.
     lms.execute("delete from usher_lms_serviceclient")
     lms.execute("update auth_user set is_staff = 0 where username = ?", RETIRING)
     result = lms.run("usher_provision", "--file", "-", text=json.dumps(plan_of(lms, "retirement")))

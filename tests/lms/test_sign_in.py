@@ -10,6 +10,7 @@ import pytest
 
 from tests.lms.conftest import Lms, account, connected_lms, description
 
+#: SQL that finds the account with this username.
 USER = "select id, email, is_active, password from auth_user where username = ?"
 
 
@@ -111,6 +112,7 @@ def create_unlinked_account(lms: Lms, name: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+#: Runs the pipeline's step that creates an account, while another request creates the same account.
 SIGN_IN_DURING_CREATION = """
 from django.contrib.auth.models import AnonymousUser
 from django.test import RequestFactory

@@ -36,5 +36,6 @@ def test_a_connected_lms_passes_the_smoke_tests(lms: Lms, tmp_path: Path) -> Non
 
 
 def test_an_lms_that_is_not_connected_fails_the_smoke_tests(lms: Lms, tmp_path: Path) -> None:
+    # The tests' application answers unknown paths with 404, as an LMS without the plugin does.
     code, output = run_smoke_tests(lms.application.url, tmp_path)
     assert (code, "answers 404 without a token" in output) == (1, True), output

@@ -14,8 +14,11 @@ from tests.lms.conftest import Lms, connected_lms, description
 from usher.embedded.platform import PIPELINE_ANCHOR
 from usher.embedded.third_party_auth.switch import PIPELINE
 
+#: A value of auth_entry that the operator added.
 CUSTOM_ENTRY = "partner_form"
+#: The password of existing accounts.
 PASSWORD = "password-of-before"
+#: Values of auth_entry: the platform's, the operator's own, none (None), and invalid ones.
 ENTRIES = (
     "login",
     "register",
@@ -51,6 +54,7 @@ CLAIMS = {
 #: Number of the pipeline step at which the platform resumes: it asks for missing data, after
 #: Usher's steps.
 STEP_OF_RESUMING = [*PIPELINE, ""].index(PIPELINE_ANCHOR) + 1
+#: Creates an account, and links it if ``linked`` names a backend.
 CREATE_ACCOUNT = """
 from django.contrib.auth import get_user_model
 from social_django.models import UserSocialAuth
@@ -99,6 +103,7 @@ def existing_account(lms: Lms, name: str, kind: str, backend: str) -> str:
 
 
 def links_of(lms: Lms, name: str) -> list[tuple[str, str]]:
+    """(backend, username in the application) of each link of this LMS account."""
     return lms.execute(
         "select provider, uid from social_auth_usersocialauth"
         " where user_id = (select id from auth_user where username = ?)",
@@ -229,6 +234,7 @@ def test_another_browser_can_not_finish_an_unfinished_pipeline(two_app_lms: Lms,
     assert two_app_lms.value("select email from auth_user where username = ?", name) == email
 
 
+#: Runs the sign-in pipeline with an access token, without and with a user. Prints whom it found.
 SIGN_IN_BY_ACCESS_TOKEN = """
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser

@@ -57,6 +57,9 @@ def added_rows(
 
 
 def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
+    """The row with the same text in place of each value that differs between two learners. name:
+    the learner's username."""
+
     def value(column: str, content: Any) -> Any:
         if column == "id" or (column.endswith("_id") and isinstance(content, int)):
             return "id"

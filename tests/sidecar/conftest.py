@@ -195,6 +195,7 @@ class System:
         return {(row["course_id"], row["mode"], row["is_active"]) for row in rows}
 
 
+#: ``global_id`` is a field of MITx Online.
 _CREATE_USERS = """
 from datetime import timedelta
 from django.utils import timezone

@@ -44,6 +44,7 @@ def test_a_release_that_renamed_a_column_is_refused_with_its_name(
     agent: Agent, application: StandIn
 ) -> None:
     adapter = adapter_of(application.name)
+    # What no release has: a column, a model, a column of a related model, a method, a function.
     answer = agent.ask(
         "check",
         tables=[
@@ -90,7 +91,7 @@ def test_pages_have_rows_that_the_application_s_managers_hide(
     agent: Agent, application: StandIn
 ) -> None:
     (user,) = application.run(CREATE_USERS.format(count=1, name="hidden"))
-    pk = application.run(
+    pk = application.run(  # the manager ``objects`` hides inactive enrollments
         _CREATE_ENROLLMENT.format(user=user, run="course-v1:a+b+hidden", active=False)
     )
     page = agent.ask("page", model="courses.CourseRunEnrollment", fields=["active"])
@@ -181,6 +182,8 @@ def test_a_batch_adds_the_same_audit_rows_as_the_application_s_own_code(
         assert before < after == updated <= logged
 
 
+#: Its result: primary key → audit row of these users' enrollments, with the times in ``moments``
+#: and without the other values that differ between users.
 _READ_AUDIT_ROWS = """
 from courses.models import CourseRunEnrollmentAudit as Audit
 result = {{}}

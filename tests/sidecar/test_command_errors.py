@@ -43,6 +43,7 @@ def test_without_a_connection_the_error_names_the_commands_for_each_application(
     [
         (["--application", "{folder}/nothing"], "neither a folder nor an http address"),
         (["--application", "{folder}"], "has no manage.py"),
+        # ``false``, in place of manage.py, is a program that fails immediately.
         (["--application", "{folder}", "--manage", "false"], "neither MITx Online nor MIT xPro"),
         (
             ["--application", "{folder}", "--edition", "mitxonline", "--manage", "/no/such"],

@@ -25,6 +25,7 @@ from usher.sidecar.reconcile import KINDS
 from usher.sidecar.summary import DONE, REFUSED, Summary
 from usher.sidecar.watch_state import WatchState
 
+#: A run that the LMS does not have.
 NOWHERE = "course-v1:Nowhere+1+1"
 
 
@@ -48,6 +49,7 @@ def address(watch_state: WatchState, links: list[str]) -> Iterator[str]:
 
 
 def summary_with_a_refusal(record: str = "ada@x.example in course-v1:a+b+c") -> Summary:
+    """A refused enrollment, whose reason has characters that HTML must escape, and an account."""
     summary = Summary()
     summary.add("enrollment", REFUSED, record, "<b>closed</b> & full (course-full)", "course-full")
     summary.add("account", DONE)

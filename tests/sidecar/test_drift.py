@@ -7,6 +7,7 @@ import pytest
 
 from tests.sidecar.conftest import System, name_for
 
+#: The mode in which each application enrolls learners by default.
 MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
 
 

@@ -80,7 +80,7 @@ def error_of_html_page() -> LmsError:
         (error_of_requests(502), "--lms-url"),
         (error_of_requests(0), "--lms-url"),
         (TimedOut("The LMS did not answer within 60 s."), "--concurrency"),
-        (error_of_requests(503, times=30), "--concurrency"),
+        (error_of_requests(503, times=30), "--concurrency"),  # the circuit breaker has opened
         (error_of_requests(429), "--concurrency"),
     ],
 )

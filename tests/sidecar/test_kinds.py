@@ -14,6 +14,7 @@ def title_and_start(system: System, course: str) -> Any:
 
 
 def change_run(system: System, course: str, **values: str) -> None:
+    """Changes columns of the run in the application."""
     system.application.run(
         "from courses.models import CourseRun\n"
         f"CourseRun.objects.filter(courseware_id={course!r}).update(**{values!r})\nresult = None"
@@ -274,6 +275,7 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
 
 
 def set_mode(system: System, name: str, mode: str) -> None:
+    """Changes the mode of the learner's enrollments in the application."""
     system.application.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(user__username={name!r})"
@@ -328,6 +330,7 @@ def test_grades_and_certificates_that_the_application_lacks_are_listed(system: S
     assert system.rows("courses.CourseRunGrade", "pk", user__username=passed) == []
 
 
+#: Gives these learners a grade and a certificate in the LMS.
 _PASS_RUN = """
 from django.contrib.auth import get_user_model
 from django.utils import timezone

@@ -364,7 +364,8 @@ def own_code_refreshes_token(public_api_system: System, name: str) -> bool:
 
 
 def count_codes_and_tokens(public_api_system: System) -> Any:
-    """How many codes and access tokens of the sidecar are left in the application."""
+    """How many codes and access tokens of the sidecar are left in the application. Its access
+    tokens have no refresh token, unlike the application's own."""
     return public_api_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "sidecar_tokens = AccessToken.objects.filter(\n"
@@ -374,6 +375,7 @@ def count_codes_and_tokens(public_api_system: System) -> Any:
 
 
 def owner_of_token(public_api_system: System, access: str) -> str:
+    """The username of the LMS account to which this access token belongs."""
     headers = {"Authorization": f"Bearer {access}"}
     return str(
         httpx.get(f"{public_api_system.lms.url}/api/user/v1/me", headers=headers).json()["username"]

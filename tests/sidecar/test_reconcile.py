@@ -20,6 +20,7 @@ from usher.sidecar import accounts
 from usher.sidecar.adapters.adapter import Lock
 from usher.sidecar.adapters.known import adapter_of
 
+#: The application's models of LMS accounts and of tokens.
 ACCOUNT = {"mitxonline": "openedx.OpenEdxUser", "mitxpro": "courseware.CoursewareUser"}
 TOKEN = {"mitxonline": "openedx.OpenEdxApiAuth", "mitxpro": "courseware.OpenEdxApiAuth"}
 
@@ -252,6 +253,7 @@ def lock_of_application(system: System) -> Lock:
     return lock
 
 
+#: Takes the lock under which MITx Online creates the learner's account. Ends when its input ends.
 _HOLD_LOCK = """
 import sys
 from main.utils import get_redis_lock
