@@ -21,7 +21,7 @@ from typing import Any
 
 from usher.embedded.home.process import free_port
 
-#: The server's configuration file. No data must survive a crash, so commits don't wait for the disk.
+#: The server's configuration file. No data must survive a crash: commits don't wait for the disk.
 SETTINGS = """[mysqld]
 datadir={base}/data
 socket={base}/socket

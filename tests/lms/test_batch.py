@@ -54,6 +54,7 @@ class TestAccounts:
 
         tokens = result["tokens"]
         assert tokens["scope"] == "read write"
+        # The access token is the learner's.
         with lms.api(tokens["access_token"]) as learner:
             assert learner.get("/api/user/v1/me").json() == {"username": name}
         form = {
@@ -170,6 +171,7 @@ class TestEnrollments:
         post(lms, ACCOUNTS, [account(name)])
 
     def test_an_enrollment_is_created_changed_ended_and_resumed(self, lms: Lms, name: str) -> None:
+        # Each step: changed fields of the item, then the result's status, mode and is_active.
         steps = [
             ({"mode": "audit"}, "changed", "audit", True),
             ({"mode": "audit"}, "unchanged", "audit", True),

@@ -220,6 +220,7 @@ def test_items_about_the_same_enrollment_are_processed_in_order(lms: Lms, name: 
 def test_roles_are_read_once_for_all_learners_in_releases_without_get_role_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A replacement of the platform's module of roles, which has no ``get_role_cache``.
     prefetched: list[Any] = []
 
     class BulkRoleCache:

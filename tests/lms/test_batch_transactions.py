@@ -250,6 +250,7 @@ class TestRequestIds:
         count = "select count(*) from oauth2_provider_accesstoken t join auth_user u "
         count += f"on u.id = t.user_id where username like '{name}%'"
 
+        # Three requests at the same time, and one later.
         with ThreadPoolExecutor(3) as pool:
             futures = [
                 pool.submit(post, lms, ACCOUNTS, items, request_id="r-" + name) for _ in range(3)

@@ -104,7 +104,7 @@ def test_messages_are_signed(lms: Lms, name: str) -> None:
             body=message.body,
             now=time.time(),
         )
-    assert len(ids) == len(messages)
+    assert len(ids) == len(messages)  # each message has its own id
     assert abs(datetime.fromisoformat(messages[-1].json["at"]).timestamp() - time.time()) < 600
     assert messages[-1].json == {
         "at": messages[-1].json["at"],

@@ -10,6 +10,7 @@ OLD = "datetime('now', '-40 days')"
 
 
 def test_old_rows_are_deleted(lms: Lms, name: str) -> None:
+    # An old message, an id of a used logout token, and a session.
     lms.sign_in(name)
     lms.execute(
         "insert into usher_lms_message (application_id, event_id, type, username, course_id, "

@@ -179,6 +179,7 @@ def test_an_operator_links_several_accounts_with_one_command(lms: Lms, name: str
     create_unlinked_account(lms, name)
     other = f"{name}_2"
     create_unlinked_account(lms, other)
+    # The option may be repeated and may have several values. There is no account "nobody".
     arguments = (
         "usher_link",
         "--application",
@@ -456,6 +457,7 @@ PendingEmailChange(user=u).request_change("other-{name}@evil.example")
     def test_linking_ends_the_former_owner_s_password_sessions_and_tokens(
         self, lms: Lms, used_account: str
     ) -> None:
+        # The former owner is signed in by password and has an access token.
         browser = lms.browser()
         form = {"email": f"{used_account}@learners.example", "password": "squatter-pass-1"}
         browser.get("/login")

@@ -114,6 +114,7 @@ def test_a_write_adds_an_audit_row_and_never_overwrites_a_changed_row(
     pk = application.run(
         _CREATE_ENROLLMENT.format(user=user, run="course-v1:a+b+write", active=True)
     )
+    # The row is written only if it has the expected values, which the first write changes.
     row = {
         "pk": pk,
         "expect": {"edx_enrolled": False, "active": True},

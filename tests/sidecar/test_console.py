@@ -260,6 +260,7 @@ def test_the_operator_finds_a_refused_learner(system: System) -> None:
         )
         stack.callback(watcher.kill)
         assert watcher.stdout
+        # The command prints the address of the metrics before the link to the pages.
         output = ""
         while "/open?key=" not in output:
             line = watcher.stdout.readline()
@@ -281,6 +282,7 @@ def test_the_operator_finds_a_refused_learner(system: System) -> None:
         assert "recorded as created" in html
         assert "not enrolled in the LMS yet" in html
         assert 'outcome="rejected"' in httpx.get(metrics_url[0], trust_env=False).text
+        # The command ends although it serves pages.
         watcher.send_signal(signal.SIGTERM)
         out, _ = watcher.communicate(timeout=120)
         assert watcher.returncode == 0, out

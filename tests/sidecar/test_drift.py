@@ -182,6 +182,7 @@ def test_learners_given_up_by_the_application_are_listed_with_the_reason(
     else:
         system.create_enrollment(name, course)
         expected = {(f"{name}@example.org in {course}", "not enrolled for more than a day")}
+    # The refunded learner "back" of ``report`` is not among those given up.
     given_up = system.json("drift", "--given-up")["given_up"]
     listed = {(entry["what"], entry["reason"]) for entry in given_up}
     assert expected <= listed

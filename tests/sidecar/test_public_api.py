@@ -24,6 +24,7 @@ def test_enrollments_are_created_by_the_public_api(public_api_system: System) ->
     name = name_for(public_api_system, "public")
     course, mode = course_of(public_api_system), mode_of(public_api_system)
     public_api_system.create_users(name)
+    # An account in the LMS, which the application has recorded.
     public_api_system.lms.shell(
         "from django.contrib.auth import get_user_model\n"
         "from usher.embedded.student.models import UserProfile\n"
@@ -118,6 +119,7 @@ def test_accounts_and_tokens_are_created_and_a_second_reconcile_has_nothing_to_d
         ACCOUNT[public_api_system.application.name], "has_been_synced", user__username__in=names
     )
     assert rows == [(True,)] * 20
+    # The tokens are the learners', and the sidecar's own codes and tokens are deleted.
     for name in names:
         ((access, _),) = tokens_of(public_api_system, name)
         assert owner_of_token(public_api_system, access) == name
