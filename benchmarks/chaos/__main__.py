@@ -19,7 +19,7 @@ def main() -> None:
         "--faults", type=float, default=0.3, help="share of the LMS's answers to spoil, 0 to 1"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(  # its default is not that of ``Plan``, which divides by 1
+    parser.add_argument(  # the default of ``Plan`` is 1: the pauses of production
         "--hurry",
         dest="pause_divisor",
         type=float,

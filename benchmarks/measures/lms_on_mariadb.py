@@ -154,6 +154,7 @@ def _serve(
         running_lms(folder, port, variables) as url,
         httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
     ):
+        # 25 items are one transaction of the batch API.
         yield Load(client, batch=25, concurrency=2, page=PAGE)
 
 

@@ -158,7 +158,7 @@ def test_each_further_item_needs_few_statements(lms: Lms, name: str) -> None:
         return len(process(lms, kind, items, in_one_batch=True)["statements"])
 
     names = [f"{name}_{number:02}" for number in range(25)]
-    few, many = names[:5], names[5:]
+    few, many = names[:5], names[5:]  # both fit in one transaction, of 25 items
     accounts = [
         statements("accounts", [account(name) for name in learners]) for learners in (few, many)
     ]

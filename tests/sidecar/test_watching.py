@@ -123,7 +123,7 @@ def test_rows_that_a_killed_process_has_locked_are_tried_soon_after_the_lock_end
     clock.monotonic = lambda: clock.now
     tries = []
     with patch.object(summary, "time", clock):
-        while clock.now < 130.0:
+        while clock.now < 130.0:  # MITx Online's locks end after 120 seconds
             if memory.is_due("account", "ada"):
                 tries.append(clock.now)
                 memory.record("account", "ada", SKIPPED)
