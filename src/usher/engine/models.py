@@ -115,7 +115,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         with transaction.atomic(using=self.db, savepoint=False):
             if not options.get("ignore_conflicts"):
                 new_rows: list[Any] = super().bulk_create(objs, *args, **options)
-                works.create(self.kind, [row.work_of_new(now) for row in new_rows])
+                works.create([row.work_of_new(now) for row in new_rows])
                 return new_rows
             all_rows = self.model._default_manager.all()
             due_work = [obj.work_to_be() for obj in objs if obj.work_to_be().due_at]
@@ -275,7 +275,7 @@ class Reconciled(models.Model):
             return
         with transaction.atomic(savepoint=False):
             super().save(*args, **options)
-            works.create(self.work_kind, [self.work_of_new(moment())])
+            works.create([self.work_of_new(moment())])
 
     def refresh_from_db(self, *args: Any, **options: Any) -> None:
         """As Django's, and forgets the row's work, which is read again when it is needed."""

@@ -128,9 +128,9 @@ def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
     )
 
 
-def create(kind: str, works: Iterable[Work]) -> None:
+def create(works: Iterable[Work]) -> None:
     """Saves the work of rows that were just created. Leaves out work that is neither due nor
-    refused nor leased. kind: the rows' kind, which each work has already."""
+    refused nor leased."""
     Work.objects.bulk_create([work for work in works if _is_needed(work)], batch_size=500)
 
 
