@@ -199,7 +199,7 @@ class _Tally:
                 self.failing.pop(key, None)
                 self._waiting.add(key, _waiting_group(kind, error, is_tried=not outcome.is_waiting))
             elif key in self.failing or len(self.failing) < _MAX_REMEMBERED:
-                self.failing[key] = _failure(kind, job, error)
+                self.failing[key] = Failure.from_error(kind, job.display_name, error)
             else:
                 self._unremembered += 1
         if self._progress:
@@ -278,10 +278,6 @@ class _WaitingRows:
         count = (former.count if former else 0) + difference
         self._groups[group_key] = replace(newest, count=count)
         self.count += difference
-
-
-def _failure(kind: str, job: Job, error: KnownError) -> Failure:
-    return Failure(kind, job.display_name, str(error.failure_class), error.code, error.message)
 
 
 def _waiting_group(kind: str, error: KnownError, *, is_tried: bool) -> Group:

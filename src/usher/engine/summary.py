@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from usher.engine.errors import KnownError
+
 #: The most failures that are kept with their messages; further failures are only counted.
 KEPT_FAILURES = 1000
 
@@ -19,6 +21,11 @@ class Failure:
     failure_class: str
     code: str
     message: str
+
+    @classmethod
+    def from_error(cls, kind: str, what: str, error: KnownError) -> Failure:
+        """The failure of the row with this kind and name."""
+        return cls(kind, what, str(error.failure_class), error.code, error.message)
 
 
 @dataclass(frozen=True)

@@ -195,13 +195,7 @@ class EnrollmentKind(LmsKind):
         try:
             adoption.adopt_all(user)
         except LmsError as error:
-            return Failure(
-                kind=self.name,
-                what="list of the LMS",
-                failure_class=error.failure_class,
-                code=error.code,
-                message=error.message,
-            )
+            return Failure.from_error(self.name, "list of the LMS", error)
         return None
 
 

@@ -132,14 +132,7 @@ def _sync_all(
         missing = _find_missing(lms, writer, accept_missing)
     except LmsError as error:
         writer.flush()
-        failure = Failure(
-            kind="run",
-            what=_COURSE_LIST,
-            failure_class=error.failure_class,
-            code=error.code,
-            message=error.message,
-        )
-        summary.fail(failure)
+        summary.fail(Failure.from_error("run", _COURSE_LIST, error))
         return summary
     writer.flush()
     _mark_missing(missing, summary)

@@ -305,14 +305,7 @@ class Writer:
                 _require_valid_key(observed.course_key)
             row = _row(observed, pk, digest_of_run, timezone.now())
         except LmsError as error:
-            failure = Failure(
-                kind="run",
-                what=key,
-                failure_class=error.failure_class,
-                code=error.code,
-                message=error.message,
-            )
-            self.summary.fail(failure)
+            self.summary.fail(Failure.from_error("run", key, error))
             return
         (self._changed if pk else self._new).append(row)
         self.summary.changed += 1
