@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks import application
 from benchmarks.processes import free_port
@@ -37,6 +38,15 @@ class Setup:
     def use_batch_api(self, is_used: bool) -> None:
         control(self.lms_url, "batch", on="yes" if is_used else "no")
         self.ours.call("forget_capabilities")
+
+    def create_learners(self, username_pattern: str, count: int) -> dict[str, Any]:
+        """Creates learners who have accounts in Usher's tables and in the LMS. Returns the
+        arguments that name these learners in calls of ``benchmarks.ours``."""
+        learners = {"username_pattern": username_pattern, "first": 0, "end": count}
+        self.ours.call("create_learners", **learners)
+        self.ours.call("create_accounts", **learners)
+        control(self.lms_url, "accounts", **learners)
+        return learners
 
     @property
     def redirect_uri(self) -> str:

@@ -34,14 +34,7 @@ def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
     control(setup.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
         for workers, measures in ((1, figure.reference), (4, figure.ours)):
-            learners = {
-                "username_pattern": f"w{number}x{workers}x{{}}",
-                "first": 0,
-                "end": count // EACH,
-            }
-            setup.ours.call("create_learners", **learners)
-            setup.ours.call("create_accounts", **learners)
-            control(setup.lms_url, "accounts", **learners)
+            learners = setup.create_learners(f"w{number}x{workers}x{{}}", count=count // EACH)
             measures.append(count / _measure_seconds(setup, redis_url, workers, number, learners))
     control(setup.lms_url, "delay", seconds=DEFAULT_DELAY)
     return [figure]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from benchmarks.measures.sync import EACH
 from benchmarks.processes import wait_for
 from benchmarks.remote_module import RemoteModule
-from benchmarks.services import control
 from benchmarks.setup import Setup
 
 #: The longest that 99% of the people may wait.
@@ -50,13 +49,10 @@ def percentile(values: list[float], hundredths: int = 99) -> float:
 def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
     """Measures each API with each kind of worker. backlog: number of due enrollments. people:
     number of persons for each measurement."""
-    learners = {"username_pattern": "backlog{}", "first": 0, "end": backlog // EACH}
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
-    setup.ours.call("create_learners", **learners)
-    setup.ours.call("create_accounts", **learners)
-    control(setup.lms_url, "accounts", **learners)
+    learners = setup.create_learners("backlog{}", count=backlog // EACH)
     setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
     _, redis_url = setup.services.redis()
     waits = []

@@ -7,7 +7,6 @@ import signal
 from benchmarks.measures.sync import EACH
 from benchmarks.measuring import Figure
 from benchmarks.remote_module import RemoteModule
-from benchmarks.services import control
 from benchmarks.setup import Setup
 
 
@@ -36,14 +35,9 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
                     ("n", setup.ours, figure.reference),
                     ("s", usher_with_redis, figure.ours),
                 ):
-                    learners = {
-                        "username_pattern": f"redis{letter}{number}x{{}}",
-                        "first": 0,
-                        "end": count // EACH,
-                    }
-                    setup.ours.call("create_learners", **learners)
-                    setup.ours.call("create_accounts", **learners)
-                    control(setup.lms_url, "accounts", **learners)
+                    learners = setup.create_learners(
+                        f"redis{letter}{number}x{{}}", count=count // EACH
+                    )
                     setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
                     cost = usher.call("send_enrollments")
                     if cost["answer"]["changed"] < count:

@@ -66,14 +66,7 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
         for figure, is_batch in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
             setup.use_batch_api(is_batch)
-            learners = {
-                "username_pattern": f"f{number}{is_batch:d}x{{}}",
-                "first": 0,
-                "end": count // EACH,
-            }
-            setup.ours.call("create_learners", **learners)
-            setup.ours.call("create_accounts", **learners)
-            control(setup.lms_url, "accounts", **learners)
+            learners = setup.create_learners(f"f{number}{is_batch:d}x{{}}", count=count // EACH)
             setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
             figure.ours.append(_seconds_of(setup.ours.call("send_enrollments"), count) * 1000)
     return [public, batch]
