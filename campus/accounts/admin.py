@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 
 from accounts.models import User
 from usher.application.accounts.models import LmsAccount
-from usher.application.accounts.services import deactivate, follow_profile, retire
+from usher.application.accounts.services import follow_profile, retire, set_active
 
 
 class NewUserForm(BaseUserCreationForm):
@@ -40,8 +40,7 @@ class CampusUserAdmin(UserAdmin):
         """Also queue the change for the LMS."""
         super().save_model(request, obj, form, change)
         if "is_active" in form.changed_data and LmsAccount.objects.filter(user=obj).exists():
-            # With active=True, deactivate() ends an earlier deactivation.
-            deactivate(obj, active=obj.is_active)
+            set_active(obj, active=obj.is_active)
         if change:
             follow_profile(obj)
 

@@ -17,13 +17,14 @@ class Backend:
     """A python-social-auth backend with which the LMS can sign learners in.
 
     name: its name in URLs and in the provider record. requirement: the distribution that pip
-    installs. class_path: dotted path of its class. sends_pkce: whether it sends a code challenge.
+    installs. class_path: dotted path of its class.
+
+    None of them sends a code challenge (PKCE).
     """
 
     name: str
     requirement: str
     class_path: str
-    sends_pkce: bool = False
 
 
 MITXPRO_OAUTH2 = Backend(

@@ -565,9 +565,7 @@ def _write_outcomes(kind: Kind, results: list[Result]) -> list[Result]:
         raise  # the database does not answer, so no outcome is at fault
     except Exception as error:
         if len(results) == 1:
-            job, outcome = results[0]
-            if isinstance(outcome.error, Unwritable):
-                raise
+            job, _ = results[0]
             log.exception("The answer for %s %s can't be stored.", kind.name, job.display_name)
             return write_back(kind, [(job, Outcome(error=Unwritable(_unwritable_message(error))))])
     half = len(results) // 2

@@ -11,7 +11,7 @@ from tests.application.engine.claiming import claim_rows
 from usher.application.accounts import kinds as account_kinds
 from usher.application.accounts.details import Details
 from usher.application.accounts.models import LmsAccount, LmsProfile
-from usher.application.accounts.services import deactivate, ensure_account, is_worked_on
+from usher.application.accounts.services import ensure_account, is_worked_on, set_active
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll, unenroll
 from usher.application.lms_client import client
@@ -150,7 +150,7 @@ def test_deactivating_a_learner_deactivates_the_lms_account(system_with_batch_ap
     assert reconcile(["account"]).failed == 0
     name = user.lms_account.username
     assert system_with_batch_api.account(name)["is_active"] is False
-    deactivate(user, active=True)
+    set_active(user, active=True)
     reconcile(["account"])
     assert system_with_batch_api.account(name)["is_active"] is True
 

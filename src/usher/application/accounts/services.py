@@ -40,6 +40,7 @@ __all__ = [
     "lms_username",
     "reactivate",
     "retire",
+    "set_active",
     "usernames",
 ]
 
@@ -206,9 +207,18 @@ def record_link(username: str) -> None:
 
 
 def deactivate(user: Any, *, active: bool = False) -> LmsAccount:
-    """Sets whether the learner's LMS account is to be active: deactivates it by default. A worker
-    then changes the account in the LMS. Raises LmsAccount.DoesNotExist for a learner without an
-    account."""
+    """Deactivates the learner's LMS account, as ``set_active`` with False.
+
+    active: kept for existing code; in new code, call ``set_active``. Raises LmsAccount.DoesNotExist
+    for a learner without an account.
+    """
+    return set_active(user, active=active)
+
+
+def set_active(user: Any, *, active: bool) -> LmsAccount:
+    """Sets whether the learner's LMS account is to be active. A worker then changes the account in
+    the LMS; it does not activate an account that the LMS's staff deactivated (see ``reactivate``).
+    Raises LmsAccount.DoesNotExist for a learner without an account."""
     require_user(user)
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().get(user=user)

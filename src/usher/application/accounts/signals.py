@@ -42,7 +42,7 @@ def _on_saved(instance: Any, created: bool, update_fields: Any = None, **kwargs:
     if account is None:
         return
     if account.is_active != instance.is_active:
-        services.deactivate(instance, active=instance.is_active)
+        services.set_active(instance, active=instance.is_active)
     if account.is_ready:
         services.follow_profile(instance)
 

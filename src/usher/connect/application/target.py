@@ -188,9 +188,8 @@ class TargetApplication:
         return self.checkout.url or (edition.root_url if edition else "")
 
     def check_backend(self, backend: str) -> None:
-        """Raises Refused if the application requires PKCE and this backend sends none."""
-        features = BACKENDS.get(backend)
-        if self.facts.get("pkce_required") and not (features and features.sends_pkce):
+        """Raises Refused if the application requires PKCE, which the backends don't send."""
+        if self.facts.get("pkce_required"):
             raise Refused(
                 f"{self.checkout.title} requires PKCE of every client and {backend} sends none; "
                 "set OAUTH2_PROVIDER['PKCE_REQUIRED'] to a function that returns False for "

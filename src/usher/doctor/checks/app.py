@@ -71,7 +71,7 @@ class PkceIsOptional(Check):
     def probe(self, context: Context) -> Finding:
         client = context.application.client(context.lms_client_id)
         backend = BACKENDS.get(context.backend)
-        if client.get("pkce_required") and backend is not None and not backend.sends_pkce:
+        if client.get("pkce_required") and backend is not None:
             return failed(
                 f"PKCE is required of {client.get('name')}, and {backend.name} does not send it",
                 cause="the OAuth toolkit requires PKCE by default",

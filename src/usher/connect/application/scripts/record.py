@@ -120,7 +120,7 @@ def write(params):
         setattr(record, key, value)
     if changes:
         record.save()
-    relaxed = _relax_pkce(record, params)
+    relaxed = _relax_pkce(record)
     return {"created": created, "changed": sorted(changes), "relaxed": relaxed}
 
 
@@ -214,10 +214,10 @@ def _has_client_policy():
     return apps.is_installed("usher.application.provider")
 
 
-def _relax_pkce(record, params):
-    """Exempts a client that sends no PKCE from it, if this is Usher's provider. Returns whether the
-    client is exempted."""
-    if params.get("sends_pkce") or not _has_client_policy():
+def _relax_pkce(record):
+    """Exempts the LMS, whose backends send no PKCE, from it, if this is Usher's provider. Returns
+    whether the LMS is exempted."""
+    if not _has_client_policy():
         return False
     from django.apps import apps
 
