@@ -210,11 +210,11 @@ def new_registration(user: Any) -> Any:
     return registration
 
 
-def before_users(users: Sequence[Any]) -> list[Any]:
+def before_inserting_users(users: Sequence[Any]) -> list[Any]:
     return _receivers_reading_saved_rows()
 
 
-def before_profiles(profiles: Sequence[Any]) -> list[Any]:
+def before_inserting_profiles(profiles: Sequence[Any]) -> list[Any]:
     return _receivers_reading_saved_rows()
 
 
@@ -234,7 +234,7 @@ def _has_platform_load() -> bool:
     return apps.is_installed("usher.embedded.platform_load")
 
 
-def after_users(users: Sequence[Any]) -> list[Any]:
+def after_inserting_users(users: Sequence[Any]) -> list[Any]:
     """Do the work of the ``post_save`` receiver for all new users. Returns this receiver, which the
     caller must not call for each user."""
     if not _has_platform_load():

@@ -23,17 +23,17 @@ from usher.lms.bulk import save_new
 from usher.lms.errors import AccountRefused
 from usher.lms.platform_enrollments import add_enrollments, set_enrollment
 from usher.lms.platform_receivers import (
-    after_users,
-    before_preferences,
-    before_profiles,
-    before_users,
+    after_inserting_users,
+    before_inserting_preferences,
+    before_inserting_profiles,
+    before_inserting_users,
 )
 
 __all__ = [
     "add_enrollments",
-    "after_users",
-    "before_profiles",
-    "before_users",
+    "after_inserting_users",
+    "before_inserting_profiles",
+    "before_inserting_users",
     "set_enrollment",
 ]
 
@@ -392,7 +392,7 @@ def _add_language_preferences(users: list[Any]) -> None:
         for user in users
         if user.pk not in user_ids_with_preference
     ]
-    save_new(rows, unique_fields=["user_id", "key"], before_insert=before_preferences)
+    save_new(rows, unique_fields=["user_id", "key"], before_insert=before_inserting_preferences)
 
 
 def record_identity_verifications(users: list[Any], provider: Any) -> None:

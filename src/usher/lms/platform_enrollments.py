@@ -16,7 +16,7 @@ from usher.lms.enrollments import (
     raising_refusals,
 )
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
-from usher.lms.platform_receivers import DoneReceivers, after_enrollments
+from usher.lms.platform_receivers import DoneReceivers, replace_receivers_of_enrollments
 
 
 class UnsavedRow(NamedTuple):
@@ -43,7 +43,8 @@ def set_enrollment(
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with the same rules,
     rows and signals. Unlike the view, this function returns no description of the course, and
     leaves out two redundant saves. force: enroll even in a closed run or an expired mode.
-    current_state: None without an enrollment. cache: runs and modes, shared by a batch. Raises
+    current_state: the state that the batch has read, None without an enrollment; only an existing
+    enrollment is read again here. cache: runs and modes, shared by a batch. Raises
     EnrollmentRefused.
     """
     from common.djangoapps.student import models
@@ -122,8 +123,8 @@ def add_enrollments(
 def _make_unsaved_row(
     request: Any, new_enrollment: NewEnrollment, cache: dict[Any, Any]
 ) -> UnsavedRow | None:
-    """The row to insert; None if the run has a limited number of places. Raises
-    EnrollmentRefused."""
+    """The row to insert; None if the run has a limited number of places, which are not counted for
+    a whole batch. Raises EnrollmentRefused."""
     from common.djangoapps.student import models
 
     user, key = new_enrollment.user, new_enrollment.key
@@ -175,7 +176,9 @@ def _insert_rows(unsaved_rows: Sequence[UnsavedRow]) -> list[State]:
         set_final_state()
         bulk.add_history(rows, update=True)
         set_first_state()
-    done_receivers = after_enrollments(rows, [final_mode for _, final_mode in unsaved_rows])
+    done_receivers = replace_receivers_of_enrollments(
+        rows, [final_mode for _, final_mode in unsaved_rows]
+    )
     save_receivers = [*history_receivers, *done_receivers.post_save]
     with _skip_done_receivers(unsaved_rows, done_receivers):
         for row, mode in unsaved_rows:

@@ -136,7 +136,7 @@ def _import_function(name: str) -> Any:
 # --- accounts --------------------------------------------------------------------------------
 
 
-def before_users(users: Sequence[Any]) -> list[Receiver]:
+def before_inserting_users(users: Sequence[Any]) -> list[Receiver]:
     """Do the work of the ``pre_save`` receivers of new users; return the replaced receivers.
 
     A new user has no changed fields, and the batch has already checked that no username or e-mail
@@ -156,15 +156,15 @@ def before_users(users: Sequence[Any]) -> list[Receiver]:
     ]
 
 
-def before_profiles(profiles: Sequence[Any]) -> list[Receiver]:
-    """Do the work of the ``pre_save`` receiver of new profiles, and return the receiver if it is
-    replaced."""
+def before_inserting_profiles(profiles: Sequence[Any]) -> list[Receiver]:
+    """Do the work of the ``pre_save`` receiver of new profiles; return the replaced receiver, or an
+    empty list if the receiver is not a known one."""
     name = f"{_STUDENT}.models.user.user_profile_pre_save_callback"
     return _set_as_unchanged(profiles, name, attribute="_changed_fields", make_value=dict)
 
 
-def before_preferences(preferences: Sequence[Any]) -> list[Receiver]:
-    """As ``before_profiles``, for new preferences."""
+def before_inserting_preferences(preferences: Sequence[Any]) -> list[Receiver]:
+    """As ``before_inserting_profiles``, for new preferences."""
     name = f"{_USER_API}.pre_save_callback"
     return _set_as_unchanged(preferences, name, attribute="_old_value", make_value=lambda: None)
 
@@ -186,7 +186,7 @@ def _set_as_unchanged(
     return [receiver]
 
 
-def after_users(users: Sequence[Any]) -> list[Receiver]:
+def after_inserting_users(users: Sequence[Any]) -> list[Receiver]:
     """Do the work of the ``post_save`` receivers of new users; return the replaced receivers."""
     candidates = [
         _add_tours(users),
@@ -254,7 +254,7 @@ class DoneReceivers:
     mode_changed: list[Receiver]
 
 
-def after_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceivers:
+def replace_receivers_of_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceivers:
     """Do the work of the receivers of new enrollments; return the replaced receivers.
 
     rows: CourseEnrollment, inserted, with the attributes they have before they become active.

@@ -14,7 +14,7 @@ from usher.sidecar.comparing import mode_differs, pairs_of
 from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.records import CERTIFICATE, GRADE
-from usher.sidecar.run_modes import RUN_MODE, compared_modes
+from usher.sidecar.run_modes import RUN_MODE, compare_modes
 from usher.sidecar.session import Session
 
 KINDS = ("account", "enrollment", "run", RUN_MODE, GRADE, CERTIFICATE)
@@ -142,7 +142,7 @@ def _compare_enrollments(
 
 def _compare_run_modes(session: Session) -> Iterator[Difference]:
     batched = batch.COURSE_RUNS in (batch.capabilities(session.lms) or ())
-    for page in compared_modes(session, batched=batched):
+    for page in compare_modes(session, batched=batched):
         for run in page:
             course = run.row["course"]
             # The comparison of runs reports runs that the LMS lacks.

@@ -309,8 +309,9 @@ def _record_unenrolled(
 def _add_refusal(
     session: Session, row: dict[str, Any], result: dict[str, Any], summary: Summary, kind: str
 ) -> None:
-    """Counts a refusal in the application's own column of attempts, so that the application gives
-    up as usual. If staff reset the count, the enrollment is tried again immediately."""
+    """Adds a refusal to ``summary``. For enrollments, also counts it in the application's own
+    column of attempts, if there is one, so that the application gives up as usual. If staff reset
+    the count, the enrollment is tried again immediately."""
     column = session.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
     counted_row = {**row, "attempts": row["attempts"] + 1} if column else row
     summary.add_result(kind, REFUSED, _learner_and_run(row), result, _retry_key(counted_row))

@@ -116,7 +116,8 @@ class ReconcileOutput:
         self.print_stopped()
 
     def print_error(self, reason: str) -> None:
-        """Prints the error that ended the command."""
+        """With ``--json``, prints the error that ended the command, with the results before it.
+        Otherwise prints nothing: the ``usher`` command prints the errors of its commands."""
         if self._as_json:
             click.echo(
                 json.dumps(self._summary_before_error.as_data() | {"ok": False, "error": reason})
@@ -243,7 +244,8 @@ class DriftOutput:
         self._print(wrap(f"\n{counts}{next_step}", indent=0))
 
     def print_error(self, reason: str) -> None:
-        """Prints the error that ended the command, and what was found before."""
+        """With ``--json``, prints the error that ended the command, and what was found before.
+        Otherwise prints nothing: the ``usher`` command prints the errors of its commands."""
         if self._as_json:
             click.echo(json.dumps(self._data | {"ok": False, "error": reason}))
 

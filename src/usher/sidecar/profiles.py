@@ -212,6 +212,7 @@ def _verify_and_record(
     accounts = session.lms.accounts([compared.learner.username for compared in due])
     for compared in due:
         learner, error = compared.learner, errors.get(compared.learner.pk)
+        # After a refusal, some of the values may have changed: compare them.
         if error is not None and error.failure_class is not FailureClass.REJECTED:
             summary.add_error(PROFILE, learner.email, error, learner.retry_key)
             continue

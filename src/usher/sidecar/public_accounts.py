@@ -102,8 +102,9 @@ class PublicAccounts:
             return self._cached_grants
 
     def __call__(self, learners: Sequence[Learner]) -> Generator[dict[Any, dict[str, Any]]]:
-        """Raises LmsError if the LMS refuses all learners for the same reason, after yielding the
-        results so far."""
+        """Yields the results of ``learners``. Those who failed temporarily are tried once more
+        after the others, and only their second result is yielded. Raises LmsError if the LMS
+        refuses all learners for the same reason, after yielding the results so far."""
         new_learners = [learner for learner in learners if not learner.has_account]
         with self._registration_tokens(new_learners) as tokens:
             learners_to_retry = []

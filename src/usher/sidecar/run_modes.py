@@ -41,7 +41,7 @@ class ComparedModes:
         return bool(self.missing_modes or self.deadline)
 
 
-def compared_modes(
+def compare_modes(
     session: Session,
     *,
     batched: bool,
@@ -169,7 +169,7 @@ def _compare_run(
 def count_differing(session: Session, *, batched: bool, only_run: str = "") -> int:
     return sum(
         compared.differs
-        for page in compared_modes(session, batched=batched, only_run=only_run)
+        for page in compare_modes(session, batched=batched, only_run=only_run)
         for compared in page
     )
 
@@ -187,7 +187,7 @@ def reconcile_run_modes(
     table = session.adapter.run_modes
     if table is None:
         return
-    pages = compared_modes(
+    pages = compare_modes(
         session,
         batched=batched,
         only_run=only_run,

@@ -21,7 +21,8 @@ REFUSED_PAUSE = 3600.0
 #: each time; the longest pause of failed rows; the longest pause of skipped rows, which is short
 #: because the locks of a killed process end after two minutes.
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _MAX_SKIPPED_SECONDS = 2.0, 300.0, 15.0
-#: The most rows that are remembered as agreeing with the LMS.
+#: The most rows that are remembered as agreeing with the LMS. Then all are forgotten, which only
+#: costs some requests.
 _MAX_AGREEING = 10_000
 #: Expired pauses are removed when this many are remembered. The number grows because a changed row
 #: gets a new entry.
@@ -120,11 +121,12 @@ class RowMemory:
 class Summary:
     """The results of a pass, counted by kind.
 
-    done: in the LMS as desired, and recorded. refused: by the LMS or by the application's own
-    validation. failed: a temporary failure, due again. skipped: another process changed or locked
-    the row, or the row is not eligible. invalid: the application's own rules don't accept the LMS's
-    values, so the application keeps its own values.
+    A row has one of five results. done: in the LMS as desired, and recorded. refused: by the LMS or
+    by the application's own validation. failed: a temporary failure, due again. skipped: another
+    process changed or locked the row, or the row is not eligible. invalid: the application's own
+    rules don't accept the LMS's values, so the application keeps its own values.
 
+    numbers: (kind, result) → number of rows. reasons: one entry for each row that is not done.
     waiting: kind → number of rows that become due when their learners have accounts. new: kind →
     number of rows that become due when they are older. progress: called after every batch.
     row_memory: shared by the passes of one process. waits_for_locks: whether to wait until the

@@ -32,8 +32,8 @@ class WatchOutput(ReconcileOutput):
         self._unreachable_since = 0.0
 
     def print_trouble(self, reason: str, wait: float) -> None:
-        """Prints why the application or the LMS can't be reached. A later attempt may report the
-        same reason in a longer sentence."""
+        """Prints why the application or the LMS can't be reached, unless it was printed already: a
+        later attempt may report the same reason in a longer sentence."""
         reason = reason.strip().rstrip(".")
         if any(printed in reason for printed in self._printed_reasons):
             return

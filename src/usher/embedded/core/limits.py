@@ -42,6 +42,7 @@ class StaffAwareThrottle(UserRateThrottle):
     def allow_request(self, request: Any, view: Any) -> bool:
         user = request.user
         if user.is_authenticated and (user.is_staff or user.is_superuser):
+            # The constructor has read the rate of the other users.
             self.scope = "staff"
             self.rate = self.get_rate()
             self.num_requests, self.duration = self.parse_rate(self.rate)

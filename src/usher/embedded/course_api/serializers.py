@@ -62,7 +62,8 @@ class CourseDetailSerializer(CourseSerializer):
         return
 
     def to_representation(self, run: CourseOverview) -> dict[str, Any]:
-        """Adds ``is_enrolled`` for staff, and for users who asked about themselves."""
+        """Adds ``is_enrolled`` if the request names a user, and the requester is that user or
+        staff."""
         answer = super().to_representation(run)
         request = self.context["request"]
         username = request.query_params.get("username")

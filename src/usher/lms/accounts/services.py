@@ -145,15 +145,15 @@ def insert_accounts(learners: Sequence[Learner], backend: str, site: Site) -> li
     save_new(
         users,
         unique_fields=["username"],
-        before_insert=platform.before_users,
-        after_insert=platform.after_users,
+        before_insert=platform.before_inserting_users,
+        after_insert=platform.after_inserting_users,
     )
     registrations = [platform.new_registration(user) for user in users]
     save_new(registrations, unique_fields=["user_id"])
     for user, learner in zip(users, learners, strict=True):
         user.profile = platform.profile_model()(user=user, **_profile_values(learner))
     profiles = [user.profile for user in users]
-    save_new(profiles, unique_fields=["user_id"], before_insert=platform.before_profiles)
+    save_new(profiles, unique_fields=["user_id"], before_insert=platform.before_inserting_profiles)
     links = [UserSocialAuth(user=user, provider=backend, uid=user.username) for user in users]
     save_new(links, unique_fields=["provider", "uid"])
     for user in users:

@@ -70,7 +70,8 @@ class ServiceWorkerOnly(BasePermission):
 
 
 def calling_application(request: Any, client_id: str = "") -> ConnectedApplication:
-    """The application that calls. Raises ValidationError when ``client_id`` names another."""
+    """The application that calls. client_id: the client id in the request, or ''. Raises
+    ValidationError when it is another application's."""
     application: ConnectedApplication = request.usher_application
     try:
         check_client_id(application, client_id)

@@ -43,8 +43,9 @@ def now() -> datetime:
 def accounts(
     application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
 ) -> Page:
-    """A page of the application's learners' accounts, and the next page's cursor or None. Raises
-    CursorError."""
+    """A page of the application's learners' accounts, and the next page's cursor or None. The
+    accounts are those that the log names, or all, if the log does not cover the time since
+    ``since``. Raises CursorError."""
     if _log_covers(application, since):
         messages, next_cursor = _logged_changes(
             application, EventType.ACCOUNT, since, cursor, limit
@@ -64,7 +65,8 @@ def enrollments(
     application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
 ) -> Page:
     """A page of the application's learners' enrollments, including inactive ones, and the next
-    page's cursor or None. Raises CursorError."""
+    page's cursor or None. The enrollments are those that the log names, or all, if the log does not
+    cover the time since ``since``. Raises CursorError."""
     model = conf.platform().enrollment_model()
     learners = UserSocialAuth.objects.filter(provider=application.backend).values("user_id")
     if _log_covers(application, since):

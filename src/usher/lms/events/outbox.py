@@ -61,8 +61,9 @@ _collected = _CollectedChanges()
 
 
 def record_change(kind: EventType, user_id: int | None, username: str, course_id: str = "") -> None:
-    """Add messages for every application that signs this user in. Logs database errors instead of
-    raising them, because receivers of signals call this function."""
+    """Add messages for every application that signs this user in; within ``collecting_changes``,
+    only remember the change. Logs database errors instead of raising them, because receivers of
+    signals call this function. user_id: None does nothing."""
     if user_id is None:
         return
     change = Change(kind, user_id, username, course_id)

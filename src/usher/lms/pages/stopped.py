@@ -47,7 +47,11 @@ def stop(
     detail: str = "",
 ) -> HttpResponse:
     """A redirect to the page that explains the stop. The page has its own URL, so that a reload
-    shows the page again instead of starting another sign-in."""
+    shows the page again instead of starting another sign-in.
+
+    learner: None if it is not known who signs in. current: username of the LMS account that the
+    browser is signed in to; '' if it is signed in to none. detail: a further sentence for the page.
+    """
     request.session[SESSION_KEY] = {
         "reason": reason.value,
         "backend": backend,

@@ -109,14 +109,14 @@ def _record_connection(
 ) -> ConnectedApplication:
     """Create or update the ConnectedApplication. client: the application's OAuth client. adopted:
     whether the client existed before; recorded only when the application is new."""
-    existing = ConnectedApplication.objects.filter(name=spec.name).first()
-    created = existing is None
-    if existing is not None and existing.backend != spec.backend:
-        _change_backend(existing.backend, spec, site, outcome)
-    if existing is None:
-        existing = ConnectedApplication(name=spec.name, oauth_client_adopted=adopted)
+    connected = ConnectedApplication.objects.filter(name=spec.name).first()
+    created = connected is None
+    if connected is None:
+        connected = ConnectedApplication(name=spec.name, oauth_client_adopted=adopted)
+    elif connected.backend != spec.backend:
+        _change_backend(connected.backend, spec, site, outcome)
     changes = assign(
-        existing,
+        connected,
         {
             "backend": spec.backend,
             "client_id": spec.client_id,
@@ -133,9 +133,9 @@ def _record_connection(
         },
     )
     if changes or created:
-        existing.save()
+        connected.save()
     outcome.add_item("application", spec.name, changes, created=created)
-    return existing
+    return connected
 
 
 def _change_backend(old: str, spec: Application, site: Site, outcome: ProvisioningResult) -> None:

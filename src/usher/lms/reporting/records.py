@@ -224,8 +224,9 @@ def token_probes() -> list[report.TokenProbe]:
 
 
 def _probe(row: Any) -> report.TokenProbe:
-    """The answer to an invalid code. row: a provider record. ``oauth_error`` is '' if the answer
-    names none; ``error`` names the exception if there was no answer, else is ''."""
+    """Send an invalid code to the token endpoint of a provider record, and describe the answer.
+    ``oauth_error`` is '' if the answer names none; ``error`` names the exception if there was no
+    answer, else is ''."""
     addresses, _ = _other_settings(row.other_settings)  # ``providers`` reports the error
     url = str((addresses or {}).get("ACCESS_TOKEN_URL") or "")
     probe: report.TokenProbe = {

@@ -85,7 +85,8 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
 def _decode(
     token: str, header: dict[str, Any], application: ConnectedApplication, *, refetch: bool
 ) -> dict[str, Any]:
-    """The claims. Raises LookupError without a matching key, PyJWTError for an invalid token."""
+    """The claims. Raises LookupError if no key of the application can be used for this token, and
+    PyJWTError for an invalid token."""
     matching = _usable_keys(_keys(application.jwks_url, refetch=refetch), header.get("kid"))
     if not matching:
         raise LookupError

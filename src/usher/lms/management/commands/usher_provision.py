@@ -40,9 +40,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["purge"] and not options["remove"]:
-            raise CommandError(
-                "--purge only goes with --remove", returncode=2
-            )  # as for wrong options
+            # The exit code that argparse uses for wrong options.
+            raise CommandError("--purge only goes with --remove", returncode=2)
         try:
             description = Description.from_json(_read(options["file"]))
             if options["remove"]:
