@@ -368,7 +368,7 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "mode" not in self.fields:
+        if "mode" not in self.fields:  # the user may only view enrollments
             return
         row = self.instance
         modes = CourseMode.objects.filter(run_id=row.run_id) if row.pk else CourseMode.objects.all()

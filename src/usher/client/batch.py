@@ -142,7 +142,8 @@ def _forget_capabilities(lms: LmsClient) -> None:
 
 
 def _read_capabilities(body: Any) -> frozenset[str]:
-    """The capabilities in an answer of ``/usher/api/v1/``; an answer without a list means all."""
+    """The capabilities in an answer of ``/usher/api/v1/``: a list, or a mapping that says of each
+    capability whether it is offered. An answer without either means all capabilities."""
     if not isinstance(body, dict):
         return frozenset()
     capabilities_data = body.get("capabilities", list(_PATHS))

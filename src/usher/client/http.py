@@ -289,6 +289,7 @@ class Http:
     def health(self) -> Health:
         """The LMS's health as this process has observed it. Sends no request."""
         health, circuits = self._health, {"host": self._host_circuit, **self._circuits}
+        # Pages, the group named '', have a circuit breaker but no pauses.
         throttled = {name: self.state.remaining(f"group:{name}") for name in self._circuits if name}
         return Health(
             answered_at=health.answered_at,

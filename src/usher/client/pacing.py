@@ -94,6 +94,7 @@ class Pacing:
         """Waits until one more batch may be sent; yields how many items of that kind the batch may
         have. Send the batch within the block. urgent: don't wait, because a person waits for this
         batch."""
+        # First this process's own limit of concurrent batches, then a slot that all workers share.
         with self._changed:
             if not urgent:
                 self._wait()

@@ -350,9 +350,7 @@ def read_enrollments(data: Any) -> list[ListedEnrollment]:
 def read_page(data: Any) -> RunPage:
     def read() -> RunPage:
         pagination = data["pagination"]
-        results = data["results"]
-        if not isinstance(results, list):
-            raise TypeError
+        results = as_list(data["results"])
         pages = number(pagination["num_pages"], "a number of pages")
         if pages > MAX_PAGES or not all(isinstance(result, dict) for result in results):
             raise ValueError("too many pages, or results that are not objects")

@@ -29,9 +29,11 @@ class DueQuery:
         self._checks: list[tuple[KindAndLane, Q]] = []
         for kind in kinds:
             condition = scope.condition_for(kind)
-            if condition:
+            if condition is None:  # no row of this kind is in the scope
+                continue
+            if condition:  # few rows are left, so that one check can cover all lanes
                 self._checks.append(((kind, None), condition))
-            elif condition is not None:
+            else:  # all rows: a check for each lane can use the queue's index
                 self._checks += [((kind, lane), Q()) for lane in Lane]
         self._checks += [((kind, Lane.INTERACTIVE), Q()) for kind in interactive]
         self._statement: tuple[str, list[Any]] | None = None

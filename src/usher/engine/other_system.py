@@ -26,6 +26,8 @@ class Span(Protocol):
 
 
 class _NoSpan:
+    """The span of a context that records no spans."""
+
     def set_attributes(self, **attributes: str | int) -> None:
         """Does nothing."""
 

@@ -228,7 +228,7 @@ class _Tally:
             self._counts.changed += 1
 
     def end(self) -> Summary:
-        """The final summary, which is logged unless no row was processed."""
+        """The final summary. Logs it if any row succeeded or failed."""
         summary = self.summary()
         observers.ended(is_empty=not self.successes and not self.has_open_rows)
         if self.successes or summary.failed:

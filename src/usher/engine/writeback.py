@@ -113,7 +113,8 @@ def _lock_leased(kind: Kind, results: Sequence[Result]) -> tuple[dict[int, _Lock
 
 
 def _write_observed(kind: Kind, successes: Sequence[Result], now: datetime) -> None:
-    """Writes the observed state and the generation in which it was observed."""
+    """Writes the observed state and the generation in which it was observed. Sets ``settled_after``
+    of the jobs whose rows were not in sync before."""
     if not successes:
         return
     fields = columns(kind.model, (*kind.observed_fields, "observed_generation", "observed_at"))
@@ -177,25 +178,26 @@ def _failure(job: Job, outcome: Outcome, now: datetime) -> dict[str, Any]:
     if error is None:
         raise ValueError("a failure without an error")
     attempts = row.attempts
-    refused: datetime | None = None
+    refused_at: datetime | None = None
     next_due: datetime | None
     if outcome.is_waiting:
         next_due = now + timedelta(seconds=WAITING_DELAY)
     else:
         plan = retry_plan(error, row.attempts)
         attempts += plan.is_counted
-        refused = now if plan.delay is None else None
-        next_due = None if plan.delay is None else now + timedelta(seconds=plan.delay)
+        if plan.delay is None:
+            refused_at, next_due = now, None
+        else:
+            next_due = now + timedelta(seconds=plan.delay)
+    may_be_awaited = next_due is not None and attempts < EARLY_ATTEMPTS
     return {
         "attempts": attempts,
         "error_class": str(error.failure_class),
         "error_code": error.code[:64],
         "error_message": error.message[:500],
         "due_at": next_due,
-        "lane": row.lane
-        if next_due and attempts < EARLY_ATTEMPTS
-        else _background_or_later(row.lane),
-        "refused_at": refused,
+        "lane": row.lane if may_be_awaited else _background_or_later(row.lane),
+        "refused_at": refused_at,
     }
 
 

@@ -32,6 +32,7 @@ def confirmed(user_ids: Sequence[Any]) -> set[Any]:
 
 
 def _filter_ids(filter_users: Callable[[Any], Any], user_ids: Sequence[Any]) -> set[Any]:
+    """The ids of the users whom ``filter_users``, a method about a queryset of users, keeps."""
     if not user_ids:
         return set()
     users = get_user_model()._default_manager.filter(pk__in=user_ids)
@@ -54,6 +55,8 @@ def ineligibility_code(user: Any) -> str:
 
 
 def _code(user: Any, *, is_confirmed: bool) -> str:
+    """Why a user who is not eligible may have no LMS account. is_confirmed: whether the e-mail
+    address is."""
     if not user.is_active:
         return INACTIVE
     return NOT_ALLOWED if is_confirmed else UNCONFIRMED

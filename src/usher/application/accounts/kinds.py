@@ -301,7 +301,8 @@ def _outcome_of_unconfirmed(row: LmsProfile) -> Outcome:
 @dataclass(frozen=True)
 class _Profile:
     """The data of a profile's job. token: the learner's access token, '' for none. desired: the
-    details to send. observed: the details that were last seen in the LMS."""
+    details to send. observed: the details that were last seen in the LMS. is_active: whether the
+    account is to be active in the LMS."""
 
     username: str
     token: str = field(repr=False)

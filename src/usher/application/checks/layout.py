@@ -20,7 +20,8 @@ def wrap_messages(messages: Iterable[CheckMessage]) -> list[CheckMessage]:
     for message in all_messages:
         message.msg = wrap(message.msg, _MESSAGE_INDENT)
         if message.hint:
-            # Commands that are too long for this indentation have a smaller one.
+            # The lines begin with a tab, as the hint's first line does. A command that is too long
+            # for this has fewer spaces in front of it, and is not changed.
             message.hint = wrap(message.hint, _HINT_INDENT).replace(
                 "\n" + " " * _HINT_INDENT, "\n\t      "
             )

@@ -57,6 +57,8 @@ def adopt(pairs: Iterable[Pair]) -> int:
         if name in users and (users[name], key) not in recorded
     )
     runs = _run_ids({key for _, key in unrecorded})
+    # The rows are due. Since they have no mode, the reconciler reads their enrollments from the LMS
+    # and saves them as the desired state.
     rows = [
         Enrollment(
             user_id=user_id,

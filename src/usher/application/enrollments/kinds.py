@@ -92,6 +92,7 @@ class EnrollmentKind(LmsKind):
                 is_active=row.is_active,
                 force=row.force,
                 compare_first=row.is_settled or refusal is not None,
+                # A row without a mode was created for an enrollment that was made in the LMS.
                 adopt=row.is_settled and (lms_wins or not row.mode),
                 refusal=refusal,
             )
@@ -307,7 +308,9 @@ def _count_missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
 
 
 def _outcome(job: Job, observed: ObservedEnrollment, *, adopt: bool = False) -> Outcome:
-    """The outcome of a success. adopt: the outcome also passes the LMS's state to ``settle``."""
+    """The outcome of a success. It counts as changed if the LMS's state differs from the state last
+    seen there. adopt: the outcome also passes the LMS's state to ``settle``, and counts as changed
+    if that state differs from the desired state."""
     row: Enrollment = job.row
     values = {"observed_mode": observed.mode, "observed_is_active": observed.is_active}
     lms_state = (observed.mode, observed.is_active)

@@ -40,8 +40,8 @@ def check_mode(user: Any, run: CourseRun, mode: str) -> None:
 def choose_mode(user: Any, run: CourseRun) -> str:
     """The mode for a learner who named none: one that is free and still open, ``audit`` first.
 
-    ``audit`` as long as the run's modes are not known. Raises ModeNotAllowed if every mode costs
-    something or has ended.
+    As long as the run's modes are not known, ``audit``, or a mode that the adapter allows. Raises
+    ModeNotAllowed if every mode costs something, has ended, or is not allowed by the adapter.
     """
     require_user(user)
     require_run(run)

@@ -45,10 +45,9 @@ log = logging.getLogger(__name__)
 
 
 def pull_changes() -> int:
-    """Makes rows due that differ from the LMS, and returns how many.
-
-    Without the batch API, or when the LMS does not return its changes, only finds enrollments that
-    were made in the LMS. Logs errors of the LMS and does not raise them.
+    """Creates rows for enrollments that were made in the LMS. With the batch API, also makes due
+    the rows that changed in the LMS, and those that were refused while the LMS had no batch API.
+    Returns how many rows in all. Logs errors of the LMS and does not raise them.
     """
     lms = client()
     count = adoption.adopt_next_learners()
@@ -59,7 +58,7 @@ def pull_changes() -> int:
         count += retry_refused_without_batch_api()
     try:
         if capabilities and (outbox := batch.outbox(lms)):
-            # Of messages that the LMS has not delivered to this application yet.
+            # The messages that the LMS has not delivered to this application yet.
             count_of_messages, oldest_seconds = outbox
             metrics.record_outbox(count_of_messages, oldest_seconds)
         count += sum(

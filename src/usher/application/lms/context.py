@@ -45,6 +45,7 @@ class LmsContext(Context):
 
     def grant(self, request: AuthorizationRequest) -> str:
         """An authorization code for a job, from any thread. Raises NotConnected."""
+        # Without ``ask``, this thread may use the database itself.
         code: str = self.ask(request) if self.ask else self.grants([request])[0]
         return code
 

@@ -111,7 +111,7 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
 
 def _missing_account(row: LmsAccount) -> Iterator[Difference]:
     """The difference of an active account that the LMS does not have; none if the learner may have
-    no account now."""
+    no account now. If the adapter fails to decide that, the difference has no action."""
     action = "create it again" if row.is_ready else "create it"
     if not row.is_ready:
         try:

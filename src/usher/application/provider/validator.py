@@ -96,8 +96,8 @@ class UsherValidator(OAuth2Validator):
     # -- codes
 
     def _grant(self, code: str, request: Any) -> Any:
-        """The grant of an unused code, with its user and client. Runs at most one query in each
-        request."""
+        """The grant of an unused code, with its user and client; None if there is none. Later calls
+        for the same request return the grant that was found, without a query."""
         grant = getattr(request, "_usher_grant", None)
         if grant is None and _is_storable(code):
             grant = (

@@ -184,8 +184,11 @@ def _unavailable(error: AdapterFailed) -> JsonResponse:
 
 
 def _count_failure(request: HttpRequest, client_id: str) -> JsonResponse | None:
-    """Counts a failed request. Failures of an authenticated client are not attempts to guess a
-    secret."""
+    """Counts a failed request. Returns the answer to send if there were too many, else None.
+
+    Failures of an authenticated client are not attempts to guess a secret, so they do not count
+    against the address.
+    """
     is_wrong = not client_authenticated.get()
     return limits.TOKENS.count_failure(request, client_id, is_wrong=is_wrong)
 

@@ -117,6 +117,8 @@ class CertificateKind(_CopiedKind):
 
 
 def _known_certificates() -> tuple[int, list[tuple[str, str]]]:
+    """The number of certificates that the LMS is known to have, and a sample of them: username and
+    course key."""
     rows = Certificate.objects.exclude(status="")
     with_account = rows.filter(user__lms_account__created_in_lms_at__isnull=False)
     return sample_of(with_account, "user__lms_account__username", "run__course_key")
@@ -137,7 +139,7 @@ def _certificates(job: Job, lms: LmsClient) -> Sequence[ObservedCertificate]:
         job.data,
         lambda: lms.certificates(job.data),
         lease_owner=row.lease_owner,
-        # The claim set the end of the lease.
+        # The claim set ``lease_until`` to the time of the claim plus the length of the lease.
         claimed_at=row.lease_until - timedelta(seconds=options().lease_seconds),
         due_since=row.due_at,
     )

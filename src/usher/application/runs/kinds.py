@@ -38,7 +38,7 @@ class RunKind(LmsKind):
     user_field = ""
     run_field = "pk"
 
-    def display_name(self, row: CourseRun, learner: str = "") -> str:
+    def display_name(self, row: CourseRun, name: str = "") -> str:
         return row.course_key
 
     def prepare(

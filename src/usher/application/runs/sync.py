@@ -245,9 +245,8 @@ class _PageReader:
             except NotThere:
                 if number == 1:
                     raise
-                return RunPage(
-                    results=[], pages=number, count=0
-                )  # runs were deleted in the meantime
+                # Runs were deleted in the meantime, so the list has fewer pages.
+                return RunPage(results=[], pages=number, count=0)
             except LmsError as error:
                 is_throttled = isinstance(error, Throttled)
                 if not is_throttled:
@@ -328,10 +327,10 @@ def _require_valid_key(key: str) -> None:
 
 
 def _write(new: list[CourseRun], changed: list[CourseRun]) -> None:
-    """Must be called in a transaction. Locks rows by ascending id, since another sync may write the
-    same runs."""
+    """Saves the runs. Must be called in a transaction. Locks rows by ascending id, since another
+    sync may write the same runs."""
+    ids = [run.pk for run in changed]
     if changed:
-        ids = [run.pk for run in changed]
         lock(CourseRun.objects.filter(pk__in=ids))
         update_rows(CourseRun, _WRITTEN_FIELDS, changed)
         settled = CourseRun.objects.filter(pk__in=ids)

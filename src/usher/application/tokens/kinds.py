@@ -86,6 +86,7 @@ class TokenKind(LmsKind):
         )
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
+        """Makes due the tokens that expire soon, so that they are renewed."""
         renewal_limit = timezone.now() + timedelta(seconds=RENEW_BEFORE)
         LmsToken.objects.not_refused().filter(expires_at__lt=renewal_limit).make_due()
         return None
