@@ -136,8 +136,8 @@ class DefaultAdapter:
     def is_confirmed(self, user: Any) -> bool:
         """Whether the e-mail address is known to be the learner's own."""
         users = user._meta.default_manager.filter(pk=user.pk)
-        # Then an override called ``super()``, and ``confirmed`` would call the override again.
         if self._decides_one_by_one("confirmed"):
+            # An override called ``super()``, and ``confirmed`` would call the override again.
             return _with_confirmed_address(users).exists()
         return self.confirmed(users).exists()
 

@@ -218,7 +218,7 @@ def _send_timed(
 
 
 def _probe(lms: LmsClient, capability: str, pace: Pacing) -> None:
-    """Measures how long the LMS takes for a small request."""
+    """Sends a small request, and records in ``pace`` how long the LMS took for it."""
     try:
         with urgent():  # otherwise the time would include the wait for the budget of requests
             pace.probe(lambda: _get_or_none(lms, LmsPath.USHER_API))

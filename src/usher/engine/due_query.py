@@ -75,7 +75,8 @@ class DueQuery:
 
 
 def _first_due(kind: Kind, lane: Lane | None, condition: Q, now: Any) -> Any:
-    """A query for at most one due row."""
+    """A query for at most one due row that meets the condition or, without a condition, for one in
+    this lane."""
     if condition:
         return kind.rows().filter(condition).due(now).order_by().values("pk")[:1]
     return due(kind.name, now).filter(lane=lane).order_by().values("pk")[:1]

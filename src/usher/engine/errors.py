@@ -51,7 +51,7 @@ class EngineError(Exception):
     default_code: ClassVar[str] = "engine-error"
     retry_after: float | None = None
     request_id = ""
-    #: These failures count as attempts, even ``LeaseEnded``.
+    #: True even for ``LeaseEnded``, where nothing was sent: all these failures count as attempts.
     was_sent = True
 
     def __init__(self, message: str) -> None:

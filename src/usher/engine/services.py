@@ -296,6 +296,8 @@ def add_earlier(
     """Adds to the summary of a pass the rows that failed before the pass and were not tried in it,
     so that a command can report them. Arguments as for ``reconcile``; returns the same summary."""
     scope = scope_of(user, related_to)
+    # The groups are read from the database, so ``waiting`` also has the rows that waited in the
+    # pass itself.
     summary.waiting, summary.refused = failures_of_earlier_passes(_kinds_of(kinds), scope, summary)
     return summary
 

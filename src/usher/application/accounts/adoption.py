@@ -268,7 +268,8 @@ def _adopt(user: Any, lms_account: ObservedAccount, application: str) -> bool:
     """Links the user to the account in this application. Returns False if they were linked before.
 
     If the user has a row whose account was never created, for example because the LMS refused the
-    e-mail address, that row becomes the row of ``lms_account``. Raises ValueError, with the reason, if linking is not possible.
+    e-mail address, that row becomes the row of ``lms_account``. Raises ValueError, with the reason,
+    if linking is not possible.
     """
     with transaction.atomic():
         account = LmsAccount.objects.select_for_update().filter(user=user).first()

@@ -49,7 +49,7 @@ def messages() -> Iterator[CheckMessage]:
 
 
 def deploy_messages() -> Iterator[CheckMessage]:
-    """The warnings that ``messages`` leaves out."""
+    """The warnings that ``messages`` leaves out until an LMS is connected."""
     if conf.missing():
         yield from (
             message for message in (*_site(), *_signing_key()) if message.id in _ONLY_WITH_LMS

@@ -87,7 +87,7 @@ class Recognition:
         """
         called_at = time.monotonic()
         with self._proof_lock:
-            if self._last_proof.asked_at <= called_at:
+            if self._last_proof.asked_at <= called_at:  # no thread has asked since this call
                 asked_at = time.monotonic()
                 self._last_proof = _Result(asked_at, self._find_error(lms))
             error = self._last_proof.error

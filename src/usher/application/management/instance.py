@@ -149,7 +149,8 @@ def make_user(username: str, email: str, name: str, password: str, *, superuser:
 
 
 def make_runs_and_enrollments(user: Any, *, enrolled: bool) -> None:
-    """Creates the rows of the two courses and of the test learner's account and enrollments."""
+    """Creates the rows of the two courses and of the test learner's account and enrollments. user:
+    the test learner, or None. enrolled: whether to enroll the learner."""
     runs = [ensure_run(key) for key in COURSES]
     if user is None:
         return

@@ -177,9 +177,10 @@ class Pace:
         self._quickest = math.inf
 
     def record_time(self, seconds: float) -> None:
-        """seconds: from the request of a page to its answer, with all attempts."""
+        """Call it after each page; adapts ``concurrency``. seconds: from the request of the page to
+        its answer, with all attempts."""
         self._quickest = min(self._quickest, seconds)
-        if not self.concurrency:
+        if not self.concurrency:  # the first page
             number = int(_FIRST_SECONDS / max(seconds, 0.001))  # never a division by zero
         elif seconds > _SLOW_FACTOR * self._quickest + _JITTER_SECONDS:
             number = self.concurrency // 2
