@@ -62,7 +62,7 @@ def prepare(count: int, refused: int) -> int:
     return Enrollment.objects.refused().count()
 
 
-def pages() -> dict[str, float]:
+def measure_pages() -> dict[str, float]:
     """Page → median milliseconds of server time, without caches."""
     django_settings.ALLOWED_HOSTS = ["*"]
     model = get_user_model()

@@ -200,9 +200,10 @@ def create_many_accounts(username_prefix: str, count: int) -> int:
     )
     other_users = f"(SELECT id, username FROM {get_user_model()._meta.db_table} "
     other_users += f"WHERE id > {user.pk}) u"
-    own = {"username": "u.username", "user_id": "u.id"}
-    copy_row(UsernameReservation, user.username_reservations.get().pk, own, other_users)
-    copy_row(LmsAccount, user.lms_account.pk, own, other_users)
+    columns_of_user = {"username": "u.username", "user_id": "u.id"}
+    reservation = user.username_reservations.get()
+    copy_row(UsernameReservation, reservation.pk, columns_of_user, other_users)
+    copy_row(LmsAccount, user.lms_account.pk, columns_of_user, other_users)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return LmsAccount.objects.count()
@@ -357,8 +358,8 @@ _FLAT_RUN = "course-v1:BenchX+Flat+2026_T1"
 
 
 def create_many_learners(username_prefix: str, count: int) -> int:
-    """Creates learners with account, token and enrollment, all settled except ``_DUE``
-    enrollments."""
+    """Creates learners with account, token and enrollment. All records are settled, except the
+    last ``_DUE`` enrollments, which are due. Returns the number of accounts."""
     create_runs([_FLAT_RUN])
     create_many_accounts(username_prefix, count)
     run = CourseRun.objects.get(course_key=_FLAT_RUN)

@@ -25,9 +25,11 @@ class Results:
     """A value that is None or empty was not measured this time.
 
     rss_mb: peak memory, in megabytes, of a check of ``checked`` accounts, which took
-    ``check_seconds``. on_mariadb, console: figure or page → value. waits: how long people waited
-    while ``backlog`` rows were due. operation_times: the subject ``flat``. statements: operation →
-    number of SQL statements. stalled: the subject ``redis``.
+    ``check_seconds``. on_mariadb: figure → value. console: page → milliseconds, with
+    ``console_learners`` learners in the database. sidecar: a check in which no learner is due.
+    waits: how long people waited while ``backlog`` rows were due. operation_times: results of the
+    subject ``flat``. statements: operation → number of SQL statements. stalled: the result of the
+    subject ``redis``.
     """
 
     machine: str

@@ -92,7 +92,7 @@ class Services:
     def module(
         self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> Process:
-        """Starts ``python -m <module>``. name: of its log file."""
+        """Starts ``python -m <module>``. name: the name of the process and of its log file."""
         return self.process(name, [sys.executable, "-m", module, *arguments], environment)
 
 

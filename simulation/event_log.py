@@ -26,7 +26,8 @@ class EventLog:
     lines: list[Line] = field(default_factory=list)
 
     def add(self, who: Any, text: str | Callable[[], str]) -> None:
-        """Add a line. who: the process, or "LMS"."""
+        """Add a line. who: the process, or "LMS". text: may be a function that returns the text
+        when the log is printed."""
         format_text = text if callable(text) else lambda: text
         self.lines.append((self.clock(), str(who), format_text))
 

@@ -145,7 +145,7 @@ class Invariants:
             )
 
     def _check_run(self, row: Row, old: Row | None) -> None:
-        """Raises InvariantBroken if a run that the LMS has is marked as missing."""
+        """Raises InvariantBroken if the last step marked a run as missing that the LMS has."""
         is_newly_missing = row["missing_since"] and not (old and old["missing_since"])
         if is_newly_missing and row["course_key"] in self.world.runs:
             raise InvariantBroken(
@@ -240,7 +240,8 @@ class Invariants:
                 )
 
     def check_answer(self, message: Message) -> None:
-        """Check the LMS after it has answered a request."""
+        """After an answer of the LMS, check that it left the accounts of strangers unchanged, and
+        that nothing is forgotten."""
         for name, account in self.world.accounts.items():
             person = self.world.people.get(name, "nobody")
             if person is None and (account.uid or not account.is_active):
@@ -313,8 +314,8 @@ class Invariants:
         self._check_modes()
 
     def _check_deleted_users(self) -> None:
-        """Raises InvariantBroken if the LMS account of a deleted user is still active and staff
-        were not notified."""
+        """Raises InvariantBroken if the LMS account of a deleted user is still active, although
+        its retirement was not refused."""
         user_ids = {row["user_id"] for row in self.records.rows["account"].values()}
         # The LMS can't retire these accounts, and staff see that in the refused row.
         left_to_staff = {
@@ -369,7 +370,7 @@ class Invariants:
         return f"{kind} {row.get('username') or self._name(row)}"
 
     def _name(self, row: Row) -> str:
-        """The LMS username of the row's user, if it is or was known."""
+        """The LMS username of the row's user; ``learner <id>`` if none was ever known."""
         account = self.records.account_of(row["user_id"])
         if account is not None:
             self._names[row["user_id"]] = account["username"]
@@ -414,8 +415,8 @@ class Invariants:
 
 
 def _person_text(person: int | str | None) -> str:
-    """The owner of an LMS account for people. person: a value of ``LmsData.people``, or "nobody"
-    for an account that the LMS does not have."""
+    """The owner of an LMS account, as the text of a message. person: a value of
+    ``LmsData.people``, or "nobody" for an account that the LMS does not have."""
     if person is None:
         return "a stranger"
     return str(person) if person == "nobody" else f"learner {person}"

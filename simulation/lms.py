@@ -306,8 +306,8 @@ class _BatchApi(BatchApi):
         return as_json({"results": [], "next": None, "now": moment()})
 
     def changed_enrollments(self, request: Request) -> Response:
-        """All enrollments: the answer to a query for changes may also contain enrollments that did
-        not change."""
+        """All enrollments of the application's learners: the answer to a query for changes may
+        also contain enrollments that did not change."""
         if not self._is_authorized(request):
             return Response(404)
         items = [

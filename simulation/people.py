@@ -83,6 +83,7 @@ class People:
     # Learners
 
     def _sign_up(self) -> None:
+        """Somebody signs up; if all names are taken, a learner enrolls instead."""
         from django.contrib.auth import get_user_model
 
         from usher.application.accounts.services import ensure_account

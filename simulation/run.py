@@ -330,6 +330,7 @@ class Simulation:
         from usher.application import conf, lms_client
 
         task = self.scheduler.task
+        # Checks between the steps belong to no process; they use a client of the simulation itself.
         owner = task.process.own_objects if task is not None else self.__dict__
         if "lms" not in owner:
             build = lms_client._client.__wrapped__
@@ -426,6 +427,7 @@ class Simulation:
 
         sync_runs()
         recheck(["mode"])
+        # Without the plugin, no sweep reads which enrollments changed in the LMS.
         if not self.has_plugin or self.invariants.lost_accounts:
             recheck(["enrollment"])
         if self.invariants.lost_accounts:

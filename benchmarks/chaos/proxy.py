@@ -46,6 +46,7 @@ class Proxy:
         self.counts["requests"] += 1
         fault = ""
         if self.rng.random() < self.share:
+            # Before the LMS gets the request, or after it has answered.
             is_before = self.rng.random() < 0.5
             fault = self.rng.choice(FAULTS_BEFORE if is_before else FAULTS_AFTER)
             self.counts[f"{fault} ({'before' if is_before else 'after'})"] += 1

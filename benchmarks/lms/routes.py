@@ -67,8 +67,10 @@ class Lms:
         ]
 
     def handle(self, request: Request) -> tuple[Response | Awaitable[Response], float]:
+        """Returns the answer, and the seconds to wait before it is sent."""
         if request.path.startswith("/control/"):
             return self._control(request), 0.0
+        # Shortened, so that requests with a list of usernames or with long names count together.
         self.world.requests[f"{request.method} {request.path.split(',')[0][:40]}"] += 1
         action = self.routes.get((request.method, request.path))
         if action is None:
@@ -87,6 +89,7 @@ class Lms:
     # Control endpoints, with which a benchmark reads or changes the LMS's data directly.
 
     def _control(self, request: Request) -> Response:
+        """A request of a benchmark to ``/control/<name>``: changes the LMS, or reads its data."""
         params, name = request.params(), request.path.removeprefix("/control/")
         if name == "runs":
             self.world.make_runs(int(params["count"]))
@@ -119,7 +122,9 @@ class Lms:
                 setattr(self.world, name, getattr(empty, name))
         elif name == "dump":
             return as_json(self._dump())
-        return as_json({"requests": dict(self.world.requests)} if name == "counts" else {})
+        elif name == "counts":
+            return as_json({"requests": dict(self.world.requests)})
+        return as_json({})
 
     def _dump(self) -> dict[str, Any]:
         """The data that ``benchmarks.chaos.verdict`` compares. access: access token → username.

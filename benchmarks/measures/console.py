@@ -13,5 +13,5 @@ def console(setup: Setup, learners: int, refused: int) -> dict[str, float]:
     """Page → median milliseconds of server time. refused: number of refused enrollments."""
     with RemoteModule("benchmarks.console", setup.our_env) as console_pages:
         console_pages.call("prepare", count=learners, refused=refused)
-        milliseconds: dict[str, float] = console_pages.call("pages")["answer"]
+        milliseconds: dict[str, float] = console_pages.call("measure_pages")["answer"]
     return milliseconds

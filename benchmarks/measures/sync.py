@@ -94,6 +94,7 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
             if cost["answer"]["changed"] != changed or cost["answer"]["failed"]:
                 raise RuntimeError(f"a sync did not do its work: {cost['answer']}")
             sync_over_fetch.ours.append(cost["seconds"])
+            # Changes for the next sync to find.
             changed = control(
                 setup.lms_url, "change-runs", one_in=100, mark=f"{number}{repetition}"
             )["changed"]

@@ -118,6 +118,8 @@ def test_generated_requests_are_answered_without_a_5xx(browser, run):
 
 
 def _fuzz(operation, cookies):
+    """Sends generated requests to an operation of the API; no answer may have a status of 5xx."""
+
     @settings(
         max_examples=30,
         deadline=None,

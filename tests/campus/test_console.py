@@ -170,6 +170,7 @@ def test_enter_in_the_form_of_a_group_retries_no_record(
     window.add_cookies(cookies_of(admin_client, live_server.url))
     page = window.new_page()
     page.goto(live_server.url + GROUP_PATH)
+    # Enter presses the first button of a form: a hidden one that does nothing.
     expect(page.get_by_text("Do nothing")).to_be_hidden()
     requested_urls = []
     page.on("request", lambda request: requested_urls.append(request.url))
@@ -185,6 +186,7 @@ def test_enter_in_the_form_of_a_group_retries_no_record(
     assert Enrollment.objects.get().refused_at is not None
     expect(note).to_have_value("next term")
 
+    # The button itself sends the form, once a note is given.
     note.fill("")
     page.get_by_role("button", name="Ignore selected").press("Enter")
     expect(note).to_be_focused()

@@ -97,7 +97,7 @@ def test_forbidden_words_are_not_in_the_code(folder: Path) -> None:
     assert not findings, "\n".join(findings)
 
 
-def test_former_names_are_not_in_the_code() -> None:
+def test_former_names_are_not_in_the_code_of_the_application() -> None:
     findings = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in SOURCES

@@ -155,6 +155,9 @@ def test_without_a_connection_and_tutor_there_is_nothing_to_disconnect(tmp_path:
     result = run_in_folder(tmp_path, "disconnect")
     assert result.stdout == "Nothing to do: no connection was made on this machine.\n"
     assert result.returncode == 0
+
+
+def test_disconnect_refuses_a_tutor_that_is_not_a_program(tmp_path: Path) -> None:
     result = run_in_folder(tmp_path, "disconnect", "--tutor", "/no/tutor")
     assert "/no/tutor is not a program" in result.stderr
     assert result.returncode == 2

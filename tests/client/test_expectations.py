@@ -82,5 +82,6 @@ def _server_that_answers(recorded: dict[str, Any]) -> ThreadingHTTPServer:
             """Logs nothing, because the tests read only answers."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    # Checks every 0.01 s whether to stop, so that ``shutdown`` does not wait for half a second.
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server

@@ -21,6 +21,7 @@ from usher.contract.tracebacks import summary_of_output
             "raise OSError('refused\\n\\tIs the server running?')",
             "shop.py, line 2: OSError: refused Is the server running?",
         ),
+        # Not the environment, so without the hint of the case above.
         ("{}['SHOP_KEY']", "shop.py, line 2: KeyError: 'SHOP_KEY'"),
         ("FOO = (", "shop.py, line 2: SyntaxError: '(' was never closed"),
         (

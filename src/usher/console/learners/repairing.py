@@ -59,7 +59,8 @@ def repair(user: Any) -> Summary:
     for name in ("account", "enrollment"):
         # Records in sync are compared with the LMS, and sent only if they differ.
         rechecked_count += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
-    # Only the first number includes rows that a worker has claimed; only the second, all kinds.
+    # Neither number covers all: the first leaves out kinds such as tokens, the second leaves out
+    # rows that a worker has claimed.
     due_count = max(rechecked_count, _count_due(user))
     never_set = threading.Event()  # only the time ends a repair
     stop = StopAfter(never_set, REPAIR_SECONDS)

@@ -315,7 +315,7 @@ def throughput() -> list[Minute]:
 
 
 def _worker_statuses(reports: list[Worker]) -> list[WorkerStatus]:
-    """Leaves out workers that have been gone for an hour, unless there is no other."""
+    """Leaves out workers that have been gone for an hour. If all have, shows the first of them."""
     workers = [
         WorkerStatus(row.name, process=row.role, seen_at=row.seen_at, state=_worker_state(row))
         for row in reports
@@ -338,7 +338,7 @@ def _worker_state(row: Worker) -> str:
 
 
 def _lms_health(reports: list[Worker]) -> LmsHealth:
-    """Whether the LMS answered last, according to all reports. Durations, circuits and rate limits
+    """Whether the LMS answered the last request of any worker. Durations, circuits and rate limits
     are those of recent reports only."""
     lms_reports: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
     answered_at = max(

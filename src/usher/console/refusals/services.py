@@ -88,7 +88,8 @@ def groups() -> list[Group]:
 
 
 def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[Group]:
-    """Like ``groups``, but only for these kinds, and for records refused after ``since``."""
+    """Like ``groups``, but only for these kinds. With ``since``, only for records that were refused
+    after this time."""
     decisions = IgnoreDecisions()
     groups = [group for kind in kinds for group in _groups_of(kind, since, decisions)]
     return sorted(groups, key=lambda group: (-group.count, group.kind, group.code))
@@ -162,7 +163,7 @@ def newest_refusals(
     kind: Kind, code: str, limit: int, before: str = "", decisions: IgnoreDecisions | None = None
 ) -> list[Refusal]:
     """The records of one group, the last refused first. before: the ``position`` of the last record
-    on the previous page."""
+    on the previous page; '' for the first page."""
     refused_work = not_ignored(kind, decisions).filter(error_code=code)
     if position := _parse_position(before):
         refused_work = refused_work.filter(_refused_before(*position))
