@@ -174,8 +174,8 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 
 
 def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
-    """Items of the batch API that create ``number`` accounts with tokens. prefix: of the
-    usernames."""
+    """Items of the batch API that create ``number`` accounts with tokens. prefix: the text
+    with which the usernames begin."""
     names = (f"{prefix}{index}" for index in range(number))
     return [
         {

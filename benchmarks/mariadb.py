@@ -74,8 +74,8 @@ class MariaDb:
 
 @contextmanager
 def mariadb(*databases: str) -> Iterator[MariaDb]:
-    """A server with empty databases of these names. For the packages that it needs, see
-    ``missing_requirement``."""
+    """A server with empty databases of these names: the running server at MYSQL_PORT, or else a new
+    one. For the packages that a server needs, see ``missing_requirement``."""
     if port_of_running_server := os.environ.get("MYSQL_PORT"):
         server = MariaDb(int(port_of_running_server))
         _recreate_databases(server, databases)

@@ -84,7 +84,7 @@ class Services:
         return server, f"redis://127.0.0.1:{port}/0"
 
     def process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
-        """Starts a process. name: of its log file."""
+        """Starts a process. name: the name of the process and of its log file."""
         started = Process(name, command, environment, self.folder / f"{name}.log")
         self._stack.callback(started.stop)
         return started

@@ -55,8 +55,9 @@ class Setup:
 
 @contextmanager
 def set_up(services: Services) -> Iterator[Setup]:
-    """Sets up everything. Starts the web server of the serial implementation, because the repair
-    function signs in through the pages of the application."""
+    """Starts the benchmark's LMS and PostgreSQL, and prepares both implementations. Starts the web
+    server only of the serial implementation, whose repair signs in through the application's
+    pages."""
     postgresql = services.postgresql()
     our_port, reference_port, lms_port = free_port(), free_port(), free_port()
     lms_url = f"http://127.0.0.1:{lms_port}"

@@ -341,13 +341,13 @@ class Invariants:
         from usher.application.runs.models import CourseMode
 
         for run in self.records.rows["run"].values():
-            lms_modes = self.world.modes.get(run["course_key"])
-            if lms_modes is None:
+            raw_modes = self.world.modes.get(run["course_key"])
+            if raw_modes is None:
                 continue
             rows = CourseMode.objects.filter(run_id=run["id"])
             own_modes = sorted(rows.values_list("slug", "currency", "min_price"))
             modes_in_lms = sorted(
-                (mode["mode_slug"], mode["currency"], mode["min_price"]) for mode in lms_modes
+                (mode["mode_slug"], mode["currency"], mode["min_price"]) for mode in raw_modes
             )
             if own_modes != modes_in_lms:
                 raise InvariantBroken(

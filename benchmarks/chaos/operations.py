@@ -134,7 +134,7 @@ def _enroll(username: str, key: str, mode: str) -> None:
 
 
 def _plan_unenrollment() -> Callable[[], None]:
-    """Without enrollments so far, plans an enrollment instead."""
+    """Plans to end an enrollment. If there is none so far, plans an enrollment instead."""
     if not journal.enrollments:
         return _plan_enrollment()
     username, key = _random.choice(list(journal.enrollments))
@@ -144,7 +144,8 @@ def _plan_unenrollment() -> Callable[[], None]:
 
 
 def _plan_mode_change() -> Callable[[], None]:
-    """Without active enrollments so far, plans an enrollment instead."""
+    """Plans to change the mode of an active enrollment. If there is none so far, plans an enrollment
+    instead."""
     active = [pair for pair, desired in journal.enrollments.items() if desired.is_active]
     if not active:
         return _plan_enrollment()
@@ -233,7 +234,7 @@ def _watch_attempts() -> None:
 
 
 def count_unfinished() -> dict[str, int]:
-    """Kind and error → number of rows that are neither in sync nor refused."""
+    """Kind and error → number of rows that are due, or neither in sync nor refused."""
     counts: Counter[str] = Counter()
     for name in KINDS:
         manager = all_kinds()[name].model._default_manager

@@ -70,6 +70,7 @@ class ChaosTest:
         self.finished = threading.Event()
 
     def perform(self, stack: ExitStack) -> dict[str, Any]:
+        """Performs the operations with faults and waits for the workers. Returns the verdict."""
         self._start()
         people = stack.enter_context(
             RemoteModule("benchmarks.chaos.people", self._env_with_movable_clock)

@@ -80,6 +80,7 @@ class SignIn:
             return None
         body: dict[str, object] = {name: [{"user_message": _TAKEN[name]}] for name in conflicts}
         if "username" in conflicts:
+            # As the platform makes them: at most 30 characters, with any numbers.
             body["username_suggestions"] = [f"{username[:26]}_{n}" for n in (1, 41, 664)]
         body["error_code"] = "duplicate-" + "-".join(conflicts)
         return as_json(body, status=409)

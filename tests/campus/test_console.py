@@ -144,7 +144,7 @@ def test_a_refresh_keeps_focus_position_and_selection(
     window.close()
 
 
-def test_the_overview_shows_an_alert_while_it_cannot_be_refreshed(
+def test_the_overview_shows_an_alert_while_it_cannot_be_refreshed_and_leads_to_sign_in(
     chromium_browser, live_server, admin_client, paths
 ):
     window = chromium_browser.new_context()
@@ -158,6 +158,7 @@ def test_the_overview_shows_an_alert_while_it_cannot_be_refreshed(
     window.unroute("**/staff/")
     expect(alert).to_have_count(0)
 
+    # After the end of the session, the refresh redirects to the sign-in page.
     window.clear_cookies()
     page.wait_for_url("**/accounts/login/?next=/staff/", timeout=A_MINUTE)
     window.close()

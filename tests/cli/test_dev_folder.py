@@ -265,7 +265,9 @@ def test_a_worker_that_stops_without_a_change_of_the_code_ends_the_command(tmp_p
         servers.stop()
 
 
-def test_files_of_virtual_environments_and_hidden_folders_are_not_watched(tmp_path: Path) -> None:
+def test_python_files_and_env_are_watched_except_in_folders_without_own_code(
+    tmp_path: Path,
+) -> None:
     for folder in ("shop", "venv/lib", ".usher/dev", "node_modules"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "venv" / "pyvenv.cfg").touch()
@@ -546,6 +548,7 @@ def test_a_project_that_does_not_listen_after_a_change_is_restarted_once(
         assert eventually(lambda: servers.follow_changes() == "project started again.")
         time.sleep(listen_seconds + 0.1)
         assert servers.follow_changes() == "", "it is still broken"
+        # After a change that mends it, the project listens; then it needs no restart.
         code.write_text("VERSION = 1\n")
         assert eventually(lambda: servers.follow_changes() == "project started again.")
         assert eventually(lambda: is_listening(servers.ports.project))

@@ -125,7 +125,8 @@ def import_all(
 ) -> int:
     """Imports all modules of ``packages``, except modules whose names begin with one of
     ``skipped``, in an interpreter that has only the distributions that ``requirements`` need.
-    Returns the number of imported modules."""
+    Returns the number of imported modules. django: whether to set up Django first, which modules
+    with models need."""
     allowed = required_distributions(*requirements)
     distributions_by_module = metadata.packages_distributions()
     foreign = [

@@ -279,6 +279,7 @@ def test_usher_dev_with_a_new_database_lists_the_accounts_of_the_lms(
         write_decision = f"sed -i '2s/$/link/' {file}"
         output = integrator.run(f"{load_environment}\n{write_decision}\n{decide}")
         assert f"{username}: linked here, and in the LMS" in output
+    # The other way out: without the LMS's database, the next start creates a new one.
     integrator.run(delete)
     steps = integrator.usher_dev()
     assert "The LMS has" not in steps["connected"]

@@ -16,7 +16,7 @@ _TOP_MARGIN = 4
 class Chart:
     """A chart of records per minute. done, failed: the ``points`` of a polyline. area: the
     ``points`` of a polygon. top: the number of records at the upper edge. total_done, total_failed:
-    of all minutes. last_done: of the last minute."""
+    the records of all minutes. last_done: the records of the last minute."""
 
     done: str
     failed: str

@@ -158,6 +158,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Overview:
+    """The contents of the overview. at: when they were read. deactivated: the number of accounts
+    that are deactivated in the LMS. swept_at: the time of the last sweep; None for never."""
+
     at: datetime
     verdict: Verdict
     kinds: list[KindCounts]
@@ -303,14 +306,15 @@ def throughput() -> list[Minute]:
     sums = {
         row["minute"]: row
         for row in rows.annotate(
-            done=Sum("changed") + Sum("unchanged"), wrong=Sum("failed") + Sum("refused")
+            done=Sum("changed") + Sum("unchanged"),
+            failed_or_refused=Sum("failed") + Sum("refused"),
         )
     }
     result = []
     for number in range(MINUTES):
         at = first + timedelta(minutes=number)
-        row = sums.get(at, {"done": 0, "wrong": 0})
-        result.append(Minute(at, row["done"], row["wrong"]))
+        row = sums.get(at, {"done": 0, "failed_or_refused": 0})
+        result.append(Minute(at, row["done"], row["failed_or_refused"]))
     return result
 
 
