@@ -144,8 +144,8 @@ def _plan_unenrollment() -> Callable[[], None]:
 
 
 def _plan_mode_change() -> Callable[[], None]:
-    """Plans to change the mode of an active enrollment. If there is none so far, plans an enrollment
-    instead."""
+    """Plans to change the mode of an active enrollment. If there is none so far, plans an
+    enrollment instead."""
     active = [pair for pair, desired in journal.enrollments.items() if desired.is_active]
     if not active:
         return _plan_enrollment()

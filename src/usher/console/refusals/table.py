@@ -24,6 +24,8 @@ class _Echo:
 
 
 def lines(kind: str, code: str, records: Iterable[Refusal]) -> Iterator[str]:
+    """The lines of the table as CSV, the header first. A spreadsheet reads no value as a
+    formula."""
     writer = csv.writer(_Echo())
     yield writer.writerow(HEADER)
     for record in records:
