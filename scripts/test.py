@@ -155,8 +155,8 @@ class Run:
         return all_passed
 
     def _run(self, group: Group, extra: Sequence[str], name: str, totals: Totals) -> int:
-        """Runs pytest and returns its exit code. Adds the report to ``totals``. name: the name of the
-        report's file."""
+        """Runs pytest and returns its exit code. Adds the results to ``totals``. name: the name of
+        the report's file."""
         started = time.monotonic()
         report = REPORTS / name
         report.unlink(missing_ok=True)

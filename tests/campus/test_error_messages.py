@@ -34,7 +34,7 @@ def test_all_pages_and_the_api_describe_a_refused_change_in_the_same_words(
     client.force_login(user)
     dashboard = client.get("/dashboard/").content.decode()
     course = client.get(f"/courses/{KEY}/").content.decode()
-    assert ("could not be opened" in course) is not is_enrolled_in_lms
+    assert ("could not be opened" in course) == (not is_enrolled_in_lms)
     (item,) = client.get("/api/v1/enrollments/").json()["results"]
     assert item["label"] == ("Enrolled" if is_enrolled_in_lms else "Needs our help")
     for page in (dashboard, course, client.get("/").content.decode()):
@@ -42,6 +42,6 @@ def test_all_pages_and_the_api_describe_a_refused_change_in_the_same_words(
     assert item["message"] in dashboard
     assert item["message"] in course
     assert (">Honor<" in dashboard) is is_enrolled_in_lms, "the mode in the LMS is honor"
-    assert ("help@example.org" in course) is not is_enrolled_in_lms
+    assert ("help@example.org" in course) == (not is_enrolled_in_lms)
     # Staff get a mail only if MANAGERS is set, so no page may say that staff were told.
     assert "We were told" not in dashboard + course
