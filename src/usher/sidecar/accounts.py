@@ -123,8 +123,8 @@ def _process_due_learners(
 
 
 def _batch_sender(session: Session) -> Send:
-    """Sends a page with the batch API; then again, without the refused value, the learners of whom
-    the LMS refused an optional value."""
+    """Returns a function that sends a page with the batch API; then again, without the refused
+    value, the learners of whom the LMS refused an optional value."""
 
     def send(page: Sequence[Learner]) -> Generator[Results]:
         results = send_once(page)
@@ -448,8 +448,8 @@ def _owner_relation(session: Session) -> dict[str, str]:
 
 def _account_row(session: Session, learner: Learner) -> dict[str, Any]:
     """Returns the row of the agent's ``write`` for a created account. The agent writes nothing if
-    the username changed meanwhile: in ``expect`` if it is the account's, in ``owner`` if the
-    user's."""
+    the username has changed meanwhile: ``expect`` has the username if it is in the table of
+    accounts, ``owner`` if it is in the table of users."""
     columns = session.adapter.account.columns
     row: dict[str, Any] = {
         "find": {columns["user"]: learner.pk},

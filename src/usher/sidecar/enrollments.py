@@ -337,7 +337,8 @@ def make_sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) ->
 
 
 def _batch_sender(session: Session) -> Send:
-    """Enrolls with the batch API, and then in the fallback mode those whose mode was refused."""
+    """Returns a function that enrolls with the batch API, and then in the fallback mode those whose
+    mode was refused."""
 
     def send(items: Items, fallback_mode: str = "") -> Results:
         results = batch.send(session.lms, batch.ENROLLMENTS, items)
@@ -353,8 +354,8 @@ def _batch_sender(session: Session) -> Send:
 
 
 def _public_sender(session: Session, pool: ThreadPoolExecutor) -> Send:
-    """Enrolls with the public API, one request for each item, several at a time. Returns results in
-    the batch API's form.
+    """Returns a function that enrolls with the public API, one request for each item, several at a
+    time. Its results have the batch API's form.
 
     After the LMS has refused a mode for a run, that mode is not requested again: an LMS allows some
     hundred requests in a minute, and refused ones count.

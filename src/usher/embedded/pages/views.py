@@ -60,9 +60,11 @@ def _get_run(course_id: str) -> CourseOverview:
 
 @ensure_csrf_cookie
 def about(request: HttpRequest, course_id: str) -> HttpResponse:
-    run_ = _get_run(course_id)
+    course_run = _get_run(course_id)
     return render(
-        request, "pages/about.html", {"run": run_, "title": run_.display_name_with_default}
+        request,
+        "pages/about.html",
+        {"run": course_run, "title": course_run.display_name_with_default},
     )
 
 
@@ -71,15 +73,19 @@ def about(request: HttpRequest, course_id: str) -> HttpResponse:
 def run(request: SignedInRequest, course_id: str) -> HttpResponse:
     """The home page of a run for enrolled learners and staff; everybody else is redirected
     to the run's about page."""
-    run_ = _get_run(course_id)
+    course_run = _get_run(course_id)
     if not settings.EMBEDDED_RUNS_HAVE_CONTENT:
         # The platform must load a course's content to show its home page.
         raise Http404("Course not found.")
-    enrollment = CourseEnrollment.get_enrollment(request.user, run_.id)
+    enrollment = CourseEnrollment.get_enrollment(request.user, course_run.id)
     enrolled = enrollment is not None and enrollment.is_active
-    if not enrolled and not has_staff_access(request.user, run_.id):
+    if not enrolled and not has_staff_access(request.user, course_run.id):
         return redirect("about_course", course_id=course_id)
-    context = {"run": run_, "enrollment": enrollment, "title": run_.display_name_with_default}
+    context = {
+        "run": course_run,
+        "enrollment": enrollment,
+        "title": course_run.display_name_with_default,
+    }
     return render(request, "pages/run.html", context)
 
 

@@ -6,7 +6,7 @@ import re
 from usher.contract.limits import USERNAME_MAX_LENGTH
 from usher.embedded.student.models import username_exists_or_retired
 
-SUGGESTIONS = 3
+MAX_SUGGESTIONS = 3
 #: Ranges of the random number in a suggestion. The next range is tried if suggestions are missing.
 _RANGES = ((0, 9), (10, 99), (100, 999), (1000, 9999), (10000, 99999))
 #: Length of the longest suffix: an underscore and a number of five digits.
@@ -45,7 +45,7 @@ def suggest_usernames(name: str) -> list[str]:
     if len(first) >= 2:
         stem = re.sub(r"[_-]", "", first[: USERNAME_MAX_LENGTH - _SUFFIX_LENGTH])
         for low, high in _RANGES:
-            if len(suggestions) >= SUGGESTIONS:
+            if len(suggestions) >= MAX_SUGGESTIONS:
                 break
             for _ in range(_MAX_TRIES):
                 if offer(f"{stem}_{random.randint(low, high)}"):  # noqa: S311 - not a secret

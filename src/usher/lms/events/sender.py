@@ -109,8 +109,8 @@ def _claim(message: Message) -> bool:
 
 
 def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts) -> bool:
-    """Send a message and record the result. Returns whether the application answered, with any
-    status."""
+    """Send a message and record the result. Returns False if the request got no answer, not even an
+    answer with an error status."""
     url = message_url(message.type, message.application)
     error = (
         _post(session, message, url)

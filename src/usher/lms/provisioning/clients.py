@@ -63,7 +63,7 @@ def _find_client(spec: Application) -> tuple[Any | None, bool]:
             return client, connected.oauth_client_adopted if connected else True
     other_clients = ConnectedApplication.objects.exclude(name=spec.name).values("oauth_client_id")
     free_clients = model.objects.exclude(client_id__in=other_clients)
-    for client in free_clients.filter(name=spec.oauth_name).order_by("pk"):
+    if client := free_clients.filter(name=spec.oauth_name).order_by("pk").first():
         return client, True
     for client in free_clients.filter(name=EDX_OAUTH_APP).order_by("pk"):
         if set(client.redirect_uris.split()) & set(spec.oauth_redirect_uris):

@@ -243,7 +243,8 @@ class Adapter:
         )
 
     def newly_due_enrollments(self, seconds: float) -> Condition:
-        """Returns the condition for enrollments that changed, or whose learner got an account."""
+        """Returns the condition for enrollments that changed, whose learner got an account, or
+        whose grace period ended, in the last ``seconds``."""
         columns = (*self.enrollment_change_columns, *self.account_change_columns)
         return _changed_within(columns, seconds, grace_seconds=self.grace_seconds)
 

@@ -23,7 +23,7 @@ def adapter_of(edition: str) -> Adapter:
     return ADAPTERS[edition]
 
 
-def missing(agent: Agent, adapter: Adapter) -> list[str]:
+def find_missing(agent: Agent, adapter: Adapter) -> list[str]:
     """Returns the models, columns and functions that the adapter needs and the application does not
     have."""
     request = adapter.check_request()
@@ -32,5 +32,5 @@ def missing(agent: Agent, adapter: Adapter) -> list[str]:
 
 def check(agent: Agent, adapter: Adapter) -> None:
     """Raises NotAsKnown if the application's release lacks anything that the adapter needs."""
-    if names := missing(agent, adapter):
+    if names := find_missing(agent, adapter):
         raise NotAsKnown(adapter.title, names)
