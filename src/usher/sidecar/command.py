@@ -474,7 +474,7 @@ def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
     except LmsError as error:
         _exit_with_error(output, f"The LMS could not be asked: {explain(error)}")
     except click.ClickException:
-        raise
+        raise  # click prints it
     except Exception as error:  # noqa: BLE001 - Python would exit with 1, as FAILED
         output.print_error(f"{type(error).__name__}: {error}")
         traceback.print_exc()

@@ -63,8 +63,8 @@ def reconcile_enrollments(
 def claim_due_rows(
     kind: str, rows: list[dict[str, Any]], summary: Summary
 ) -> Iterator[list[dict[str, Any]]]:
-    """Claims rows until the block ends, and yields them. Leaves out rows that were refused recently
-    and rows that another thread has claimed."""
+    """Claims rows until the block ends, and yields them. Leaves out rows whose pause after a
+    failure or refusal has not ended, and rows that another thread has claimed."""
     due = [row for row in rows if summary.row_memory.is_due(kind, _retry_key(row))]
     # Claimed as ENROLLMENT whatever the kind, because all kinds write to the same table.
     with summary.row_memory.claim(ENROLLMENT, [row["pk"] for row in due]) as claimed_keys:

@@ -117,7 +117,7 @@ class ReconcileOutput:
 
     def print_error(self, reason: str) -> None:
         """With ``--json``, prints the error that ended the command, with the results before it.
-        Otherwise prints nothing: the ``usher`` command prints the errors of its commands."""
+        Otherwise prints nothing: ``command`` prints the error for people."""
         if self._as_json:
             click.echo(
                 json.dumps(self._summary_before_error.as_data() | {"ok": False, "error": reason})
@@ -245,7 +245,7 @@ class DriftOutput:
 
     def print_error(self, reason: str) -> None:
         """With ``--json``, prints the error that ended the command, and what was found before.
-        Otherwise prints nothing: the ``usher`` command prints the errors of its commands."""
+        Otherwise prints nothing: ``command`` prints the error for people."""
         if self._as_json:
             click.echo(json.dumps(self._data | {"ok": False, "error": reason}))
 

@@ -146,7 +146,7 @@ class Agent:
         self.close()
 
     def close(self) -> None:
-        """Closes the agent's input, which ends it."""
+        """Closes the agent's input, which ends it. Kills it if it does not end in time."""
         if self._process.stdin:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()

@@ -24,9 +24,9 @@ PROFILE = "profile"
 
 
 @dataclass(frozen=True)
-class DifferingLearner:
-    """A learner whose profile differs. changes: ``name``, ``email`` or ``country`` → the
-    application's value."""
+class ComparedLearner:
+    """A learner whose profile was compared. changes: ``name``, ``email`` or ``country`` → the
+    application's value, for the values that differ in the LMS."""
 
     learner: Learner
     changes: dict[str, str]
@@ -38,7 +38,7 @@ def find_differing(
     user: str = "",
     changed_within_seconds: float | None = None,
     memory: RowMemory | None = None,
-) -> Iterator[list[DifferingLearner]]:
+) -> Iterator[list[ComparedLearner]]:
     """Yields pages of differing learners with an account. user: only this user; '' for all.
     changed_within_seconds: only users that changed in that time; None for all. memory: used with
     ``changed_within_seconds``, to leave out users that have not changed since they agreed with the
@@ -65,7 +65,7 @@ def find_differing(
             else {}
         )
         compared_learners = [
-            DifferingLearner(
+            ComparedLearner(
                 learner, _profile_changes(session.adapter, learner, accounts[learner.username])
             )
             for learner in with_account
@@ -99,7 +99,7 @@ def _select_learners(
 def _profile_changes(
     adapter: Adapter, learner: Learner, account: ObservedAccount
 ) -> dict[str, str]:
-    """Returns the values that differ, as ``DifferingLearner.changes``; {} for an inactive account,
+    """Returns the values that differ, as ``ComparedLearner.changes``; {} for an inactive account,
     which the LMS's staff may have banned."""
     if not account.is_active:
         return {}
@@ -151,7 +151,7 @@ def reconcile_profiles(
             summary.report_progress()
 
 
-def _update_with_batch_api(session: Session, due: list[DifferingLearner]) -> dict[Any, LmsError]:
+def _update_with_batch_api(session: Session, due: list[ComparedLearner]) -> dict[Any, LmsError]:
     """Updates profiles in batches. Returns primary key → error of those that failed."""
     items = [
         {
@@ -178,7 +178,7 @@ def _update_with_batch_api(session: Session, due: list[DifferingLearner]) -> dic
 
 
 def _update_with_public_api(
-    session: Session, public_accounts: PublicAccounts, due: list[DifferingLearner]
+    session: Session, public_accounts: PublicAccounts, due: list[ComparedLearner]
 ) -> dict[Any, LmsError]:
     """Signs in on each learner's behalf, which updates the e-mail address in the LMS. Changes the
     other values with the learner's own token, since the LMS accepts no other token for them.
@@ -205,7 +205,7 @@ def _update_with_public_api(
 
 
 def _verify_and_record(
-    session: Session, due: list[DifferingLearner], errors: dict[Any, LmsError], summary: Summary
+    session: Session, due: list[ComparedLearner], errors: dict[Any, LmsError], summary: Summary
 ) -> None:
     """Reads the accounts again, because a sign-in changes different fields in different releases of
     the LMS. Records as done the accounts that now agree."""

@@ -95,7 +95,7 @@ def _all_modes(session: Session) -> dict[str, list[ObservedMode] | LmsError]:
     modes_of_runs: dict[str, list[ObservedMode] | LmsError] = {}
     cursor = ""
     while True:
-        # Without the time for a next ``since``: all runs are read each time.
+        # The third value, for ``since`` of a later call, is not used: all runs are read each time.
         runs, cursor, _ = batch.changed_since(
             session.lms, batch.COURSE_RUNS, since=None, cursor=cursor
         )

@@ -138,7 +138,7 @@ def _make_client(
 
 
 def _timeout(value: Any) -> float:
-    """Returns ``value`` as seconds; the applications' default if it is not a number."""
+    """Returns ``value`` as seconds; the applications' default if it is not a positive number."""
     try:
         seconds = float(value)
     except (TypeError, ValueError):

@@ -148,7 +148,7 @@ def _fetch_keys(jwks_url: str) -> list[dict[str, Any]]:
 
 
 def _check_claims(claims: dict[str, Any]) -> None:
-    """Raises TokenRefused for claims that a logout token must not have, or must have."""
+    """Raises TokenRefused if the claims are not those of a recent logout token."""
     events = claims["events"]
     if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
         raise TokenRefused("the token is not a logout token: the event is missing")
