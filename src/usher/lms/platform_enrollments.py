@@ -43,8 +43,7 @@ def set_enrollment(
     Does what ``POST /api/enrollment/v1/enrollment`` does for a staff user, with the same rules,
     rows and signals. Unlike the view, this function returns no description of the course, and
     leaves out two redundant saves. force: enroll even in a closed run or an expired mode.
-    current_state: the state that the batch has read, None without an enrollment; only an existing
-    enrollment is read again here. cache: runs and modes, shared by a batch. Raises
+    current_state: None without an enrollment. cache: runs and modes, shared by a batch. Raises
     EnrollmentRefused.
     """
     from common.djangoapps.student import models
@@ -53,6 +52,7 @@ def set_enrollment(
     with raising_refusals(_error_codes(), key, mode):
         enrollment: Any = None
         if current_state is not None:
+            # Read again: the row is needed, and may have changed since the batch read it.
             enrollment = models.CourseEnrollment.objects.filter(user=user, course_id=key).first()
             current_state = (enrollment.mode, enrollment.is_active) if enrollment else None
         step = next_step(

@@ -401,8 +401,8 @@ def _reconcile(
     stopping: Stopping,
     show_progress: Callable[[Summary], None],
 ) -> None:
-    """Reconciles until nothing is due, or until a signal is received. Shows the progress after each
-    batch."""
+    """Calls ``reconcile_to_the_end``, which ends early after a signal. Shows the progress after
+    each batch."""
     with stopping.stop_between_batches() as stop_if_requested:
 
         def after_batch(so_far: Summary) -> None:

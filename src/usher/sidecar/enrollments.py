@@ -73,7 +73,7 @@ def claim_due_rows(
 
 def enrollment_pages(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
     """Yields pages of enrollments with the sidecar's names and ``username``, the learner's LMS
-    username. Leaves out learners without one."""
+    username. Leaves out the enrollments of learners who have no LMS username yet."""
     table, username = session.adapter.enrollments, session.adapter.enrollment_username
     for page in session.agent.pages(
         model=table.model, fields=[*table.paths, username], limit=BATCH_SIZE, **due.request()

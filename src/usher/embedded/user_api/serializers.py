@@ -80,7 +80,8 @@ def _profile_data(profile: UserProfile, user: User, request: Any) -> dict[str, A
 
 
 def account_data(user: User, fields: list[str] | None, request: Any) -> dict[str, Any]:
-    """The account's fields named in ``fields``; None for those that everybody may see."""
+    """Field → value, for the account's fields named in ``fields``. fields: None for the fields that
+    everybody may see."""
     try:
         profile = user.profile
     except ObjectDoesNotExist:
