@@ -40,9 +40,9 @@ DEADLINE = 600.0
 class Machine:
     """An operator's machine, in the folder ``home``.
 
-    release: Tutor's release. mode: how Tutor runs the platform: local, dev or k8s. usher_in_tutor:
-    whether Usher is installed in Tutor's environment already. usher_in_image: whether Usher is in
-    the LMS's image.
+    release: Tutor's release. mode: how Tutor runs the platform: local, dev, nightly or k8s.
+    usher_in_tutor: whether Usher is installed in Tutor's environment already. usher_in_image:
+    whether Usher is in the LMS's image.
     """
 
     def __init__(

@@ -474,5 +474,6 @@ def test_every_call_of_docker_compose_has_the_options_of_manage(shop: PlainCheck
     env_file.unlink()
     with pytest.raises(ToolFailed, match="couldn't find env file"):
         target.runs_with({})  # an error does not mean that nothing runs
+    # The service's name is found behind the options.
     with_exec = f"docker compose --env-file {env_file} exec -T app python campus/manage.py"
     assert target_of(shop, manage=with_exec).manage.service == "app"

@@ -66,6 +66,8 @@ class Operator:
         )
 
     def usher(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """Runs ``usher … --yes --json`` and returns the printed object. code: the expected exit
+        code."""
         result = self.run(*arguments, "--yes", "--json")
         assert result.returncode == code, f"{result.returncode}\n{result.stdout}\n{result.stderr}"
         return dict(json.loads(result.stdout.splitlines()[-1]))

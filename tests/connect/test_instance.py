@@ -239,7 +239,7 @@ def test_a_machine_without_docker_is_refused(runner: Runner, monkeypatch, tmp_pa
         ("k8s", True, "https://learn.example"),
     ],
 )
-def test_the_address_of_the_lms_has_a_port_only_in_dev_mode(mode, https, url):
+def test_the_address_of_the_lms_has_a_port_only_in_dev_and_nightly_mode(mode, https, url):
     values = {"LMS_HOST": "learn.example", "ENABLE_HTTPS": https}
     tutor_instance = instance.Instance(
         tutor=Path(), python=Path(), root=Path(), mode=mode, report={"values": values}

@@ -37,12 +37,13 @@ def end_command(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
-def test_the_message_of_an_interrupted_command_begins_on_a_new_line(
+def test_the_message_of_an_interrupted_command_says_what_was_changed_and_begins_on_a_new_line(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ):
     view = View(as_json=False)
     code, screen = end_command(error, view, monkeypatch)
     assert (code, screen) == (exits.INTERRUPTED, "\ninterrupted; nothing was changed\n")
+    # Connect has created the .env before the interruption.
     view.print_preparation(".env from .env.example", dry_run=False)
     _, screen = end_command(error, view, monkeypatch)
     assert screen.startswith("\ninterrupted; completed steps are kept.")

@@ -159,6 +159,7 @@ def gateway(port: int, application: str) -> Iterator[None]:
 
 @pytest.fixture(params=NAMES)
 def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealCheckout]:
+    """A checkout of a real application. After the test, its connection is removed."""
     checkout = RealCheckout(request.param, tmp_path / "state")
     yield checkout
     command = [str(VENV_BIN / "usher"), "disconnect", "--yes", "--purge"]

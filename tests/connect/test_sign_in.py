@@ -388,6 +388,8 @@ def test_an_application_that_signs_out_by_post_only_is_reported(
     serve: Callable[[Pages], Served],
 ):
     def advice_about_sign_out(status: int | str, gateway: str = "") -> list[str]:
+        """Connect's advice about an application that answers GET /logout/ with this status or text.
+        gateway: the address of its API gateway, whose sign-out then counts."""
         served = serve({"/logout/": status})
         checkout = SimpleNamespace(title="MIT xPro")
         return manual._sign_out_warnings(
@@ -414,9 +416,13 @@ def application(tmp_path: Path) -> StandIn:
     return StandIn(tmp_path / "mitxonline", "mitxonline")
 
 
-def target_of(application: StandIn, **given: str) -> TargetApplication:
+def target_of(application: StandIn, **more_options: str) -> TargetApplication:
+    """The application as connect has examined it. more_options: options of the command line."""
     options = ApplicationOptions(
-        str(application.folder), edition="mitxonline", manage=application.manage_command, **given
+        str(application.folder),
+        edition="mitxonline",
+        manage=application.manage_command,
+        **more_options,
     )
     target = TargetApplication(recognise(options), options, Secrets())
     target.examine(application=None, addresses=ADDRESSES)

@@ -9,6 +9,8 @@ from usher.doctor.checks.prv import LinksUseThisBackend
 
 
 def check_links(old_record: dict[str, Any]) -> Finding:
+    """Checks an LMS in which two learners have links of a backend that is no longer used.
+    old_record: fields of that backend's provider record."""
     own_record = {
         "backend_name": "mitxpro-oauth2",
         "enabled": True,

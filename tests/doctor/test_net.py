@@ -35,7 +35,8 @@ APPLICATION_ANSWERS = {
 
 
 def env_file(folder: Path, **values: str) -> Path:
-    """Writes a ``.env`` with these values and a correct sign-out."""
+    """Writes a ``.env`` with these values, and with a correct ``LOGOUT_REDIRECT_URL`` if ``values``
+    has none. Returns its path."""
     path = folder / ".env"
     values.setdefault("LOGOUT_REDIRECT_URL", "http://127.0.0.1/logout")
     path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
@@ -178,7 +179,9 @@ def test_net_6_fails_if_the_server_is_no_lms(tmp_path: Path, answers: dict[str, 
 
 
 @pytest.mark.parametrize("heartbeat", [Answer(404), Answer(500), Answer(503, "down")])
-def test_an_lms_whose_heartbeat_fails_is_recognised(tmp_path: Path, heartbeat: Answer) -> None:
+def test_an_lms_whose_heartbeat_fails_is_recognised_by_its_api(
+    tmp_path: Path, heartbeat: Answer
+) -> None:
     answers = {"/heartbeat": heartbeat, "/api/user/v1/me": Answer(401, {"detail": "no token"})}
     with serving(answers) as lms:
         path = env_file(tmp_path, OPENEDX_API_BASE_URL=lms)

@@ -40,6 +40,7 @@ def line(check_id: str, finding: Finding, *, needs: str = "", because: str = "")
 
 
 def shown(report: Report, *, verbose: bool = False) -> list[str]:
+    """The lines that doctor prints for this report."""
     console = Console(record=True, width=200)
     show(report, console, verbose=verbose)
     return console.export_text().splitlines()

@@ -132,6 +132,13 @@ def test_checks_that_depend_on_a_failed_check_are_skipped(empty_context: Context
     assert by_id["XXX-3"].finding.status is Status.SKIPPED
     assert by_id["XXX-3"].finding.seen == "not checked while XXX-1 fails"
     assert not report.healthy
+
+
+@pytest.mark.usefixtures("own_checks")
+def test_the_report_of_a_connected_application_says_that_a_check_failed(
+    empty_context: Context,
+) -> None:
+    report = run(empty_context)
     report.stage = CONNECTED
     console = Console(record=True, width=100)
     show(report, console)

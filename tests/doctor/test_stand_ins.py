@@ -66,6 +66,7 @@ def test_app_9_and_enr_5_read_the_applications_own_tables(mitxonline: StandIn) -
     )
     assert findings(mitxonline, "APP-9")["APP-9"].status is Status.OK
     assert findings(mitxonline, "ENR-5")["ENR-5"].status is Status.SKIPPED  # no LMS is known
+    # So this runs the check ENR-5 itself.
     with context_of(mitxonline) as context:
         (error,) = context.application.errors("account", "has-sync-error")
         finding = NoLearnerWasGivenUp().probe(context)

@@ -204,7 +204,6 @@ def test_a_conflict_names_the_learner_who_has_reserved_the_username(
     assert "has no LMS account yet" in rows[user.username]["conflict"]
     # As after the deletion of the owner.
     UsernameReservation.objects.filter(pk=reservation.pk).update(user=None)
-    file.unlink()
     rows, file = csv_list()
     assert rows[user.username]["conflict"].endswith("a learner who was deleted here")
     decide(file, **{user.username: "link"})
@@ -480,6 +479,7 @@ def test_an_unknown_decision_is_named(system: Any, csv_list: Any) -> None:
     for user in (first, second):
         make_lms_account(system, f"old_{secrets.token_hex(4)}", user.email)
     _, file = csv_list()
+    # No decision is written yet.
     out, _ = adopt_users("--decisions", str(file))
     assert "No row has 'link' in the column decision" in out
     decide(file, **{first.username: "yes", second.username: "skip"})

@@ -21,15 +21,15 @@ from usher.engine.services import open_gates, reconcile
 REGISTRATION = "/user_api/v1/account/registration/"
 
 
-def make_lms_account(system, username, email, *, linked=False, joined_ago=0):
+def make_lms_account(system, username, email, *, linked=False, age=0):
     """Creates an account in the LMS. linked: whether to link the account to the application's
-    learner with the same username. joined_ago: age of the account in seconds."""
+    learner with the same username. age: in seconds."""
     link = f"S.objects.create(user=u, provider='mitxpro-oauth2', uid={username!r})"
     system.lms.shell(
         "from usher.embedded.home.seeds import create_person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
         f"u = create_person({username!r}, {email!r}); "
-        f"u.date_joined = timezone.now() - timedelta(seconds={joined_ago}); u.save(); "
+        f"u.date_joined = timezone.now() - timedelta(seconds={age}); u.save(); "
         + (link if linked else "")
     )
 
@@ -86,7 +86,7 @@ def test_tokens_are_stored_encrypted(system):
 
 def test_a_username_that_somebody_else_has_in_the_lms_is_replaced(system):
     user = system.learner("taken")
-    make_lms_account(system, user.username, f"other-{user.email}", joined_ago=3600)
+    make_lms_account(system, user.username, f"other-{user.email}", age=3600)
     account = ensure_account(user)
     assert account.username == user.username
     reconcile(["account"], user=user)
@@ -114,7 +114,7 @@ def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system):
     """After the application restores a backup, the LMS can have accounts of learners who are not in
     the application's database."""
     user = system.learner("restored")
-    make_lms_account(system, user.username, f"old-{user.email}", linked=True, joined_ago=86400)
+    make_lms_account(system, user.username, f"old-{user.email}", linked=True, age=86400)
     account = ensure_account(user, reconcile_now=True)
     account.refresh_from_db()
     assert account.is_ready
@@ -124,7 +124,7 @@ def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system):
 
 def test_adopt_takes_over_an_existing_account(system):
     user = system.learner("adopted")
-    make_lms_account(system, user.username, user.email, linked=True, joined_ago=86400)
+    make_lms_account(system, user.username, user.email, linked=True, age=86400)
     account = adopt(user, user.username)
     reconcile(["account", "token"], user=user)
     account.refresh_from_db()
@@ -134,7 +134,7 @@ def test_adopt_takes_over_an_existing_account(system):
 
 def test_an_account_is_refused_if_the_lms_has_the_email_address(system):
     user = system.learner()
-    make_lms_account(system, f"x{user.username}", user.email, joined_ago=3600)
+    make_lms_account(system, f"x{user.username}", user.email, age=3600)
     account = ensure_account(user, reconcile_now=True)
     assert not account.is_ready
     assert account.refused_at is not None
@@ -307,6 +307,10 @@ def test_a_learner_whose_account_record_was_deleted_gets_the_same_account_again(
     assert system_with_each_api.enrollments(name) == {
         "course-v1:edX+DemoX+Demo_Course": ("audit", True)
     }
-    # reuse_own: also accepts a name that is reserved for this same learner, but for nobody else.
-    name_of_another = reserve(system_with_each_api.learner(), name.upper(), reuse_own=True)
+
+
+def test_reserve_gives_nobody_the_reserved_username_of_another_learner(system):
+    """With ``reuse_own``, a username that is reserved for the same learner is accepted."""
+    name = ensure_account(system.learner()).username
+    name_of_another = reserve(system.learner(), name.upper(), reuse_own=True)
     assert name_of_another.lower() != name.lower()

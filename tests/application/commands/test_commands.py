@@ -68,7 +68,9 @@ def test_manage_py_help_lists_the_commands_under_usher():
     assert "application" not in groups
 
 
-def test_configure_instance_changes_nothing_the_second_time(transactional_db, passwords, settings):
+def test_configure_instance_creates_client_users_runs_and_enrollments_only_once(
+    transactional_db, passwords, settings
+):
     settings.OPENEDX_API_BASE_URL = "http://edx.odl.local:18000"
     code, out, _ = run_command(
         "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
@@ -89,6 +91,7 @@ def test_configure_instance_changes_nothing_the_second_time(transactional_db, pa
     assert users.get(username="testlearner").check_password("a-Password-of-2")
     assert CourseRun.objects.count() == 2  # the two demonstration courses
     assert Enrollment.objects.count() == 2
+    # The second time, nothing is changed, and the secret is not printed.
     hashed_secret = client.client_secret
     code, out, _ = run_command(
         "configure_instance", "linux", "--gateway", "172.22.0.1", "--tutor-dev", "--no-input"
@@ -108,6 +111,7 @@ def test_configure_instance_takes_a_given_client(transactional_db, passwords):
     assert code == 0
     assert json.loads(out)["client_id"] == "my-id"
     assert Enrollment.objects.count() == 0
+    # The client exists now, so its secret is not printed again.
     _, out, _ = run_command("configure_instance", "--no-input", "--json", "--dont-enroll", *options)
     assert json.loads(out)["client_secret"] is None
     assert json.loads(out)["changed"] is False
@@ -124,9 +128,10 @@ def test_configure_instance_says_what_is_missing(transactional_db, monkeypatch):
 
 
 @pytest.mark.parametrize("gateway", ["http://172.17.0.1", "172.17.0.1:8000", "a b", "-x", "[::1"])
-def test_a_gateway_with_a_scheme_or_a_port_is_rejected(db, gateway):
+def test_a_gateway_that_is_not_just_a_host_is_rejected(db, gateway):
     with pytest.raises(CommandError, match="without http:// and without a port"):
         run_command("configure_instance", "linux", f"--gateway={gateway}", "--dry-run")
+    # An IPv6 address and a host name are accepted.
     assert run_command("configure_instance", "linux", "--gateway=fd00::1", "--dry-run").code == 0
     assert (
         run_command("configure_instance", "linux", "--gateway=gateway.local", "--dry-run").code == 0
@@ -207,6 +212,10 @@ def test_syncing_one_run_adds_only_that_run(system, command):
     code, out, _ = run_command(command, "--run", DEMO)
     assert code == 0, out
     assert [course_run.course_key for course_run in CourseRun.objects.all()] == [DEMO]
+
+
+@pytest.mark.parametrize("command", ["sync_courserun", "sync_courseruns"])
+def test_syncing_an_unknown_or_malformed_run_fails_and_adds_no_run(system, command):
     code, out, _ = run_command(command, "--run", "course-v1:No+Such+Run")
     assert code == 1
     assert "course-v1:No+Such+Run" in out
@@ -226,7 +235,10 @@ def test_a_dry_run_of_the_sync_of_all_runs_adds_no_run(system):
         r"✓ course runs: [1-9]\d* would be changed; nothing was changed", out.splitlines()[-1]
     )
     assert not CourseRun.objects.exists()
-    with pytest.raises(CommandError):  # neither --run nor --all
+
+
+def test_sync_courserun_without_run_or_all_is_rejected(db):
+    with pytest.raises(CommandError):
         run_command("sync_courserun")
 
 
@@ -245,12 +257,13 @@ def test_repair_gives_everybody_an_account_and_a_token(system):
 
 def test_repair_names_the_learner_whose_account_was_refused(system):
     created, refused = system.learner(), system.learner()
-    make_lms_account(system, f"x{refused.username}", refused.email, joined_ago=3600)
+    make_lms_account(system, f"x{refused.username}", refused.email, age=3600)
     code, out, _ = run_command("repair_missing_courseware_records")
     assert code == 1
     assert "duplicate-email" in out
     assert refused.username in out
     assert LmsAccount.objects.get(user=created).is_ready
+    # Without the other account's address, the repair succeeds.
     system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"g().objects.filter(email={refused.email!r}).update(email='other@example.org')"
@@ -354,7 +367,7 @@ def test_a_dry_run_with_an_unreachable_lms_reports_that_it_stopped(system, setti
     assert "Nothing answers" in json.loads(out)["stopped"]
 
 
-def test_every_command_reports_an_unreachable_lms_without_a_traceback(system, settings):
+def test_commands_report_an_unreachable_lms_without_a_traceback(system, settings):
     settings.OPENEDX_API_BASE_URL = UNREACHABLE_URL
     system.learner()
     code, out, _ = run_command("repair_missing_courseware_records", "--wait", "0")

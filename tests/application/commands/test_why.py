@@ -312,11 +312,18 @@ def test_why_prints_the_command_that_compares_the_learner_with_the_lms(
     console is installed."""
     user = system.learner()
     assert "compare_learner" not in why(user.username)  # there is no account to compare
-    enroll(user, run := ensure_run(DEMO), reconcile_now=True)
+    enroll(user, ensure_run(DEMO), reconcile_now=True)
     assert f"$ python manage.py compare_learner {user.username}" in why(user.username)
     with monkeypatch.context() as without_console:
         without_console.setattr(apps, "is_installed", lambda app: app != "usher.console")
         assert "compare_learner" not in why(user.username)
+
+
+def test_why_says_what_to_do_about_an_enrollment_whose_run_is_missing_in_the_lms(
+    system: Any,
+) -> None:
+    user, run = system.learner(), ensure_run(DEMO)
+    enroll(user, run, reconcile_now=True)
     assert "✓ enrollment" in why(user.username)
     CourseRun.objects.filter(pk=run.pk).update(missing_since=timezone.now())
     story = why(user.username)

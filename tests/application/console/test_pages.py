@@ -283,6 +283,7 @@ def test_the_overview_shows_the_reports_of_recent_workers(staff: Client) -> None
         ("a:4", timedelta(hours=3)),
     ):
         Worker.objects.create(name=name, role="Celery worker", seen_at=now - age, report=outdated)
+
     overview = staff.get("/staff/").context["overview"]
     # The last failure is later than the last answer.
     assert overview.lms.state == "failing"
@@ -295,6 +296,7 @@ def test_the_overview_shows_the_reports_of_recent_workers(staff: Client) -> None
     states = [(worker.name, worker.state) for worker in overview.workers]
     # a:4 has been gone for more than an hour, so it is left out.
     assert states == [("a:1", "alive"), ("a:2", "late"), ("a:3", "gone")]
+    # No sweep has run.
     assert overview.swept_at is None
     assert overview.messages.pulled_at is None
 
@@ -308,6 +310,7 @@ def test_the_overview_shows_the_last_sweep_and_messages(staff: Client) -> None:
     three_minutes_ago = timezone.now() - timedelta(minutes=3)
     Watermark.objects.create(name="accounts", since="x", asked_at=three_minutes_ago)
     ReceivedEvent.objects.create(event_id="e", received_at=three_minutes_ago)
+    # No sweep has measured how many messages wait in the LMS.
     assert "not known" in staff.get("/staff/").content.decode()
     cache.clear()  # the overview keeps its counts there for some seconds
     for metric, value in ((metrics.OUTBOX, 3), (metrics.OUTBOX_OLDEST, 300)):
@@ -363,7 +366,7 @@ def test_the_label_of_a_message_tells_whether_the_lms_or_usher_wrote_the_message
 
 
 def test_the_doctor_page_shows_the_last_run_and_its_changes(staff: Client) -> None:
-    def checks(*statuses: str) -> dict[str, Any]:
+    def make_report(*statuses: str) -> dict[str, Any]:
         """Doctor's report, with one check for each of these statuses."""
         lines = [
             {"id": f"NET-{n}", "title": f"Title {n}", "status": status, "seen": "s", "fix": "run x"}
@@ -372,8 +375,9 @@ def test_the_doctor_page_shows_the_last_run_and_its_changes(staff: Client) -> No
         return {"counts": {"failed": statuses.count("failed")}, "checks": lines, "next": "n"}
 
     assert "have not been run" in staff.get("/staff/doctor/").content.decode()
-    DoctorRun.objects.create(report=checks("ok", "ok", "failed"))
-    report = checks("failed", "ok", "ok")
+    DoctorRun.objects.create(report=make_report("ok", "ok", "failed"))
+    report = make_report("failed", "ok", "ok")
+    # The page's first line is made of these counts.
     report["counts"] = {"ok": 2, "warning": 0, "note": 1, "skipped": 3, "failed": 1}
     DoctorRun.objects.create(report=report)
     html = staff.get("/staff/doctor/").content.decode()

@@ -235,14 +235,23 @@ def test_each_page_of_a_group_begins_after_the_last_record_of_the_page_before(
     pks += [row.pk for row in page.context["rows"]]
     assert sorted(pks) == row_ids[:3]
     assert page.context["before"] == ""
-    # An invalid position gives the first page.
-    response = staff.get("/staff/refusals/group/", next_page | {"before": "x|y"})
-    assert len(response.context["rows"]) == 2
+
+
+def test_a_page_of_a_group_accepts_any_position(
+    staff: Client, row_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The position, ``before``, is a time and an id. People can change it in the address."""
+    monkeypatch.setattr(services, "PAGE_SIZE", 2)
+    group = {"kind": "enrollment", "code": "mode-not-offered"}
+    # A malformed position gives the first page.
+    page = staff.get("/staff/refusals/group/", group | {"before": "x|y"})
+    assert len(page.context["rows"]) == 2
     # In UTC, these times are before the year 1 and after the year 9999.
     for earliest_or_latest in ("0001-01-01T00:00:00+14:00|1", "9999-12-31T23:59:59-12:00|1"):
-        page = staff.get("/staff/refusals/group/", next_page | {"before": earliest_or_latest})
+        page = staff.get("/staff/refusals/group/", group | {"before": earliest_or_latest})
         assert page.status_code == 200
-    page = staff.get("/staff/refusals/group/", next_page | {"before": "1999-01-01T00:00:00|1"})
+    # All records of the group are newer than this time.
+    page = staff.get("/staff/refusals/group/", group | {"before": "1999-01-01T00:00:00|1"})
     assert "No older record is refused" in page.content.decode()
 
 

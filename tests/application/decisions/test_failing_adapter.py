@@ -27,7 +27,7 @@ class Failing(DefaultAdapter):
     """An adapter whose method ``method`` raises for learners whose username starts with
     ``FAILING_PREFIX``."""
 
-    method = ""
+    method: str | None = None
 
     def _raise_if_failing(self, method: str, user: Any) -> None:
         if method == Failing.method and user.username.startswith(FAILING_PREFIX):
@@ -64,10 +64,10 @@ class Failing(DefaultAdapter):
 
 @pytest.fixture
 def make_fail(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that makes one method of the adapter fail, or none for an empty name."""
+    """A function that makes one method of the adapter fail. With None, no method fails."""
     settings.USHER_ADAPTER = f"{__name__}.Failing"
 
-    def make_method_fail(name: str) -> None:
+    def make_method_fail(name: str | None) -> None:
         monkeypatch.setattr(Failing, "method", name)
 
     return make_method_fail
@@ -84,7 +84,7 @@ METHODS_FOR_ACCOUNTS = ["full_name", "email", "country", "is_eligible", "is_conf
 def test_only_the_account_of_the_failing_learner_fails_and_names_the_method(
     system_with_batch_api: Any, make_fail: Any, method: str
 ) -> None:
-    unaffected, failing, other = (
+    first, failing, last = (
         system_with_batch_api.learner(),
         system_with_batch_api.learner(FAILING_PREFIX),
         system_with_batch_api.learner(),
@@ -92,13 +92,13 @@ def test_only_the_account_of_the_failing_learner_fails_and_names_the_method(
     ensure_accounts()
     make_fail(method)
     reconcile(["account", "token"])
-    assert [state(account) for account in accounts(unaffected, other)] == [State.IN_SYNC] * 2
+    assert [state(account) for account in accounts(first, last)] == [State.IN_SYNC] * 2
     (row,) = accounts(failing)
     assert (row.error_code, row.is_ready) == ("adapter-failed", False)
     assert (
         f"{method} of USHER_ADAPTER failed for the user {failing.pk}: KeyError" in row.error_message
     )
-    make_fail("")
+    make_fail(None)
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "token"])
     assert state(*accounts(failing)) is State.IN_SYNC
@@ -108,13 +108,13 @@ def test_other_learners_get_accounts_if_lms_username_fails_for_one_learner(
     db: None, make_fail: Any
 ) -> None:
     users = get_user_model().objects
-    unaffected, failing, other = (
+    first, failing, last = (
         users.create_user(username=name, email=f"{name}@x.example")
         for name in ("ada", FAILING_PREFIX, "cy")
     )
     make_fail("lms_username")
     assert ensure_accounts() == 2
-    assert [account.username for account in accounts(unaffected, other)] == ["ada", "cy"]
+    assert [account.username for account in accounts(first, last)] == ["ada", "cy"]
     story = " ".join(f"{sentence.text} {sentence.cause}" for sentence in explain(failing))
     assert "lms_username of USHER_ADAPTER failed: KeyError: 'no such field'." in story
 
@@ -131,7 +131,7 @@ def test_a_user_can_be_saved_while_the_adapter_fails_and_the_profile_is_sent_lat
     reconcile(["account", "profile"])
     (row,) = accounts(user)
     assert (row.error_code, row.is_ready) == ("adapter-failed", True)
-    make_fail("")
+    make_fail(None)
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "profile"])
     assert state(*accounts(user)) is State.IN_SYNC
@@ -157,7 +157,7 @@ def test_drift_shows_the_failure_of_one_learner_and_checks_the_others(
         failing.username: "(email of USHER_ADAPTER failed: KeyError: 'no such field')"
     }
     assert unaffected.username not in differences
-    assert propose("email") == []  # it raises nothing, either
+    assert propose("email") == []  # ``propose`` doesn't raise the error, either
 
 
 def test_drift_plans_no_account_for_a_learner_who_may_have_none(
@@ -208,16 +208,16 @@ def test_pages_answer_while_the_adapter_fails(db: None, make_fail: Any) -> None:
     browser = Client()
     browser.force_login(failing)
     make_fail("email")
-    response = browser.get("/api/v1/me/")
-    assert (response.status_code, response.json()["email"]) == (200, "")
+    answer = browser.get("/api/v1/me/")
+    assert (answer.status_code, answer.json()["email"]) == (200, "")
     make_fail("is_eligible")
     answer = browser.get("/oauth2/authorize/", {"client_id": "x", "response_type": "code"})
     assert answer.status_code == 503
     assert "be opened for you at the moment" in answer.content.decode()
     make_fail("allowed_modes")
     data = {"course_key": run.course_key}
-    enrolled = browser.post("/api/v1/enrollments/", data, content_type="application/json")
-    assert enrolled.status_code == 503
+    answer = browser.post("/api/v1/enrollments/", data, content_type="application/json")
+    assert answer.status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def test_account_and_enrollment_send_one_signal_each_when_settled(
     assert len(received_signals) == 2
 
 
-def test_the_guide_s_receiver_welcomes_a_learner_once(system_with_each_api: Any) -> None:
+def test_the_guide_s_receiver_welcomes_a_learner_once_for_each_enrollment(
+    system_with_each_api: Any,
+) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()
     (code,) = re.findall(r"```python\n([^`]*def welcome[^`]*)```", guide)
     namespace: dict[str, Any] = {}
@@ -63,6 +65,7 @@ def test_the_guide_s_receiver_welcomes_a_learner_once(system_with_each_api: Any)
         assert [message.to for message in mail.outbox] == [[user.email]]
         unenroll(user, run, reconcile_now=True)
         assert len(mail.outbox) == 1
+        # After the end of the first enrollment, this is another one.
         enroll(user, run, reconcile_now=True)
         assert len(mail.outbox) == 2
     finally:

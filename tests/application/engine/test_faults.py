@@ -52,6 +52,7 @@ def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty
     prefix = f"chaos{secrets.token_hex(4)}"
     users = [system.learner(prefix) for _ in range(15)]
     faulty.break_some(share=0.3, faults=FAULTS, seed=SEED)
+    # The desired states change three times while requests fail.
     for _ in range(3):
         for user in users:
             run = random_generator.choice(runs)
@@ -62,6 +63,7 @@ def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty
                 change_mode(user, run, "audit" if row.mode == "verified" else "verified")
         reconcile(KINDS)
         end_pauses()
+    # From here on, the desired states stay, and requests still fail.
     for _ in range(40):  # far more passes than needed
         if not count_unsettled():
             break
@@ -72,6 +74,7 @@ def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty
     ] + [(row, row.error_message) for row in LmsAccount.objects.unsettled()]
     for name in KINDS:
         assert all_kinds()[name].model.objects.refused().count() == 0
+    # The LMS has the desired state of each enrollment.
     for user in users:
         name = user.lms_account.username
         enrollments_in_lms = system.enrollments(name)
@@ -79,6 +82,7 @@ def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty
             mode, active = enrollments_in_lms.get(row.run.course_key, ("", False))
             assert active == row.is_active
             assert not active or mode == row.mode
+    # No learner got a second account.
     number_of_accounts = system.lms.shell(
         "from django.contrib.auth import get_user_model as g; "
         f"print(g().objects.filter(username__startswith={prefix!r}).count())"

@@ -277,6 +277,7 @@ def test_another_open_edx_without_learners_changes_no_record(scenario, empty_lms
     change_the_application(scenario)
     stored_records = scenario.stored_records()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))
+    # With this value, the LMS's state replaces the state of a recorded enrollment.
     settings.USHER_ENROLLMENT_WINNER = "lms"
     count_accounts = (
         "from django.contrib.auth import get_user_model as g; print(g().objects.count())"

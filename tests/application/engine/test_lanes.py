@@ -94,13 +94,18 @@ def test_records_of_an_enrollment_are_interactive_unless_an_import_enrolls(learn
 
 
 def test_creating_accounts_for_all_users_is_background_work(transactional_db):
-    learner = make_learner(username="Taken_1")
+    make_learner(username="Taken_1")
     # For this learner, the first choice of an LMS username is reserved by the learner above, so
     # the record is created separately.
     make_learner(username="taken@1")
     ensure_accounts()
     assert set(LmsAccount.objects.values_list("work__lane", flat=True)) == {Lane.BACKGROUND}
-    follow_profile(learner)  # raises nothing, although the account is not created yet
+
+
+def test_follow_profile_accepts_a_learner_whose_account_is_not_created_yet(transactional_db):
+    learner = make_learner()
+    ensure_accounts()
+    follow_profile(learner)  # raises no exception
 
 
 def test_a_due_row_keeps_its_lane_when_another_cause_makes_it_due(learner, run):
@@ -169,7 +174,8 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
     arrived, may_answer = threading.Event(), threading.Event()
 
     def decide(method, path):
-        """Holds back answers about enrollments. The fault '' passes a request on to the LMS."""
+        """The proxy's fault for each request: always '', which passes the request on to the LMS. A
+        change of an enrollment waits here first."""
         if method == "POST" and ENROLLMENT in path:
             arrived.set()
             assert may_answer.wait(300)  # longer than the test waits

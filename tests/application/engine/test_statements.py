@@ -43,7 +43,7 @@ def run(transactional_db):
     return course_run
 
 
-def test_the_number_of_statements_of_each_action_of_a_learner(
+def test_each_action_of_a_learner_needs_a_limited_number_of_statements(
     learner, run, django_assert_max_num_queries
 ):
     with django_assert_max_num_queries(MAX_OF_ACTION):
@@ -84,7 +84,7 @@ def nothing_due(system, monkeypatch):
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)  # so that the test's first heartbeat is due
 
 
-def test_the_number_of_statements_of_a_pass_without_due_rows(
+def test_a_pass_without_due_rows_needs_a_limited_number_of_statements(
     nothing_due, django_assert_max_num_queries
 ):
     with django_assert_max_num_queries(MAX_OF_EMPTY_PASS):
@@ -93,7 +93,7 @@ def test_the_number_of_statements_of_a_pass_without_due_rows(
         tasks.work(None)
 
 
-def test_the_number_of_statements_of_an_idle_worker(
+def test_an_idle_worker_needs_a_limited_number_of_statements(
     nothing_due, monkeypatch, django_assert_max_num_queries
 ):
     monkeypatch.setattr(heartbeat, "record_stop", lambda: None)  # written when the worker stops
@@ -108,7 +108,7 @@ def test_the_number_of_statements_of_an_idle_worker(
         services.watch(stop=SetAtFirstWait())
 
 
-def test_the_number_of_statements_of_a_worker_that_sends_one_enrollment(
+def test_a_worker_needs_a_limited_number_of_statements_to_send_one_enrollment(
     system, monkeypatch, django_assert_max_num_queries
 ):
     user, run = system.learner(), ensure_run(DEMO)

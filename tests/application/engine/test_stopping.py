@@ -37,7 +37,8 @@ class HeldAnswers:
         proxy.decide = self._decide
 
     def _decide(self, method, path):
-        """The fault '' passes a request on to the LMS."""
+        """The proxy's fault for each request: always '', which passes the request on to the LMS. A
+        change of an enrollment waits here first."""
         if method == "POST" and ENROLLMENT in path:
             self.arrived.set()
             assert self.may_answer.wait(600)  # longer than any test waits

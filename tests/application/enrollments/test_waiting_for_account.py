@@ -77,6 +77,7 @@ def test_an_enrollment_reports_why_its_learner_may_have_no_account_until_the_rea
     assert row.refused_at is None
     assert user.lms_token.error_code in ("", code)
 
+    # Ends each of the reasons.
     settings.USHER_ADAPTER = ""
     EmailAddress.objects.filter(user=user).update(verified=True)
     user.is_active = True

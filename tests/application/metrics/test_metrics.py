@@ -148,10 +148,12 @@ def test_a_pass_is_measured_in_due_rows_outcomes_times_and_requests(system, scra
     user, run = system.learner(), ensure_run(DEMO)
     enroll(user, run)
     enroll(user, ensure_run("course-v1:edX+Nowhere+1"))
+    # Before the pass, two rows are due.
     samples = scrape()
     assert value(samples, metrics.DUE, kind="enrollment") == 2
     assert value(samples, metrics.OLDEST_DUE, kind="enrollment") > 0
     wanted_at = Enrollment.objects.get(run=run).wanted_at
+    # The pass changes one row, and the LMS refuses the other.
     reconcile()
     samples = scrape()
     seconds = (timezone.now() - wanted_at).total_seconds()
@@ -273,6 +275,7 @@ def test_the_counts_of_concurrent_processes_are_added(transactional_db, scrape):
 def test_a_forked_process_starts_with_empty_counts(db):
     recording.recorder.count(metrics.PASSES)
     read_end, write_end = os.pipe()
+    # The child writes to the pipe how many counts its recorder has.
     if child := os.fork():
         os.waitpid(child, 0)
         assert os.read(read_end, 10) == b"0"

@@ -13,7 +13,7 @@ SCOPE = "user:read openid"
 class Failing(DefaultAdapter):
     """An adapter whose method ``failing_method`` raises an exception."""
 
-    failing_method = ""
+    failing_method: str | None = None
 
     def is_eligible(self, user: Any) -> bool:
         self._raise_if_failing("is_eligible")
@@ -30,7 +30,7 @@ class Failing(DefaultAdapter):
 
 @pytest.fixture
 def make_fail(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that makes one method of the adapter fail, or none for an empty name."""
+    """A function that makes one method of the adapter fail. With None, no method fails."""
     settings.USHER_ADAPTER = f"{__name__}.Failing"
     return lambda method: monkeypatch.setattr(Failing, "failing_method", method)
 
@@ -51,7 +51,7 @@ def test_users_me_and_userinfo_answer_503_while_the_adapter_fails(
     bearer = {"Authorization": f"Bearer {token}"}
     for path in ("/api/users/me", "/oauth2/userinfo/"):
         assert_unavailable(lms.server.get(path, headers=bearer))
-    make_fail("")
+    make_fail(None)
     assert lms.me(token).status_code == 200
 
 
@@ -64,6 +64,6 @@ def test_a_code_and_a_refresh_token_stay_valid_after_the_token_endpoint_answered
     make_fail("email")
     assert_unavailable(lms.token(code=code))
     assert_unavailable(lms.refresh(refresh_token))
-    make_fail("")
+    make_fail(None)
     assert lms.token(code=code).status_code == 200
     assert lms.refresh(refresh_token).status_code == 200

@@ -48,9 +48,11 @@ def test_sign_ins_are_recorded_with_their_outcome(learner):
     form = {"login": "ada", "password": "wrong"}
     browser.post("/accounts/login/", form)
     browser.post("/accounts/login/", form | {"password": "correct horse battery"})
-    browser.get("/logout/")
-    event = AuditEvent.objects.earliest("id")
-    assert (event.name, event.succeeded, event.address) == ("sign-in", False, "192.0.2.7")
+    events = AuditEvent.objects.filter(name="sign-in").order_by("id")
+    assert [(event.succeeded, event.address) for event in events] == [
+        (False, "192.0.2.7"),
+        (True, "192.0.2.7"),
+    ]
     assert "correct horse" not in str(list(AuditEvent.objects.values()))
 
 

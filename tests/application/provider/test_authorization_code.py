@@ -208,7 +208,7 @@ def test_codes_and_tokens_of_a_deactivated_learner_are_refused(lms, learner):
     assert lms.me(tokens["access_token"]).status_code == 401
 
 
-def test_a_client_without_skip_authorization_shows_a_consent_form(lms):
+def test_a_client_without_skip_authorization_shows_a_consent_form_with_a_csrf_token(lms):
     lms.record.skip_authorization = False
     lms.record.save()
     page = lms.authorize()

@@ -110,6 +110,7 @@ def test_the_lms_s_right_secret_is_accepted_after_too_many_wrong_secrets(
     assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
     assert int(answers[-1]["Retry-After"]) > 0
     assert lms.token(code=lms.code()).status_code == 200
+    # Another client is not limited, either.
     other_id = lms.record.client_id + "-other"
     assert lms.token(code="x", client_id=other_id).status_code == 401
 

@@ -48,8 +48,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: Any) ->
     assert settings_applied["OAUTH2_PROVIDER"]["OIDC_ISS_ENDPOINT"] == "https://one.example/oauth2"
 
 
-def test_apply_keeps_the_project_s_settings_and_adds_its_own(tmp_path: Path) -> None:
-    own: dict[str, Any] = {
+def test_apply_keeps_the_settings_of_the_project_and_adds_those_of_usher(tmp_path: Path) -> None:
+    of_project: dict[str, Any] = {
         "OPENEDX_API_BASE_URL": "https://mine.example",
         "INSTALLED_APPS": ["shop", "rest_framework"],
         "PASSWORD_HASHERS": ["django.contrib.auth.hashers.ScryptPasswordHasher"],
@@ -62,12 +62,12 @@ def test_apply_keeps_the_project_s_settings_and_adds_its_own(tmp_path: Path) -> 
         },
     }
     settings_applied = apply_defaults(
-        tmp_path, "OPENEDX_API_BASE_URL=https://other.example\n", **own
+        tmp_path, "OPENEDX_API_BASE_URL=https://other.example\n", **of_project
     )
     assert settings_applied["OPENEDX_API_BASE_URL"] == "https://mine.example"
     assert settings_applied["INSTALLED_APPS"].count("rest_framework") == 1
     assert settings_applied["INSTALLED_APPS"][0] == "shop"
-    assert settings_applied["PASSWORD_HASHERS"][0] == own["PASSWORD_HASHERS"][0]
+    assert settings_applied["PASSWORD_HASHERS"][0] == of_project["PASSWORD_HASHERS"][0]
     assert settings_applied["PASSWORD_HASHERS"][-1] == defaults.KEYED_HASHER
     assert settings_applied["OAUTH2_PROVIDER"]["ACCESS_TOKEN_EXPIRE_SECONDS"] == 60
     assert settings_applied["OAUTH2_PROVIDER"]["OIDC_ENABLED"] is True
@@ -196,6 +196,7 @@ def test_the_warning_about_http_is_silenced_unless_the_project_chose_the_schemes
     defaults.apply(settings, env_file=None, **arguments)
     expected = ["a.W001", *(["oauth2_provider.W008"] if is_silenced else [])]
     assert settings["SILENCED_SYSTEM_CHECKS"] == expected
+    # The guide says that this warning is silenced.
     guide = (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()
     assert "`oauth2_provider.W008`" in guide
 

@@ -150,7 +150,9 @@ def test_no_run_is_marked_as_missing_if_the_list_cannot_be_read(system_with_many
     assert not CourseRun.objects.filter(missing_since__isnull=False).exists()
 
 
-def test_a_sync_gives_up_a_list_that_times_out_after_two_requests(faulty, settings, monkeypatch):
+def test_a_sync_gives_up_after_two_requests_for_the_list_have_timed_out(
+    faulty, settings, monkeypatch
+):
     settings.EDX_API_CLIENT_TIMEOUT = 0.3
     monkeypatch.setattr(sync, "_FAILING_SECONDS", 0.5)  # over after the second timeout
     faulty.break_all(faults.SLOW, path=COURSES)

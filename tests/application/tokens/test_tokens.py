@@ -143,7 +143,7 @@ def test_codes_are_granted_only_to_the_lms_s_client_and_redirect_uri(system):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_grant_codes_leaves_out_a_deleted_learner(system):
+def test_grant_codes_stores_no_code_for_a_deleted_learner(system):
     user, application = system.learner(), lms_application()
     uri, *_ = application.redirect_uris.split()
     id_of_deleted = user.pk + 1000
@@ -168,6 +168,7 @@ def test_tokens_are_reencrypted_with_a_new_key_and_renewed_if_the_key_is_lost(le
     settings.USHER_ENCRYPTION_KEYS = new
     token = access_token_for(learner)
     assert client().me(token) == learner.lms_account.username
+    # Both keys are lost.
     settings.USHER_ENCRYPTION_KEYS = Fernet.generate_key().decode()
     encrypted, unreadable = rotate_keys()
     assert (encrypted, unreadable) == (0, 1)

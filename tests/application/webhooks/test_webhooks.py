@@ -109,10 +109,11 @@ def test_a_learner_is_searched_with_the_index_of_lms_usernames(send, account):
             send(message(f"{kind}.changed", account), event_id=f"i{number}")
     statements = [query["sql"] for query in queries if 'LOWER("usher_lmsaccount"' in query["sql"]]
     assert len(statements) == 4
+    # The index is on LOWER(username), so a lookup by UPPER(username) could not use it.
     assert not any("UPPER(" in query["sql"].upper() for query in queries)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("SET enable_seqscan = off")
+            cursor.execute("SET enable_seqscan = off")  # small tables would be scanned as a whole
             cursor.execute(f"EXPLAIN {statements[0]}")
         else:
             cursor.execute(f"EXPLAIN QUERY PLAN {statements[0]}")

@@ -44,7 +44,7 @@ def test_the_application_creates_the_account_if_the_lms_has_no_plugin(system: Sy
 
 @pytest.fixture
 def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
-    """The learner dashboard is a micro-frontend that does not answer programs."""
+    """The system with a micro-frontend as learner dashboard, which does not answer programs."""
     system = reconfigurable_system
     system.serve_lms_with(LEARNER_HOME_MICROFRONTEND_URL="http://apps.usher.invalid/learner")
     system.lms.run(MICRO_FRONTEND)

@@ -142,7 +142,7 @@ def test_app_10_fails_if_both_session_cookies_have_the_same_name(
     # The application is at localhost and the LMS at 127.0.0.1: the cookies don't collide.
     assert system.root_cause_ids(manage=manage) == []
     with create_context(replace(system.places, manage=manage)) as context:
-        context.application.url = context.lms.url
+        context.application.url = context.lms.url  # both have one host name now
         finding = all_checks()["APP-10"]().probe(context)
     assert finding.status is Status.FAILED
     assert "one session cookie, sessionid" in finding.seen
