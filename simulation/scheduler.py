@@ -231,6 +231,6 @@ class Scheduler:
         finally:
             self.is_over = True
             for task in tasks:
-                if task and not task.dead:
+                if task and not task.dead:  # a greenlet that has not started is false
                     with suppress(ThreadEnded, Exception):
                         task.throw(ThreadEnded)

@@ -198,10 +198,10 @@ def _plan_refused_operation() -> Callable[[], None]:
         # A learner whose e-mail address an LMS account of somebody else has.
         journal.refused.add(("account", f"twin{number}"))
         return lambda: _make_learner(f"twin{number}", _email_of_stranger(number))
-    free = [key for key in journal.titles if (username, key) not in journal.enrollments]
-    if kind == "mode" and not free:
+    other_runs = [key for key in journal.titles if (username, key) not in journal.enrollments]
+    if kind == "mode" and not other_runs:
         return _plan_enrollment()
-    key = UNKNOWN_RUN if kind == "unknown run" else _random.choice(free)
+    key = UNKNOWN_RUN if kind == "unknown run" else _random.choice(other_runs)
     if ("enrollment", f"{username} in {key}") in journal.refused:
         return _plan_enrollment()
     journal.refused.add(("enrollment", f"{username} in {key}"))

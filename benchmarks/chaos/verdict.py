@@ -54,7 +54,8 @@ def compare_with_lms(lms_url: str) -> dict[str, Any]:
 
 
 def _check_refused_rows(verdict: Verdict) -> set[tuple[str, str]]:
-    """Kind and name of every refused row; each must have a reason."""
+    """Kind and name of every refused row, except of runs that never existed. Adds a finding for a
+    row without a reason."""
     refused = set()
     for name in KINDS:
         rows = all_kinds()[name].rows().refused()

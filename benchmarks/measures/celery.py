@@ -44,7 +44,7 @@ def _measure_seconds(
     setup: Setup, redis_url: str, workers: int, number: int, learners: dict[str, Any]
 ) -> float:
     """The seconds in which ``workers`` new workers send the enrollments of these learners. number:
-    of the round."""
+    the number of the round."""
     env = setup.our_env | {
         "REDIS_URL": redis_url,
         "USHER_CONCURRENCY": str(_CONCURRENCY),

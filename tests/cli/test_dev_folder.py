@@ -200,6 +200,7 @@ def test_a_change_of_the_env_file_restarts_the_project_and_its_worker(tmp_path: 
         env.write_text("20")
         assert servers.follow_changes() == ""
         assert wait_for_starts("runserver=1", "reconcile=1", "runserver=20", "reconcile=20")
+        # With this value, the project exits with code 4, and the worker runs on.
         env.write_text("broken")
         assert servers.follow_changes() == ""
         assert eventually(lambda: "exit code 4" in servers.follow_changes())

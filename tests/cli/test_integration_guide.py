@@ -121,6 +121,7 @@ class Integrator:
         } | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(self, command: str, **environment: str) -> str:
+        """Runs a command of a shell, which must succeed, in the project. Returns its output."""
         result = subprocess.run(
             ["sh", "-ec", command],
             cwd=self.folder,

@@ -73,8 +73,8 @@ FAILING_ARGUMENTS = {
 
 
 def run_in_folder(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Runs ``usher`` with these arguments in the folder. For ``status``, the file of connections is
-    not valid JSON."""
+    """Runs ``usher`` with these arguments in the folder, which has a file ``token``. For
+    ``status``, the file of connections is not valid JSON."""
     (folder / "token").write_text("t")
     if "status" in arguments:
         settings = folder / ".config/usher"

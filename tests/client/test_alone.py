@@ -17,6 +17,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 
 @pytest.fixture
 def lms(connected_lms):
+    """A client of the embedded LMS, with the service worker's token."""
     with OpenEdx(connected_lms.url, worker=SERVICE_WORKER, token=SERVICE_TOKEN) as client:
         yield client
 

@@ -50,6 +50,7 @@ def http(proxy):
 
 @pytest.fixture
 def impatient_http(proxy):
+    """A client of the proxy whose requests time out after half a second."""
     client = Http(proxy.url, timeout=0.5, state=LocalState())
     yield client
     client.close()

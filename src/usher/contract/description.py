@@ -80,6 +80,7 @@ def entries_of(config: Mapping[str, Any]) -> list[Entry]:
     entries = read_entries(config["USHER_APPLICATIONS"])
     own_settings = {key: value for key, value in config.items() if key in tutor_values.SETTINGS}
     try:
+        # Without the applications, which ``read_entries`` has checked.
         tutor_values.check_settings({**own_settings, "USHER_APPLICATIONS": []})
     except tutor_values.NotAllowed as error:
         raise EntryError(str(error)) from None

@@ -91,7 +91,8 @@ def _claim_period(interval: timedelta) -> datetime | None:
 
 
 def compose(groups: list[Group], since: datetime) -> Mail:
-    """since: the groups have the records that were refused after this time."""
+    """Writes the mail about these groups. since: the groups have the records that were refused
+    after this time."""
     count = sum(group.count for group in groups)
     noun = "record" if count == 1 else "records"
     lines = [f"Open edX refused {count:,} {noun} since {since:%Y-%m-%d %H:%M} UTC.", ""]

@@ -117,7 +117,8 @@ def _compare(user: Any) -> ComparedLearner:
 
 
 def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> Headline:
-    """compared: the comparison with the LMS on this page; None if the LMS was not asked."""
+    """The most important finding about the learner. compared: the comparison with the LMS on this
+    page; None if the LMS was not asked."""
     stored_headline = _stored_headline(learner)
     if compared is None or compared.problem:
         return stored_headline

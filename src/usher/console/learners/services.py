@@ -64,7 +64,7 @@ class Record:
 
     @property
     def cause_label(self) -> str:
-        """The label of the cause."""
+        """The label of the cause: ``The LMS says``, ``Last answer`` or ``Why``."""
         if self.state is State.REFUSED:
             return words.message_label(self.code, self.kind)
         return "Last answer" if self.failed_attempts else "Why"

@@ -77,6 +77,8 @@ class KindCounts:
 
     @property
     def oldest_age(self) -> str:
+        """How long that record has been due, as text; '' for less than a second, or if none is
+        due."""
         seconds = (
             (timezone.now() - self.oldest_due_at).total_seconds() if self.oldest_due_at else 0.0
         )
