@@ -102,7 +102,7 @@ def _x(value: float, top: float) -> float:
 
 
 def _grid(top: float, height: int) -> list[str]:
-    """SVG of a vertical line with a label at each power of ten. height: of the picture."""
+    """SVG of a vertical line with a label at each power of ten. height: the picture's."""
     lines = []
     for power in range(int(math.log10(top)) + 1):
         x = _x(10**power, top)

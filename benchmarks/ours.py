@@ -44,6 +44,7 @@ def create_learners(username_pattern: str, first: int, end: int) -> int:
 
 
 def repair() -> dict[str, Any]:
+    """Creates missing accounts and tokens. Returns the summary, with the number of all tokens."""
     return repair_learners().as_dict() | {
         "tokens": LmsToken.objects.exclude(access_token="").count()
     }

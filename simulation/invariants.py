@@ -271,7 +271,7 @@ class Invariants:
     # At the end
 
     def unsettled(self) -> list[str]:
-        """A sentence for each row for which the application and the LMS are not in sync yet."""
+        """A sentence for each row that is due and can be settled."""
         sentences = []
         for kind, rows in self.records.rows.items():
             for row in rows.values():

@@ -271,7 +271,8 @@ def _run_sidecar(application: StandIn, passes: int = 1) -> dict[str, Any]:
 
 
 def _full_pass(application: StandIn, learners: int) -> FullPass:
-    """Creates learners with SQL, each with account, token and an enrollment. Then measures."""
+    """Creates learners with SQL, each with account, token and an enrollment in sync. Then measures
+    two checks of all of them. Raises RuntimeError if a learner was due."""
     application.run(_CREATE_SETTLED_LEARNERS.format(count=learners))
     outcome = _run_sidecar(application, passes=2)
     if outcome["numbers"]:

@@ -43,6 +43,7 @@ def proxy(connected_lms):
 
 @pytest.fixture
 def http(proxy):
+    """A client of the proxy."""
     client = Http(proxy.url, timeout=60, state=LocalState())
     yield client
     client.close()

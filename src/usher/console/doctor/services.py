@@ -137,7 +137,8 @@ def last_findings() -> Findings | None:
 
 
 def _areas(checks: Sequence[dict[str, Any]], previous_statuses: dict[str, str]) -> list[Area]:
-    """previous_statuses: id of a check → its status in the run before."""
+    """The checks by area, the area with the worst status first. previous_statuses: id of a check →
+    its status in the run before."""
     areas: dict[str, Area] = {}
     for check in checks:
         prefix = str(check["id"]).partition("-")[0]

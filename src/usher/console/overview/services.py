@@ -198,6 +198,7 @@ def overview() -> Overview:
 
 
 def read_overview() -> Overview:
+    """The overview, read from the database now."""
     kinds = kind_counts()
     reports = list(Worker.objects.order_by("-seen_at")[:_MAX_REPORTS])
     lms = _lms_health(reports)

@@ -86,7 +86,8 @@ def record_in_admin(context: Any, record: Any) -> str:
 
 
 def _admin_url(user: Any, model: Any, pk: Any, *, is_on_list_page: bool = False) -> str:
-    """'' if the user may not see the model, or Django's admin does not have it."""
+    """The URL of an object in Django's admin; '' if the user may not see the model, or the admin
+    does not have it. is_on_list_page: whether to lead to a list with this object only."""
     meta = model._meta
     if not user.has_perm(f"{meta.app_label}.view_{meta.model_name}"):
         return ""

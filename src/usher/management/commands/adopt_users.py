@@ -148,8 +148,8 @@ def _result_line(decision: adoption.DecisionResult) -> str:
 
 
 def _may_lack_link_in_lms(decision: adoption.DecisionResult) -> bool:
-    """Whether the LMS can't tell whether it has linked the user, and this call was the first to
-    link the user here. An operator who repeats a decision has run ``usher_link`` before."""
+    """True if this call was the first to link the user here, and the LMS can't say whether it has
+    the link. An operator who repeats a decision has run ``usher_link`` before."""
     return decision.is_linked is None and not decision.was_linked_before
 
 
