@@ -353,10 +353,12 @@ def _rename(session: Session, learner: Learner, new_username: str) -> bool:
 def _add_refusal(
     session: Session, learner: Learner, result: dict[str, Any], summary: Summary
 ) -> None:
-    """Records a refusal in the application's own columns, so that the application's tasks stop
-    trying too. If staff clear these columns, the learner is tried again immediately."""
+    """Adds a refusal to ``summary``. Also records it in the application's own columns, if there are
+    any, so that the application's tasks stop trying too. If staff clear these columns, the learner
+    is tried again immediately."""
     columns, error = session.adapter.account.columns, result["error"]
     is_recorded = False
+    # The account of a protected user exists already, so nobody gives up creating it.
     if "given_up" in columns and error["code"] != RegistrationError.PROTECTED_ACCOUNT:
         is_recorded = _record_refusal(session, learner, error)
     # A recorded refusal is not due any more, so it needs no pause.

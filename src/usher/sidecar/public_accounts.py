@@ -381,6 +381,7 @@ def _remove_expired(session: Session, record: LmsRecord) -> None:
             f"{column}__startswith": _SECRET_PREFIX,
         }
         pages = session.agent.pages(model=model, fields=[column], filter=[condition], limit=500)
+        # All pages are read before the first row is deleted.
         for keys in [[row["pk"] for row in page["rows"]] for page in pages]:
             session.agent.ask("remove", model=model, keys=keys)
 

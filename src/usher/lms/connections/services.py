@@ -94,7 +94,8 @@ def is_protected(user: Any) -> bool:
 
 
 def applications_by_user(user_ids: Iterable[int]) -> dict[int, list[ConnectedApplication]]:
-    """The connected applications that sign each of these users in."""
+    """User id → the connected applications that sign this user in, without users whom none signs
+    in."""
     by_backend = {
         application.backend: application for application in ConnectedApplication.objects.all()
     }

@@ -54,8 +54,8 @@ class DeliveryCounts:
     failed: int = 0
 
 
-def send_due(limit: int | None = None) -> DeliveryCounts:
-    """Send due messages, oldest first, at most ``limit``.
+def send_due() -> DeliveryCounts:
+    """Send all due messages, oldest first.
 
     An application that does not answer is skipped for the rest of this round, so that it does not
     delay the messages of other applications.
@@ -63,7 +63,7 @@ def send_due(limit: int | None = None) -> DeliveryCounts:
     counts = DeliveryCounts()
     silent_application_ids: set[int] = set()
     with requests.Session() as session:
-        while limit is None or counts.delivered + counts.failed < limit:
+        while True:
             due = Message.objects.filter(next_attempt_at__lte=timezone.now())
             due = due.exclude(application_id__in=silent_application_ids).select_related(
                 "application"
