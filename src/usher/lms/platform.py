@@ -313,8 +313,8 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
     extra_fields = helpers.get_value(
         "REGISTRATION_EXTRA_FIELDS", getattr(settings, "REGISTRATION_EXTRA_FIELDS", {})
     )
-    # Only the country: the application has no values for other extra fields.
-    required = {key: value for key, value in extra_fields.items() if key in ("country",)}
+    # The application has values for no other extra field.
+    country_field = {key: value for key, value in extra_fields.items() if key == "country"}
     form = Form(
         data={
             "username": username,
@@ -323,7 +323,7 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
             "country": country,
             "password": "not validated here",
         },
-        extra_fields=required,
+        extra_fields=country_field,
         tos_required=False,
     )
     messages_by_field = {field: str(messages[0]) for field, messages in form.errors.items()}

@@ -580,7 +580,8 @@ def send_pre_save(row):
 
 
 def save_many(model, changes):
-    """Inserts new rows with one statement, and updates rows that get the same values with one."""
+    """Inserts all new rows with one statement, and updates with one statement each time all rows
+    that get the same values."""
     insert_rows(model, [change.apply() for change in changes if change.new])
     changes_by_values = {}
     for change in changes:

@@ -347,8 +347,8 @@ class Grants:
 
 def find_lms_record(session: Session) -> LmsRecord:
     """Returns the LMS's OAuth record. Raises SidecarError if the application has none."""
-    name = session.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
-    name = name[Env.OPENEDX_OAUTH_APP_NAME] or EDX_OAUTH_APP
+    settings = session.agent.ask("settings", names=[Env.OPENEDX_OAUTH_APP_NAME])
+    name = settings[Env.OPENEDX_OAUTH_APP_NAME] or EDX_OAUTH_APP
     page = session.agent.ask(
         "page",
         model=_APPLICATION,

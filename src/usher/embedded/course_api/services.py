@@ -47,7 +47,9 @@ def visible_runs(
     active_only: bool | None = None,
     course_keys: list[str] | None = None,
 ) -> "QuerySet[CourseOverview]":
-    """Runs that ``username`` ('': an anonymous visitor) may see, oldest first."""
+    """Runs that ``username`` ('': an anonymous visitor) may see, oldest first. org, mobile,
+    course_keys: only runs of this organization, runs that are or are not for mobile devices, or
+    runs with these keys; '' or None for all. active_only: leave out runs that have ended."""
     user = effective_user(requester, username)
     runs = CourseOverview.get_all_courses(
         orgs=[org] if org else None,

@@ -37,8 +37,9 @@ def create_person(
     staff: bool = False,
     superuser: bool = False,
 ) -> User:
-    """Create or update a user and the user's profile. password: '' for a random password; an
-    existing user then keeps the password."""
+    """Create a user with a profile. If a user with this username exists, set only its rights,
+    whether it is active and, unless ``password`` is '', its password. password: '' for a random
+    password of a new user."""
     user, created = User.objects.get_or_create(username=username, defaults={"email": email})
     user.is_active, user.is_staff, user.is_superuser = active, staff or superuser, superuser
     if created or password:

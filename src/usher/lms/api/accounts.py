@@ -139,6 +139,7 @@ class _Batch:
             users = insert_accounts([*new_learners.values()], self.application.backend, self.site)
             self._record_identity_verifications(users)
         except AccountRefused as refusal:
+            # It came while the rows were inserted, so some may be written already.
             raise UncleanRefusal(str(refusal)) from refusal
         for number, user in zip(new_learners, users, strict=True):
             self.users[user.username] = user

@@ -132,7 +132,8 @@ class _Batch:
                 self.request, [*new_enrollments.values()], self.cache
             )
         except EnrollmentRefused as refusal:
-            # Not of one enrollment, whose refusal would be returned: rows may be written already.
+            # Refusals of single enrollments are in ``states``. This one came while the rows were
+            # inserted, so some may be written already.
             raise UncleanRefusal(str(refusal)) from refusal
         outcomes = {}
         for (number, new), state in zip(new_enrollments.items(), states, strict=True):
