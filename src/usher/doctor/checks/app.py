@@ -70,15 +70,20 @@ class PkceIsOptional(Check):
 
     def probe(self, context: Context) -> Finding:
         client = context.application.client(context.lms_client_id)
+        if not client.get("pkce_required"):
+            return ok("PKCE is optional for the LMS's client")
         backend = BACKENDS.get(context.backend)
-        if client.get("pkce_required") and backend is not None:
-            return failed(
-                f"PKCE is required of {client.get('name')}, and {backend.name} does not send it",
-                cause="the OAuth toolkit requires PKCE by default",
-                fix="switch off 'PKCE required' of that client in the application's admin",
-                repair="relax-pkce",
+        if backend is None:
+            raise NotKnownError(
+                f"PKCE is required of {client.get('name')}, and it is not known whether "
+                f"{context.backend}, a backend of your own, sends it"
             )
-        return ok("PKCE is optional for the LMS's client, which does not send it")
+        return failed(
+            f"PKCE is required of {client.get('name')}, and {backend.name} does not send it",
+            cause="the OAuth toolkit requires PKCE by default",
+            fix="switch off 'PKCE required' of that client in the application's admin",
+            repair="relax-pkce",
+        )
 
 
 @check
@@ -148,7 +153,7 @@ _SHORTEST_WAIT_SECONDS = 2.0
 _LONGEST_WAIT_SECONDS = 10.0
 _WAIT_FACTOR = 5
 #: The number of requests that the LMS may send to the application at the same time.
-_REQUESTS_OF_LMS = 2
+_MAX_REQUESTS_OF_LMS = 2
 
 
 def _answer_seconds(url: str, max_wait: float = _LONGEST_WAIT_SECONDS) -> float | None:
@@ -168,11 +173,11 @@ def _answer_seconds(url: str, max_wait: float = _LONGEST_WAIT_SECONDS) -> float 
 
 @contextlib.contextmanager
 def _unfinished_requests(url: str) -> Iterator[None]:
-    """Begins ``_REQUESTS_OF_LMS`` requests and finishes none of them. Each occupies one thread of
-    the server until the end of the block."""
+    """Begins ``_MAX_REQUESTS_OF_LMS`` requests and finishes none of them. Each occupies one
+    thread of the server until the end of the block."""
     _, host, port = origin(url)
     with contextlib.ExitStack() as stack:
-        for _ in range(_REQUESTS_OF_LMS):
+        for _ in range(_MAX_REQUESTS_OF_LMS):
             connection = stack.enter_context(socket.create_connection((host, port), timeout=5))
             connection.sendall(f"GET {ApplicationPath.USERS_ME} HTTP/1.1\r\nHost: {host}".encode())
         yield
@@ -308,7 +313,8 @@ class SignInHasNoLoop(Check):
         )
 
     def _has_gateway(self, context: Context) -> bool:
-        """False also if the application's report can't be obtained."""
+        """Whether the application signs people in at an API gateway; False if its report can't be
+        obtained."""
         try:
             return context.application.report.get("signs_in_at_gateway", False)
         except NotKnownError:
@@ -415,8 +421,10 @@ class SessionCookiesDiffer(Check):
 
     def probe(self, context: Context) -> Finding:
         cookie = context.application.report.get("session_cookie")
-        if not cookie or not context.application.url or not context.lms.url:
+        if not cookie:
             raise NotKnownError("the application does not report the name of its session cookie")
+        if not context.application.url or not context.lms.url:
+            raise NotKnownError("the address of the application or of the LMS is not known")
         if not session_cookies_collide(context.application.url, cookie, context.lms.url):
             return ok(f"the application's session cookie {cookie} is not sent to the LMS")
         return failed(

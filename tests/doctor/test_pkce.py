@@ -1,0 +1,33 @@
+"""APP-2: whether the application requires PKCE of a backend that does not send it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from usher.contract.oauth import DEFAULT_BACKEND
+from usher.doctor.check import Finding, Status, all_checks
+from usher.doctor.facts.memo import NotKnownError
+
+
+def check_pkce(*, required: bool, backend: str) -> Finding:
+    client = {"name": "edx-oauth-app", "pkce_required": required}
+    context: Any = SimpleNamespace(
+        application=SimpleNamespace(client=lambda client_id: client),
+        lms_client_id="the-lms",
+        backend=backend,
+    )
+    return all_checks()["APP-2"]().probe(context)
+
+
+@pytest.mark.parametrize(("required", "expected"), [(False, Status.OK), (True, Status.FAILED)])
+def test_app_2_fails_if_pkce_is_required_of_a_backend_that_does_not_send_it(
+    required: bool, expected: Status
+) -> None:
+    assert check_pkce(required=required, backend=DEFAULT_BACKEND).status is expected
+
+
+def test_app_2_is_unknown_if_pkce_is_required_of_a_backend_that_usher_does_not_know() -> None:
+    assert check_pkce(required=False, backend="shop-oauth2").status is Status.OK
+    with pytest.raises(NotKnownError):
+        check_pkce(required=True, backend="shop-oauth2")
