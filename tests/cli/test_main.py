@@ -171,6 +171,6 @@ def test_an_interrupted_command_ends_with_exit_code_130(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("usher.cli.why.places", interrupt)
+    monkeypatch.setattr("usher.cli.why.find_places", interrupt)
     result = CliRunner().invoke(main, ["why", "ann"])
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")

@@ -12,7 +12,7 @@ from usher.contract.temporary_learners import is_temporary_learner, new_username
 from usher.doctor.check import Status
 from usher.doctor.checks.env import EnvFileIsUnambiguous
 from usher.doctor.context import create_context
-from usher.doctor.find import DoctorOptions, NotFoundError, connection_notice, places
+from usher.doctor.find import DoctorOptions, NotFoundError, connection_notice, find_places
 from usher.doctor.fixes import CONNECT, LMS_LOGS, PROVISION, RESTART, adapt
 from usher.doctor.runner import run
 
@@ -32,7 +32,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_manage_py_outside_of_containers_gets_the_settings_of_the_env_file(checkout: Path):
-    manage = places(DoctorOptions(application=str(checkout), manage=sys.executable)).manage
+    manage = find_places(DoctorOptions(application=str(checkout), manage=sys.executable)).manage
     assert manage is not None
     assert manage.output("-c", PRINT_SETTINGS) == "from the file and from the environment\n"
     assert "IN_ENV_FILE" not in manage.as_typed("shell")
@@ -41,19 +41,19 @@ def test_manage_py_outside_of_containers_gets_the_settings_of_the_env_file(check
 def test_the_reference_application_gets_the_path_of_its_env_file_and_other_applications_do_not(
     checkout: Path,
 ):
-    manage = places(DoctorOptions(application=str(checkout))).manage
+    manage = find_places(DoctorOptions(application=str(checkout))).manage
     assert manage is not None
     assert "CAMPUS_ENV_FILE" not in manage.as_typed("check")
     (checkout / "campus").mkdir()
     (checkout / "campus/settings.py").touch()
-    manage = places(DoctorOptions(application=str(checkout))).manage
+    manage = find_places(DoctorOptions(application=str(checkout))).manage
     assert manage is not None
     assert f"CAMPUS_ENV_FILE={checkout / '.env'}" in manage.as_typed("check")
 
 
 def test_manage_py_in_a_container_gets_no_settings_from_doctor(checkout: Path):
     command = "docker compose exec -T web ./manage.py"
-    manage = places(DoctorOptions(application=str(checkout), manage=command)).manage
+    manage = find_places(DoctorOptions(application=str(checkout), manage=command)).manage
     assert manage is not None
     assert manage.env_file is None
 
@@ -77,11 +77,11 @@ def test_a_project_without_settings_of_an_lms_gets_an_error(
     monkeypatch.setenv("PATH", "")  # no Tutor
     monkeypatch.chdir(checkout)
     if is_connected:
-        assert places(DoctorOptions()).env_file == checkout / ".env"
+        assert find_places(DoctorOptions()).env_file == checkout / ".env"
     else:
         reason = "its .env has no OPENEDX_… settings" if lines else "it has no .env"
         with pytest.raises(NotFoundError, match=f"not connected to an LMS: {reason}, and"):
-            places(DoctorOptions())
+            find_places(DoctorOptions())
 
 
 def test_only_a_generated_username_is_that_of_a_test_learner():
@@ -110,7 +110,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("application_option", ["", ".", ".usher/dev"])
 def test_an_lms_of_usher_dev_is_found(project: Path, application_option: str):
-    chosen_places = places(DoctorOptions(application=application_option))
+    chosen_places = find_places(DoctorOptions(application=application_option))
     assert chosen_places.dev_home == project / ".usher" / "dev"
     assert chosen_places.application_url == "http://localhost:8000"
     assert chosen_places.lms_url == "http://127.0.0.1:18000"
@@ -123,7 +123,7 @@ def test_an_lms_of_usher_dev_is_found(project: Path, application_option: str):
 
 def test_a_moved_folder_of_usher_dev_leads_to_its_project(project: Path, tmp_path: Path):
     moved_home = (project / ".usher" / "dev").rename(tmp_path / "home")
-    chosen_places = places(DoctorOptions(application=str(moved_home)))
+    chosen_places = find_places(DoctorOptions(application=str(moved_home)))
     assert chosen_places.manage and chosen_places.manage.folder == project
     with create_context(chosen_places) as context:
         assert adapt(PROVISION, context) == f"usher dev --home {moved_home} --provision"
@@ -131,15 +131,15 @@ def test_a_moved_folder_of_usher_dev_leads_to_its_project(project: Path, tmp_pat
 
 def test_the_env_file_names_the_lms_unless_usher_dev_is_running(project: Path):
     (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
-    assert places(DoctorOptions()).dev_home
+    assert find_places(DoctorOptions()).dev_home
     # The .env names an LMS, and `usher dev` is stopped.
     (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
-    assert places(DoctorOptions()).env_file == project / ".env"
+    assert find_places(DoctorOptions()).env_file == project / ".env"
     # `usher dev` is running: it holds the lock.
     with (project / ".usher" / "dev" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert places(DoctorOptions()).dev_home
-        assert places(DoctorOptions(application=".")).dev_home
+        assert find_places(DoctorOptions()).dev_home
+        assert find_places(DoctorOptions(application=".")).dev_home
 
 
 @pytest.mark.parametrize("application_option", ["", "."])
@@ -153,25 +153,26 @@ def test_usher_dev_is_found_in_a_shell_that_has_its_settings(
         file.write("export OPENEDX_API_BASE_URL=http://127.0.0.1:18000\n")
     monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://127.0.0.1:18000")
     assert (
-        places(DoctorOptions(application=application_option)).dev_home == project / ".usher" / "dev"
+        find_places(DoctorOptions(application=application_option)).dev_home
+        == project / ".usher" / "dev"
     )
     # The shell has the settings of another LMS.
     monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://lms.example.org")
-    assert places(DoctorOptions(application=application_option)).env_file == project / ".env"
+    assert find_places(DoctorOptions(application=application_option)).env_file == project / ".env"
 
 
 def test_usher_dev_is_found_for_a_project_whose_env_file_names_no_lms(project: Path):
     (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
-    assert places(DoctorOptions(application=".")).dev_home == project / ".usher" / "dev"
+    assert find_places(DoctorOptions(application=".")).dev_home == project / ".usher" / "dev"
 
 
 def test_the_option_lms_replaces_the_lms_of_usher_dev(project: Path):
-    chosen_places = places(DoctorOptions(application=".", lms_url="http://lms.example.org"))
+    chosen_places = find_places(DoctorOptions(application=".", lms_url="http://lms.example.org"))
     assert (chosen_places.dev_home, chosen_places.lms_url) == (None, "http://lms.example.org")
 
 
 def test_fixes_name_the_commands_of_usher_dev(project: Path, monkeypatch: pytest.MonkeyPatch):
-    with create_context(places(DoctorOptions())) as context:
+    with create_context(find_places(DoctorOptions())) as context:
         assert adapt(CONNECT, context) == "usher dev --provision"
         assert adapt(LMS_LOGS, context) == f"tail -n 100 {project}/.usher/dev/lms.log"
         assert adapt(RESTART, context) == "usher dev"
@@ -183,13 +184,13 @@ def test_fixes_name_the_commands_of_usher_dev(project: Path, monkeypatch: pytest
 
 
 def test_titles_name_the_env_file_that_was_read(project: Path):
-    with create_context(places(DoctorOptions())) as context:
+    with create_context(find_places(DoctorOptions())) as context:
         lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
     assert lines["ENV-2"].title == "Only its owner can read the .usher/dev/env"
     assert lines["ENV-2"].family == "The application's .usher/dev/env"
     # Now the project's own .env names the LMS.
     (project / ".env").write_text("OPENEDX_API_BASE_URL=x\n")
-    with create_context(places(DoctorOptions())) as context:
+    with create_context(find_places(DoctorOptions())) as context:
         lines = {line.id: line for line in run(context, ["ENV-1", "ENV-2"]).lines}
     assert lines["ENV-2"].title == "Only its owner can read the .env"
     assert lines["ENV-2"].family == "The application's .env"
@@ -199,23 +200,23 @@ def test_env_1_names_an_env_file_that_does_not_exist(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("OPENEDX_API_BASE_URL", "http://lms.example.org")
-    with create_context(places(DoctorOptions(application="."))) as context:
+    with create_context(find_places(DoctorOptions(application="."))) as context:
         [line] = run(context, ["ENV-1"]).lines
     assert line.finding.seen == f"{project}/.env does not exist"
 
 
 def test_env_1_accepts_quotes_in_the_file_of_usher_dev_only(project: Path):
-    with create_context(places(DoctorOptions())) as context:
+    with create_context(find_places(DoctorOptions())) as context:
         assert EnvFileIsUnambiguous().probe(context).status is Status.OK
     (project / ".env").write_text("OPENEDX_API_BASE_URL='http://lms.example.org'\n")
-    with create_context(places(DoctorOptions())) as context:
+    with create_context(find_places(DoctorOptions())) as context:
         assert EnvFileIsUnambiguous().probe(context).status is Status.WARNING
 
 
 def test_the_error_for_a_project_without_an_lms_names_usher_dev_and_usher_connect(project: Path):
     (project / ".usher" / "dev" / "prepared.json").unlink()
     with pytest.raises(NotFoundError, match=r"(?s)\$ usher dev\n.*\$ usher connect"):
-        places(DoctorOptions())
+        find_places(DoctorOptions())
 
 
 def test_the_notice_names_the_connection_that_is_checked(
@@ -262,10 +263,10 @@ def test_a_project_is_checked_before_a_connection_of_another_folder(
             name="shop", application=str(other), lms_url="http://lms", lms_home="/lms"
         )
     )
-    assert places(DoctorOptions()).dev_home == project / ".usher" / "dev"
+    assert find_places(DoctorOptions()).dev_home == project / ".usher" / "dev"
     assert connection_notice(DoctorOptions()) == ""
     (project / ".env").write_text("OPENEDX_API_BASE_URL=http://localhost:1\n")
-    assert places(DoctorOptions()).env_file == project / ".env"
+    assert find_places(DoctorOptions()).env_file == project / ".env"
     assert connection_notice(DoctorOptions()) == ""
     # In the folder of the only connection, no notice is needed.
     monkeypatch.chdir(other)

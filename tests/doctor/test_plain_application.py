@@ -8,7 +8,7 @@ import pytest
 from tests.support.checkout import PlainCheckout
 from usher.contract import envfile
 from usher.doctor.context import Context, create_context
-from usher.doctor.find import DoctorOptions, places
+from usher.doctor.find import DoctorOptions, find_places
 from usher.doctor.runner import run
 
 pytestmark = pytest.mark.xdist_group("doctor-plain")
@@ -39,7 +39,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainCheckout
 
 
 def context_of(checkout: PlainCheckout) -> Context:
-    return create_context(places(DoctorOptions(application=str(checkout.folder))))
+    return create_context(find_places(DoctorOptions(application=str(checkout.folder))))
 
 
 def root_cause_ids(checkout: PlainCheckout, *only: str) -> list[str]:

@@ -15,7 +15,7 @@ from usher.doctor.check import Finding, Status
 from usher.doctor.checks.app import SignInHasNoLoop
 from usher.doctor.checks.enr import NoLearnerWasGivenUp
 from usher.doctor.context import Context, create_context
-from usher.doctor.find import DoctorOptions, places
+from usher.doctor.find import DoctorOptions, find_places
 from usher.doctor.runner import run
 
 pytestmark = pytest.mark.xdist_group("doctor-stand-ins")
@@ -41,7 +41,9 @@ def mitxonline(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
 def context_of(application: StandIn) -> Context:
     variables = " ".join(f"{name}={value}" for name, value in application.values.items())
     manage = f"env {variables} {application.manage_command}"
-    return create_context(places(DoctorOptions(application=str(application.folder), manage=manage)))
+    return create_context(
+        find_places(DoctorOptions(application=str(application.folder), manage=manage))
+    )
 
 
 def findings(application: StandIn, *only: str) -> dict[str, Finding]:

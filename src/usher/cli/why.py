@@ -8,7 +8,7 @@ import click
 
 from usher.cli.errors import CannotRun
 from usher.doctor.facts.commands import CodeError, CommandError
-from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, places
+from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, find_places
 
 
 @click.command()
@@ -38,7 +38,7 @@ def why(learner: str, run: str, application: str, compare: bool, as_json: bool) 
     path = application or ("." if Path("manage.py").is_file() else "")
     arguments = [*(["--json"] if as_json else []), "--", learner, *([run] if run else [])]
     try:
-        manage = places(DoctorOptions(application=path)).manage
+        manage = find_places(DoctorOptions(application=path)).manage
         if manage is None:
             raise CannotRun(
                 f"{application or Path.cwd()} has no manage.py: name the application's folder with "

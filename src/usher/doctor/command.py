@@ -17,7 +17,7 @@ from usher.doctor.conformance.discovery import ConformanceError
 from usher.doctor.conformance.table import show as show_conformance
 from usher.doctor.context import Context, create_context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.find import DoctorOptions, NotFoundError, connection_notice, places
+from usher.doctor.find import DoctorOptions, NotFoundError, connection_notice, find_places
 from usher.doctor.journey import journey_line
 from usher.doctor.present import list_as_dict, show, show_list
 from usher.doctor.repairs import repairs_for
@@ -150,7 +150,7 @@ def doctor(
     try:
         if notice := connection_notice(options):
             click.echo(wrap(notice, indent=0), err=True)
-        with create_context(places(options)) as context:
+        with create_context(find_places(options)) as context:
             with _show_running(console, as_json=as_json):
                 report = run(context, only)
             if fix:
@@ -158,14 +158,14 @@ def doctor(
         if fix:
             # Checks again with a new context, because a context keeps the facts from before.
             with (
-                create_context(places(options)) as context,
+                create_context(find_places(options)) as context,
                 _show_running(console, as_json=as_json),
             ):
                 report = run(context, only)
         if other_options["journey"] and report.healthy:
             started = time.monotonic()
             with (
-                create_context(places(options)) as context,
+                create_context(find_places(options)) as context,
                 _show_running(console, as_json=as_json),
             ):
                 report.lines.append(journey_line(context))
@@ -208,6 +208,7 @@ def _options_of(other_options: dict[str, Any]) -> DoctorOptions:
 
 
 def _repair(report: Report, context: Context, *, yes: bool) -> None:
+    """Makes the repairs for this report, and asks before each of them unless ``yes``."""
     for name, repair in repairs_for(report).items():
         click.echo(wrap(f"fix {name}: {repair.description}", indent=4), err=True)
         if not (yes or click.confirm("Make this repair?", err=True)):

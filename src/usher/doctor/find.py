@@ -67,7 +67,7 @@ class DoctorOptions:
         return not any((self.lms_url, self.application, self.lms_home, self.tutor_root))
 
 
-def places(options: DoctorOptions) -> Places:
+def find_places(options: DoctorOptions) -> Places:
     """Returns the installation that the options name; without such options, the installation that
     belongs to the current folder. Raises NotFoundError."""
     options = (
@@ -99,8 +99,10 @@ def places(options: DoctorOptions) -> Places:
 
 
 def _options_from_folder(options: DoctorOptions) -> DoctorOptions:
-    """Completes the options with the demo or application in the current folder; without either,
-    from the last connection; without a connection, with the root that ``tutor`` uses. Raises
+    """Completes the options with the first of these that exists: in the current folder a demo, an
+    LMS of ``usher dev`` in use, a connected application, another application with settings of an
+    LMS, or an LMS of ``usher dev`` not in use; then the last connection; then the root that
+    ``tutor`` uses. An application that is not connected gets that root as well. Raises
     NothingHereError."""
     here = Path.cwd()
     if demo := _newest_demo(here):
@@ -355,8 +357,8 @@ def _embedded_lms_command(home: Path) -> Command:
 
 
 def _folder_and_url(application: str) -> tuple[Path | None, str]:
-    """The option ``--application`` as a folder or as an address; the other one is None or ''.
-    Raises NotFoundError if it is neither."""
+    """Returns the option ``--application`` as a folder and '', or as None and an address; without
+    the option, None and ''. Raises NotFoundError if it is neither a folder nor an address."""
     if not application:
         return None, ""
     if urlsplit(application).scheme in ("http", "https"):
@@ -370,7 +372,8 @@ def _folder_and_url(application: str) -> tuple[Path | None, str]:
 
 
 def _env_file_values(env_file: Path | None) -> dict[str, str]:
-    """Empty without a file, or if it can't be read: a check reports the reason."""
+    """The values in the ``.env``; empty without a file, or if it can't be read: a check reports the
+    reason."""
     try:
         return EnvFile.read(env_file).values() if env_file else {}
     except (EnvFileError, OSError):
