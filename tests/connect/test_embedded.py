@@ -239,7 +239,7 @@ def test_connecting_again_uses_the_earlier_options(shop: PlainCheckout, tmp_path
         "manage": "python manage.py",
         "url": "http://a:1",
     }
-    SavedState(str(shop.env_file)).save_application(earlier_options, root="/lms")
+    SavedState(str(shop.env_file)).save_application(earlier_options, root="/lms", lms="")
     # A new option replaces the earlier one; the others are kept.
     completed = with_earlier_options(ApplicationOptions(str(shop.folder), url="http://a:2"))
     assert completed == ApplicationOptions(

@@ -347,7 +347,8 @@ def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
         )
         return Check("redirect-uri", "failed", f"refuses {redirect_uri}", fix)
     fix = f"registered: {', '.join(registered) or 'none'}; is --lms-url the LMS's own address?"
-    return Check("redirect-uri", "failed", f"refuses {redirect_uri or 'nothing: no redirect'}", fix)
+    seen = f"refuses {redirect_uri}" if redirect_uri else "the LMS's sign-in sends no redirect URI"
+    return Check("redirect-uri", "failed", seen, fix)
 
 
 def _check_application_client(client: httpx.Client, application: Application) -> Check:

@@ -454,8 +454,8 @@ class DisconnectionFromEmbedded(Disconnection):
 
 
 def disconnection_for(lms: Platform | EmbeddedLms, *arguments: Any, purge: bool) -> Disconnection:
-    """Returns the subclass for this kind of LMS. arguments: all arguments of
-    ``Disconnection`` after ``lms``."""
+    """Returns the disconnection from this LMS, an instance of the subclass for this kind of LMS.
+    arguments: all positional arguments of ``Disconnection`` after ``lms``."""
     if isinstance(lms, EmbeddedLms):
         return DisconnectionFromEmbedded(lms, *arguments, purge=purge)
     return DisconnectionFromTutor(lms, *arguments, purge=purge)

@@ -18,6 +18,8 @@ class Refused(ConnectError):
 
 
 class StepFailed(ConnectError):
+    """A step of a plan failed. step: its id."""
+
     def __init__(self, step: str, message: str) -> None:
         self.step = step
         super().__init__(message)

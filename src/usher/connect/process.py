@@ -36,6 +36,7 @@ class Secrets:
         self._known.update(value for value in values if value and len(value) >= _MIN_LENGTH)
 
     def hide(self, text: str) -> str:
+        # The longest first, since a secret may contain a shorter one.
         for secret in sorted(self._known, key=len, reverse=True):
             text = text.replace(secret, "(hidden)")
         return text

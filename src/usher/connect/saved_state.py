@@ -113,11 +113,12 @@ class SavedState:
         if not (self.folder / _RECORD).exists():
             self._write(_RECORD, json.dumps(record).encode())
 
-    def save_application(self, options: dict[str, Any], **lms: str) -> None:
+    def save_application(self, options: dict[str, Any], *, root: str, lms: str) -> None:
         """Saves the options given to ``usher connect``, so that ``usher disconnect`` needs none.
-        They must not contain secrets. lms: ``root``, the LMS's folder, and ``lms``, the program
-        that runs the LMS."""
-        self._write(_APPLICATION, json.dumps({OPTIONS: options, **lms}, indent=1).encode())
+        They must not contain secrets. root: the LMS's folder. lms: the program that runs the LMS,
+        as in ``Connection``."""
+        entry = {OPTIONS: options, "root": root, "lms": lms}
+        self._write(_APPLICATION, json.dumps(entry, indent=1).encode())
 
     def env(self) -> EnvFile | None:
         """Returns the ``.env`` as ``save_env`` saved it, empty if there was no ``.env``; None if

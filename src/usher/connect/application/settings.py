@@ -86,14 +86,15 @@ def settings_for(
     *,
     lms_url: str,
     lms_server_url: str,
-    lms_on_this_machine: bool,
+    lms_at_gateway: bool,
     studio_url: str = "",
     registration_token_key: str = "",
 ) -> dict[str, str]:
     """Returns the settings that the ``.env`` must have.
 
-    lms_url: for browsers; lms_server_url: for the application's server; studio_url: Studio's, for
-    the application's server; lms_on_this_machine: whether the LMS runs on this machine;
+    lms_url: for browsers. lms_server_url, studio_url: the LMS's and Studio's, for the application's
+    server. lms_at_gateway: whether the application runs in containers and the LMS on the same
+    machine, so that the application reaches the LMS at the address of docker's gateway.
     registration_token_key: the name of the setting for the token that exempts the application from
     the LMS's rate limit of registrations; '' if the application has no such setting.
     """
@@ -109,7 +110,7 @@ def settings_for(
         Env.OPENEDX_SOCIAL_LOGIN_PATH: social_login_path(identity.backend),
         Env.LOGOUT_REDIRECT_URL: lms_url + LmsPath.LOGOUT,
     }
-    if lms_on_this_machine:
+    if lms_at_gateway:
         values[Env.OPENEDX_IP] = HOST_GATEWAY
     if registration_token_key:
         values[registration_token_key] = identity.worker_token

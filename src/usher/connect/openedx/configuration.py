@@ -191,6 +191,7 @@ def choose_backend(
 
 
 def _variants_for(name: str) -> list[str]:
-    """Returns names for the application's variant of a backend; the second is for a used first."""
+    """Returns two names for the application's variant of a backend. The second is used if another
+    application has the first."""
     endings = ("-oauth2", "-app-oauth2")
     return [name[: BACKEND_NAME_LENGTH - len(ending)] + ending for ending in endings]

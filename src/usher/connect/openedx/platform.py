@@ -195,8 +195,8 @@ class Platform:
         return last_json(self._run_job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
-        """Removes the records that were created from this description, passed through standard
-        input."""
+        """Removes the records that were created from this description, and returns the command's
+        report. The description is passed through standard input, because it has secrets."""
         command = [*_MANAGE, "usher_provision", "--remove", "--file", "-"]
         command += ["--purge"] if purge else []
         stdin = description.to_json()

@@ -89,7 +89,7 @@ class Server:
             os.killpg(pid, number)
 
     def _wait_until_stopped(self) -> bool:
-        """Returns False if the process still runs after STOP_SECONDS."""
+        """Waits until the process has ended, STOP_SECONDS at most. Returns whether it has."""
         deadline = time.monotonic() + STOP_SECONDS
         while self.is_running:
             if time.monotonic() > deadline:

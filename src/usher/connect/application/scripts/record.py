@@ -238,8 +238,8 @@ def _signs_in_at_gateway():
 
 
 def _load_django():
-    """Raises the error if settings can't be read, because ``manage.py shell`` starts without
-    raising the error."""
+    """Sets Django up, if it isn't yet. Raises an error of the settings, which ``manage.py shell``
+    hides when it starts."""
     import django
     from django.apps import apps
     from django.conf import settings
