@@ -132,9 +132,10 @@ class LazyCommands(click.Group):
             if isinstance(error, click.UsageError):
                 if as_json:
                     click.echo(json.dumps({"ok": False, "error": error.format_message()}))
-                failed = error.ctx or ctx
+                failed_context = error.ctx or ctx
                 click.echo(
-                    f"{failed.get_usage()}\nTry '{failed.command_path} --help' for help.\n",
+                    f"{failed_context.get_usage()}\n"
+                    f"Try '{failed_context.command_path} --help' for help.\n",
                     err=True,
                 )
             # Not click but this method prints the message: a new ClickException with the wrapped

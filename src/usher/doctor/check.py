@@ -181,7 +181,8 @@ def title_of_family(family: str) -> str:
 
 
 def _sort_key(check_id: str, ranks: dict[str, int]) -> tuple[int, str, int]:
-    """ranks: the position of each family; families of other distributions come last."""
+    """The key by which checks are sorted: family, then number. ranks: the position of each family;
+    families of other distributions come last."""
     family, _, number = check_id.partition("-")
     rank = ranks.get(family.lower(), len(ranks))
     return rank, family, int(number) if number.isdigit() else 0

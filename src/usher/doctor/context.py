@@ -212,7 +212,8 @@ def _report_reader(manage: Command | None, tutor: Tutor) -> Callable[[], LmsRepo
 
 
 def _lms_url_from_tutor(tutor: Tutor) -> str:
-    """'' without a Tutor root, or if its configuration can't be read."""
+    """The LMS's address in Tutor's configuration; '' without a Tutor root, or if the configuration
+    can't be read."""
     try:
         return tutor.lms_url if tutor.has_root else ""
     except NotKnownError:

@@ -47,6 +47,8 @@ def _family_page(title: str, check_classes: list[type[Check]]) -> str:
 
 
 def _list_item(line: str) -> str:
+    """A line of a check's docstring in Markdown. Symptom, cause and fix each begin an item; any
+    other line continues the item before it."""
     word, colon, text = line.partition(":")
     if colon and word in ("Symptom", "Cause", "Fix"):
         return f"- **{word}:**{text}"

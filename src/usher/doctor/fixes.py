@@ -134,8 +134,8 @@ def _pieces(fix: str) -> list[str]:
 
 
 def _without_separator(piece: str) -> tuple[str, str]:
-    """A piece without the separator at its end, and the word in the separator with which the next
-    piece begins, or ''."""
+    """Splits ``usher connect, then `` into ``usher connect`` and ``then``: the piece without the
+    separator at its end, and the separator's word, which belongs to the next piece, or ''."""
     separator = _SEPARATOR.search(piece)
     return (piece[: separator.start()], separator[1] or "") if separator else (piece, "")
 
@@ -167,7 +167,7 @@ def _own_env_file(folder: Path | None) -> Path:
 
 
 def _is_built_on_usher(context: "Context") -> bool:
-    """False also if the application's report can't be obtained."""
+    """Whether the application is built on Usher; False if its report can't be obtained."""
     try:
         return bool(context.application.report.get("usher"))
     except NotKnownError:
@@ -243,7 +243,8 @@ def _has_compose_file(context: "Context") -> bool:
 
 
 def _compose_up_command(context: "Context", service: str = "") -> str:
-    """service: '' to start all services."""
+    """The command that starts the compose service ``service`` of the application, or all its
+    services."""
     folder = shlex.quote(str(_application_folder(context)))
     command = f"docker compose up -d {service}".rstrip()
     return f"(cd {folder} && {command})"
@@ -287,6 +288,7 @@ def _start_text(context: "Context") -> str:
 
 
 def _start_worker_text(context: "Context") -> str:
+    """How to start the sync worker."""
     watch = _manage_command("manage", "reconcile --watch", context)
     celery = "celery -A PROJECT worker --beat"
     try:

@@ -107,7 +107,7 @@ class _Learner:
             if "course" not in values:
                 return
             self.run = values["course"]
-            http.cookies.clear()  # the LMS must not take the session of the answer before
+            http.cookies.clear()  # else the LMS uses the session that its answer may have set
             answer = http.post(
                 LmsPath.ENROLLMENT,
                 headers=discovery.bearer(token),

@@ -63,6 +63,7 @@ class Browser:
         )
 
     def _follow_redirects(self, request: httpx.Request) -> Landing:
+        """Sends the request and follows redirects. Raises JourneyError, as ``go`` does."""
         visited: list[str] = []
         while len(visited) < _MAX_REDIRECTS:
             url = str(request.url)

@@ -27,12 +27,11 @@ def _make(username):
     values = {
         model.USERNAME_FIELD: username,
         "username": username,
+        # Replaces the username if people sign in with their address.
         "email": f"{username}@learners.example",
         "name": "Doctor's Learner",
         "is_active": True,
     }
-    if model.USERNAME_FIELD == "email":  # the username is no address
-        values["email"] = f"{username}@learners.example"
     user = model(**{name: value for name, value in values.items() if name in field_names})
     user.set_password(secrets.token_urlsafe(32))
     user.save()
@@ -85,8 +84,8 @@ def _store_lms_username(user, username):
 
 
 def _create_account(username):
-    """Creates the LMS account with Usher. ready: whether the LMS has the account; None if the
-    application is not built on Usher."""
+    """Creates the LMS account with Usher. Returns ``ready`` (whether the LMS has the account; None
+    if the application is not built on Usher, and nothing was done) and ``error``."""
     if not apps.is_installed("usher.application"):
         return {"ready": None, "error": ""}
     from usher.application.accounts.services import ensure_account
@@ -111,7 +110,7 @@ def _delete(user, even_if_claimed):
 
 
 def _remove(username):
-    """Deletes the learner. removed: how many users had the learner's address."""
+    """Deletes the learner. Returns ``removed``: how many users had the learner's address."""
     learners = auth.get_user_model().objects.filter(email=f"{username}@learners.example")
     count = learners.count()
     for user in learners:

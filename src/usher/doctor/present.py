@@ -78,8 +78,8 @@ def show(report: Report, console: Console, *, verbose: bool = False) -> None:
 
 
 def _show_short(report: Report, console: Console) -> None:
-    """A line for each family; then notes, failures and warnings in full, causes first; then the
-    skipped checks with the reason."""
+    """Prints a line for each family; then notes, failures and warnings in full, causes first; then
+    the skipped checks with the reason."""
     # The line of the journey belongs to no family, so its id has no number.
     checks = [line for line in report.lines if "-" in line.id]
     families = [(name, list(lines)) for name, lines in groupby(checks, _family)]
@@ -192,7 +192,7 @@ def next_step(report: Report) -> str:
         return f"Next: {root_causes[0].id}: {root_causes[0].finding.fix}"
     if report.unproven and not report.named_ids:
         return f"Next: {_unchecked_text(report.unproven, 'essential check')}"
-    if report.exit_code:
+    if report.exit_code:  # nothing failed, but a check that the operator named could not be made
         missing = next(line for line in report.unknown if line.id in report.named_ids)
         return f"Next: {missing.id} could not be checked: {missing.finding.seen}."
     if report.unknown:

@@ -26,7 +26,7 @@ class Repair:
 
 
 def repairs_for(report: Report) -> dict[str, Repair]:
-    """Returns the repairs for the failures in this report, by name."""
+    """Returns the repairs for the failures and warnings in this report, by name."""
     names = dict.fromkeys(line.finding.repair for line in report.root_causes)
     return {name: REPAIRS[name] for name in names if name in REPAIRS}
 

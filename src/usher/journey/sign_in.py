@@ -252,7 +252,7 @@ def _enroll_and_open_course(
         if not courses:
             return "no course was opened: the LMS has none"
         run = str(courses[0]["course_id"])
-        client.cookies.clear()  # the LMS must not take the session of the answer before
+        client.cookies.clear()  # else the LMS uses the session that its answer may have set
         answer = client.post(
             LmsPath.ENROLLMENT,
             headers=headers,

@@ -10,7 +10,7 @@ from usher.contract import agents
 
 #: The most redirects that are followed. A sign-in has some ten, more with a gateway and an identity
 #: provider.
-MOST_REDIRECTS = 30
+MAX_REDIRECTS = 30
 #: The number of visits of the same page that counts as a loop. A normal sign-in visits the LMS's
 #: ``/auth/complete/`` twice.
 VISITS_IN_A_LOOP = 4
@@ -66,7 +66,7 @@ class Browser:
         """Requests one page; does not follow its redirect. Raises LoopError, UnreachableError."""
         page = without_query(url)
         self.visited.append(page)
-        if self.visited.count(page) >= VISITS_IN_A_LOOP or len(self.visited) > MOST_REDIRECTS:
+        if self.visited.count(page) >= VISITS_IN_A_LOOP or len(self.visited) > MAX_REDIRECTS:
             raise LoopError(
                 "the redirects form a loop between " + " and ".join(self._pages_in_loop())
             )

@@ -30,7 +30,7 @@ class ComposeError(ValueError):
 
 
 def write_hosts(env: Path, names: Sequence[str]) -> None:
-    """Make ``names`` resolve to this machine in every service of SERVICES under ``env``.
+    """Makes ``names`` resolve to this machine in every service of SERVICES under ``env``.
 
     Writes only files that differ. Raises ComposeError, and leaves the file that the error names
     unchanged.
@@ -54,6 +54,7 @@ def write_hosts(env: Path, names: Sequence[str]) -> None:
 def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     """Returns the text of a compose file, changed so that ``names`` resolve to this machine in
     ``service``. Raises ComposeError."""
+    # Removes the lines that an earlier call, or an earlier version of Usher, has inserted.
     begin = rf"(?:{_BEGIN}|{_EARLIER_BEGIN})"
     text = re.sub(rf"^ *{begin}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
     if not names:

@@ -17,7 +17,7 @@ WHEELS = Path("env/build/openedx/usher")
 
 
 def protect_secrets(root: Path) -> None:
-    """Make config.yml and the description, which contain all secrets, unreadable for other users.
+    """Makes config.yml and the description, which contain all secrets, unreadable for other users.
 
     Must be called before Tutor renders: an existing file keeps its mode when it is written.
 
@@ -42,7 +42,8 @@ def protect_secrets(root: Path) -> None:
 
 
 def write_wheel(root: Path) -> None:
-    """Write this package's wheel into the image's build context, and delete older wheels there."""
+    """Writes this package's wheel into the image's build context, and deletes older wheels
+    there."""
     folder = root / WHEELS
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / wheel.filename()
@@ -55,7 +56,7 @@ def write_wheel(root: Path) -> None:
 
 
 def remove_files(root: Path) -> None:
-    """Delete the description and the wheel, when the plugin is disabled."""
+    """Deletes the description and the wheel. Call it when the plugin is disabled."""
     (root / DESCRIPTION).unlink(missing_ok=True)
     shutil.rmtree(root / WHEELS, ignore_errors=True)
 

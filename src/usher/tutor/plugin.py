@@ -111,8 +111,8 @@ def _save_secrets(root: Path, config: Config) -> None:
 
 
 def _wheel(_config: Config) -> str:
-    """Returns the wheel's file name. Also writes the wheel, since Tutor is rendering the
-    Dockerfile."""
+    """Returns the wheel's file name for the Dockerfile. Also writes the wheel, because the build
+    of that Dockerfile copies it."""
     if root := _root():
         files.write_wheel(root)
     return files.wheel.filename()

@@ -68,7 +68,7 @@ def _text_of_message(message):
     text = " ".join(f"{message.id}: {message.msg}".split())
     for line in (message.hint or "").split("\n"):
         text += ("\n" if line.strip().startswith("$ ") else " ") + line.strip()
-    if message.id == "usher.E007":
+    if message.id == "usher.E007":  # the host of SITE_BASE_URL is not among ALLOWED_HOSTS
         text += f" `usher dev` sets SITE_BASE_URL to {settings.SITE_BASE_URL}."
     return text.strip()
 
@@ -173,7 +173,7 @@ def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
 
 
 def _migrate():
-    """Applies all migrations. Returns their number."""
+    """Applies the migrations that are not applied yet. Returns their number."""
     executor = MigrationExecutor(connection)
     pending = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     call_command("migrate", verbosity=0)
@@ -183,8 +183,8 @@ def _migrate():
 def _create_client_runs_and_learner(client_id):
     """Runs ``configure_instance``, and once more without a learner if the learner can't be created.
 
-    Returns whether the command changed anything, and why the learner could not be created ("" if
-    it could). Raises CommandError.
+    Returns whether the command created the learner or changed the client, and why the learner could
+    not be created ("" if it could). Raises CommandError.
     """
     from usher.application.management.instance import CantMakeUser
 
@@ -269,7 +269,8 @@ def _count_records():
 
 def _list_changes(earlier_counts, is_changed):
     """The changes that ``configure_instance`` made, for people. earlier_counts: the result of
-    ``_count_records`` before the command ran; is_changed: whether the command changed anything."""
+    ``_count_records`` before the command ran; is_changed: whether the command created the learner
+    or changed the client."""
     created = {name: count - earlier_counts[name] for name, count in _count_records().items()}
     changes = []
     if created["client"]:

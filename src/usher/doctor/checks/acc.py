@@ -187,6 +187,7 @@ class AccountsAreActive(Check):
     def probe(self, context: Context) -> Finding:
         inactive_in_lms = self._inactive_in_lms(context)
         report = context.application.report
+        # Counts only if the LMS names no inactive account, or does not report them.
         known_to_application = report.get("deactivated_in_lms", [])
         rightly_inactive = set(report.get("inactive_accounts", []))
         deactivated_accounts = sorted(

@@ -61,7 +61,7 @@ class ClocksAgree(Check):
 
 
 def _application_answer(context: Context) -> httpx.Response | None:
-    """None if the application does not answer: the LMS's clock alone is then checked."""
+    """The application's answer; None if it does not answer, and only the LMS's clock is checked."""
     try:
         return context.application.get(ApplicationPath.HEALTH_LIVE)
     except NotKnownError:
@@ -69,8 +69,9 @@ def _application_answer(context: Context) -> httpx.Response | None:
 
 
 def seconds_off(answer: httpx.Response) -> float | None:
-    """Returns the seconds by which the answer's Date header is before (negative) or after the time
-    between request and answer, which may be minutes on a busy machine; None without a date."""
+    """Returns how many seconds the server's clock is off, according to the answer's Date header;
+    negative if it is slow, None without a date. It is 0 for every date between request and answer,
+    which may be minutes apart on a busy machine."""
     sent_at, received_at = answer.extensions[SENT_AND_RECEIVED_AT]
     try:
         date = parsedate_to_datetime(answer.headers.get("date", "")).astimezone(UTC)

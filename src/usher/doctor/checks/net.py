@@ -311,10 +311,10 @@ class GatewayFitsPlatform(Check):
         system = context.machine.system
         if context.machine.platform == "darwin" and _GATEWAY_ADDRESS.match(address):
             fix = setting(f"{Env.OPENEDX_IP}={_HOST_NAME_ON_MACOS}")
-            return self._wrong(address, system, fix=fix)
+            return self._failed(address, system, fix=fix)
         if context.machine.platform == "linux" and address == _HOST_NAME_ON_MACOS:
             gateway = f"{Env.OPENEDX_IP}=<gateway> in {ENV_FILE}"
-            return self._wrong(
+            return self._failed(
                 address,
                 system,
                 fix=f"{gateway}, from: {_INSPECT_COMMAND}"
@@ -323,7 +323,7 @@ class GatewayFitsPlatform(Check):
             )
         return ok(f"{Env.OPENEDX_IP}={address} is what {system} needs")
 
-    def _wrong(self, address: str, system: str, *, fix: str) -> Finding:
+    def _failed(self, address: str, system: str, *, fix: str) -> Finding:
         return failed(
             f"{Env.OPENEDX_IP}={address} does not work on {system}",
             cause="containers reach this machine by that address on another operating system only",
@@ -356,7 +356,7 @@ class RedirectsKeepScheme(Check):
         if not redirect_uri:
             return skipped("sign-in does not start, so no redirect was seen")
         if urlsplit(redirect_uri).scheme != scheme:
-            return self._wrong(
+            return self._failed(
                 f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}",
                 fix="tutor config save --set ENABLE_HTTPS=true"
                 if context.tutor.has_root
@@ -367,12 +367,12 @@ class RedirectsKeepScheme(Check):
         target = page.headers.get("location", "")
         if target.startswith("http") and urlsplit(target).scheme != application_scheme:
             seen = f"{context.application.url} redirects to {target[:80]}"
-            return self._wrong(seen, fix=_PROXY_FIX)
+            return self._failed(seen, fix=_PROXY_FIX)
         if application_scheme == scheme:
             return ok(f"redirects keep {scheme}")
         return ok("redirects keep their schemes")
 
-    def _wrong(self, seen: str, *, fix: str) -> Finding:
+    def _failed(self, seen: str, *, fix: str) -> Finding:
         return failed(
             seen,
             cause="the server behind the proxy does not know that the browser uses https",

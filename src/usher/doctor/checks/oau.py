@@ -131,7 +131,7 @@ class ApplicationClientIsComplete(Check):
         """Sends a refresh token that does not exist: the LMS answers 401 to a wrong secret, and 400
         to the right one."""
         secret = context.application.setting(Env.OPENEDX_API_CLIENT_SECRET)
-        if not secret:
+        if not secret:  # not in the ``.env``, and the application reports no secrets
             return ok("the application's client in the LMS is complete")
         answer = context.web.request(
             "POST",

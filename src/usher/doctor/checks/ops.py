@@ -258,7 +258,7 @@ _NOUNS = {
 def _are_reported_by_another_check(refusals: _Refusals) -> bool:
     kind, error = refusals
     code = error.get("error_code", "")
-    if kind == "enrollment":
+    if kind == "enrollment":  # ENR-1 reports every code of the class ``rejected``
         return error.get("error_class") == "rejected" or code in _CODES_OF_OTHER_CHECKS[kind]
     return code in _CODES_OF_OTHER_CHECKS.get(kind, ())
 

@@ -62,8 +62,8 @@ class SignOutEndsBothSessions(Check):
         return ok("signing out of the application signs out of the LMS, and the reverse")
 
     def _check_gateway(self, address: str, context: Context) -> Finding:
-        """Checks that the gateway's sign-out page redirects. Without the gateway, the application
-        answers 404 there."""
+        """Checks that a gateway answers at its sign-out page. Without the gateway, the application
+        itself answers there: with 404, or with 301 to the same address with a slash."""
         status = context.application.get(ApplicationPath.GATEWAY_LOGOUT).status_code
         if status in (301, 404):
             return failed(

@@ -182,6 +182,7 @@ class ServiceWorkerIsBoundToApplication(Check):
     def probe(self, context: Context) -> Finding:
         service_worker = context.lms.report.get("service_worker")
         if service_worker is None or "application" not in service_worker:
+            # An LMS that reports its connections also reports the service worker if there is one.
             if context.lms.report.get("connections"):
                 return self._failed("the token's account is not this application's service worker")
             raise NotKnownError(

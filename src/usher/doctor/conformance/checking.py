@@ -111,9 +111,9 @@ class ExpectationChecker:
         elif expectation.actor.startswith("learner") and self.session is not None:
             client = self.session
             headers |= csrf_headers(self.session)
-        if request["path"] == LmsPath.REGISTRATION and (worker := self.tokens.get("worker")):
+        if request["path"] == LmsPath.REGISTRATION and (worker_token := self.tokens.get("worker")):
             # An LMS with a connected application accepts registrations from that application only.
-            headers["X-Access-Token"] = worker
+            headers["X-Access-Token"] = worker_token
         if client is self.client:
             client.cookies.clear()  # the token alone must decide who sends the request
         return client.request(

@@ -112,7 +112,8 @@ def remove_as_service_worker(
 
 
 def _unenroll_all(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
-    """Returns a text about the runs in which the learner is still enrolled, or ''."""
+    """Unenrolls the learner from these runs. Returns a text about the runs in which the learner is
+    still enrolled, or ''."""
     remaining = [run for run in runs if not _unenroll(username, run, client, token)]
     return f"{username} is still enrolled in {', '.join(remaining)}" if remaining else ""
 
@@ -143,7 +144,8 @@ def _unenroll(username: str, run: str, client: httpx.Client, token: str) -> bool
 
 
 def _deactivate_as_learner(learner: RegisteredLearner) -> bool:
-    """Returns whether the LMS deactivated the account."""
+    """Deactivates the account with the learner's own session and password. Returns whether the LMS
+    did so."""
     answer = learner.session.post(
         _DEACTIVATE, data={"password": learner.password}, headers=csrf_headers(learner.session)
     )
@@ -151,7 +153,7 @@ def _deactivate_as_learner(learner: RegisteredLearner) -> bool:
 
 
 def _deactivate_as_service_worker(username: str, client: httpx.Client, token: str) -> bool:
-    """Deactivates through the batch API. Returns whether it succeeded."""
+    """Deactivates the LMS account through the batch API. Returns whether it is inactive now."""
     client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     account = client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers)

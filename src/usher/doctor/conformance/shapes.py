@@ -88,6 +88,7 @@ def names_in(template: Any) -> set[str]:
 
 
 def _is_time(value: Any) -> bool:
+    """Whether the value is a text in ISO 8601 with a date and a time, not a date alone."""
     if not isinstance(value, str):
         return False
     try:

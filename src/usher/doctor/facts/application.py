@@ -46,7 +46,7 @@ class Application:
 
     @fact
     def env(self) -> EnvFile:
-        """Raises NotKnownError without a ``.env``."""
+        """The application's ``.env``. Raises NotKnownError if it is missing or can't be read."""
         if self.env_file is None:
             raise NotKnownError(
                 "the application's .env is not known: give --application"

@@ -219,10 +219,11 @@ def _lms_username(user):
     return row.edx_username if row else ""
 
 
-def _learner_runs(settled):
-    """LMS username → course keys of all the learner's enrollments, of any state."""
+def _learner_runs(reported_enrollments):
+    """The learners of these enrollments: LMS username → course keys of all the learner's
+    enrollments, of any state."""
     model, runs_by_learner = get_user_model(), {}
-    for name in sorted({row["username"] for row in settled}):
+    for name in sorted({row["username"] for row in reported_enrollments}):
         if _has_fields(ACCOUNT, "edx_username"):
             owners = ACCOUNT._base_manager.filter(edx_username=name).values("user")
         else:
@@ -236,11 +237,11 @@ def _learners_without_username():
     """Learners who signed up and have no LMS username yet: ``users/me`` answers null."""
     if not _has_fields(ACCOUNT, "edx_username"):
         return {"count": 0, "sample": ""}
-    named = ACCOUNT._base_manager.filter(user=OuterRef("pk")).exclude(
+    accounts_with_username = ACCOUNT._base_manager.filter(user=OuterRef("pk")).exclude(
         Q(edx_username__isnull=True) | Q(edx_username="")
     )
     rows = get_user_model()._base_manager.filter(is_active=True, last_login__isnull=False)
-    rows = rows.filter(~Exists(named))
+    rows = rows.filter(~Exists(accounts_with_username))
     sample = rows.order_by("-pk").first()
     return {"count": rows.count(), "sample": sample.email if sample else ""}
 

@@ -24,7 +24,8 @@ class Lms:
 
     @fact
     def report(self) -> LmsReport:
-        """Raises NotKnownError if usher.lms isn't installed or can't be reached."""
+        """The LMS's report. Raises NotKnownError if usher.lms isn't installed or can't be
+        reached."""
         if report := self._report_of_web_server():
             return report
         if self.read_report is None:

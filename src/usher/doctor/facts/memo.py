@@ -17,7 +17,8 @@ class NotApplicableError(NotKnownError):
 
 
 class fact(Generic[T]):
-    """Decorates a method whose result, or NotKnownError, is cached on its object."""
+    """Decorates a method that is then read like a property. The first read calls the method; its
+    result, or the error that it raises, is kept for the object. Other threads wait for it."""
 
     def __init__(self, gather: Callable[[Any], T]) -> None:
         self.gather = gather

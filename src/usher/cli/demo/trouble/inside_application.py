@@ -33,7 +33,7 @@ User = get_user_model()
 SECONDS = 120.0
 #: The worker is idle if it has nothing to do at so many checks one after the other. At a single
 #: check it may be about to make another row due.
-_IDLE_CHECKS = 3
+_MIN_IDLE_CHECKS = 3
 
 
 def prepare(learners, runs):
@@ -157,7 +157,7 @@ def _wait_for_worker():
     claimed. Raises TimeoutError."""
     deadline = time.monotonic() + SECONDS
     idle_checks = 0
-    while idle_checks < _IDLE_CHECKS:
+    while idle_checks < _MIN_IDLE_CHECKS:
         now = database_now()
         is_busy = any(
             kind.rows().due(now).exists()
