@@ -32,7 +32,7 @@ from typing import Any
 
 import httpx
 
-from usher.client.pacing import FIRST_SIZE, MOST_CONCURRENT, Pacing
+from usher.client.pacing import FIRST_SIZE, MAX_CONCURRENT, Pacing
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 _API = "/usher/api/v1/"
@@ -116,7 +116,7 @@ class Load:
                 if not self.concurrency and self.pace.claim_probe():
                     self.pace.probe(lambda: self.client.get(_API).raise_for_status())
 
-        concurrency = self.concurrency or MOST_CONCURRENT
+        concurrency = self.concurrency or MAX_CONCURRENT
         with self._requesting_the_page() as page_seconds, ThreadPoolExecutor(concurrency) as pool:
             started = time.monotonic()
             futures = [pool.submit(send_remaining) for _ in range(concurrency)]

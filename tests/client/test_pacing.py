@@ -10,7 +10,7 @@ from usher.client import pacing as pacing_module
 from usher.client.pacing import (
     FIRST_SIZE,
     GOOD_PROBES,
-    MOST_CONCURRENT,
+    MAX_CONCURRENT,
     PATIENCE_SECONDS,
     PROBE_INTERVAL_SECONDS,
     SHORTEST_SECONDS,
@@ -111,7 +111,7 @@ def test_the_number_of_concurrent_batches_leaves_one_process_of_the_lms_free() -
         assert pacing.concurrency == processes - 1
     pacing = Pacing(LARGEST_SIZE)
     probe_lms(pacing, processes=MANY_PROCESSES)
-    assert pacing.concurrency == MOST_CONCURRENT
+    assert pacing.concurrency == MAX_CONCURRENT
 
 
 def test_a_number_of_concurrent_batches_that_was_too_high_is_seldom_tried_again() -> None:
@@ -140,7 +140,7 @@ def test_an_lms_that_is_always_slow_to_answer_probes_does_not_count_as_busy() ->
     pacing = Pacing(LARGEST_SIZE)
     for _ in range(MANY_PROBES):
         pacing.record_probe(PATIENCE_SECONDS * 3)
-    assert pacing.concurrency == MOST_CONCURRENT
+    assert pacing.concurrency == MAX_CONCURRENT
 
 
 def test_the_number_of_concurrent_batches_stays_while_batches_grow() -> None:
@@ -152,7 +152,7 @@ def test_the_number_of_concurrent_batches_stays_while_batches_grow() -> None:
     assert pacing.concurrency == 1
     send_batches(pacing, seconds_an_item=FAST)
     probe_lms(pacing)
-    assert pacing.concurrency == MOST_CONCURRENT
+    assert pacing.concurrency == MAX_CONCURRENT
 
 
 def test_batches_become_shorter_if_the_lms_has_a_single_process() -> None:

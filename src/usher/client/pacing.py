@@ -25,7 +25,7 @@ TARGET_SECONDS, SHORTEST_SECONDS = 1.0, 0.25
 #: Items in the first batch, and in the smallest.
 FIRST_SIZE, SMALLEST_SIZE = 25, 5
 #: The most concurrent batches, however fast the LMS is.
-MOST_CONCURRENT = 4
+MAX_CONCURRENT = 4
 #: A probe is good if it takes at most this many seconds longer than the fastest probe. Visitors of
 #: the LMS wait that much longer, too.
 PATIENCE_SECONDS = 0.3
@@ -70,7 +70,7 @@ class Pacing:
         #: Seconds that a batch should take now.
         self._target_seconds = TARGET_SECONDS
         #: The most concurrent batches that are tried now.
-        self._max_concurrency = MOST_CONCURRENT
+        self._max_concurrency = MAX_CONCURRENT
         #: Whether the last increase of ``concurrency`` is on trial.
         self._is_on_trial = False
         #: How many probes were good since the last change.
@@ -192,7 +192,7 @@ class Pacing:
                 return
             self._good_probes += 1
             if self._good_probes % PROBES_UNTIL_RETRY == 0:
-                self._max_concurrency = min(self._max_concurrency + 1, MOST_CONCURRENT)
+                self._max_concurrency = min(self._max_concurrency + 1, MAX_CONCURRENT)
             if self._good_probes >= GOOD_PROBES:
                 self._increase()
 

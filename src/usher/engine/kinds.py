@@ -48,8 +48,8 @@ class Outcome:
     changed: bool = False
     #: Why the job failed; None for a success.
     error: KnownError | None = None
-    #: Whether the row was not tried, because another row must be in sync first. ``error`` then
-    #: names the other row.
+    #: Whether the row only waits, for example for another row or for a confirmed e-mail address;
+    #: this counts neither as a failure nor as an attempt. ``error`` then says what for.
     is_waiting: bool = False
     #: Seconds after which the row is checked again although it is in sync; None for never.
     next_in: float | None = None

@@ -19,7 +19,7 @@ from usher.engine import work as works
 from usher.engine.clock import database_now, moment
 from usher.engine.lanes import Lane, current_lane, user_ids_by_lane
 from usher.engine.notify import notify_workers
-from usher.engine.work import ROWS, Work
+from usher.engine.work import ROWS_A_TRANSACTION, Work
 
 
 class ReconciledQuerySet(models.QuerySet[Any]):
@@ -139,9 +139,9 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         rows, so that there are no deadlocks. Returns the sum of the results."""
         ids = sorted(self.values_list("pk", flat=True))
         changed = 0
-        for start in range(0, len(ids), ROWS):
+        for start in range(0, len(ids), ROWS_A_TRANSACTION):
             with transaction.atomic():
-                changed += change(ids[start : start + ROWS])
+                changed += change(ids[start : start + ROWS_A_TRANSACTION])
         return changed
 
 

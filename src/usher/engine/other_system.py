@@ -36,7 +36,8 @@ class _NoSpan:
 
 
 class Context:
-    """Access to the other system for the jobs of one pass. The base class does nothing."""
+    """Access to the other system for the jobs of one pass. A project's subclass defines ``state``,
+    and ``answers`` if its jobs ask questions; the other methods do nothing by default."""
 
     #: The batch capabilities that the other system offers: see ``Kind.batch_capability``.
     batch: frozenset[str]

@@ -53,7 +53,9 @@ class Outages:
     def note(
         self, kind: str, outcomes: Iterable[Outcome], state: State, system: OtherSystem
     ) -> None:
-        """Notes the outcomes of rows of one kind that were written together."""
+        """Notes the outcomes of rows of one kind that were written together: a failure if an error
+        stops all rows, else a success if the other system accepted or refused any row, else a
+        failure if any row failed."""
         errors = [outcome.error for outcome in outcomes if not outcome.is_waiting]
         failures = [error for error in errors if error is not None and _is_failure(error)]
         stopping_error = next((error for error in failures if _stops_all_rows(error)), None)

@@ -18,8 +18,8 @@ LONGEST_DELAY = 3600.0
 EARLY_ATTEMPTS, EARLY_DELAY = 9, 15.0
 #: Seconds until the second attempt after a systemic failure.
 SYSTEMIC_DELAY = 30.0
-#: Seconds until a row that waits for another row is checked, unless the other row makes the waiting
-#: row due earlier.
+#: Seconds until a row that waits, for example for another row, is checked, unless what it waits for
+#: makes it due earlier.
 WAITING_DELAY = 600.0
 
 
@@ -35,10 +35,13 @@ class Retry:
 def retry_plan(error: KnownError, attempts: int) -> Retry:
     """The next attempt after this error. attempts: how many attempts failed before this one."""
     if not error.was_sent:
+        # Again as soon as requests are sent, or soon if that time is not known.
         return Retry(_spread(error.retry_after or 1.0, 1.0, 2.0), is_counted=False)
     if error.failure_class is FailureClass.REJECTED:
         return Retry(None, is_counted=True)
     if error.failure_class is FailureClass.THROTTLED:
+        # After a minute if the other system did not say when requests are allowed again. Never
+        # earlier than it said.
         return Retry(_spread(error.retry_after or 60.0, 1.0, 1.3), is_counted=False)
     if error.failure_class is FailureClass.SYSTEMIC:
         return Retry(_exponential_delay(SYSTEMIC_DELAY, attempts), is_counted=True)
@@ -54,5 +57,6 @@ def _exponential_delay(first: float, attempts: int) -> float:
 
 
 def _spread(seconds: float, low: float, high: float) -> float:
-    """Adds jitter, so that rows that failed together are not retried together."""
+    """``seconds`` times a random factor from ``low`` to ``high``, so that rows that failed together
+    are not retried together."""
     return seconds * random.uniform(low, high)  # noqa: S311 - spreads load, no secret

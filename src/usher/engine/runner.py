@@ -46,9 +46,11 @@ _FLUSH_SECONDS = 0.25
 _MAX_ROWS_AT_A_TIME = 500
 #: Background rows are claimed when at least this many, or one batch, may be claimed.
 _CLAIM_ROWS = 200
+#: The most interactive rows that are claimed at the same time.
+_MAX_INTERACTIVE_ROWS = 400
 #: The most concurrent batch requests of one kind: each request keeps the other system busy with
 #: hundreds of rows.
-_BATCHES = 4
+_MAX_BATCHES = 4
 #: Seconds between two checks for interactive rows while a pass is busy.
 _CHECK_SECONDS = 0.2
 #: Seconds between two requests for the batch capabilities, while they are not known.
@@ -219,14 +221,17 @@ class Runner:
         """How many more background rows of that kind may be claimed: enough to keep all threads
         busy."""
         if self._is_batched(kind):
-            return _BATCHES * kind.batch_size - self._background_count([kind])
+            return _MAX_BATCHES * kind.batch_size - self._background_count([kind])
         unbatched = [claimed for claimed in self._claimed_jobs if not self._is_batched(claimed)]
+        # A row for each thread, and the rows of two claims in advance: no thread runs out of rows
+        # while the next rows are claimed.
         return self._opts.concurrency + 2 * _CLAIM_ROWS - self._background_count(unbatched)
 
     def _interactive_capacity(self) -> int:
-        """How many more interactive rows may be claimed: at most twice ``_CLAIM_ROWS`` are claimed
-        at a time, however many background rows are."""
-        return 2 * _CLAIM_ROWS + self._background_count(self._claimed_jobs) - self._claimed_count()
+        """How many more interactive rows may be claimed. Claimed background rows do not count
+        against the limit."""
+        urgent_count = self._claimed_count() - self._background_count(self._claimed_jobs)
+        return _MAX_INTERACTIVE_ROWS - urgent_count
 
     def _background_count(self, kinds: Iterable[Kind]) -> int:
         """How many claimed rows of these kinds are not urgent."""

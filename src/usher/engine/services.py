@@ -281,7 +281,8 @@ class _WaitingRows:
 
 
 def _waiting_group(kind: str, error: KnownError, *, is_tried: bool) -> Group:
-    """A row that waits, as a group of one. is_tried: False if another row must be in sync first."""
+    """A row that waits, as a group of one. is_tried: whether it waits for its next attempt; False
+    if it waits for something else, as ``Outcome.is_waiting`` says."""
     due_in = (error.retry_after or 0.0) if is_tried else WAITING_DELAY
     return Group(kind, 1, error.code, error.message, due_in, str(error.failure_class))
 

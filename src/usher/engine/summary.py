@@ -8,7 +8,7 @@ from typing import Any
 from usher.engine.errors import KnownError
 
 #: The most failures that are kept with their messages; further failures are only counted.
-KEPT_FAILURES = 1000
+MAX_KEPT_FAILURES = 1000
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Summary:
     def fail(self, failure: Failure) -> None:
         """Counts a failure, and keeps it unless enough are kept already."""
         self.failed += 1
-        if len(self.failures) < KEPT_FAILURES:
+        if len(self.failures) < MAX_KEPT_FAILURES:
             self.failures.append(failure)
 
     def add(self, other: Summary) -> Summary:
@@ -74,7 +74,7 @@ class Summary:
         self.unchanged += other.unchanged
         self.failed += other.failed
         self.by_others += other.by_others
-        self.failures.extend(other.failures[: KEPT_FAILURES - len(self.failures)])
+        self.failures.extend(other.failures[: MAX_KEPT_FAILURES - len(self.failures)])
         self.waiting.extend(other.waiting)
         return self
 

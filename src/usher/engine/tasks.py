@@ -1,7 +1,7 @@
 """Celery tasks. Their messages start workers and distribute the load; the work itself is in the
 database.
 
-For each kind, a sweep sends one message for every ``ROWS_A_SHARE`` due rows, at most ``SHARES``
+For each kind, a sweep sends one message for every ``ROWS_A_SHARE`` due rows, at most ``MAX_SHARES``
 messages. A message that is still outstanding is not sent again, so the queue does not grow while
 workers are busy or stopped. A worker processes a message for a limited time. If rows of that kind
 are still due then, the worker sends the message again and takes the next message.
@@ -24,7 +24,7 @@ from usher.engine.stopping import SharedStop, StopAfter
 from usher.engine.work import due
 
 #: The most outstanding messages of one kind.
-SHARES = 8
+MAX_SHARES = 8
 #: Due rows for which one message is sent.
 ROWS_A_SHARE = 1000
 #: Seconds for which a worker processes one message.
@@ -76,7 +76,7 @@ def sweep() -> None:
 def spread() -> None:
     """Sends messages for the due rows of each kind. A message that was sent earlier and is still
     outstanding is not sent again."""
-    due_rows = count_due(list(all_kinds().values()), most=SHARES * ROWS_A_SHARE)
+    due_rows = count_due(list(all_kinds().values()), most=MAX_SHARES * ROWS_A_SHARE)
     for kind, count in due_rows.items():
         for number in range(math.ceil(count / ROWS_A_SHARE)):
             _send(kind, number)

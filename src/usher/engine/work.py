@@ -16,7 +16,7 @@ from usher.contract.failures import FailureClass
 from usher.engine.lanes import Lane
 
 #: Rows changed by one transaction.
-ROWS = 5000
+ROWS_A_TRANSACTION = 5000
 #: Rows changed by one statement: SQLite limits the number of a statement's parameters.
 _ROWS_A_STATEMENT = 500
 

@@ -43,7 +43,7 @@ TAKEN_CODES = (
 _LINK_MISMATCH_CODES = (*TAKEN_CODES, RegistrationError.LINKED_ELSEWHERE)
 #: How often an account that may be the learner's own is checked again before it counts as
 #: somebody else's: some two hours.
-_UNCLEAR_ATTEMPTS = 12
+_MAX_UNCLEAR_ATTEMPTS = 12
 
 
 class NameTaken(LmsError):
@@ -269,11 +269,11 @@ def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsEr
     If the account also has the learner's e-mail address, the account is probably theirs: the LMS's
     answer to an earlier registration was lost, and the sign-in may have failed only for a moment,
     for example because this application restarts. Another username would not help, since the e-mail
-    address stays taken. So the account is retried, up to ``_UNCLEAR_ATTEMPTS`` times, before its
+    address stays taken. So the account is retried, up to ``_MAX_UNCLEAR_ATTEMPTS`` times, before its
     username counts as taken.
     """
     has_learners_email = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
-    if not has_learners_email or learner.attempts >= _UNCLEAR_ATTEMPTS:
+    if not has_learners_email or learner.attempts >= _MAX_UNCLEAR_ATTEMPTS:
         return NameTaken(learner.username, error.suggestions)
     return LmsError(
         f"The LMS has an account {learner.username} with the learner's e-mail address, created "

@@ -464,6 +464,7 @@ class RetirementKind(LmsKind):
         return [(Job(row, row.username), None) for row in rows]
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
+        """Deactivates the account by the public API, if the LMS has an active one."""
         if creation.active_account(job.row.username, job.row.reserved_at, context) is None:
             return _outcome_without_active_account(job.row)
         try:
@@ -478,14 +479,14 @@ class RetirementKind(LmsKind):
         return Outcome(changed=True)
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
+        """Deactivates accounts by the batch API, with one request for each account."""
         outcomes = []
-        # One request for each account, whose details are read first.
         for job in jobs:
             account = creation.active_account(job.row.username, job.row.reserved_at, context)
             if account is None:
                 outcomes.append(_outcome_without_active_account(job.row))
                 continue
-            # The account's own details, since the request also sets these.
+            # The details that the LMS has, since the request also sets these.
             details = Details(email=account.email, name=account.name, country=account.country)
             results = batch.send(
                 context.lms,

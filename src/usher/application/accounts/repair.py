@@ -13,7 +13,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account, ensure_accounts
 from usher.application.adapter import eligible_among
 from usher.application.arguments import require_user
-from usher.application.tokens.kinds import RENEW_BEFORE, TokenKind
+from usher.application.tokens.kinds import RENEW_BEFORE_SECONDS, TokenKind
 from usher.application.tokens.models import LmsToken
 from usher.engine.made_due import MadeDue
 from usher.engine.services import (
@@ -39,7 +39,7 @@ def missing(user: Any = None) -> int:
         rows = rows.filter(pk=user.pk)
     no_account = Q(lms_account__isnull=True) | Q(lms_account__created_in_lms_at__isnull=True)
     no_token = Q(lms_token__isnull=True) | Q(lms_token__expires_at__isnull=True)
-    expiring = Q(lms_token__expires_at__lt=timezone.now() + timedelta(seconds=RENEW_BEFORE))
+    expiring = Q(lms_token__expires_at__lt=timezone.now() + timedelta(seconds=RENEW_BEFORE_SECONDS))
     return sum(map(len, eligible_among(rows.filter(no_account | no_token | expiring))))
 
 
@@ -61,7 +61,7 @@ def repair(user: Any = None, *, wait: float = 0.0, progress: Progress | None = N
     no_account = of_learner & Q(created_in_lms_at__isnull=True, is_active=True)
     count = make_due(AccountKind(), no_account)
     _ensure_tokens(of_learner)
-    renewal_limit = timezone.now() + timedelta(seconds=RENEW_BEFORE)
+    renewal_limit = timezone.now() + timedelta(seconds=RENEW_BEFORE_SECONDS)
     # Only tokens of existing accounts: the creation of an account also obtains its token.
     no_token = (
         of_learner

@@ -42,7 +42,8 @@ def count_failure(name: str, address: str | None) -> int | None:
 
 
 def _increment(key: str, seconds: int = 2 * WINDOW_SECONDS) -> int:
-    """Adds 1 to the counter, which expires after so many seconds, and returns the new value."""
+    """Adds 1 to the counter, which expires after so many seconds, and returns the new value. The
+    default outlasts the window whose number is part of the key."""
     cache.add(key, 0, timeout=seconds)
     try:
         return int(cache.incr(key))

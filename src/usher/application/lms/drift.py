@@ -16,7 +16,7 @@ from usher.application.lms.options import LMS, options
 from usher.application.lms_client import client
 from usher.application.runs import sync
 from usher.application.runs.models import CourseRun
-from usher.application.runs.services import PATIENCE
+from usher.application.runs.services import PATIENCE_SECONDS
 from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.payloads import read_run
@@ -244,7 +244,7 @@ def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
     if run is not None:
         known_runs = {key: known for key, known in known_runs.items() if key == run.course_key}
     keys_not_in_lms = set(known_runs)
-    for page in sync.pages(lms, waiting=lambda seconds: None, patience=PATIENCE):
+    for page in sync.pages(lms, waiting=lambda seconds: None, patience=PATIENCE_SECONDS):
         for raw in page.results:
             key = str(raw.get("course_id"))
             keys_not_in_lms.discard(key)

@@ -24,9 +24,9 @@ from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 
 #: Objects in a sample: at most as many as one request may ask for.
-SAMPLE = 50
+SAMPLE_SIZE = 50
 #: Objects in a sample if each needs a request of its own.
-_SINGLE_SAMPLE = 10
+_SMALL_SAMPLE_SIZE = 10
 #: The most rows that are read to count objects, or to find a sample.
 _MAX_COUNTED = 10_000
 
@@ -116,7 +116,7 @@ class Evidence:
         a few known objects. shows: asks the LMS for one object, and returns whether it has the
         object. min_known: with fewer known objects, missing objects count without a check. Raises
         LmsError."""
-        known_items = self.items(kind)[:_SINGLE_SAMPLE]
+        known_items = self.items(kind)[:_SMALL_SAMPLE_SIZE]
 
         def count_missing(items: Sequence[Any]) -> int:
             if len(known_items) >= min_known and not any(shows(item) for item in known_items):
@@ -162,18 +162,18 @@ def sample_of(rows: Any, *fields: str) -> tuple[int, list[Any]]:
     ids = range(ends["first"], ends["last"] + 1)
     # More ids than the sample has objects, because many ids may have no row, or a row that is not
     # among ``rows``.
-    sample_ids = random.sample(ids, min(len(ids), 8 * SAMPLE))
+    sample_ids = random.sample(ids, min(len(ids), 8 * SAMPLE_SIZE))
     is_one_field = len(fields) == 1
     hits = list(rows.filter(pk__in=sample_ids).values_list(*fields, flat=is_one_field))
     if len(ids) <= _MAX_COUNTED:
         total = rows.order_by().count()
     else:
         total = round(len(hits) / len(sample_ids) * len(ids))
-    sample = hits[:SAMPLE]
-    if len(sample) < SAMPLE:  # a small table, or one with gaps: the oldest and the newest
+    sample = hits[:SAMPLE_SIZE]
+    if len(sample) < SAMPLE_SIZE:  # a small table, or one with gaps: the oldest and the newest
         for order in ("pk", "-pk"):
             ids_at_end = table.order_by(order).values("pk")[:_MAX_COUNTED]
             rows_at_end = rows.filter(pk__in=Subquery(ids_at_end)).order_by(order)
-            sample += rows_at_end.values_list(*fields, flat=is_one_field)[:SAMPLE]
+            sample += rows_at_end.values_list(*fields, flat=is_one_field)[:SAMPLE_SIZE]
     sample = list(dict.fromkeys(sample))
-    return max(total, len(sample)), random.sample(sample, min(SAMPLE, len(sample)))
+    return max(total, len(sample)), random.sample(sample, min(SAMPLE_SIZE, len(sample)))

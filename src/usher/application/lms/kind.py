@@ -30,7 +30,8 @@ class LmsKind(Kind):
     run_field: ClassVar[str] = ""
 
     def display_name(self, row: Any, name: str = "") -> str:
-        """The learner, the run or both, for people. name: the learner's name, if it is known."""
+        """The learner, the run or both, for people. name: the learner's LMS username, if the caller
+        knows it."""
         who = name or getattr(row, "username", "")
         if not who and self.user_field:
             who = f"learner {row.user_id}"

@@ -53,9 +53,9 @@ def record_if_due() -> None:
 def families(
     stored: dict[str, dict[tuple[str, ...], dict[str, float]]], make: Callable[..., Any]
 ) -> Iterator[Any]:
-    """The metrics of these states for one scrape. Gates and circuits are 0 or 1, pauses are in
-    seconds. stored: metric's name → label values → part → value. make: takes a metric and its
-    samples."""
+    """The metrics of gates, circuits and pauses for one scrape. Gates and circuits are 0 or 1,
+    pauses are in seconds. stored: metric's name → label values → part → value, which is the time
+    until which requests are not allowed. make: takes a metric and its samples."""
     now = time.time()
     values: dict[Metric, dict[str, float]] = {
         metric: dict.fromkeys(labels, 0.0) for metric, labels in _labels_of_metrics().items()

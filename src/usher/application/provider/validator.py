@@ -35,6 +35,9 @@ client_authenticated: ContextVar[bool] = ContextVar("client_authenticated", defa
 
 
 class UsherValidator(OAuth2Validator):
+    """The methods that oauthlib and the OAuth toolkit call. The module's docstring lists where they
+    differ from the toolkit's own."""
+
     oidc_claim_scope = None  # usher.application.provider.claims decides
 
     # -- clients

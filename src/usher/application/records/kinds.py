@@ -69,6 +69,8 @@ def create_missing_rows(model: type[models.Model]) -> None:
 
 
 class GradeKind(_CopiedKind):
+    """Copies grades from the LMS."""
+
     name = "grade"
     model = Grade
     observed_fields = ("percent", "passed", "letter")
@@ -83,6 +85,8 @@ class GradeKind(_CopiedKind):
 
 
 class CertificateKind(_CopiedKind):
+    """Copies certificates from the LMS. All certificates of a learner are read by one request."""
+
     name = "certificate"
     model = Certificate
     observed_fields = (

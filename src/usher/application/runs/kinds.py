@@ -29,6 +29,8 @@ _PAID_SLUGS = ("verified", "no-id-professional", "professional", "credit")
 
 
 class RunKind(LmsKind):
+    """Copies course runs from the LMS, and marks those that it does not show as missing."""
+
     name = "run"
     model = CourseRun
     observed_fields = (*sync.SYNCED_FIELDS, "digest", "missing_since")
@@ -105,6 +107,8 @@ def _run_outcome(job: Job, raw: dict[str, Any] | None) -> Outcome:
 
 
 class ModeKind(LmsKind):
+    """Copies the modes of course runs from the LMS; one row stands for all modes of a run."""
+
     name = "mode"
     model = RunModes
     user_field = ""

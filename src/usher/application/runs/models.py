@@ -49,6 +49,8 @@ def problem_of_key(key: str) -> str:
 
 
 class CourseRunQuerySet(ReconciledQuerySet):
+    """Refuses to create runs with malformed course keys."""
+
     def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
         """Raises ValidationError, before any row is created, for a malformed course key."""
         objs = list(objs)

@@ -23,7 +23,7 @@ from usher.engine.summary import Failure, Summary
 __all__ = ["UnknownRun", "ensure_run", "is_list_complete", "sync_runs", "sync_runs_and_modes"]
 
 #: Seconds that a sync of all runs may wait for the LMS's throttle.
-PATIENCE = 1800.0
+PATIENCE_SECONDS = 1800.0
 #: Seconds that the sync of one run by its key may wait for retries.
 _PATIENCE_FOR_ONE_RUN = 90.0
 _KEYS_A_STATEMENT = 500
@@ -56,7 +56,7 @@ def sync_runs(
     modes: bool = False,
     waiting: sync.Waiting = lambda seconds: None,
     progress: Callable[[Summary], None] | None = None,
-    patience: float = PATIENCE,
+    patience: float = PATIENCE_SECONDS,
     accept_missing: bool = False,
     meanwhile: Callable[[], None] | None = None,
 ) -> Summary:
@@ -87,7 +87,7 @@ def sync_runs_and_modes(
     *,
     waiting: sync.Waiting = lambda seconds: None,
     progress: Callable[[Summary], None] | None = None,
-    patience: float = PATIENCE,
+    patience: float = PATIENCE_SECONDS,
     accept_missing: bool = False,
 ) -> tuple[Summary, Summary]:
     """As ``sync_runs`` with ``modes``, with a summary of the runs and one of their modes."""

@@ -18,7 +18,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from usher.application.enrollments.models import Enrollment
-from usher.application.lms.evidence import SAMPLE, Evidence
+from usher.application.lms.evidence import SAMPLE_SIZE, Evidence
 from usher.application.runs.models import CourseRun, RunModes, problem_of_key, validate_course_key
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotTheLms, NotThere, Throttled
@@ -287,7 +287,7 @@ class Writer:
             self.keys_not_in_lms.discard(key)
             known_run = self._known.get(key, _UNKNOWN_RUN)
             is_known = known_run is not _UNKNOWN_RUN
-            if is_known and len(self.sample_keys) < SAMPLE:
+            if is_known and len(self.sample_keys) < SAMPLE_SIZE:
                 self.sample_keys.append(key)
             digest_of_run = digest(raw)
             if is_known and known_run.digest == digest_of_run:

@@ -25,12 +25,14 @@ from usher.engine.models import ReconciledQuerySet
 from usher.engine.summary import Failure
 
 #: Seconds: an access token that expires sooner is renewed when its row is processed.
-RENEW_BEFORE = 3600
+RENEW_BEFORE_SECONDS = 3600
 #: The error code of a token whose account the LMS's staff deactivated.
 DEACTIVATED = "deactivated-in-lms"
 
 
 class TokenKind(LmsKind):
+    """Obtains and renews learners' tokens for the LMS. ``Kind`` says when each method is called."""
+
     name = "token"
     model = LmsToken
     observed_fields = ("access_token", "refresh_token", "scope", "expires_at")
@@ -54,7 +56,7 @@ class TokenKind(LmsKind):
             elif account.is_deactivated_in_lms and account.is_settled:
                 error = LmsError("The account is deactivated in the LMS.", code=DEACTIVATED)
                 outcome = Outcome(error=error, is_waiting=True)
-            elif row.is_settled and row.is_valid_for(RENEW_BEFORE):
+            elif row.is_settled and row.is_valid_for(RENEW_BEFORE_SECONDS):
                 outcome = Outcome()  # the token need not be renewed
             prepared.append((job, outcome))
         return prepared
@@ -87,7 +89,7 @@ class TokenKind(LmsKind):
 
     def before_recheck(self, user: Any = None, related_to: Any = None) -> Failure | None:
         """Makes due the tokens that expire soon, so that they are renewed."""
-        renewal_limit = timezone.now() + timedelta(seconds=RENEW_BEFORE)
+        renewal_limit = timezone.now() + timedelta(seconds=RENEW_BEFORE_SECONDS)
         LmsToken.objects.not_refused().filter(expires_at__lt=renewal_limit).make_due()
         return None
 

@@ -68,7 +68,8 @@ def _token_row(user: Any) -> LmsToken:
 
 
 def _reconcile_token(user: Any) -> None:
-    """Reconciles the learner's token now, unless a worker has claimed it already."""
+    """Reconciles the learner's token now, unless a worker has claimed it already. Raises NoAccount
+    and InTransaction as ``access_token_for``."""
     from usher.engine.services import reconcile
 
     refuse_within_transaction()

@@ -74,6 +74,9 @@ def _measure(message: _Message, *, is_new: bool) -> None:
 
 @dataclass(frozen=True)
 class _Message:
+    """A message of the LMS. kind: such as ``enrollment.changed``. username, course_id: '' for
+    none."""
+
     kind: str
     username: str
     course_id: str
