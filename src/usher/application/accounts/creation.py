@@ -269,8 +269,8 @@ def _taken_or_unclear(learner: AccountData, error: RegistrationRefused) -> LmsEr
     If the account also has the learner's e-mail address, the account is probably theirs: the LMS's
     answer to an earlier registration was lost, and the sign-in may have failed only for a moment,
     for example because this application restarts. Another username would not help, since the e-mail
-    address stays taken. So the account is retried, up to ``_MAX_UNCLEAR_ATTEMPTS`` times, before its
-    username counts as taken.
+    address stays taken. So the account is retried, up to ``_MAX_UNCLEAR_ATTEMPTS`` times, before
+    its username counts as taken.
     """
     has_learners_email = error.code == RegistrationError.DUPLICATE_EMAIL_USERNAME
     if not has_learners_email or learner.attempts >= _MAX_UNCLEAR_ATTEMPTS:
