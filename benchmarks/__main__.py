@@ -151,6 +151,7 @@ def main() -> None:
 def measure(
     subject: str, setup: Setup, sizes: Sizes, rounds: int, all_results: results.Results
 ) -> None:
+    """Measures one subject, and adds what was measured to ``all_results``."""
     if subject == "repair":
         all_results.add(
             *sync.repair(setup, rounds, learners=sizes.learners, reference_learners=sizes.reference)

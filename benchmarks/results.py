@@ -52,6 +52,7 @@ class Results:
         self.figures.extend(figures)
 
     def table(self) -> str:
+        """The results for people, each with its target and whether it was met."""
         lines = [f"{'':44} {'today':>10} {'Usher':>10}  {'ratio':>8}  {'target':>8}"]
         for figure in self.figures:
             reference, own = statistics.median(figure.reference), statistics.median(figure.ours)
@@ -205,6 +206,8 @@ class Results:
         return values
 
     def draw(self, path: Path) -> None:
+        """Draws the ratios into the file at ``path``, and the waits into ``interactive.svg`` in the
+        same folder."""
         bars = [
             Bar(figure.title, figure.ratio, figure.target)
             for figure in self.figures

@@ -230,6 +230,8 @@ class _PublicApi(PublicApi):
     world: LmsData
 
     def enroll(self, request: Request) -> Response:
+        """Changes an enrollment by the model's rules; other requests than those of the service
+        worker about known users are refused as in the benchmark LMS."""
         if request.token != self.world.service_token:
             return super().enroll(request)  # which answers 401
         body = request.json()

@@ -553,7 +553,7 @@ class Simulation:
         self.event_log.add("LMS", "answers itself again")
 
     def _restart_lms(self) -> None:
-        """Nothing answers at the LMS's address for some seconds."""
+        """Restart the LMS: for some seconds, nothing answers at its address."""
         self.network.is_down = True
         self.event_log.add("LMS", "restarts")
 

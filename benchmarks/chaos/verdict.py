@@ -86,6 +86,8 @@ def _without_names(message: str) -> str:
 
 
 def _check_accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
+    """Compares the accounts in the LMS with the journal and the application's rows. refused: kind
+    and name of the refused rows."""
     rows = {row.user.username: row for row in LmsAccount.objects.select_related("user")}
     in_lms = {account["username"]: account for account in dump["accounts"]}
     for username, email in journal.learners.items():
@@ -115,6 +117,8 @@ def _check_accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[s
 def _check_enrollments(
     verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]
 ) -> None:
+    """Compares the enrollments in the LMS with the journal. refused: kind and name of the refused
+    rows."""
     names = dict(LmsAccount.objects.values_list("user__username", "username"))
     in_lms = {(user, key): (mode, is_active) for user, key, mode, is_active in dump["enrollments"]}
     for (username, key), (mode, is_active) in journal.enrollments.items():

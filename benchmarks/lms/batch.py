@@ -45,6 +45,7 @@ class BatchApi:
         return self.has_plugin and request.token == self.world.service_token
 
     def _account(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Creates the item's account, or changes whether it is active. Returns the result."""
         username, email = item["username"], item["email"]
         account, status = self.world.by_uid.get(username), "exists"
         if account is None:
@@ -85,6 +86,7 @@ class BatchApi:
         }
 
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Changes the item's enrollment. Returns the result."""
         username, key = item["username"], item["course_id"]
         if username.lower() not in self.world.accounts:
             return _refused_result(item, "unknown-user", f"The user {username} does not exist.")

@@ -54,6 +54,8 @@ class Callbacks:
     async def _exchange(
         self, method: str, path: str, header: str, body: bytes
     ) -> tuple[int, bytes]:
+        """Status and body of the application's answer. Raises CallbackFailed for a 5xx, OSError and
+        others if there is no answer."""
         url = urlsplit(self.server_url)
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
         try:

@@ -40,6 +40,8 @@ class SignIn:
     # Registration
 
     async def register(self, request: Request) -> Response:
+        """Creates a learner's account and signs the learner in, if the application knows the access
+        token in the form."""
         form = request.form()
         username = form.get("username", "")
         if self.application is not None:
@@ -104,6 +106,8 @@ class SignIn:
         return f"http://{request.headers['host']}{COMPLETE}?redirect_state={state}"
 
     async def complete(self, request: Request) -> Response:
+        """Signs in the learner to whom the application's code belongs. Each sign-in needs two
+        requests, as in the platform."""
         session = self.world.sessions.get(request.cookie("sessionid"))
         params = request.params()
         if session is None:

@@ -37,7 +37,8 @@ class MeasuredImplementation:
 
 
 def provider(setup: Setup, rounds: int, own_count: int, reference_count: int) -> list[Figure]:
-    """own_count, reference_count: learners in a round of each implementation."""
+    """Measures the token endpoint and the sign-in of the OAuth2 provider. own_count,
+    reference_count: learners in a round of each implementation."""
     exchange = Figure(
         "token_exchange", "Token exchanges", "a second", target=45, more_is_better=True
     )
@@ -130,6 +131,8 @@ def _cost_of_sign_in(setup: Setup, implementation: MeasuredImplementation) -> fl
 async def _sign_in(
     setup: Setup, implementation: MeasuredImplementation, browser: Browser, session: str
 ) -> None:
+    """Sends the requests of one sign-in: authorize, token and users/me. session: the key of the
+    learner's session. Raises RuntimeError if one is refused."""
     query = {
         "client_id": application.CLIENT_ID,
         "redirect_uri": f"{setup.redirect_uri}?redirect_state=abc",

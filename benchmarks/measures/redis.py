@@ -11,7 +11,8 @@ from benchmarks.setup import Setup
 
 
 def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
-    """count: enrollments for each rate. In the figure, the reference is the rate without Redis."""
+    """Compares how fast enrollments are sent while Redis is suspended with the rate without Redis,
+    which is the figure's reference. count: enrollments for each rate."""
     figure = Figure(
         "redis_stalled",
         "Redis suspended, compared with no Redis",

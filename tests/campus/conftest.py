@@ -23,6 +23,7 @@ def run(db):
 
 @pytest.fixture
 def learner(django_user_model):
+    """A user who has never signed in, and so has no LMS account yet."""
     return django_user_model.objects.create_user(
         "ada", "ada@learners.example", "correct horse battery", name="Ada L"
     )

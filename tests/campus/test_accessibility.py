@@ -110,6 +110,7 @@ def find_violations_with_axe(page):
 
 @pytest.fixture(scope="module")
 def chromium_browser():
+    """A running Chromium for all tests of the file."""
     # Playwright runs an event loop in this thread, so Django would refuse synchronous calls.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with chromium() as browser:

@@ -90,6 +90,7 @@ def compare(user: Any) -> ComparedLearner:
 
 
 def _compare(user: Any) -> ComparedLearner:
+    """As ``compare``, without a limit of time."""
     now = timezone.now()
     row = LmsAccount.objects.filter(user=user).first()
     try:
@@ -213,6 +214,7 @@ def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison
 
 
 def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> Iterator[Comparison]:
+    """Compares whether the account is active, and its e-mail address and name."""
     actual = "active" if account.is_active else "deactivated"
     desired = "active" if row.is_active else "deactivated"
     advice = REPAIR_ADVICE if desired != actual else ""
@@ -271,6 +273,8 @@ def _profile_advice(profile: LmsProfile | None, desired: str) -> str:
 
 
 def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[Comparison]:
+    """Compares the newest records of enrollments with the LMS's list. Also yields active
+    enrollments of the list that have no record."""
     remaining = {enrollment.course_key: enrollment for enrollment in listed}
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     for row in rows[:MAX_ENROLLMENTS]:

@@ -292,8 +292,9 @@ def _differs(desired: str, in_lms: str) -> bool | None:
 
 
 def _record(kind: str, row: Any, sentence: Sentence | None, **values: Any) -> Record:
-    """sentence: about the row's state; None for a sentence that fits each kind. values: further
-    fields of ``Record``; they replace the title and the advice that are made here."""
+    """The record of a row. sentence: about the row's state; None for a sentence that fits each
+    kind. values: further fields of ``Record``; they replace the title and the advice that are made
+    here."""
     title = values.pop("title", "") or words.singular(kind).capitalize().replace("Lms", "LMS")
     advice = values.pop("advice", "")
     if not advice and row.error_code and row.refused_at:

@@ -322,7 +322,8 @@ def throughput() -> list[Minute]:
 
 
 def _worker_statuses(reports: list[Worker]) -> list[WorkerStatus]:
-    """Leaves out workers that have been gone for an hour. If all have, shows the first of them."""
+    """The workers to show: all but those that have been gone for an hour. If all have, the first of
+    them."""
     workers = [
         WorkerStatus(row.name, process=row.role, seen_at=row.seen_at, state=_worker_state(row))
         for row in reports
@@ -413,7 +414,7 @@ def _closed_gates(recent_reports: list[Worker]) -> list[Gate]:
 
 
 def _next_try_text(remaining: float) -> str:
-    """remaining: seconds until the next try."""
+    """When the next try is, as text. remaining: seconds until then."""
     return f"tried again in {span(remaining)}" if remaining > 0 else "tried again now"
 
 

@@ -65,7 +65,8 @@ class Command(EngineCommand):
             raise SystemExit(1)
 
     def _show_comparisons(self, compared: comparing.ComparedLearner, shown_advice: str) -> None:
-        """shown_advice: advice that was shown already and is not repeated."""
+        """Prints each comparison, and accounts that may be the learner's. shown_advice: advice that
+        was shown already and is not repeated."""
         for comparison in compared.comparisons:
             values = comparison.in_lms or "not known"
             if comparison.differs:
