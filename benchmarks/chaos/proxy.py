@@ -37,8 +37,8 @@ class Proxy:
     idle: deque[Any] = field(default_factory=deque)
 
     def handle(self, request: Request) -> tuple[Response | Awaitable[Response], float]:
-        """Passes the request on to the LMS, or spoils it or its answer. Returns the answer, and 0 for
-        no delay."""
+        """Passes the request on to the LMS, or spoils it or its answer. Returns the answer and its
+        delay, which is 0."""
         # The first two paths are for the harness, not for the LMS.
         if request.path == "/proxy/share":
             self.share = float(request.params()["value"])

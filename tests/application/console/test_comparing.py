@@ -25,6 +25,7 @@ from usher.application.tokens.models import LmsToken
 from usher.application.tokens.services import access_token_for
 from usher.engine.services import reconcile
 
+E2E = "course-v1:edX+E2E-101+course"
 #: Scripts that the LMS runs. name, other: usernames.
 REVOKE = (
     "from oauth2_provider.models import AccessToken as A, RefreshToken as R; "
@@ -194,6 +195,20 @@ def test_dates_of_a_run_are_compared_and_synchronised(system: Any, staff: Client
     assert "Synchronised" in answer.content.decode()
     assert Page(staff, user).differing == []
     assert AuditEvent.objects.get(name="console-synchronise").subject == DEMO
+
+
+def test_older_enrollments_than_those_on_the_page_are_not_reported_as_differences(
+    system: Any, staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usher.console.learners.comparing.MAX_ENROLLMENTS", 1)
+    user = system.learner()
+    older_run, newer_run = (ensure_run(key) for key in (DEMO, E2E))
+    for run in (older_run, newer_run):
+        enroll(user, run, reconcile_now=True)
+    page = Page(staff, user)
+    assert page.differing == []
+    assert str(newer_run) in page.comparisons
+    assert str(older_run) not in page.comparisons
 
 
 def test_the_headline_warns_of_a_missing_run_and_a_deactivated_user(

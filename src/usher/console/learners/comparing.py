@@ -273,8 +273,8 @@ def _profile_advice(profile: LmsProfile | None, desired: str) -> str:
 
 
 def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[Comparison]:
-    """Compares the newest records of enrollments with the LMS's list. Also yields active
-    enrollments of the list that have no record."""
+    """Compares the newest ``MAX_ENROLLMENTS`` records of enrollments with the LMS's list. Also
+    yields active enrollments of the list that have no record."""
     remaining = {enrollment.course_key: enrollment for enrollment in listed}
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     for row in rows[:MAX_ENROLLMENTS]:
@@ -293,6 +293,9 @@ def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[
             advice=advice,
             record=("enrollment", row.pk),
         )
+    older_rows = Enrollment.objects.filter(user=user, run__course_key__in=list(remaining))
+    for key in older_rows.values_list("run__course_key", flat=True):
+        del remaining[key]
     known_keys = set(
         CourseRun.objects.filter(course_key__in=remaining).values_list("course_key", flat=True)
     )
