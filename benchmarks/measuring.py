@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 class Figure:
     """reference, ours: one measurement of each round, in ``unit``. The ratio compares the medians:
     how many times better Usher is, or with ``is_share`` the share of the reference's value that
-    Usher needs. target: the lowest ratio that is good enough; with ``is_share`` the highest."""
+    Usher needs. target_ratio: the lowest ratio that is good enough; with ``is_share`` the
+    highest."""
 
     name: str
     title: str
     unit: str
-    target: float
+    target_ratio: float
     more_is_better: bool = False
     is_share: bool = False
     reference: list[float] = field(default_factory=list)
@@ -23,9 +24,11 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        reference, own = statistics.median(self.reference), statistics.median(self.ours)
-        return own / reference if self.more_is_better or self.is_share else reference / own
+        """How many times better Usher is than the reference; with ``is_share`` the share of the
+        reference's value that Usher needs."""
+        reference, ours = statistics.median(self.reference), statistics.median(self.ours)
+        return ours / reference if self.more_is_better or self.is_share else reference / ours
 
     @property
     def meets_target(self) -> bool:
-        return self.ratio <= self.target if self.is_share else self.ratio >= self.target
+        return self.ratio <= self.target_ratio if self.is_share else self.ratio >= self.target_ratio

@@ -408,11 +408,11 @@ def _measure_claim() -> float:
 
 def _measure_sweep() -> float:
     from usher.engine.due_query import count_due
-    from usher.engine.services import sweep_prepare
+    from usher.engine.services import prepare_sweep
     from usher.engine.tasks import MAX_SHARES, ROWS_A_SHARE
 
     began = time.perf_counter()
-    sweep_prepare()
+    prepare_sweep()
     count_due(list(all_kinds().values()), most=MAX_SHARES * ROWS_A_SHARE)  # as the sweep does
     return time.perf_counter() - began
 

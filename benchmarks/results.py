@@ -61,7 +61,7 @@ class Results:
             title = f"{figure.title} ({figure.unit})"
             lines.append(
                 f"{title:44} {reference:10.4g} {own:10.4g}  {figure.ratio:7.3g}x  "
-                f"{bound} {figure.target:g}x  {mark}"
+                f"{bound} {figure.target_ratio:g}x  {mark}"
             )
         if self.rss_mb is not None:
             mark = "ok" if self.rss_mb < TARGET_MB else "MISSED"
@@ -209,7 +209,7 @@ class Results:
         """Draws the ratios into the file at ``path``, and the waits into ``interactive.svg`` in the
         same folder."""
         bars = [
-            Bar(figure.title, figure.ratio, figure.target)
+            Bar(figure.title, figure.ratio, figure.target_ratio)
             for figure in self.figures
             if not figure.is_share and figure.name not in ("celery_4_over_1", "redis_stalled")
         ]

@@ -36,6 +36,7 @@ class Setup:
     reference: RemoteModule
 
     def use_batch_api(self, is_used: bool) -> None:
+        """Turns the LMS's batch API on or off, and makes Usher ask again whether it exists."""
         control(self.lms_url, "batch", on="yes" if is_used else "no")
         self.ours.call("forget_capabilities")
 

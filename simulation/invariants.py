@@ -323,12 +323,12 @@ class Invariants:
             for row in self.records.rows["retirement"].values()
             if row["refused_at"]
         }
-        for name, person in self.world.people.items():
+        for name, owner_id in self.world.people.items():
             if (
-                person is None
-                or person in user_ids
+                owner_id is None  # an account that never belonged to a learner
+                or owner_id in user_ids
                 or name in left_to_staff
-                or name in self.lost_accounts
+                or name in self.lost_accounts  # the LMS lost it
             ):
                 continue
             if self.world.accounts[name].is_active:

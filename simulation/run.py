@@ -401,13 +401,13 @@ class Simulation:
 
     def _run_beat(self) -> None:
         """Sweeps every minute, as Celery beat does; ends with a last sweep without failures."""
-        from usher.engine.services import sweep_prepare
+        from usher.engine.services import prepare_sweep
 
         while True:
             self.scheduler.wait(None, 60.0)
             is_last_sweep = self.faults_stopped and self._knows_batch_api()
             self.event_log.add("beat", "sweeps")
-            sweep_prepare()
+            prepare_sweep()
             if is_last_sweep:
                 self._recheck_everything()
                 return

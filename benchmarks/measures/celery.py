@@ -23,7 +23,7 @@ def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
         "celery_4_over_1",
         "Four Celery workers over one",
         "enrollments a second",
-        target=3.5,
+        target_ratio=3.5,
         more_is_better=True,
     )
     _, redis_url = setup.services.redis()

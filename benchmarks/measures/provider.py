@@ -40,9 +40,9 @@ def provider(setup: Setup, rounds: int, own_count: int, reference_count: int) ->
     """Measures the token endpoint and the sign-in of the OAuth2 provider. own_count,
     reference_count: learners in a round of each implementation."""
     exchange = Figure(
-        "token_exchange", "Token exchanges", "a second", target=45, more_is_better=True
+        "token_exchange", "Token exchanges", "a second", target_ratio=45, more_is_better=True
     )
-    cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", target=10)
+    cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", target_ratio=10)
     end = max(own_count, reference_count)
     for functions in (setup.ours, setup.reference):
         functions.call("create_learners", username_pattern="provider{}", first=0, end=end)

@@ -17,7 +17,7 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
         "redis_stalled",
         "Redis suspended, compared with no Redis",
         "enrollments a second",
-        target=0.8,
+        target_ratio=0.8,
         more_is_better=True,
     )
     server, url = setup.services.redis()

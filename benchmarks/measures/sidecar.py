@@ -73,10 +73,15 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
     postgresql = services.postgresql()
     with _on_benchmark_lms(services, postgresql.url("sidecar")) as (application, lms_url):
         figures = []
-        for api, on, target in (("public APIs", "no", 30), ("batch API", "yes", 100)):
+        for api, on, target_ratio in (("public APIs", "no", 30), ("batch API", "yes", 100)):
             control(lms_url, "batch", on=on)
             api_word = api.split()[0]
-            figure = Figure(f"sidecar_{api_word}", f"Sidecar, {api}", "ms a learner", target=target)
+            figure = Figure(
+                f"sidecar_{api_word}",
+                f"Sidecar, {api}",
+                "ms a learner",
+                target_ratio=target_ratio,
+            )
             for number in range(rounds):
                 stem = f"{api_word}{number}"
                 change = _changing_benchmark_runs(lms_url, stem)
@@ -91,7 +96,9 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
             figures.append(figure)
         full_pass = _full_pass(application, sizes.not_due)
     with _on_embedded_lms(services, postgresql.url("embedded")) as (application, lms):
-        figure = Figure("sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", target=10)
+        figure = Figure(
+            "sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", target_ratio=10
+        )
         for number in range(rounds):
             change = _renaming_embedded_run(lms, number)
             _round(

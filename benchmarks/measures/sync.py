@@ -18,8 +18,12 @@ _SYNCS_A_ROUND = 3
 
 def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) -> list[Figure]:
     """Account and token for learners who have neither."""
-    public = Figure("repair_public", "Repair of learners, public APIs", "ms a learner", target=40)
-    batch = Figure("repair_batch", "Repair of learners, batch API", "ms a learner", target=150)
+    public = Figure(
+        "repair_public", "Repair of learners, public APIs", "ms a learner", target_ratio=40
+    )
+    batch = Figure(
+        "repair_batch", "Repair of learners, batch API", "ms a learner", target_ratio=150
+    )
     for number in range(rounds):
         reference_arguments = {
             "username_pattern": f"r{number}x{{}}",
@@ -42,8 +46,10 @@ def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) ->
 def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> list[Figure]:
     """``count`` enrollments by Usher and ``reference_count`` by the serial implementation, in a
     round."""
-    public = Figure("enroll_public", "Enrollments, public APIs", "ms an enrollment", target=50)
-    batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", target=150)
+    public = Figure(
+        "enroll_public", "Enrollments, public APIs", "ms an enrollment", target_ratio=50
+    )
+    batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", target_ratio=150)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
     setup.reference.call("create_runs", keys=keys)
     setup.ours.call("create_runs", keys=keys)
@@ -74,12 +80,14 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
 
 def runs(setup: Setup, rounds: int) -> list[Figure]:
     """Ten thousand runs, of which one in a hundred changed since the last sync."""
-    whole_sync = Figure("runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", target=40)
+    whole_sync = Figure(
+        "runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", target_ratio=40
+    )
     sync_over_fetch = Figure(
         "runs_sync_over_raw_fetch",
         "… over fetching the pages alone",
         "s",
-        target=1.3,
+        target_ratio=1.3,
         is_share=True,
     )
     setup.use_batch_api(is_used=False)

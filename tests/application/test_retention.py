@@ -82,10 +82,10 @@ def test_a_sweep_deletes_old_rows_at_most_once_an_hour(rows, monkeypatch):
     """A project without Celery has only the sweeps of ``reconcile --watch``."""
     monkeypatch.setattr("usher.application.lms.changes.pull_changes", lambda: None)
     monkeypatch.setattr(retention, "_last_removal", retention.time.monotonic())
-    services.sweep_prepare()
+    services.prepare_sweep()
     assert count_rows() == [2, 2, 2, 2, 2]
     monkeypatch.setattr(
         retention, "_last_removal", retention.time.monotonic() - retention.INTERVAL_SECONDS
     )
-    services.sweep_prepare()
+    services.prepare_sweep()
     assert count_rows() == [1, 1, 1, 1, 1]

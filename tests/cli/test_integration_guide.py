@@ -474,12 +474,12 @@ def test_a_request_to_another_lms_is_refused(django_user_model, settings):
 
 
 @pytest.fixture(autouse=True)
-def expect_refusal(request, _usher_no_lms):
+def expect_refusal(request, _usher_refuse_lms):
     """This test expects the refusal."""
     yield
     if request.node.name == "test_a_request_to_another_lms_is_refused":
-        assert _usher_no_lms.base_urls
-        _usher_no_lms.base_urls.clear()
+        assert _usher_refuse_lms.refused_urls
+        _usher_refuse_lms.refused_urls.clear()
 
 
 @pytest.mark.parametrize("repetition", [1, 2])

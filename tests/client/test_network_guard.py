@@ -34,8 +34,8 @@ def lms() -> Iterator[HTTPServer]:
 
 @pytest.fixture
 def refusing_opener(lms: HTTPServer) -> Iterator[RefusingOpener]:
-    """Refuses connections to ``lms`` and to https://lms.example during the test. Its ``base_urls``
-    are the addresses of refused connections."""
+    """Refuses connections to ``lms`` and to https://lms.example during the test. Its
+    ``refused_urls`` are the addresses of refused connections."""
     opener = RefusingOpener()
     guard = NetworkGuard([f"http://localhost:{lms.server_port}", "https://LMS.example."], opener)
     sys.addaudithook(guard)
@@ -82,7 +82,7 @@ def test_requests_to_the_lms_are_refused_whichever_library_sends_them(
         # Async httpx uses anyio, which puts the exception into a group.
         with pytest.raises((LmsTrafficRefused, ExceptionGroup)):
             send_request(url)
-    assert len(refusing_opener.base_urls) == 4, "one for each request"
+    assert len(refusing_opener.refused_urls) == 4, "one for each request"
 
 
 def test_requests_to_other_servers_are_not_refused(lms: HTTPServer) -> None:

@@ -43,6 +43,14 @@ def test_a_command_that_fits_a_line_stays_on_a_line_of_its_own(command: str, ind
     assert len(line) == min(indent + len(command), WIDTH)
 
 
+def test_a_long_command_at_the_beginning_of_a_text_starts_on_the_next_line() -> None:
+    """The caller has written the columns in front of the text."""
+    assert wrap(SHORT, indent=24) == SHORT
+    output = "  ✗ APP-1  " + wrap(f"`{LONG}`", indent=11)
+    assert output == "  ✗ APP-1  \n" + command_line(f"$ {LONG}", indent=11)
+    assert all(len(line) <= WIDTH for line in output.splitlines())
+
+
 def test_a_shell_reads_a_command_of_several_lines_as_the_same_command() -> None:
     lines = command_line(LONG, indent=24).splitlines()
     assert len(lines) == 2

@@ -67,7 +67,7 @@ def test_manage_py_in_a_container_gets_no_settings_from_doctor(checkout: Path):
         ("", False),  # no .env
     ],
 )
-def test_a_project_without_settings_of_an_lms_gets_an_error(
+def test_a_project_is_examined_only_if_its_env_has_settings_of_an_lms(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, lines: str, *, is_connected: bool
 ):
     if lines:

@@ -75,8 +75,9 @@ def test_signing_out_of_the_application_ends_both_sessions(page: Page, pair: Pai
 
 
 def test_signing_out_of_the_lms_ends_both_sessions(page: Page, pair: Pair) -> None:
-    """Hidden frames can't end the other session here: the application and the LMS are different
-    sites, so the browser sends no cookies with the frames' requests."""
+    """The LMS's server tells the application's server, which ends its session. The platform's own
+    way, hidden frames, can't work here: the application and the LMS are different sites, so the
+    browser sends no cookies with the frames' requests."""
     Person().sign_up(page, pair)
     wait_until_account_is_ready(page, pair)
     page.goto(f"{pair.lms_url}/login")

@@ -191,12 +191,13 @@ result = None
 
 
 def test_the_memory_of_failed_rows_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each change of a failing row adds an entry."""
+    """Each change of a failing row adds an entry, so memory would grow for ever without a limit."""
     monkeypatch.setattr(summary, "_MAX_PAUSES", 10)
     monkeypatch.setattr(summary, "REFUSED_PAUSE", -1.0)  # each pause has ended when it begins
     memory = RowMemory()
     for number in range(1000):
         memory.record(ENROLLMENT, number, REFUSED)
+    # Expired entries are removed once their number has doubled since the last removal.
     assert len(memory._pauses) <= 2 * summary._MAX_PAUSES
 
 

@@ -227,7 +227,8 @@ def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
             return write_modes(run, lms_modes, own_modes)
 
         patch.setattr(kinds, "_write_modes", reject_modes_with_equal_slugs)
-        # Without the splitting of ``_write_outcomes``, the error ends the worker.
+        # ``_write_outcomes`` halves the outcomes until only the rejected one fails. Without it, the
+        # error ends the worker.
         patch.setattr(runner, "_write_outcomes", runner.write_back)
 
     assert_found(mutation, "IntegrityError", first_seed=2)

@@ -10,7 +10,7 @@ def test_an_earlier_seed_does_not_change_the_events_of_a_seed():
 
         simulate(1)
         expected_events = simulate(67).event_log.text()
-        # What a seed leaves behind that ends during an outage.
+        # State that a seed leaves behind if it ends during an outage.
         outages._since["account"] = 1000.0
         recorder._counts["failed"] += 1
         assert simulate(67).event_log.text() == expected_events

@@ -171,11 +171,12 @@ def test_host_aliases_are_the_host_names_of_applications_on_this_machine() -> No
     assert host_aliases(config({"name": "mitxpro", "on_host": False}))[1:] == []
 
 
-def test_the_default_application_is_the_first_or_the_named_one() -> None:
+def test_the_default_application_is_the_first_the_named_one_or_none() -> None:
     two_applications = [{"name": "mitxonline"}, {"name": "mitxpro", "backend": "ol-oauth2"}]
     assert lms_settings(config(*two_applications))["USHER_DEFAULT_BACKEND"] == "mitxpro-oauth2"
     named = config(*two_applications, USHER_DEFAULT_APPLICATION="mitxpro")
     assert lms_settings(named)["USHER_DEFAULT_BACKEND"] == "ol-oauth2"
+    # With "choice", the LMS's sign-in page shows both applications.
     choice = config(*two_applications, USHER_DEFAULT_APPLICATION="choice")
     assert lms_settings(choice)["USHER_DEFAULT_BACKEND"] == ""
     with pytest.raises(EntryError, match="mitxonline, mitxpro, or choice"):

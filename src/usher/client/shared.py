@@ -116,14 +116,14 @@ class LocalState:
 
 
 class RedisState:
-    """Shared state for all processes that use one Redis. If Redis fails or hangs, each process uses
-    a state of its own for some seconds.
+    """The rate limit and the pauses of all processes that use one Redis. If Redis fails or hangs,
+    each process uses a state of its own for some seconds.
 
     url: Redis's address. prefix: distinguishes this LMS from others in the same Redis.
     """
 
     #: Lua for ``take`` and, with a second argument, ``take_soon``: a result that begins with ``-``
-    #: means that nothing was reserved.
+    #: means that no time to send at was reserved.
     _TAKE = """
     local t = redis.call('TIME')
     local now = tonumber(t[1]) + tonumber(t[2]) / 1e6

@@ -108,7 +108,9 @@ def _probes_over_http(
             client, description, target.name, addresses
         ),
         "lms-client": lambda: _check_lms_client(client, application, addresses),
-        "from-the-lms": lambda: _check_from_the_lms(client, description, application, addresses),
+        "from-the-lms": lambda: _check_lms_reaches_application(
+            client, description, application, addresses
+        ),
     }
     if application.service_clients:
         probes["service-clients"] = lambda: _check_service_clients(client, application, addresses)
@@ -459,7 +461,7 @@ def _fetch_report(
     return _parse_json(answer)
 
 
-def _check_from_the_lms(
+def _check_lms_reaches_application(
     client: httpx.Client, description: Description, application: Application, addresses: Addresses
 ) -> Check:
     """Checks that the LMS's server reaches the application."""

@@ -69,7 +69,12 @@ def wrap(text: str, indent: int) -> str:
         for line in printable(text).split("\n")
         for part, is_command in _parts_of_line(line)
     ]
-    lines = [first if first.startswith("$ ") else _wrapped_line(first, indent)]
+    if first.startswith("$ "):
+        # A long command begins on a line of its own, since the caller has begun this line.
+        is_short = indent + len(first) <= WIDTH
+        lines = [first if is_short else "\n" + command_line(first, indent)]
+    else:
+        lines = [_wrapped_line(first, indent)]
     for line in rest:
         if line.startswith("$ "):
             lines.append(command_line(line, indent))

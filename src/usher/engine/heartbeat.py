@@ -85,7 +85,7 @@ def record_stop() -> None:
 
 def record_sweep() -> None:
     """Records that a sweep has ended."""
-    _write(SWEEP, since="")  # a sweep has no further value to record
+    _write(SWEEP, since="")  # of a sweep, only the time is read
 
 
 def _write(name: str, *, since: str) -> None:

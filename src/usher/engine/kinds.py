@@ -61,7 +61,8 @@ class Kind:
     """The base of all kinds. ``prepare`` and ``settle`` use the database, in one thread and in
     bulk; ``act`` and ``act_many`` use the network, in many threads, and never the database.
 
-    ``context`` is the project's own ``other_system.Context``.
+    Several methods get ``context``: what the registered ``OtherSystem`` returns for one job, an
+    ``other_system.Context`` with the project's own attributes, such as a client.
     """
 
     name: ClassVar[str]
@@ -73,7 +74,7 @@ class Kind:
     batch_capability: ClassVar[str] = ""
     #: The most rows in one request.
     batch_size: ClassVar[int] = 200
-    #: Whether rows are always sent in batches, also to another system without the capability.
+    #: Whether rows are always sent in batches, even if the other system lacks the capability.
     always_in_batches: ClassVar[bool] = False
     #: The column with the user's id; '' for rows that do not belong to a user.
     user_field: ClassVar[str] = "user_id"

@@ -341,7 +341,7 @@ def open_gates(kinds: Iterable[str] | None = None) -> None:
         Gate(kind.name, state).open()
 
 
-def sweep_prepare() -> None:
+def prepare_sweep() -> None:
     """Runs before every sweep. Resets timestamps that a clock jump moved into the future. Makes
     rows due that lost their work, or whose objects changed in the other system without a
     message."""
@@ -368,7 +368,7 @@ def watch(
             heartbeat.beat()
             if not swept_at or time.monotonic() - swept_at > _SWEEP_SECONDS:
                 with heartbeat.beating():
-                    sweep_prepare()
+                    prepare_sweep()
                 swept_at = time.monotonic()
             if query.due():
                 stop_before_next_sweep = StopAfter(stop, _SWEEP_SECONDS)

@@ -19,7 +19,7 @@ from usher.engine import heartbeat, outstanding
 from usher.engine.clock import moment
 from usher.engine.due_query import count_due
 from usher.engine.registry import all_kinds
-from usher.engine.services import reconcile, sweep_prepare
+from usher.engine.services import prepare_sweep, reconcile
 from usher.engine.stopping import SharedStop, StopAfter
 from usher.engine.work import due
 
@@ -69,7 +69,7 @@ def sweep() -> None:
     distributes them to the workers."""
     heartbeat.beat(heartbeat.LATE_SWEEPING_SECONDS)
     with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
-        sweep_prepare()
+        prepare_sweep()
     spread()
 
 

@@ -63,7 +63,7 @@ def _uses_usher() -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _usher_no_lms(pytestconfig: pytest.Config) -> Iterator[RefusingOpener | None]:
+def _usher_refuse_lms(pytestconfig: pytest.Config) -> Iterator[RefusingOpener | None]:
     """Refuses requests to an LMS during all tests. Yields the opener that refuses them; None if the
     project allows the requests or does not use Usher."""
     if pytestconfig.getini(OPTION) == "allowed" or not _uses_usher():
@@ -105,17 +105,17 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def _usher_fail_after_refused_request(
-    request: pytest.FixtureRequest, _usher_no_lms: RefusingOpener | None
+    request: pytest.FixtureRequest, _usher_refuse_lms: RefusingOpener | None
 ) -> Iterator[None]:
     """Fails a test during which a request was refused, even if other code, such as a worker's
     thread, caught the error. A test that already failed because of the request is not reported
     twice."""
     yield
-    if _usher_no_lms is not None and _usher_no_lms.base_urls:
+    if _usher_refuse_lms is not None and _usher_refuse_lms.refused_urls:
         from usher.testing.refusal import LmsTrafficRefused
 
-        first_url = _usher_no_lms.base_urls[0]
-        _usher_no_lms.base_urls.clear()
+        first_url = _usher_refuse_lms.refused_urls[0]
+        _usher_refuse_lms.refused_urls.clear()
         if not request.node.stash.get(_failed, False):
             raise LmsTrafficRefused(first_url)
 
@@ -134,7 +134,7 @@ def _usher_lms_process(
 
 @pytest.fixture
 def usher_lms(
-    _usher_no_lms: None,
+    _usher_refuse_lms: None,
     _usher_lms_process: UsherLms,
     live_server: Any,
     transactional_db: None,
@@ -148,6 +148,7 @@ def usher_lms(
 
     _usher_lms_process.reset()
     connection.set_up(settings, lms_url=_usher_lms_process.url, application_url=live_server.url)
+    # Requests to other LMSes stay refused.
     with opened_by(opener_that_allows(_usher_lms_process.url)):
         yield _usher_lms_process
     connection.forget_clients()
@@ -155,7 +156,7 @@ def usher_lms(
 
 @pytest.fixture
 def usher_fake_lms(
-    _usher_no_lms: None, transactional_db: None, settings: Any
+    _usher_refuse_lms: None, transactional_db: None, settings: Any
 ) -> Iterator[UsherFakeLms]:
     """An LMS in memory that accepts every account, and every enrollment unless ``refuse`` was
     called for its run."""

@@ -27,15 +27,15 @@ class LmsTrafficRefused(AssertionError):
 
 
 class RefusingOpener:
-    """An opener for ``usher.client.connection.opened_by`` that refuses every LMS. base_urls: the
-    LMS addresses of the requests refused during the current test, in all threads."""
+    """An opener for ``usher.client.connection.opened_by`` that refuses every LMS. refused_urls:
+    the LMS addresses of the requests refused during the current test, in all threads."""
 
     def __init__(self) -> None:
-        self.base_urls: list[str] = []
+        self.refused_urls: list[str] = []
 
     def open(self, base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
         """Raises LmsTrafficRefused."""
-        self.base_urls.append(base_url)
+        self.refused_urls.append(base_url)
         raise LmsTrafficRefused(base_url)
 
 
@@ -70,7 +70,7 @@ class NetworkGuard:
         number = _PORTS.get(port, port) if isinstance(port, str) else port
         base_url = self._base_urls.get((_normalised_host(host), number))
         if base_url:
-            self._opener.base_urls.append(base_url)
+            self._opener.refused_urls.append(base_url)
             raise LmsTrafficRefused(base_url)
 
 

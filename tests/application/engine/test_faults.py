@@ -153,7 +153,7 @@ def test_watch_sends_rows_that_become_due_later(system, eventually):
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("failing_function", ["beat", "sweep_prepare"])
+@pytest.mark.parametrize("failing_function", ["beat", "prepare_sweep"])
 def test_watch_continues_while_the_database_does_not_answer(monkeypatch, failing_function):
     stop, calls = threading.Event(), []
 

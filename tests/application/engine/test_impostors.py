@@ -33,7 +33,7 @@ from usher.client.batch import capabilities
 from usher.client.errors import LmsError
 from usher.engine.models import Watermark
 from usher.engine.registry import all_kinds
-from usher.engine.services import open_gates, recheck, reconcile, sweep_prepare
+from usher.engine.services import open_gates, prepare_sweep, recheck, reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
@@ -183,7 +183,7 @@ def settle_all() -> None:
     """Reconciles until all records are settled or refused, six times at most."""
     for _ in range(6):
         end_pauses()
-        sweep_prepare()
+        prepare_sweep()
         reconcile()
         if not any(kind.model.objects.unsettled().exists() for kind in all_kinds().values()):
             return

@@ -74,7 +74,7 @@ def test_two_concurrent_requests_for_one_enrollment_create_one_row(learner, run,
 @pytest.fixture
 def nothing_due(system, monkeypatch):
     """No row, no sweep and no record of the LMS's pauses is due. A heartbeat is due."""
-    monkeypatch.setattr(services, "sweep_prepare", lambda: None)
+    monkeypatch.setattr(services, "prepare_sweep", lambda: None)
     monkeypatch.setattr(heartbeat, "_last_beat", 0.0)  # so that beat() writes at once
     # Forgets the pauses that other tests caused: recording their end would add statements.
     monkeypatch.setattr(conditions, "_recorded", set())

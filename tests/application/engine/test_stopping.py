@@ -187,7 +187,7 @@ def sent_messages(monkeypatch, transactional_db):
     message reaches a worker."""
     messages = []
     monkeypatch.setattr(tasks.work_share, "delay", lambda *args: messages.append(args))
-    monkeypatch.setattr(tasks, "sweep_prepare", lambda: None)
+    monkeypatch.setattr(tasks, "prepare_sweep", lambda: None)
     monkeypatch.setattr(tasks, "ROWS_A_SHARE", 10)
     return messages
 
@@ -253,7 +253,7 @@ def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
         "    assert stop.wait(90)\n"
         "    return services.Summary()\n"
         "services.reconcile = reconcile\n"
-        "services.open_gates = services.sweep_prepare = lambda *_: None\n"
+        "services.open_gates = services.prepare_sweep = lambda *_: None\n"
         "try:\n"
         "    call_command('reconcile')\n"
         "except CommandError as error:\n"

@@ -223,7 +223,7 @@ def test_a_sweep_measures_the_overdue_messages_in_the_lms_s_outbox(system_with_b
         "username='y', next_attempt_at=t.now() + t.timedelta(hours=1)); "
         "M.objects.filter(pk=overdue.pk).update(created=t.now() - t.timedelta(hours=2))"
     )
-    services.sweep_prepare()
+    services.prepare_sweep()
     samples = scrape()
     assert value(samples, metrics.OUTBOX) == 1
     two_hours = 7200
@@ -234,7 +234,7 @@ def test_a_sweep_measures_the_overdue_messages_in_the_lms_s_outbox(system_with_b
 def test_the_time_of_the_last_sweep_is_exported(system, scrape):
     assert value(scrape(), metrics.SWEPT) is None
     began_at = time.time()
-    services.sweep_prepare()
+    services.prepare_sweep()
     assert began_at - 1 < value(scrape(), metrics.SWEPT) <= time.time() + 1
 
 

@@ -205,9 +205,8 @@ def test_acc_2_names_a_learner_whose_email_address_is_registered_in_the_lms(syst
         "from django.contrib.auth import get_user_model\n"
         "from usher.application.accounts.services import ensure_account\n"
         "from usher.engine.services import reconcile\n"
-        "user = get_user_model().objects.create_user('robert', email='bob@learners.example')\n"
-        "type(user).objects.filter(pk=user.pk).update(name='Bob')\n"
-        "user.refresh_from_db()\n"
+        "user = get_user_model().objects.create_user(\n"
+        "    'robert', email='bob@learners.example', name='Bob')\n"
         "ensure_account(user)\n"
         "reconcile(['account'], user=user)"
     )

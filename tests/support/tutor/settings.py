@@ -55,10 +55,10 @@ def _execute(
     files, a parameter only so that changed files are executed again."""
     script = Path(__file__).parent / "read_settings.py"
     # Features became flat settings after the release of Tutor 20.
-    platform = "dict" if release == 20 else "flat"
+    features_style = "dict" if release == 20 else "flat"
     settings = lms_config.parent.parent / "settings/lms"
     result = subprocess.run(
-        [sys.executable, "-B", script, platform, settings, *NAMES],
+        [sys.executable, "-B", script, features_style, settings, *NAMES],
         env={
             **os.environ,
             "LMS_CFG": str(lms_config),

@@ -245,8 +245,8 @@ def follow_profile(user: Any) -> None:
     LMS.
 
     Does nothing if there is no LMS account yet: its creation will send the values of that time.
-    Does not raise if the project's adapter fails, so that users can be saved. The account's row
-    then has the adapter's error, and the profile is sent once the adapter succeeds.
+    Does not raise if the project's adapter fails, so that users can be saved. It logs the error and
+    makes the account due; the profile is sent once the adapter succeeds.
     """
     require_user(user)
     account = LmsAccount.objects.filter(user=user, created_in_lms_at__isnull=False)

@@ -64,12 +64,12 @@ class Project:
             if line.startswith(_MARK):
                 result: dict[str, Any] = json.loads(line.removeprefix(_MARK))
                 return result
-        error_text = _last_lines(finished.stderr, self.folder)
+        error_text = _error_in_output(finished.stderr, self.folder)
         advice = _ADVICE_FOR_CELERY if "No module named 'celery'" in error_text else ""
         raise DemoError(f"The project in {self.folder} can't be run: {error_text}{advice}")
 
 
-def _last_lines(text: str, folder: Path) -> str:
+def _error_in_output(text: str, folder: Path) -> str:
     """The error of a traceback and its place in ``folder``; otherwise the end of the output."""
     output = text.strip()
     if "Traceback (most recent call last)" in output:

@@ -22,7 +22,7 @@ import yaml
 import usher
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
-from usher.connect.openedx.platform import last_json
+from usher.connect.openedx.platform import provision_report
 from usher.connect.openedx.serving import Server
 from usher.connect.process import Runner
 from usher.contract import connections
@@ -214,12 +214,12 @@ class EmbeddedLms:
         if description is None:
             raise ToolFailed(f"{self.description_file} was not rendered")
         arguments = ("usher_provision", *options, "--file", "-")
-        return last_json(self._manage(*arguments, stdin=description.to_json()))
+        return provision_report(self._manage(*arguments, stdin=description.to_json()))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
         self.clear_cache()
         arguments = ["usher_provision", "--remove", *(["--purge"] if purge else []), "--file", "-"]
-        return last_json(self._manage(*arguments, stdin=description.to_json()))
+        return provision_report(self._manage(*arguments, stdin=description.to_json()))
 
     def _manage(self, *arguments: str, stdin: str = "") -> str:
         return self._runner.run(

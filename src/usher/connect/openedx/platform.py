@@ -159,7 +159,7 @@ class Platform:
     def _parse_preview(self, run: Callable[[], str]) -> dict[str, Any] | ToolFailed:
         """Returns the report that ``run`` returns as text, or the error that it raises."""
         try:
-            return last_json(run())
+            return provision_report(run())
         except ToolFailed as error:
             lacks_usher = any(message in str(error) for message in _NOT_IN_IMAGE)
             return ImageLacksUsher(str(error)) if lacks_usher else error
@@ -192,7 +192,7 @@ class Platform:
     def provision(self) -> dict[str, Any]:
         """Runs ``usher_provision`` and returns its report. Raises ToolFailed."""
         self._clear_results_of_lms()
-        return last_json(self._run_job("init", "--limit=usher"))
+        return provision_report(self._run_job("init", "--limit=usher"))
 
     def remove(self, description: Description, *, purge: bool) -> dict[str, Any]:
         """Removes the records that were created from this description, and returns the command's
@@ -201,8 +201,10 @@ class Platform:
         command += ["--purge"] if purge else []
         stdin = description.to_json()
         if self.in_cluster:
-            return last_json(self._kubectl("exec", "-i", "deploy/lms", "--", *command, stdin=stdin))
-        return last_json(self.run_in_mode("run", "lms", *command, stdin=stdin))
+            return provision_report(
+                self._kubectl("exec", "-i", "deploy/lms", "--", *command, stdin=stdin)
+            )
+        return provision_report(self.run_in_mode("run", "lms", *command, stdin=stdin))
 
     def build(self) -> None:
         self._clear_results_of_lms()
@@ -286,10 +288,9 @@ class Platform:
         return [self.instance.tutor, "--root", self.instance.root, *arguments]
 
 
-def last_json(output: str) -> dict[str, Any]:
-    """Returns the last JSON object of an output, which may have other lines before it.
-
-    Raises ToolFailed.
+def provision_report(output: str) -> dict[str, Any]:
+    """Returns the report of ``usher_provision``: the last JSON object of its output, which may have
+    other lines before it. Raises ToolFailed if there is none.
     """
     lines = output.splitlines()
     for index in range(len(lines) - 1, -1, -1):

@@ -67,7 +67,7 @@ class Command(EngineCommand):
             return
         # The operator wants an attempt now, whatever failed before.
         services.open_gates(kinds)
-        services.sweep_prepare()
+        services.prepare_sweep()
         made_due = services.recheck(kinds, **scope) if options["recheck"] else None
         with _stopping_at_signals() as stop:
             if options["watch"]:

@@ -33,7 +33,7 @@ TIME_SINCE_CONNECTION = timedelta(hours=2)
 def prepare(runs):
     """Creates the course runs, and accounts that the application did not create."""
     now = timezone.now()
-    # The LMS's log of changes begins when the application is connected. If the application asks
+    # Dated back: the LMS's log of changes begins when the application is connected. If it asks
     # the LMS for changes before that time, the LMS lists every record, and the worker would repair
     # the things that ``break_things`` breaks.
     ConnectedApplication.objects.update(created=now - TIME_SINCE_CONNECTION)
@@ -57,7 +57,8 @@ def prepare(runs):
     # Another learner takes the only place of the full run.
     early_bird = seeds.create_person("early_bird", "early.bird@example.org")
     CourseEnrollment.enroll(early_bird, CourseOverview.objects.get(id=full).id, mode="audit")
-    # Accounts with a learner's username or address, or whose owner is mistaken for one (rosa_b).
+    # Accounts with a learner's username or e-mail address; and rosa_b, to whose account
+    # ``break_things`` links the learner rosa.
     seeds.create_person("jana", "jana@learners.example", name="Jana Novakova")
     seeds.create_person("kofi", "kofi.mensah.77@example.org", name="Kofi Mensah")
     seeds.create_person("elif_1", "elif.new@learners.example", name="Elif Kaya")
