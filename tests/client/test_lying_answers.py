@@ -7,7 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -417,3 +417,174 @@ def test_the_message_for_an_invalid_item_of_a_batch_names_the_field_and_its_erro
     with lms(answers_with(body, 400)) as client:
         results = batch.send(client, batch.ENROLLMENTS, [{"id": 1}])
     assert batch.result_of(results, 1)["error"]["message"] == "mode: Too long."
+
+
+@pytest.mark.parametrize("depth", [100, 900])
+@pytest.mark.parametrize("key", ["", "detail", "items"])
+@pytest.mark.parametrize("status", [302, 400, 404])
+def test_a_deeply_nested_refusal_is_an_error_of_the_client(
+    status: int, key: str, depth: int
+) -> None:
+    opening, closing = (f'{{"{key}": ', "}") if key else ("[", "]")
+    body = (opening * depth + '"x"' + closing * depth).encode()
+    with lms(answers_with(body, status)) as client:
+        for request in (
+            lambda: client.account("ada"),
+            lambda: batch.send(client, batch.ENROLLMENTS, [{"id": 1}]),
+            lambda: register_ada(client),
+        ):
+            with suppress(LmsError):
+                request()
+
+
+@pytest.mark.parametrize("capabilities", [None, 5, True, "accounts"])
+def test_the_capabilities_are_not_known_if_the_answer_has_no_list_of_them(
+    capabilities: Any,
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_batch = request.url.path.startswith("/usher/")
+        return httpx.Response(200, json={"capabilities": capabilities} if is_batch else WORKER)
+
+    with lms(answer) as client:
+        assert batch.capabilities(client) is None
+
+
+@pytest.mark.parametrize(
+    "position", ["9" * 5000, "-1", "²", "1.0"], ids=["huge", "negative", "superscript", "fraction"]
+)
+def test_a_refused_item_whose_position_is_no_small_number_is_ignored(position: str) -> None:
+    body = {"items": {position: {"mode": ["no"]}}}
+    with lms(answers_with(body, 400)) as client, pytest.raises(LmsError):
+        batch.send(client, batch.ENROLLMENTS, [{"id": 1}])
+
+
+def test_a_next_page_with_half_of_a_surrogate_pair_is_refused() -> None:
+    body = b'{"results": [], "next": "/api/enrollment/v1/enrollments?cursor=\\ud800"}'
+    with lms(answers_with(body)) as client, pytest.raises(BadAnswer):
+        list(client.enrollments_of(["ada"]))
+
+
+CREATED = {"id": 1, "status": "created", "error": None}
+REFUSED = {"id": 1, "status": "refused", "error": {"code": "x", "message": "No."}}
+
+
+@pytest.mark.parametrize(
+    "answers_about_1",
+    [
+        [CREATED, REFUSED],
+        [REFUSED, CREATED],
+        [CREATED, CREATED],
+        [CREATED | {"id": True}],
+        [CREATED | {"id": 1.0}],
+        [CREATED | {"id": [1]}],
+        [{"status": "created", "error": None}],
+        [None],
+        ["1"],
+    ],
+    ids=[
+        *("success and refusal", "refusal and success", "twice the same", "true", "fraction"),
+        *("list", "no id", "null", "text"),
+    ],
+)
+def test_an_item_of_a_batch_without_exactly_one_result_fails_alone(
+    answers_about_1: list[Any],
+) -> None:
+    good = {"id": 2, "status": "created", "error": None}
+    with lms(answers_with({"results": [*answers_about_1, good]})) as client:
+        results = batch.send(client, batch.ACCOUNTS, [{"id": 1}, {"id": 2}])
+    with pytest.raises(BadAnswer):
+        batch.result_of(results, 1)
+    assert batch.result_of(results, 2)["status"] == "created"
+
+
+def test_a_result_of_an_item_that_was_not_sent_does_not_count() -> None:
+    """The LMS answers the first batch as if it had also processed the second one, which fails."""
+    count_of_requests = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal count_of_requests
+        count_of_requests += 1
+        if count_of_requests > 1:
+            return httpx.Response(401, json={"detail": "no"})
+        results = [{"id": number, "status": "created", "error": None} for number in range(1000)]
+        return httpx.Response(200, json={"results": results})
+
+    with lms(answer) as client:
+        items = [{"id": number} for number in range(1000)]
+        results = batch.send(client, batch.ACCOUNTS, items)
+    assert batch.result_of(results, 0)["status"] == "created"
+    with pytest.raises(AccessRefused):
+        batch.result_of(results, 999)
+
+
+def test_a_list_of_changes_that_repeats_a_cursor_ends() -> None:
+    body = {"results": [], "next": "same", "now": NOW}
+    with lms(answers_with(body)) as client, pytest.raises(BadAnswer, match="does not end"):
+        list(batch.pages_of_changes(client, batch.COURSE_RUNS, None))
+
+
+KEY, OTHER_KEY = "course-v1:a+b+c", "course-v1:a+b+d"
+#: Request → what the LMS answers about the learner ``ada`` and the run ``KEY``.
+ANSWERS_ABOUT_ADA: dict[str, tuple[Callable[[LmsClient], Any], Any]] = {
+    "enroll": (
+        lambda client: client.enroll("ada", KEY, mode="audit", is_active=True),
+        {"user": "ada", "course_details": {"course_id": KEY}, "mode": "audit", "is_active": True},
+    ),
+    "enrollment": (
+        lambda client: client.enrollment("ada", KEY),
+        {"user": "ada", "course_details": {"course_id": KEY}, "mode": "audit", "is_active": True},
+    ),
+    "grade": (
+        lambda client: client.grade("ada", KEY),
+        [{"username": "ada", "course_id": KEY, "percent": 1.0, "passed": True}],
+    ),
+    "certificates": (
+        lambda client: client.certificates("ada"),
+        [{"username": "ada", "course_id": KEY, "status": "downloadable"}],
+    ),
+    "modes": (
+        lambda client: client.run_modes(KEY),
+        [{"course_id": KEY, "mode_slug": "audit"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("request_name", ANSWERS_ABOUT_ADA)
+def test_an_answer_about_another_learner_or_run_is_refused(request_name: str) -> None:
+    """A proxy that caches by the path alone, or mixes up connections, sends such answers."""
+    send, body = ANSWERS_ABOUT_ADA[request_name]
+    with lms(answers_with(body)) as client:
+        assert send(client)
+    changed_bodies = [
+        json.dumps(body).replace(name, other_name)
+        for name, other_name in (('"ada"', '"bob"'), (KEY, OTHER_KEY))
+        # The learner's certificates are those of all runs, and modes belong to no learner.
+        if (request_name, name) not in (("certificates", KEY), ("modes", '"ada"'))
+    ]
+    for changed_body in changed_bodies:
+        with (
+            lms(answers_with(changed_body.encode())) as client,
+            pytest.raises(BadAnswer, match="another"),
+        ):
+            send(client)
+
+
+@pytest.mark.parametrize(
+    "after_the_end",
+    [b"\0", gzip.compress(b"2"), b"x" * 40_000_000],
+    ids=["a byte", "a second part", "40 MB"],
+)
+def test_bytes_after_the_end_of_a_compressed_answer_are_refused(after_the_end: bytes) -> None:
+    """zlib would keep all of them in memory, and the limit concerns decompressed bytes."""
+    body = gzip.compress(b'{"a": 1}') + after_the_end
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with pytest.raises(BadAnswer, match="continues"):
+        Http(RawServer(head, body).url, timeout=60.0, state=LocalState()).request(
+            "GET", "/", again=False
+        )
+
+
+def test_a_page_whose_content_type_is_in_capitals_is_not_the_lms_s() -> None:
+    page = answers_with(b"<h1>Sign in</h1>", 200, **{"Content-Type": "TEXT/HTML"})
+    with lms(page) as client, pytest.raises(NotTheLms):
+        client.run_modes(KEY)

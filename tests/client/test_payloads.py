@@ -50,14 +50,17 @@ CORRECT_OBJECTS: dict[str, tuple[Any, Any]] = {
 #: Name of an object that comes in a list → the function that reads the list, and a correct item.
 CORRECT_ITEMS: dict[str, tuple[Any, Any]] = {
     "modes": (
-        payloads.read_modes,
+        lambda data: payloads.read_modes(data, "course-v1:A+B+C"),
         {"mode_slug": "audit", "mode_display_name": "Audit", "min_price": 0, "currency": "usd"},
     ),
     "certificates": (
-        payloads.read_certificates,
+        lambda data: payloads.read_certificates(data, "ada"),
         {"course_id": "course-v1:A+B+C", "status": "downloadable", "grade": "0.9"},
     ),
-    "grade": (payloads.read_grade, {"percent": 0.5, "passed": True, "letter_grade": "B"}),
+    "grade": (
+        lambda data: payloads.read_grade(data, "ada", "course-v1:A+B+C"),
+        {"percent": 0.5, "passed": True, "letter_grade": "B"},
+    ),
 }
 
 

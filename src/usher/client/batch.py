@@ -6,7 +6,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from usher.client.errors import BadAnswer, LmsError, Refused, ServerFailed, Time
 from usher.client.http import Answer
 from usher.client.pacing import Pacing
 from usher.client.payloads import (
+    MAX_PAGES,
     ObservedLinks,
     as_list,
     identifier,
@@ -44,6 +46,8 @@ _GROUP = "batch"
 STATUSES = ("created", "updated", "exists", "changed", "unchanged", "refused")
 _CHANGES_A_PAGE = 5000
 _MAX_CURSOR_LENGTH = 500
+#: An item's position in a batch, as the LMS writes it in a refusal.
+_POSITION = re.compile(r"[0-9]{1,9}")
 #: How far the LMS's clock may be ahead of this machine's before its answer is refused.
 _MAX_CLOCK_DIFFERENCE = timedelta(days=1)
 
@@ -143,13 +147,17 @@ def _forget_capabilities(lms: LmsClient) -> None:
 
 def _read_capabilities(body: Any) -> frozenset[str]:
     """The capabilities in an answer of ``/usher/api/v1/``: a list, or a mapping that says of each
-    capability whether it is offered. An answer without either means all capabilities."""
+    capability whether it is offered. An answer without either means all. Raises
+    BadAnswer if they have another shape."""
     if not isinstance(body, dict):
         return frozenset()
     capabilities_data = body.get("capabilities", list(_PATHS))
     if isinstance(capabilities_data, Mapping):
         capabilities_data = [name for name, is_offered in capabilities_data.items() if is_offered]
-    return frozenset(_PATHS) & frozenset(str(name) for name in capabilities_data)
+    names = reading(
+        "the batch API's capabilities", lambda: [str(name) for name in as_list(capabilities_data)]
+    )
+    return frozenset(_PATHS) & frozenset(names)
 
 
 class Results(dict[Any, dict[str, Any]]):
@@ -279,7 +287,7 @@ def _read_invalid_items(body: Any) -> dict[int, dict[str, str]]:
         }
         for position, fields in items.items()
         if isinstance(fields, dict) and fields
-        if str(position).isascii() and str(position).isdigit()
+        if _POSITION.fullmatch(str(position))
     }
 
 
@@ -298,11 +306,32 @@ def _post(lms: LmsClient, capability: str, body: Mapping[str, Any]) -> dict[Any,
         again=True,
         request_id=body["request_id"],
     )
-    results = _json_or_refusal(lms, answer)
-    request_id = {"request_id": body["request_id"]}
+    answer_body = _json_or_refusal(lms, answer)
+    ids = {item["id"] for item in body["items"]}
     return reading(
-        "a batch", lambda: {result["id"]: result | request_id for result in results["results"]}
+        "a batch", lambda: _results_by_id(answer_body["results"], ids, body["request_id"])
     )
+
+
+def _results_by_id(results: Any, ids: Set[Any], request_id: str) -> dict[Any, dict[str, Any]]:
+    """Id → result, with the id of the request, for the items of these ids.
+
+    Leaves out results without an id, results of other items, and items with several results, since
+    nothing shows which of them is true. Raises TypeError if ``results`` is no list.
+    """
+    own_results = [
+        result
+        for result in as_list(results)
+        # True and 1.0 are equal to 1, but they are no ids of items.
+        if isinstance(result, dict) and type(result.get("id")) in (int, str)
+        if result["id"] in ids
+    ]
+    counts = Counter(result["id"] for result in own_results)
+    return {
+        result["id"]: result | {"request_id": request_id}
+        for result in own_results
+        if counts[result["id"]] == 1
+    }
 
 
 def _json_or_refusal(lms: LmsClient, answer: Answer) -> Any:
@@ -378,6 +407,23 @@ class ChangesPage(NamedTuple):
     changed_objects: list[dict[str, Any]]
     next_cursor: str
     next_since: str
+
+
+def pages_of_changes(
+    lms: LmsClient, capability: str, since: datetime | None
+) -> Iterator[ChangesPage]:
+    """All pages of the LMS's changes; parameters as for ``changed_since``. Iterating raises
+    LmsError, also for a list that does not end."""
+    cursor = ""
+    for _ in range(MAX_PAGES):
+        page = changed_since(lms, capability, since, cursor)
+        yield page
+        if not page.next_cursor:
+            return
+        if page.next_cursor == cursor:
+            raise BadAnswer("The LMS's list of changes does not end: it repeats a cursor.")
+        cursor = page.next_cursor
+    raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
 
 
 def changed_since(

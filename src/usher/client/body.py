@@ -58,6 +58,8 @@ class Body:
                 part = self._decompressor.decompress(part, self._bytes_left + 1)
             except zlib.error as error:
                 raise BadAnswer("The LMS's answer can't be decompressed.") from error
+            if self._decompressor.unused_data:  # zlib keeps all of it, however much there is
+                raise BadAnswer("The LMS's answer continues after the end of its compressed data.")
         self._bytes_left -= len(part)
         if self._bytes_left < 0:
             raise BadAnswer(f"The LMS sent more than {self._limit} bytes.")

@@ -231,7 +231,7 @@ class LmsClient:
     def run_modes(self, course_key: str) -> list[payloads.ObservedMode]:
         """The run's enrollment modes; an empty list only after ``confirm_lms`` has succeeded."""
         path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
-        modes = payloads.read_modes(self._get(path, MODES, subject=course_key))
+        modes = payloads.read_modes(self._get(path, MODES, subject=course_key), course_key)
         if not modes:
             self.confirm_lms()
         return modes
@@ -264,7 +264,7 @@ class LmsClient:
             token=self.who.service_token,
             again=True,
         )
-        return payloads.read_enrollment(_enrollment_json(answer))
+        return _enrollment_of(username, course_key, _enrollment_json(answer))
 
     def enrollment(self, username: str, course_key: str) -> payloads.ObservedEnrollment | None:
         """The learner's enrollment in that run; None if the learner was never enrolled. Raises
@@ -281,7 +281,7 @@ class LmsClient:
                     f"The LMS has no account named {username}.", code="unknown-user"
                 )
             return None
-        return payloads.read_enrollment(_json_or_refusal(answer))
+        return _enrollment_of(username, course_key, _json_or_refusal(answer))
 
     def enrollments_of(self, usernames: Iterable[str]) -> Iterator[payloads.ListedEnrollment]:
         """All enrollments of these learners, at most a hundred, inactive enrollments included."""
@@ -310,9 +310,9 @@ class LmsClient:
         complete."""
         try:
             url = urlsplit(next_url if isinstance(next_url, str) else "")
-        except ValueError as error:
+            query = quote(url.query, safe="%&=+/:?@!$'()*,;-._~")
+        except ValueError as error:  # includes UnicodeEncodeError, for half of a surrogate pair
             raise BadAnswer("The LMS's address of the next page can't be read.") from error
-        query = quote(url.query, safe="%&=+/:?@!$'()*,;-._~")
         if unquote(url.path) != unquote(path_of_list) or not query:
             raise BadAnswer(f"The LMS's list at {path_of_list} continues at another path.")
         return f"{path_of_list}?{query}"
@@ -321,7 +321,7 @@ class LmsClient:
         """The learner's grade in that run; None if the LMS has none."""
         path = LmsPath.GRADES.format(course_key=in_path(course_key))
         data = self._get(path, GRADES, {"username": username}, subject=course_key)
-        return payloads.read_grade(data)
+        return payloads.read_grade(data, username, course_key)
 
     def grades_of_run(self, course_key: str) -> Iterator[tuple[str, payloads.ObservedGrade]]:
         """(username, grade) of each active learner of the run."""
@@ -332,7 +332,8 @@ class LmsClient:
     def certificates(self, username: str) -> list[payloads.ObservedCertificate]:
         """The learner's certificates, of all runs."""
         path = LmsPath.CERTIFICATES.format(username=in_path(username))
-        return payloads.read_certificates(self._get(path, CERTIFICATES, subject=username))
+        data = self._get(path, CERTIFICATES, subject=username)
+        return payloads.read_certificates(data, username)
 
     # Tokens
 
@@ -399,6 +400,18 @@ class LmsClient:
                 "Check OPENEDX_API_BASE_URL and the proxy.",
                 status=404,
             ) from error
+
+
+def _enrollment_of(username: str, course_key: str, data: Any) -> payloads.ObservedEnrollment:
+    """The enrollment in an answer. Raises BadAnswer if it is another learner's or in another
+    run."""
+    enrollment = payloads.read_enrollment(data)
+    run = data.get("course_details")
+    payloads.require_same("learner", username, data.get("user"))
+    payloads.require_same(
+        "course run", course_key, run.get("course_id") if isinstance(run, dict) else None
+    )
+    return enrollment
 
 
 def _json_or_refusal(answer: Answer) -> Any:

@@ -61,7 +61,7 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON. Raises NotTheLms if it is text or HTML, BadAnswer if it isn't valid
         JSON."""
-        if self.headers.get("content-type", "").startswith("text/"):
+        if self.headers.get("content-type", "").lower().startswith("text/"):
             raise NotTheLms(
                 f"The answer ({self.status}, a page) is not the LMS's API's. It may come from a "
                 "proxy, a sign-in page or another application. Check OPENEDX_API_BASE_URL and the "

@@ -328,6 +328,16 @@ def read_enrollment(data: Any) -> ObservedEnrollment:
     )
 
 
+def require_same(noun: str, requested: str, answered: Any) -> None:
+    """Raises BadAnswer if an answer is about another learner or course run than the request, for
+    example because a proxy mixed up two answers. answered: None if the answer does not say. noun:
+    what was requested, for the message."""
+    if answered is not None and str(answered).casefold() != requested.casefold():
+        raise BadAnswer(
+            f"The LMS answered about another {noun} than {requested}: {ascii(answered)[:80]}."
+        )
+
+
 def _is_enrolled(data: Any) -> bool:
     return flag(data["is_active"], "whether a learner is enrolled")
 
@@ -382,10 +392,13 @@ def read_run(data: Any) -> ObservedRun:
     return reading("a course run", read)
 
 
-def read_modes(data: Any) -> list[ObservedMode]:
-    return reading(
-        "course modes",
-        lambda: [
+def read_modes(data: Any, course_key: str) -> list[ObservedMode]:
+    """The modes of that run."""
+
+    def read() -> list[ObservedMode]:
+        for mode in as_list(data):
+            require_same("course run", course_key, mode.get("course_id"))
+        return [
             ObservedMode(
                 slug=identifier(mode["mode_slug"], "a mode", max_length=100),
                 name=text(mode.get("mode_display_name"), max_length=255),
@@ -393,14 +406,24 @@ def read_modes(data: Any) -> list[ObservedMode]:
                 currency=text(mode.get("currency") or "usd", max_length=8),
                 expires_at=moment(mode.get("expiration_datetime")),
             )
-            for mode in as_list(data)
-        ],
-    )
+            for mode in data
+        ]
+
+    return reading("course modes", read)
 
 
-def read_grade(data: Any) -> ObservedGrade | None:
-    """The grade in a list with one grade; None for an empty list."""
-    return reading("a grade", lambda: _grade(data[0]) if as_list(data) else None)
+def read_grade(data: Any, username: str, course_key: str) -> ObservedGrade | None:
+    """The learner's grade in that run, from a list with one grade; None for an empty list."""
+
+    def read() -> ObservedGrade | None:
+        if not as_list(data):
+            return None
+        (item,) = data
+        require_same("learner", username, item.get("username"))
+        require_same("course run", course_key, item.get("course_id"))
+        return _grade(item)
+
+    return reading("a grade", read)
 
 
 def read_grades(data: Any) -> list[tuple[str, ObservedGrade]]:
@@ -421,10 +444,13 @@ def _grade(item: Any) -> ObservedGrade:
     )
 
 
-def read_certificates(data: Any) -> list[ObservedCertificate]:
-    return reading(
-        "certificates",
-        lambda: [
+def read_certificates(data: Any, username: str) -> list[ObservedCertificate]:
+    """That learner's certificates."""
+
+    def read() -> list[ObservedCertificate]:
+        for item in as_list(data):
+            require_same("learner", username, item.get("username"))
+        return [
             ObservedCertificate(
                 course_key=identifier(item["course_id"], "a course key"),
                 status=text(item.get("status"), max_length=32),
@@ -440,9 +466,10 @@ def read_certificates(data: Any) -> list[ObservedCertificate]:
                 download_url=safe_link(item.get("download_url"), max_length=1000),
                 issued_at=moment(item.get("created_date") or item.get("created")),
             )
-            for item in as_list(data)
-        ],
-    )
+            for item in data
+        ]
+
+    return reading("certificates", read)
 
 
 def read_tokens(data: Any, now: datetime) -> TokenPair:

@@ -25,37 +25,48 @@ _NOT_MESSAGES = (
     "authn_error",
 )
 
+#: How deep a sentence may be nested. Open edX nests four levels at most.
+_MAX_DEPTH = 10
+
 
 def sentence_of(refusal: Any) -> str:
     """The sentence in a refusal; '' for an HTML page and for an answer without a sentence. Errors
-    of fields are listed as ``field: message``. refusal: the text of an answer, or its parsed
-    JSON."""
+    of fields are listed as ``field: message``. Values that are nested more than ``_MAX_DEPTH``
+    levels deep are ignored. refusal: the text of an answer, or its parsed JSON."""
+    return _sentence_of(refusal, _MAX_DEPTH)
+
+
+def _sentence_of(refusal: Any, depth: int) -> str:
+    """As ``sentence_of``. depth: how many more levels are read."""
+    if depth == 0:
+        return ""
     if isinstance(refusal, str):
-        return _sentence_of_text(refusal.strip())
+        return _sentence_of_text(refusal.strip(), depth)
     if isinstance(refusal, dict):
-        return _sentence_of_mapping(refusal)
+        return _sentence_of_mapping(refusal, depth)
     if isinstance(refusal, list):
-        return " ".join(dict.fromkeys(filter(None, map(sentence_of, refusal))))
+        sentences = (_sentence_of(item, depth - 1) for item in refusal)
+        return " ".join(dict.fromkeys(filter(None, sentences)))
     return "" if refusal is None or isinstance(refusal, bool) else str(refusal)
 
 
-def _sentence_of_text(text: str) -> str:
+def _sentence_of_text(text: str, depth: int) -> str:
     if text.startswith(("{", "[")):
         try:
-            return sentence_of(json.loads(text))
+            return _sentence_of(json.loads(text), depth - 1)
         except (ValueError, RecursionError):
             return text
     return "" if text.startswith("<") else text
 
 
-def _sentence_of_mapping(body: dict[Any, Any]) -> str:
+def _sentence_of_mapping(body: dict[Any, Any], depth: int) -> str:
     """The sentence under the best key that has one; otherwise the messages of all fields."""
     for key in _SENTENCE_KEYS:
-        if sentence := sentence_of(body.get(key)):
+        if sentence := _sentence_of(body.get(key), depth - 1):
             return sentence
     messages = []
     for key, value in body.items():
-        message = "" if key in _NOT_MESSAGES else sentence_of(value)
+        message = "" if key in _NOT_MESSAGES else _sentence_of(value, depth - 1)
         if message:
             # A number is no field but the position of an item in the request.
             is_field = key not in _NOT_FIELDS and not str(key).isdigit()

@@ -92,16 +92,9 @@ def _keys(page: list[dict[str, Any]]) -> list[str]:
 
 def _all_modes(session: Session) -> dict[str, list[ObservedMode] | LmsError]:
     """Returns course key → modes of all runs of the LMS, or the error of reading them."""
-    modes_of_runs: dict[str, list[ObservedMode] | LmsError] = {}
-    cursor = ""
-    while True:
-        # The third value, for ``since`` of a later call, is not used: all runs are read each time.
-        runs, cursor, _ = batch.changed_since(
-            session.lms, batch.COURSE_RUNS, since=None, cursor=cursor
-        )
-        modes_of_runs |= dict(map(_modes_of, runs))
-        if not cursor:
-            return modes_of_runs
+    # ``next_since`` of the pages is not used: all runs are read each time.
+    pages = batch.pages_of_changes(session.lms, batch.COURSE_RUNS, since=None)
+    return {key: modes for page in pages for key, modes in map(_modes_of, page.changed_objects)}
 
 
 def _modes_of(run: Any) -> tuple[str, list[ObservedMode] | LmsError]:
@@ -109,7 +102,7 @@ def _modes_of(run: Any) -> tuple[str, list[ObservedMode] | LmsError]:
     them. Raises LmsError if the run has no key."""
     key = reading("a course run", lambda: str(run["course_id"]))
     try:
-        return key, reading("a course run", lambda: read_modes(run["modes"]))
+        return key, reading("a course run", lambda: read_modes(run["modes"], key))
     except LmsError as error:
         return key, error
 

@@ -24,8 +24,8 @@ from usher.application.metrics import engine as metrics
 from usher.application.runs.models import CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run
 from usher.client import batch
-from usher.client.errors import BadAnswer, LmsError
-from usher.client.payloads import MAX_PAGES, moment, reading
+from usher.client.errors import LmsError
+from usher.client.payloads import moment, reading
 from usher.engine.models import Watermark
 from usher.engine.outages import outages
 from usher.engine.registry import other_system
@@ -82,20 +82,12 @@ def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
     if watermark is not None and now - watermark.asked_at < _MIN_INTERVAL:
         return 0
     since: datetime | None = moment(watermark.since) if watermark else now - _FIRST_PERIOD
-    count, cursor, next_since = 0, "", ""
-    for _ in range(MAX_PAGES):
-        requested_cursor = cursor
-        items, cursor, since_of_page = batch.changed_since(client(), capability, since, cursor)
+    count, next_since = 0, ""
+    for page in batch.pages_of_changes(client(), capability, since):
         # The first page's time, so that the next call also reads changes made during this call.
-        next_since = next_since or since_of_page
+        next_since = next_since or page.next_since
         # ``reading`` raises BadAnswer for malformed items.
-        count += reading("changes", partial(make_due, items))
-        if not cursor:
-            break
-        if cursor == requested_cursor:
-            raise BadAnswer("The LMS's list of changes does not end: it repeats a cursor.")
-    else:
-        raise BadAnswer(f"The LMS's list of changes has more than {MAX_PAGES} pages.")
+        count += reading("changes", partial(make_due, page.changed_objects))
     Watermark.objects.update_or_create(
         name=capability, defaults={"since": next_since, "asked_at": now}
     )
