@@ -55,9 +55,9 @@ def description(application_entry: Application) -> Description:
     return Description(applications=[application_entry], service_worker=worker)
 
 
-def target_of(shop: PlainCheckout, **given: str) -> TargetApplication:
+def target_of(shop: PlainCheckout, **options_of_command: str) -> TargetApplication:
     """The application with these options of the command line."""
-    options = ApplicationOptions(str(shop.folder), **given)
+    options = ApplicationOptions(str(shop.folder), **options_of_command)
     return TargetApplication(recognise(options), options, Secrets())
 
 

@@ -119,9 +119,8 @@ def test_missing_settings_are_read_from_the_error_of_an_application(
         written_by_connect,
         with_examples,
     )
-    assert not boot.missing_settings(
-        error_text, written_by_connect | with_examples
-    )  # an error that a placeholder does not remove
+    # Settings that have a placeholder already are not read again.
+    assert not boot.missing_settings(error_text, written_by_connect | with_examples)
 
 
 def test_a_secret_key_is_generated_each_time():

@@ -375,11 +375,15 @@ def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path:
 
 
 @pytest.mark.parametrize(
-    # Served with HTTPS; without a port; a name without an address; another machine.
     "site",
-    ["https://localhost:1", "http://localhost", "http://shop.invalid:1", "http://8.8.8.8:1"],
+    [
+        "https://localhost:1",  # needs a server with HTTPS
+        "http://localhost",  # port 80 needs a privileged user
+        "http://shop.invalid:1",  # the name has no address
+        "http://8.8.8.8:1",  # another machine
+    ],
 )
-def test_no_server_is_started_for_an_address_of_another_machine(site: str, tmp_path: Path):
+def test_no_server_is_started_for_an_address_that_it_could_not_serve(site: str, tmp_path: Path):
     with ScriptedShop(tmp_path, SERVER_SCRIPT, site=site).running_server() as started:
         assert started is None
 

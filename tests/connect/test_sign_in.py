@@ -153,6 +153,7 @@ def test_a_test_learner_signs_in_opens_a_course_and_is_removed(
     proof = prove_with_test_learner(target(*lms_and_application), learners)
     assert proof.summary.endswith(f"was enrolled in {RUN} and opened it, and was removed")
     assert (proof.leftovers, learners.usernames) == ("", set())
+    # The learner's LMS account, which can't be removed, was deactivated.
     assert any('"is_active":false' in request.replace(" ", "") for request in lms.requests)
 
 

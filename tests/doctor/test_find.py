@@ -226,6 +226,7 @@ def test_the_notice_names_the_connection_that_is_checked(
     monkeypatch.chdir(tmp_path)
 
     def connect(name: str) -> str:
+        """Remembers a connection of an application, as connect does. Returns the folder."""
         folder = str(tmp_path / name)
         connections.remember(
             connections.Connection(

@@ -344,6 +344,7 @@ def test_the_next_step_names_the_reason_that_most_skipped_checks_have(
     empty_context: Context, reasons: list[str], ending: str
 ) -> None:
     report = run(empty_context, only=["ENV-1"])
+    # As if doctor had made all checks, and these were all.
     report.named_ids = frozenset()
     report.lines = [
         Line(f"AAA-{number}", title="", finding=Finding(Status.SKIPPED, reason))

@@ -81,6 +81,8 @@ def test_passed_checks_of_settings_are_skipped_if_the_lms_does_not_answer() -> N
 
 
 def context_with_report(report: dict[str, Any], stopped_notice: str = "") -> Any:
+    """Doctor's context with this report of the application. stopped_notice: says that ``usher dev``
+    or the demo is stopped."""
     return SimpleNamespace(
         application=SimpleNamespace(report=report), stopped_notice=stopped_notice
     )

@@ -172,7 +172,6 @@ def test_a_name_reserved_for_a_learner_with_another_account_is_no_conflict(
     assert rows[user.username]["conflict"].endswith(f"another learner, {newcomer.username}")
     account_of_newcomer = ensure_account(newcomer, reconcile_now=True)
     assert account_of_newcomer.is_ready
-    file.unlink()
     rows, file = csv_list()
     assert rows[user.username]["conflict"] == ""
     decide(file, **{user.username: "link"})

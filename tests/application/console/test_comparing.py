@@ -47,7 +47,7 @@ RENAME = (
 
 @pytest.fixture
 def staff(superuser: Client) -> Client:
-    """Replaces ``staff``: see ``superuser``."""
+    """The browser of a superuser, in place of a staff member: see ``superuser``."""
     return superuser
 
 

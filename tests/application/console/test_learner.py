@@ -113,6 +113,7 @@ def test_a_comparison_shows_differences_and_changes_no_record(system: Any, staff
     # The repair corrects the difference, although the record seems to be in sync.
     assert "Repaired: 1 changed" in post(staff, user, "repair")
     assert system.enrollments(user.username) == {DEMO: ("verified", True)}
+    # The page of the run compares the run in the same way.
     run = staff.post(f"/staff/runs/{Enrollment.objects.get().run_id}/compare/")
     assert run.context["compared"].lms_run.course_key == DEMO
     assert not run.context["compared"].problem
@@ -132,11 +133,11 @@ def test_a_comparison_reports_that_the_lms_does_not_answer(
 def test_an_existing_account_is_linked_after_staff_confirm_the_warning(
     system: Any, staff: Client
 ) -> None:
-    first = system.learner()
-    enroll(first, ensure_run(DEMO), reconcile_now=True)
-    username, email = first.username, first.email
-    first.delete()
-    # The application no longer has the owner and the reservation; the LMS still has the account.
+    former_user = system.learner()
+    enroll(former_user, ensure_run(DEMO), reconcile_now=True)
+    username, email = former_user.username, former_user.email
+    former_user.delete()
+    # The application no longer has the user and the reservation; the LMS still has the account.
     UsernameReservation.objects.all().delete()
     Retirement.objects.all().delete()
     user = system.learner(username=username, email=email)

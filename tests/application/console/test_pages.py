@@ -358,6 +358,12 @@ def test_the_label_of_a_message_tells_whether_the_lms_or_usher_wrote_the_message
         "enrollment": "The LMS says",
         "run": "Why",
     }
+
+
+def test_the_page_of_learners_links_to_refused_runs(staff: Client, row: Enrollment) -> None:
+    CourseRun.objects.filter(pk=row.run_id).set_work(
+        refused_at=timezone.now(), error_code="not-found", error_message="It is not there."
+    )
     page = staff.get("/staff/learners/").content.decode()
     assert f'<a href="/staff/runs/{row.run_id}/">' in page
 

@@ -168,6 +168,7 @@ def test_an_ignored_record_is_hidden_until_it_is_refused_again(
     post(staff, "retry", code="mode-not-offered", all="1")
     assert Enrollment.objects.get(pk=row_ids[0]).refused_at is not None
 
+    # All four records are refused again.
     refuse(Enrollment.objects.all(), "mode-not-offered")
     assert counts() == {"mode-not-offered": 4}
 
@@ -349,6 +350,10 @@ def test_a_cell_that_a_spreadsheet_would_calculate_becomes_text(text: str) -> No
     assert text_of_cell("'quoted") == "'quoted", "no formula follows the quote"
 
 
+def test_the_message_of_a_value_that_usher_does_not_send_is_labelled_as_usher_s() -> None:
+    assert words.message_label("bad-value") == "Why"
+
+
 def test_every_error_code_of_a_refusal_has_an_explanation() -> None:
     from usher.client.errors import InvalidGrant, Refused
     from usher.client.payloads import BadValue
@@ -366,6 +371,6 @@ def test_every_error_code_of_a_refusal_has_an_explanation() -> None:
     refusals = [subclass for subclass in Refused.__subclasses__() if subclass is not InvalidGrant]
     codes |= {refusal.default_code for refusal in refusals}
     assert codes - words.REASONS.keys() == set()
-    assert words.message_label("bad-value") == "Why"
+    # Codes without an explanation have a general one.
     assert words.reason("something-new") == "Refused with something-new"
     assert words.advice("something-new")

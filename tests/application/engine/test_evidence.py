@@ -142,12 +142,12 @@ def test_a_value_that_the_database_rejects_fails_only_its_row(system, monkeypatc
     accepted_run, rejected_run = ensure_run(DEMO), ensure_run("course-v1:edX+E2E-101+course")
     write_modes = kinds._write_modes
 
-    def fail_for_bad_run(run, *modes):
+    def fail_for_rejected_run(run, *modes):
         if run.pk == rejected_run.pk:
-            raise ValueError("a mistake in bookkeeping")
+            raise ValueError("A string literal cannot contain NUL (0x00) characters.")
         return write_modes(run, *modes)
 
-    monkeypatch.setattr(kinds, "_write_modes", fail_for_bad_run)
+    monkeypatch.setattr(kinds, "_write_modes", fail_for_rejected_run)
     summary = reconcile(["mode"], made_due=recheck(["mode"]))
 
     failures = [(failure.what, failure.code) for failure in summary.failures]

@@ -211,6 +211,8 @@ def test_answers_that_never_end_change_no_record(scenario, settings):
 def check_that_impostors_change_nothing(
     scenario: Scenario, impostors: tuple[Impostor, ...], settings: Any
 ) -> None:
+    """Checks that the answers of these impostors change no record, and that the LMS gets the
+    desired state when it answers again."""
     change_the_application(scenario)
     stored_records, number_of_accounts = scenario.stored_records(), scenario.count_accounts()
     tokens = set(LmsToken.objects.values_list("user_id", "refresh_token"))

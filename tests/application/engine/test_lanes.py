@@ -162,6 +162,10 @@ def test_the_token_and_the_enrollments_of_a_new_account_get_its_lane(learner, ru
     write_back(kind("account"), [(Job(account, display_name="x", data=account_data), outcome)])
     assert lane_of(LmsToken.objects.get(user=learner)) is Lane.INTERACTIVE
     assert lane_of(row) is Lane.INTERACTIVE
+
+
+def test_a_forgotten_token_is_obtained_again_in_the_background(learner):
+    LmsToken.objects.create(user=learner, lane=Lane.INTERACTIVE)
     with transaction.atomic():
         forget_tokens([learner.pk])
     assert lane_of(LmsToken.objects.get(user=learner)) is Lane.BACKGROUND

@@ -212,6 +212,7 @@ def test_a_message_is_sent_again_after_it_was_processed_or_lost(sent_messages, m
     assert len(sent_messages) == 2, "rows are still due, so the task sends another message"
     tasks.sweep()
     assert len(sent_messages) == 2  # the second message is outstanding
+    # After this time, the message counts as lost.
     OutstandingMessage.objects.update(until=timezone.now() - timedelta(seconds=1))
     tasks.sweep()
     assert len(sent_messages) == 3

@@ -189,6 +189,7 @@ def test_each_pass_with_changes_and_each_outage_is_logged_once(system, caplog, s
     caplog.clear()
     reconcile()
     assert caplog.messages == [], "nothing was due"
+    # An outage of three passes: the LMS refuses the service worker's token.
     enroll(user, run)
     valid_token = settings.OPENEDX_SERVICE_WORKER_API_TOKEN
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = "wrong"
@@ -199,6 +200,7 @@ def test_each_pass_with_changes_and_each_outage_is_logged_once(system, caplog, s
         services.open_gates(["enrollment"])
         reconcile(["enrollment"])
     assert sum("enrollment stopped" in message for message in caplog.messages) == 1
+    # The outage ends, and the pass changes the enrollment.
     settings.OPENEDX_SERVICE_WORKER_API_TOKEN = valid_token
     Enrollment.objects.all().make_due()
     services.open_gates(["enrollment"])
@@ -245,8 +247,14 @@ def test_the_early_attempts_take_less_than_two_minutes():
         for attempts in range(EARLY_ATTEMPTS)
     )
     assert longest_time < 120
+
+
+def test_late_attempts_are_more_than_half_an_hour_apart():
     half_an_hour = 1800
-    assert retry_plan(unreachable, attempts=12).delay > half_an_hour
+    assert retry_plan(Unreachable("gone"), attempts=12).delay > half_an_hour
+
+
+def test_a_request_that_an_open_circuit_breaker_stopped_does_not_count_as_an_attempt():
     assert not retry_plan(CircuitOpen("open", retry_after=5.0), attempts=3).is_counted
 
 

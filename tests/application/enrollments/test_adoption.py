@@ -145,6 +145,7 @@ def test_an_enrollment_made_in_the_lms_is_recorded_with_each_winner(
     enroll_in_lms(system_with_each_api, learner)
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert recorded_enrollments(learner) == {DEMO: ("audit", True)}
+    # The enrollment is recorded now, so the setting decides about a change of it in the LMS.
     enroll_in_lms(system_with_each_api, learner, mode="verified")
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     mode = "verified" if winner == "lms" else "audit"

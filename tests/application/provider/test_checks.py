@@ -207,6 +207,7 @@ def test_a_value_in_typographic_quotes_in_the_env_file_is_named(
     project: Any, tmp_path: Path
 ) -> None:
     project.USHER_ENV_FILE = str(tmp_path / ".env")
+    # Line 3 has another fault: it lacks "=".
     (tmp_path / ".env").write_text("A=1\nUSHER_X=“y”\nOPENEDX_IP\n")
     (problem,) = (
         message
@@ -343,10 +344,10 @@ def test_a_malformed_value_is_named_with_the_place_where_it_is_set(
     assert "Correct it in your settings." in messages_by_id(settings)["usher.E001"]
     project.USHER_ENV_FILE = str(file)
     assert f"Correct it in this file: {file}" in messages_by_id(settings)["usher.E001"]
+    # Neither the environment nor the file has the malformed value.
     monkeypatch.setenv("USHER_CONCURRENCY", "5")
     file.write_text("USHER_CONCURRENCY=6\n")
     assert "Correct it in your settings." in messages_by_id(settings)["usher.E001"]
-
     monkeypatch.setenv("USHER_CONCURRENCY", "many")
     assert "the environment variable USHER_CONCURRENCY." in messages_by_id(settings)["usher.E001"]
 

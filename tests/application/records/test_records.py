@@ -143,8 +143,8 @@ def test_a_deleted_learner_creates_a_retirement(system, learner):
     row = Retirement.objects.get(username=name)
     reconcile(["retirement"])
     row.refresh_from_db()
-    # The public API can't deactivate an account, so the retirement is refused or already done.
-    assert row.refused_at is not None or row.is_settled
+    # The public API can't deactivate an account, so a person must do it.
+    assert row.error_code == "retirement-by-hand"
 
 
 def test_a_save_without_changes_for_the_lms_sends_nothing(
