@@ -98,9 +98,9 @@ def history_receiver(model: type[models.Model]) -> Receiver | None:
 
 
 def add_history(rows: Sequence[Any], *, update: bool = False) -> list[Receiver]:
-    """Add the history of saved ``rows``, as the history receiver would. Returns a list of that
-    receiver, which need not be called then; or an empty list if the receiver has to run for each
-    row."""
+    """Add the history of saved ``rows``, as the history receiver would. update: as changes of
+    existing rows, not as new rows. Returns a list of that receiver, which need not be called then;
+    or an empty list if the receiver has to run for each row."""
     receiver = history_receiver(type(rows[0]))
     if receiver is None:
         return []

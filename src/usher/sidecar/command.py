@@ -153,7 +153,12 @@ def drift_command(
 @click.option(
     "--user", default="", metavar="NAME", help="Only this learner, by username or e-mail address."
 )
-@click.option("--run", default="", metavar="KEY", help="Only enrollments in this course run.")
+@click.option(
+    "--run",
+    default="",
+    metavar="KEY",
+    help="Only this course run and enrollments in it. Accounts are not restricted.",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 256),

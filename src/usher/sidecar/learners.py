@@ -72,7 +72,8 @@ def read_learners(
     with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
     """Yields pages of ``page_size`` learners for whom the application's own code creates accounts.
-    selection: only these users; None for all."""
+    selection: only these users; None for all. with_enrollments: also read their enrollments, which
+    are otherwise empty."""
     pages = agent.pages(
         model=adapter.users.model,
         fields=adapter.users.paths,

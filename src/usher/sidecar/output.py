@@ -19,7 +19,8 @@ from usher.sidecar.comparing import ADOPT, MISSING
 from usher.sidecar.summary import FAILED, INVALID, REFUSED, SKIPPED, Summary
 from usher.sidecar.watch_state import WatchState
 
-#: The most differences, and refusals, of one kind that are shown without ``--all``.
+#: The most differences, and refusals, of one kind that are shown. ``usher drift --all`` shows all
+#: differences; ``--json`` lists all of both.
 MAX_SHOWN = 10
 #: Seconds between two lines about progress if the output is not a terminal.
 _SECONDS_BETWEEN_PROGRESS_LINES = 30.0

@@ -402,7 +402,8 @@ def _without_state(uri: str) -> str:
 
 
 def _result(status: str, tokens: TokenPair | None) -> dict[str, Any]:
-    """Returns a success in the batch API's form. status: ``created`` or ``exists``."""
+    """Returns a success in the batch API's form. status: ``created`` or ``exists``. tokens: None if
+    the LMS issued none."""
     return {"status": status, "error": None, "tokens": tokens}
 
 

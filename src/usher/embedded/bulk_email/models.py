@@ -6,6 +6,8 @@ from opaque_keys.edx.django.models import CourseKeyField
 
 
 class Optout(models.Model):
+    """A user who gets no e-mails of a run."""
+
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE)
     course_id = CourseKeyField(max_length=255, db_index=True)
 

@@ -12,6 +12,8 @@ from usher.embedded.core.authentication import API_AUTHENTICATION
 
 
 class ChangeEmailSettingsView(APIView):
+    """Subscribes the user to the e-mails of a run, or unsubscribes the user."""
+
     authentication_classes = API_AUTHENTICATION
     permission_classes = (IsAuthenticated,)
 

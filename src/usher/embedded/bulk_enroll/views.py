@@ -115,6 +115,8 @@ def _change_enrollment(
 
 
 class BulkEnrollView(APIView):
+    """Enrolls or unenrolls many learners in several runs, for staff."""
+
     authentication_classes = (JwtAuthentication, BearerAuthentication)
     permission_classes = (IsStaff,)
     throttle_classes = (EnrollmentThrottle,)

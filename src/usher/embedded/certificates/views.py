@@ -18,6 +18,8 @@ from usher.embedded.user_api.serializers import visible_fields
 
 
 class IsOwnerOrPublicCertificates(BasePermission):
+    """Allows the owner of the certificates, and everybody if the owner has made them public."""
+
     def has_permission(self, request: Any, view: Any) -> bool:
         username = view.kwargs.get("username")
         if request.user.username == username:
@@ -50,6 +52,8 @@ def _common_fields(certificate: GeneratedCertificate) -> dict[str, Any]:
 
 
 class CertificatesListView(APIView):
+    """The earned certificates of one user."""
+
     authentication_classes = API_AUTHENTICATION
     permission_classes = (
         IsAuthenticated
@@ -91,6 +95,8 @@ class CertificatesListView(APIView):
 
 
 class CertificateView(APIView):
+    """One user's certificate of one run, earned or not."""
+
     authentication_classes = API_AUTHENTICATION
     permission_classes = (permissions.JWT_RESTRICTED_APPLICATION_OR_USER_ACCESS,)
     required_scopes = ("certificates:read",)

@@ -6,6 +6,8 @@ from django.core.exceptions import ValidationError
 
 
 class MinimumLengthValidator:
+    """Refuses shorter passwords, with the platform's message."""
+
     def __init__(self, min_length: int = 8) -> None:
         self.min_length = min_length
 
@@ -22,6 +24,8 @@ class MinimumLengthValidator:
 
 
 class MaximumLengthValidator:
+    """Refuses longer passwords, with the platform's message."""
+
     def __init__(self, max_length: int = 75) -> None:
         self.max_length = max_length
 

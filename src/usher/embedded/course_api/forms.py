@@ -19,6 +19,8 @@ def course_key(text: str) -> CourseKey:
 
 
 class NullBooleanField(CharField):
+    """A parameter that is true, false or missing (None)."""
+
     def to_python(self, value: Any) -> bool | None:  # type: ignore[override]
         text = super().to_python(value)
         if not text:

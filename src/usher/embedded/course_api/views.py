@@ -24,6 +24,8 @@ class CourseListPagination(NamespacedPageNumberPagination):
 
 
 class CourseListView(DeveloperErrorMixin, ListAPIView[Any]):
+    """The runs that a user, by default an anonymous visitor, may see."""
+
     authentication_classes = API_AUTHENTICATION
     permission_classes = ()
     throttle_classes = (CourseListThrottle,)
@@ -46,6 +48,8 @@ class CourseListView(DeveloperErrorMixin, ListAPIView[Any]):
 
 
 class CourseDetailView(DeveloperErrorMixin, RetrieveAPIView[Any]):
+    """One run, if this user may see it."""
+
     authentication_classes = API_AUTHENTICATION
     permission_classes = ()
     serializer_class = CourseDetailSerializer

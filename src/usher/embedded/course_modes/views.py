@@ -52,12 +52,16 @@ class _Modes:
 
 
 class CourseModesView(_Modes, ListCreateAPIView[CourseMode]):
+    """The modes of one run; ``POST`` adds one."""
+
     def get_queryset(self) -> Any:
         key = CourseKey.from_string(self.kwargs["course_id"])
         return CourseMode.objects.filter(course_id=key).order_by("id")
 
 
 class CourseModeView(_Modes, RetrieveUpdateDestroyAPIView[CourseMode]):
+    """One mode of one run: read, change or delete it."""
+
     http_method_names = ("get", "patch", "delete", "head", "options")
     parser_classes = (MergePatchParser,)
 

@@ -109,8 +109,9 @@ class CourseOverview(TimeStampedModel):
         active_only: bool = False,
         course_keys: Iterable[str] | None = None,
     ) -> "models.QuerySet[CourseOverview]":
-        """The runs, oldest first; organizations are matched without regard to case. filter_:
-        further conditions, as for ``filter``. active_only: leave out runs that have ended."""
+        """The runs, oldest first. orgs, course_keys: only runs of these organizations, in upper or
+        lower case, or with these keys; None for all. filter_: further conditions, as for
+        ``filter``. active_only: leave out runs that have ended."""
         courses = cls.objects.order_by("created", "id")
         if course_keys:
             courses = courses.filter(id__in=[CourseKey.from_string(key) for key in course_keys])

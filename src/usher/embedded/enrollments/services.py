@@ -73,9 +73,9 @@ def add_enrollment(
     force: bool = False,
     include_expired: bool = False,
 ) -> Answer:
-    """Enroll ``user``. mode: None for the run's default mode. force: enroll even outside the
-    enrollment period. include_expired: accept a mode whose deadline has passed. Raises this
-    package's errors."""
+    """Enroll ``user``. mode: None for the run's default mode. is_active: None for true. attributes:
+    None for none. force: enroll even outside the enrollment period. include_expired: accept a mode
+    whose deadline has passed. Raises this package's errors."""
     mode = mode or student.default_mode(course_id)
     require_mode(course_id, mode, is_active, include_expired=include_expired)
     try:
@@ -105,8 +105,9 @@ def update_enrollment(
     attributes: list[Answer] | None = None,
     include_expired: bool = False,
 ) -> Answer:
-    """Change the mode or ``is_active`` of an existing enrollment (None: unchanged).
-    include_expired: accept a mode whose deadline has passed. Raises this package's errors."""
+    """Change the mode or ``is_active`` of an existing enrollment, and add or update attributes
+    (None: unchanged). include_expired: accept a mode whose deadline has passed. Raises this
+    package's errors."""
     if mode is not None:
         require_mode(course_id, mode, is_active, include_expired=include_expired)
     enrollment = CourseEnrollment.get_enrollment(user, course_id)

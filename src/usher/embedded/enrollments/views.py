@@ -128,6 +128,8 @@ class EnrollmentsView(DeveloperErrorMixin, ListAPIView[CourseEnrollment]):
 
 
 class UserRolesView(_EnrollmentApi):
+    """The user's course roles, of all runs or of ``course_id``."""
+
     def get(self, request: Any) -> Response:
         roles = CourseAccessRole.objects.filter(user=request.user)
         course_id = request.GET.get("course_id")

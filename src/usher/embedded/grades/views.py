@@ -42,6 +42,8 @@ def _grade_fields(
 
 
 class CourseGradesView(DeveloperErrorMixin, APIView):
+    """The grades of all learners of a run, page by page, or the grade of ``username``."""
+
     authentication_classes = API_AUTHENTICATION
     permission_classes = (JWT_RESTRICTED_APPLICATION_OR_USER_ACCESS,)
     required_scopes = ("grades:read",)

@@ -11,6 +11,8 @@ def short_token() -> str:
 
 
 class LtiConsumer(models.Model):
+    """A site that embeds runs of this LMS by LTI."""
+
     consumer_name = models.CharField(max_length=255, unique=True)
     consumer_key = models.CharField(max_length=32, unique=True, db_index=True, default=short_token)
     consumer_secret = models.CharField(max_length=32, unique=True, default=short_token)
@@ -23,6 +25,8 @@ class LtiConsumer(models.Model):
 
 
 class LtiUser(models.Model):
+    """The LMS account that was created for a user of an LTI consumer."""
+
     lti_consumer = models.ForeignKey(LtiConsumer, on_delete=models.CASCADE)
     lti_user_id = models.CharField(max_length=255)
     edx_user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)

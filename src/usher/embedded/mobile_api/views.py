@@ -15,6 +15,8 @@ from usher.embedded.core.authentication import API_AUTHENTICATION
 
 
 class MyUserInfoView(APIView):
+    """Redirects to the user's own details."""
+
     authentication_classes = API_AUTHENTICATION
     permission_classes = (IsAuthenticated,)
 

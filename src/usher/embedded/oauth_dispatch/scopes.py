@@ -8,6 +8,8 @@ from usher.embedded.oauth_dispatch.models import ApplicationAccess
 
 
 class ApplicationModelScopes(SettingsScopes):
+    """Gives each application the default scopes and those of its ``ApplicationAccess``."""
+
     def get_available_scopes(
         self, application: Any = None, request: Any = None, *args: Any, **kwargs: Any
     ) -> set[str]:

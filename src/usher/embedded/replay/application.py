@@ -16,6 +16,9 @@ from usher.contract.paths import ApplicationPath
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """The endpoints of the application that the LMS calls. The code ``code-NAME`` yields the token
+    ``tok-NAME``, and that token the learner ``NAME``."""
+
     protocol_version = "HTTP/1.1"
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:

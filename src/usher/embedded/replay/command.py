@@ -14,7 +14,8 @@ def _print_line(text: str) -> None:
 
 def run(folder: Path, *, verbose: bool = False) -> int:
     """Replay the recordings in ``folder``. Returns the exit code: 0 when every recording agrees, 1
-    when one differs, 2 when there are no recordings or no LMS."""
+    when one differs, 2 when there are no recordings or no LMS. verbose: print all differences of a
+    recording, not only the first."""
     try:
         recordings = load(folder)
         agreeing = 0

@@ -98,6 +98,8 @@ class CourseEnrollmentAllowed(models.Model):
 
 
 class CourseEnrollmentAttribute(models.Model):
+    """Further information about an enrollment, such as the order that paid for it."""
+
     enrollment = models.ForeignKey(
         CourseEnrollment, related_name="attributes", on_delete=models.CASCADE
     )
@@ -122,6 +124,8 @@ class CourseEnrollmentAttribute(models.Model):
 
 
 class ManualEnrollmentAudit(models.Model):
+    """One change of an enrollment by staff, for example in bulk."""
+
     enrollment = models.ForeignKey(CourseEnrollment, null=True, on_delete=models.CASCADE)
     enrolled_by = models.ForeignKey(User, null=True, on_delete=models.CASCADE)
     enrolled_email = models.CharField(max_length=255, db_index=True)
@@ -135,6 +139,8 @@ class ManualEnrollmentAudit(models.Model):
 
 
 class CourseAccessRole(models.Model):
+    """A user's role in a run, such as ``staff`` or ``instructor``."""
+
     user = models.ForeignKey(User, on_delete=models.CASCADE)
     org = models.CharField(max_length=64, db_index=True, blank=True)
     course_id = CourseKeyField(max_length=255, db_index=True, blank=True)

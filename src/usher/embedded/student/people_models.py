@@ -138,6 +138,8 @@ class Registration(models.Model):
 
 
 class UserStanding(models.Model):
+    """Whether staff have disabled the account."""
+
     ACCOUNT_DISABLED = "disabled"
     ACCOUNT_ENABLED = "enabled"
     USER_STANDING_CHOICES = (
@@ -154,6 +156,8 @@ class UserStanding(models.Model):
 
 
 class AccountRecovery(models.Model):
+    """A second e-mail address, with which a user can get back into the account."""
+
     user = models.OneToOneField(User, related_name="account_recovery", on_delete=models.CASCADE)
     secondary_email = models.EmailField(unique=True)
     is_active = models.BooleanField(default=False)
@@ -166,6 +170,8 @@ class AccountRecovery(models.Model):
 
 
 class PendingNameChange(models.Model):
+    """A new name that waits for approval."""
+
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     new_name = models.CharField(blank=True, max_length=255)
     rationale = models.CharField(blank=True, max_length=1024)
@@ -175,6 +181,8 @@ class PendingNameChange(models.Model):
 
 
 class PendingEmailChange(models.Model):
+    """A new e-mail address that waits for confirmation."""
+
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     new_email = models.CharField(blank=True, max_length=255, db_index=True)
     activation_key = models.CharField(max_length=32, unique=True)
@@ -191,6 +199,8 @@ class PendingEmailChange(models.Model):
 
 
 class UserAttribute(TimeStampedModel):
+    """Further information about a user, such as ``created_on_site``."""
+
     user = models.ForeignKey(User, related_name="attributes", on_delete=models.CASCADE)
     name = models.CharField(max_length=255, db_index=True)
     value = models.CharField(max_length=255)
@@ -218,7 +228,8 @@ class AnonymousUserId(models.Model):
 
 
 def anonymous_id_for_user(user: User, course_id: CourseKey | None = None) -> str:
-    """Always the same 32 hex digits for one user and course."""
+    """Always the same 32 hex digits for one user and course. course_id: None for the user's
+    pseudonym outside of courses."""
     row = AnonymousUserId.objects.filter(user=user, course_id=course_id).first()
     if row:
         return row.anonymous_user_id

@@ -44,6 +44,8 @@ class TeamField(serializers.Field[Any, Any, Any, Any]):
 
 
 class PacingField(serializers.ChoiceField):
+    """``self_paced`` of a run, as a word."""
+
     def to_representation(self, value: Any) -> str:
         return "self_paced" if value else "instructor_paced"
 

@@ -22,6 +22,9 @@ from usher.embedded.studio.serializers import (
 
 
 class CourseRunViewSet(viewsets.GenericViewSet[CourseOverview]):
+    """Studio's API of course runs, for staff: list, read, create, change, and copy with
+    ``clone``."""
+
     lookup_value_regex = settings.COURSE_KEY_PATTERN.replace("P<course_key_string>", ":")
     permission_classes = (permissions.IsAdminUser,)
     serializer_class = CourseRunSerializer

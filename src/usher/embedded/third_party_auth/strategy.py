@@ -14,6 +14,8 @@ class DisabledProviderError(Exception):
 
 
 class ConfigurationModelStrategy(DjangoStrategy):
+    """Makes python-social-auth read a backend's settings from its provider record."""
+
     def setting(self, name: str, default: Any = None, backend: Any = None) -> Any:
         """The value in the backend's provider record, else in Django's settings, else ``default``.
         Raises DisabledProviderError for a backend that the current site may not use."""

@@ -13,6 +13,8 @@ ACCOUNT_VISIBILITY_KEY = "account_privacy"
 
 
 class UserPreference(models.Model):
+    """One setting of a user, such as the language."""
+
     user = models.ForeignKey(User, related_name="preferences", on_delete=models.CASCADE)
     key = models.CharField(
         max_length=255, db_index=True, validators=[RegexValidator(r"[-_a-zA-Z0-9]+")]
@@ -36,6 +38,8 @@ class UserPreference(models.Model):
 
 
 class RetirementState(models.Model):
+    """A step of a retirement. The steps follow one another in the order of their numbers."""
+
     state_name = models.CharField(max_length=30, unique=True)
     state_execution_order = models.SmallIntegerField(unique=True)
     is_dead_end_state = models.BooleanField(default=False, db_index=True)
@@ -56,6 +60,8 @@ class UserRetirementRequest(TimeStampedModel):
 
 
 class UserRetirementStatus(TimeStampedModel):
+    """How far the retirement of a user is, and the user's former data."""
+
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     original_username = models.CharField(max_length=150, db_index=True)
     original_email = models.EmailField(db_index=True)

@@ -14,7 +14,7 @@ from usher.embedded.third_party_auth import registry
 
 def is_safe_redirect(request: HttpRequest, target: str, client_id: str | None = None) -> bool:
     """Whether the URL is on this host, on the white list, or registered by the requesting OAuth
-    client.
+    client. client_id: None if no client requests the redirect.
 
     A client that doesn't exist raises an uncaught error, as on the platform.
     """

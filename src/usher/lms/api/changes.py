@@ -95,7 +95,7 @@ def enrollments(
 
 def course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
     """A page of course runs with their modes, in the order of their keys, and the next page's
-    cursor or None. Raises CursorError."""
+    cursor or None. since: only runs that changed since then; None for all. Raises CursorError."""
     rows = conf.platform().course_overview_model().objects.order_by("id")
     if since is not None:
         rows = rows.filter(modified__gte=since)
@@ -135,7 +135,8 @@ def _logged_changes(
     cursor: str,
     limit: int,
 ) -> tuple[list[Message], str | None]:
-    """A page of messages, and the cursor of the next page; None on the last page."""
+    """A page of messages, and the cursor of the next page; None on the last page. since: not
+    None, as ``_log_covers`` has checked."""
     rows = Message.objects.filter(
         application=application,
         type=kind.value,

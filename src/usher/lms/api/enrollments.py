@@ -30,8 +30,9 @@ def process_enrollments(
     items: validated by ``api.forms.EnrollmentItem``. An outcome's ``status`` is ``changed``,
     ``unchanged`` or ``refused``. Users who aren't learners of the application are refused as
     unknown. Three queries for each transaction find the enrollments that already have the requested
-    state; the rest are changed as the platform's own API changes them. Raises RequestIdReused when
-    an earlier request used the request id for other items.
+    state; the rest are changed as the platform's own API changes them. request_id: with '', no
+    outcomes are stored for a repetition. Raises RequestIdReused when an earlier request used the
+    request id for other items.
     """
     stored_outcomes = StoredOutcomes(application, "enrollments", request_id, items)
     cache: dict[Any, Any] = {}

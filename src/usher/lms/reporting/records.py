@@ -114,7 +114,8 @@ def oauth_clients() -> list[report.OAuthClient]:
 
 def _client_secret_fingerprint(client: Any, connected: ConnectedApplication | None) -> str:
     """The fingerprint of the client's secret; '' when the LMS stores only a hash of the secret and
-    provisioning did not write that hash."""
+    provisioning did not write that hash. connected: the client's application, if it is connected.
+    """
     try:
         identify_hasher(client.client_secret)
     except ValueError:

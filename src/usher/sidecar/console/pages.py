@@ -30,6 +30,7 @@ _MAX_LINES_A_REASON = 50
 
 
 def overview(state: WatchState) -> str:
+    """Renders the first page: the verdict, the counts since the start, and the connection."""
     tone, sentence, detail = _verdict(state)
     kinds = sorted({kind for kind, _ in state.numbers})
     head = ("Records", "Done", "Refused", "Failed", "Skipped", "Invalid")
@@ -68,6 +69,7 @@ def _verdict(state: WatchState) -> tuple[str, str, str]:
 
 
 def _connection_panel(state: WatchState) -> str:
+    """Renders the addresses of the application and the LMS, and how the LMS answers."""
     last_pass = f"<div><dt>Last pass</dt><dd>{_ago(state.last_pass)}</dd></div>"
     if (session := state.session) is None:
         return _panel("The application and the LMS", f"<dl>{last_pass}</dl>")
@@ -91,6 +93,8 @@ def _connection_panel(state: WatchState) -> str:
 
 
 def refusals(state: WatchState) -> str:
+    """Renders the page of refused and failed rows, by reason, and of those that the application
+    gave up."""
     groups: dict[tuple[str, str], list[RefusedRow]] = {}
     for refusal in state.refused():
         groups.setdefault((refusal.kind, refusal.reason), []).append(refusal)
@@ -122,6 +126,7 @@ def _list_line(subject: str, detail: str) -> str:
 
 
 def _given_up_list(state: WatchState) -> str:
+    """Renders the learners whom the application gave up, or why they can't be listed."""
     if (session := state.session) is None:
         return _unavailable_notice(state)
     try:
@@ -141,6 +146,8 @@ def _given_up_list(state: WatchState) -> str:
 
 
 def learners(state: WatchState, text: str) -> str:
+    """Renders the search form and, for a text, the learners that it finds. text: '' for no
+    search."""
     text = text.replace("\x00", "").strip()  # PostgreSQL accepts no NUL
     body = (
         '<header class="page-head"><div><h1>Find a learner</h1></div></header>'
@@ -155,6 +162,7 @@ def learners(state: WatchState, text: str) -> str:
 
 
 def _search_result(state: WatchState, text: str) -> str:
+    """Renders the learners with this e-mail address or username, compared with the LMS now."""
     if (session := state.session) is None:
         return _unavailable_notice(state)
     try:
@@ -208,6 +216,8 @@ def _email_of(what: str) -> str:
 
 
 def _learner_section(state: WatchState, learner: Learner, differences: list[Difference]) -> str:
+    """Renders one learner: the verdict, the differences, the application's data, and the command
+    that repairs. differences: of this learner."""
     refusals = [refusal for refusal in state.refused() if _email_of(refusal.what) == learner.email]
     sentences = [f"{refusal.kind.capitalize()}: {refusal.reason}" for refusal in refusals]
     if learner.given_up:
@@ -336,7 +346,8 @@ _MARKS = {"ok": "✓", "waiting": "…", "warning": "!", "bad": "✗"}
 
 
 def _verdict_box(tone: str, sentence: str, detail: str, *, small: bool = False) -> str:
-    """Renders the section that says how things stand. tone: a key of ``_MARKS``."""
+    """Renders the section that says how things stand. tone: a key of ``_MARKS``. small: for a part
+    of a page, not for its beginning."""
     tag, size = ("h3", " small") if small else ("h1", "")
     paragraph = f"<p>{escape(detail)}</p>" if detail else ""
     return (
