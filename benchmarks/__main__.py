@@ -166,7 +166,7 @@ def measure(
         all_results.add(*sync.runs(setup, rounds))
     elif subject == "provider":
         all_results.add(
-            *provider(setup, rounds, own_count=sizes.exchanges, reference_count=sizes.reference)
+            *provider(setup, rounds, our_count=sizes.exchanges, reference_count=sizes.reference)
         )
     elif subject == "celery":
         all_results.add(*celery(setup, rounds, sizes.celery))

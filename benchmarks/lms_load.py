@@ -39,11 +39,11 @@ _API = "/usher/api/v1/"
 ACCOUNTS, ENROLLMENTS, RUNS = f"{_API}accounts/", f"{_API}enrollments/", f"{_API}course-runs/"
 _SECONDS_BETWEEN_PAGES = 0.1
 #: Not the sign-in page, because the platform limits requests for it by address.
-PAGE = "/heartbeat"
+DEFAULT_PAGE = "/heartbeat"
 #: Seconds.
 _PAGE_TIMEOUT = 60
 #: The most attempts to send one request.
-_ATTEMPTS = 10
+_MAX_ATTEMPTS = 10
 #: How the usernames of the created accounts begin.
 PREFIX = "usher-load-"
 
@@ -73,13 +73,13 @@ class Load:
         items to ``accepted``, and the results of refused items to ``refused``. Raises
         httpx.HTTPError for a status of 4xx, or after ten attempts."""
         body = {"items": items, "request_id": secrets.token_hex(16)}
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 answer = self.client.post(path, json=body)
                 answer.raise_for_status()
             except httpx.HTTPError as error:
                 is_refused = isinstance(error, httpx.HTTPStatusError) and answer.is_client_error
-                if is_refused or attempt == _ATTEMPTS:
+                if is_refused or attempt == _MAX_ATTEMPTS:
                     raise
                 self.failed += 1
             else:
@@ -248,7 +248,7 @@ def main() -> None:
     adapted = "(default: adapted to the LMS, as the application does)"
     parser.add_argument("--batch", type=int, default=0, help=f"items a request {adapted}")
     parser.add_argument("--concurrency", type=int, default=0, help=f"concurrent requests {adapted}")
-    parser.add_argument("--page", default=PAGE, help="page to request meanwhile")
+    parser.add_argument("--page", default=DEFAULT_PAGE, help="page to request meanwhile")
     parser.add_argument(
         "--deadlocks", default="", help="command that prints InnoDB's count of deadlocks"
     )

@@ -352,7 +352,7 @@ def _count_statements_of(user: Any) -> dict[str, int]:
 # Operations whose cost must not grow with the number of learners
 
 #: Due enrollments, and how many of them one claim gets.
-_DUE, _CLAIMED = 500, 200
+_DUE_COUNT, _CLAIM_COUNT = 500, 200
 _LEASE_SECONDS = 60
 #: The course run of all these learners.
 _FLAT_RUN = "course-v1:BenchX+Flat+2026_T1"
@@ -360,7 +360,7 @@ _FLAT_RUN = "course-v1:BenchX+Flat+2026_T1"
 
 def create_many_learners(username_prefix: str, count: int) -> int:
     """Creates learners with account, token and enrollment. All records are settled, except the
-    last ``_DUE`` enrollments, which are due. Returns the number of accounts."""
+    last ``_DUE_COUNT`` enrollments, which are due. Returns the number of accounts."""
     create_runs([_FLAT_RUN])
     create_many_accounts(username_prefix, count)
     run = CourseRun.objects.get(course_key=_FLAT_RUN)
@@ -370,7 +370,7 @@ def create_many_learners(username_prefix: str, count: int) -> int:
     other_accounts = f"(SELECT user_id FROM {LmsAccount._meta.db_table} WHERE id > {first.pk}) a"
     copy_row(LmsToken, first.user.lms_token.pk, {"user_id": "a.user_id"}, other_accounts)
     copy_row(Enrollment, row.pk, {"user_id": "a.user_id"}, other_accounts)
-    due = Enrollment.objects.order_by("-pk").values("pk")[:_DUE]
+    due = Enrollment.objects.order_by("-pk").values("pk")[:_DUE_COUNT]
     rows = Enrollment.objects.filter(pk__in=list(due.values_list("pk", flat=True)))
     rows.update(observed_generation=0)
     rows.make_due()
@@ -398,9 +398,9 @@ def _measure_claim() -> float:
     from usher.engine.claim import Scope, claim, release
 
     began = time.perf_counter()
-    _, rows = claim(all_kinds()["enrollment"], Scope(), _CLAIMED, _LEASE_SECONDS)
+    _, rows = claim(all_kinds()["enrollment"], Scope(), _CLAIM_COUNT, _LEASE_SECONDS)
     seconds = time.perf_counter() - began
-    if len(rows) != _CLAIMED:
+    if len(rows) != _CLAIM_COUNT:
         raise RuntimeError(f"{len(rows)} rows were claimed")
     release(all_kinds()["enrollment"], rows)
     return seconds
@@ -420,9 +420,9 @@ def _measure_sweep() -> float:
 def _measure_webhook() -> float:
     from usher.application.webhooks.services import process_message
 
-    # The enrollments of the last ``_DUE`` learners are due; this one's is settled.
+    # The enrollments of the last ``_DUE_COUNT`` learners are due; this one's is settled.
     newest_first = LmsAccount.objects.order_by("-pk").values_list("username", flat=True)
-    username = newest_first[_DUE + 100]
+    username = newest_first[_DUE_COUNT + 100]
     began = time.perf_counter()
     process_message(f"event-{time.time_ns()}", "enrollment.changed", username, _FLAT_RUN)
     seconds = time.perf_counter() - began

@@ -55,12 +55,12 @@ class Results:
         """The results for people, each with its target and whether it was met."""
         lines = [f"{'':44} {'today':>10} {'Usher':>10}  {'ratio':>8}  {'target':>8}"]
         for figure in self.figures:
-            reference, own = statistics.median(figure.reference), statistics.median(figure.ours)
+            reference, ours = statistics.median(figure.reference), statistics.median(figure.ours)
             mark = "ok" if figure.meets_target else "MISSED"
             bound = "≤" if figure.is_share else "≥"
             title = f"{figure.title} ({figure.unit})"
             lines.append(
-                f"{title:44} {reference:10.4g} {own:10.4g}  {figure.ratio:7.3g}x  "
+                f"{title:44} {reference:10.4g} {ours:10.4g}  {figure.ratio:7.3g}x  "
                 f"{bound} {figure.target_ratio:g}x  {mark}"
             )
         if self.rss_mb is not None:

@@ -14,7 +14,7 @@ from benchmarks.services import PostgreSQL, Services, control
 from usher.contract.oauth import lms_redirect_uri
 
 #: Number of course runs in the benchmark LMS.
-RUNS = 10_000
+RUN_COUNT = 10_000
 REFERENCE_WSGI = "benchmarks.reference.wsgi:application"
 OUR_WSGI = "campus.wsgi:application"
 
@@ -62,7 +62,7 @@ def set_up(services: Services) -> Iterator[Setup]:
     postgresql = services.postgresql()
     our_port, reference_port, lms_port = free_port(), free_port(), free_port()
     lms_url = f"http://127.0.0.1:{lms_port}"
-    application.serve_lms(services, lms_port, reference_port, "--runs", RUNS)
+    application.serve_lms(services, lms_port, reference_port, "--runs", RUN_COUNT)
     home = services.folder / "application"
     home.mkdir()
     our_env = application.environment(home, our_port, lms_url, postgresql.url("ours"))

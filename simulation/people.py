@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from simulation.run import Simulation
 
 #: How many course runs the LMS has.
-RUNS = 3
+RUN_COUNT = 3
 #: The usernames of the learners who may sign up.
 NAMES = ("ann", "bob", "eve", "kim", "lee")
 #: A course key that the LMS does not have.
@@ -110,7 +110,7 @@ class People:
         """A user (None if deleted), a course run and a mode."""
         from usher.application.runs.models import CourseRun
 
-        name, number = self.rng.choice(self.signed_up), self.rng.randrange(RUNS)
+        name, number = self.rng.choice(self.signed_up), self.rng.randrange(RUN_COUNT)
         mode = self.rng.choice(("audit", "verified"))
         run = CourseRun.objects.get(course_key=course_key(number))
         return self._user(name), run, mode
@@ -264,14 +264,14 @@ class People:
     # In the LMS
 
     def _rename_run(self) -> None:
-        key = course_key(self.rng.randrange(RUNS))
+        key = course_key(self.rng.randrange(RUN_COUNT))
         self.title_count += 1
         self.simulation.world.rename_run(key, f"Title {self.title_count}")
         self._log_lms(f"{short(key)} is now called Title {self.title_count}")
         self.simulation.notify("course_run.changed", username="", key=key)
 
     def _open_or_close_run(self) -> None:
-        key = course_key(self.rng.randrange(RUNS))
+        key = course_key(self.rng.randrange(RUN_COUNT))
         is_closed = key not in self.simulation.world.closed
         self.simulation.world.set_closed(key, is_closed)
         self._log_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
@@ -279,7 +279,7 @@ class People:
 
     def _change_modes_of_run(self) -> None:
         """Change a run's modes; one mode may be in several currencies, as the platform allows."""
-        key = course_key(self.rng.randrange(RUNS))
+        key = course_key(self.rng.randrange(RUN_COUNT))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
         mode_count = self.rng.randrange(1, len(modes) + 1)
         self.simulation.world.set_modes(key, *modes[:mode_count])

@@ -19,7 +19,7 @@ from simulation.invariants import InvariantBroken, Invariants
 from simulation.lms import LmsData, SimulatedLms
 from simulation.locks import Locks
 from simulation.network import Connection, FaultRates, Network
-from simulation.people import NAMES, RUNS, People
+from simulation.people import NAMES, RUN_COUNT, People
 from simulation.records import OWN_COLUMNS, Records
 from simulation.scheduler import Process, Scheduler
 from simulation.substitution import substitutes
@@ -183,7 +183,7 @@ class Simulation:
         self.event_log = EventLog(lambda: self.scheduler.now)
         threads.set_scheduler(self.scheduler)
         self.world = LmsData()
-        self.world.add_runs(RUNS)
+        self.world.add_runs(RUN_COUNT)
         #: Whether the LMS has the plugin ``usher.lms``, and so the batch API.
         self.has_plugin = self.rng.random() < 0.85
         lms = SimulatedLms(self.world, delay=0.0, has_batch_api=self.has_plugin)
@@ -282,7 +282,7 @@ class Simulation:
         from simulation.lms import course_key
         from usher.application.runs.services import ensure_run
 
-        for number in range(RUNS):
+        for number in range(RUN_COUNT):
             ensure_run(course_key(number))
         for name in self.rng.sample(NAMES, self.rng.randint(0, 2)):
             email = self.rng.choice((f"{name}@learners.example", "somebody@else.example"))

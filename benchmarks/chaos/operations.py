@@ -156,10 +156,11 @@ def _plan_mode_change() -> Callable[[], None]:
 
 
 def _change_enrollment(
-    perform_operation: Callable[..., Any], username: str, key: str, *more: str
+    perform_operation: Callable[..., Any], username: str, key: str, *mode: str
 ) -> None:
+    """Calls ``unenroll``, or ``change_mode`` with a mode."""
     user = get_user_model().objects.get(username=username)
-    perform_operation(user, CourseRun.objects.get(course_key=key), *more)
+    perform_operation(user, CourseRun.objects.get(course_key=key), *mode)
 
 
 def _plan_token_expiry() -> Callable[[], None]:

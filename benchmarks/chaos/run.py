@@ -22,16 +22,16 @@ from benchmarks.remote_module import RemoteModule
 from benchmarks.services import PostgreSQL, Services, running_services
 
 #: Number of course runs in the LMS.
-RUNS = 40
+RUN_COUNT = 40
 #: Seconds of a lease, and of the application's timeout for a request.
-LEASE, TIMEOUT = 5.0, 2.0
+LEASE_SECONDS, TIMEOUT_SECONDS = 5.0, 2.0
 #: Arguments of ``celery``.
 _WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 #: Seconds between two sweeps, if ``pause_divisor`` is 1.
-_SWEEP_EVERY = 3.0
+_SECONDS_BETWEEN_SWEEPS = 3.0
 _TWO_HOURS = 7200
 #: Seconds between two lines about unfinished rows, and between two manual retries.
-_REPORT_EVERY, _RETRY_EVERY = 15.0, 60.0
+_SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_RETRIES = 15.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ChaosTest:
             "begin",
             seed=self.plan.seed,
             lms_url=self.lms_url,
-            runs=[f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(RUNS)],
+            runs=[f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(RUN_COUNT)],
             strangers=max(1, self.plan.operations // 50),
         )
         sweeper = threading.Thread(target=self._sweep, daemon=True)
@@ -109,10 +109,17 @@ class ChaosTest:
         port, lms_port, proxy_port = free_port(), free_port(), free_port()
         self.lms_url = f"http://127.0.0.1:{lms_port}"
         self.proxy_url = f"http://127.0.0.1:{proxy_port}"
-        lms_options = ("--delay", 0.01, "--runs", RUNS, "--call-back", f"http://localhost:{port}")
+        lms_options = (
+            "--delay",
+            0.01,
+            "--runs",
+            RUN_COUNT,
+            "--call-back",
+            f"http://localhost:{port}",
+        )
         application.serve_lms(services, lms_port, port, *lms_options)
         ports = ["--port", str(proxy_port), "--lms-port", str(lms_port)]
-        faults = ["--share", str(self.plan.faults), "--hold", str(TIMEOUT + 1)]
+        faults = ["--share", str(self.plan.faults), "--hold", str(TIMEOUT_SECONDS + 1)]
         seed = ["--seed", str(self.plan.seed)]
         proxy = services.module("proxy", "benchmarks.chaos.proxy", [*ports, *faults, *seed], {})
         proxy.wait_for_port(proxy_port)
@@ -124,8 +131,8 @@ class ChaosTest:
             self.proxy_url,
             self.postgresql.url("chaos"),
             REDIS_URL=redis_url,
-            EDX_API_CLIENT_TIMEOUT=str(TIMEOUT),
-            USHER_LEASE_SECONDS=str(LEASE),
+            EDX_API_CLIENT_TIMEOUT=str(TIMEOUT_SECONDS),
+            USHER_LEASE_SECONDS=str(LEASE_SECONDS),
             USHER_CONCURRENCY="16",
             CHAOS_PAUSE_DIVISOR=str(self.plan.pause_divisor),
         )
@@ -157,7 +164,9 @@ class ChaosTest:
     def _sweep(self) -> None:
         """Sends sweeps as beat does, but always two at the same time."""
         with RemoteModule("benchmarks.chaos.people", self.env) as beat:
-            while not self.finished.wait(_SWEEP_EVERY / max(1.0, self.plan.pause_divisor)):
+            while not self.finished.wait(
+                _SECONDS_BETWEEN_SWEEPS / max(1.0, self.plan.pause_divisor)
+            ):
                 beat.call("sweep_twice")
 
     # Faults
@@ -199,9 +208,9 @@ class ChaosTest:
         suspended worker."""
         self._resume()  # at most one worker is suspended at a time
         self.paused = self.rng.choice(self.workers)
-        self.report(f"{self.paused.name} is suspended for {LEASE * 2:.0f} s")
+        self.report(f"{self.paused.name} is suspended for {LEASE_SECONDS * 2:.0f} s")
         self.paused.send_signal(signal.SIGSTOP)
-        self._resume_timer = threading.Timer(LEASE * 2, self._resume)
+        self._resume_timer = threading.Timer(LEASE_SECONDS * 2, self._resume)
         self._resume_timer.start()
 
     def _resume(self) -> None:
@@ -240,10 +249,10 @@ class ChaosTest:
             if unfinished and now > start + self.plan.limit:
                 self.report(f"not settled in time: {unfinished}")
                 return
-            if unfinished and now > reported + _REPORT_EVERY:
+            if unfinished and now > reported + _SECONDS_BETWEEN_REPORTS:
                 reported = now
                 self.report(f"not settled yet: {unfinished}")
-            if unfinished and now > retried_at + _RETRY_EVERY:
+            if unfinished and now > retried_at + _SECONDS_BETWEEN_RETRIES:
                 retried_at = now
                 self.report(f"{people.call('retry_waiting')['answer']} rows retried by hand")
             time.sleep(0.5)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 #: Course runs on a page of the course list.
-PAGE = 100
+PAGE_SIZE = 100
 MODES = ("audit", "verified")
 
 
@@ -145,11 +145,11 @@ class World:
     def render_pages(self) -> None:
         """Renders the pages in advance, so that answers take almost no time."""
         runs = list(self.runs.values())
-        count = max(1, math.ceil(len(runs) / PAGE))
+        count = max(1, math.ceil(len(runs) / PAGE_SIZE))
         self.pages = [
             json.dumps(
                 {
-                    "results": runs[number * PAGE : (number + 1) * PAGE],
+                    "results": runs[number * PAGE_SIZE : (number + 1) * PAGE_SIZE],
                     "pagination": {
                         "next": f"/api/courses/v1/courses/?page={number + 2}"
                         if number + 1 < count

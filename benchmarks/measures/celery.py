@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.lms.routes import DEFAULT_DELAY
-from benchmarks.measures.sync import EACH
+from benchmarks.measures.sync import ENROLLMENTS_EACH
 from benchmarks.measuring import Figure
 from benchmarks.processes import wait_for
 from benchmarks.services import control
@@ -28,13 +28,15 @@ def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
     )
     _, redis_url = setup.services.redis()
     setup.use_batch_api(is_used=False)
-    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(ENROLLMENTS_EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
     control(setup.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
         for workers, measures in ((1, figure.reference), (4, figure.ours)):
-            learners = setup.create_learners(f"w{number}x{workers}x{{}}", count=count // EACH)
+            learners = setup.create_learners(
+                f"w{number}x{workers}x{{}}", count=count // ENROLLMENTS_EACH
+            )
             measures.append(count / _measure_seconds(setup, redis_url, workers, number, learners))
     control(setup.lms_url, "delay", seconds=DEFAULT_DELAY)
     return [figure]
@@ -62,7 +64,7 @@ def _measure_seconds(
     wait_for(
         lambda: all(" ready." in worker.log for worker in running_workers), "the workers' start"
     )
-    setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
+    setup.ours.call("create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH)
     cost = setup.ours.call("process_with_celery", redis_url=redis_url, messages=4 * workers)
     for worker in running_workers:
         worker.stop()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.measures.sync import EACH
+from benchmarks.measures.sync import ENROLLMENTS_EACH
 from benchmarks.processes import wait_for
 from benchmarks.remote_module import RemoteModule
 from benchmarks.setup import Setup
@@ -28,14 +28,14 @@ _WORKERS = {
 
 @dataclass(frozen=True)
 class WaitTimes:
-    """Seconds that each person waited, for one API and kind of worker. left: due rows of the
+    """Seconds that each person waited, for one API and kind of worker. unsettled: due rows of the
     backlog at the end; if it is 0, the last persons were measured without a backlog."""
 
     api: str
     worker: str
     sign_ups: list[float]
     enrollments: list[float]
-    left: int
+    unsettled: int
 
     @property
     def p99(self) -> float:
@@ -49,11 +49,11 @@ def percentile(values: list[float], hundredths: int = 99) -> float:
 def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
     """Measures each API with each kind of worker. backlog: number of due enrollments. people:
     number of persons for each measurement."""
-    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(ENROLLMENTS_EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
-    learners = setup.create_learners("backlog{}", count=backlog // EACH)
-    setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
+    learners = setup.create_learners("backlog{}", count=backlog // ENROLLMENTS_EACH)
+    setup.ours.call("create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH)
     _, redis_url = setup.services.redis()
     waits = []
     for api in ("public", "batch"):
@@ -76,7 +76,7 @@ def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
                     worker=worker,
                     sign_ups=waited["sign_ups"],
                     enrollments=waited["enrollments"],
-                    left=unsettled,
+                    unsettled=unsettled,
                 )
             )
     setup.ours.call("delete_due_work")

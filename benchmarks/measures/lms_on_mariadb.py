@@ -19,7 +19,15 @@ from typing import Any
 import httpx
 
 from benchmarks.earlier import batch_api_in_long_transactions
-from benchmarks.lms_load import ACCOUNTS, ENROLLMENTS, PAGE, PREFIX, Load, accounts, enrollments
+from benchmarks.lms_load import (
+    ACCOUNTS,
+    DEFAULT_PAGE,
+    ENROLLMENTS,
+    PREFIX,
+    Load,
+    accounts,
+    enrollments,
+)
 from benchmarks.mariadb import MariaDb, mariadb
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import free_port, running_lms
@@ -155,7 +163,7 @@ def _serve(
         httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
     ):
         # 25 items are one transaction of the batch API.
-        yield Load(client, batch=25, concurrency=2, page=PAGE)
+        yield Load(client, batch=25, concurrency=2, page=DEFAULT_PAGE)
 
 
 def _manage(folder: Path, variables: dict[str, str], *arguments: str, text: str = "") -> None:

@@ -21,7 +21,7 @@ from benchmarks.setup import OUR_WSGI, REFERENCE_WSGI, Setup
 from usher.contract.paths import ApplicationPath
 
 #: Browsers that send requests at the same time.
-_BROWSERS = 8
+_BROWSER_COUNT = 8
 
 
 @dataclass
@@ -36,17 +36,17 @@ class MeasuredImplementation:
     count: int
 
 
-def provider(setup: Setup, rounds: int, own_count: int, reference_count: int) -> list[Figure]:
-    """Measures the token endpoint and the sign-in of the OAuth2 provider. own_count,
+def provider(setup: Setup, rounds: int, our_count: int, reference_count: int) -> list[Figure]:
+    """Measures the token endpoint and the sign-in of the OAuth2 provider. our_count,
     reference_count: learners in a round of each implementation."""
     exchange = Figure(
         "token_exchange", "Token exchanges", "a second", target_ratio=45, more_is_better=True
     )
     cpu = Figure("sign_in_cpu", "Processor time of a sign-in", "ms", target_ratio=10)
-    end = max(own_count, reference_count)
+    end = max(our_count, reference_count)
     for functions in (setup.ours, setup.reference):
         functions.call("create_learners", username_pattern="provider{}", first=0, end=end)
-    ours, reference = _start_ours(setup, own_count), _start_reference(setup, reference_count)
+    ours, reference = _start_ours(setup, our_count), _start_reference(setup, reference_count)
     for _ in range(rounds):
         exchange.reference.append(_exchanges_a_second(setup, reference))
         cpu.reference.append(_cost_of_sign_in(setup, reference))
@@ -162,10 +162,10 @@ async def _sign_in(
 
 
 def _measure_time(one_browser: Callable[[], Coroutine[Any, Any, None]]) -> float:
-    """The seconds until ``_BROWSERS`` concurrent calls of ``one_browser`` have ended."""
+    """The seconds until ``_BROWSER_COUNT`` concurrent calls of ``one_browser`` have ended."""
 
     async def all_browsers() -> None:
-        await asyncio.gather(*(one_browser() for _ in range(_BROWSERS)))
+        await asyncio.gather(*(one_browser() for _ in range(_BROWSER_COUNT)))
 
     started = time.perf_counter()
     asyncio.run(all_browsers())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from benchmarks.measures.sync import EACH
+from benchmarks.measures.sync import ENROLLMENTS_EACH
 from benchmarks.measuring import Figure
 from benchmarks.remote_module import RemoteModule
 from benchmarks.setup import Setup
@@ -22,7 +22,7 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
     )
     server, url = setup.services.redis()
     setup.use_batch_api(is_used=False)
-    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(ENROLLMENTS_EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
     server.send_signal(signal.SIGSTOP)
@@ -37,9 +37,11 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
                     ("s", usher_with_redis, figure.ours),
                 ):
                     learners = setup.create_learners(
-                        f"redis{letter}{number}x{{}}", count=count // EACH
+                        f"redis{letter}{number}x{{}}", count=count // ENROLLMENTS_EACH
                     )
-                    setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
+                    setup.ours.call(
+                        "create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH
+                    )
                     cost = usher.call("send_enrollments")
                     if cost["answer"]["changed"] < count:
                         raise RuntimeError(f"not all were enrolled: {str(cost)[:500]}")

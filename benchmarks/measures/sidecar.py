@@ -30,8 +30,8 @@ from benchmarks.services import Services, control
 from usher.contract.oauth import DEFAULT_BACKEND, lms_redirect_uri
 
 #: The number of enrollments of each learner, and the number of course runs.
-EACH = 5
-RUNS = 2000
+ENROLLMENTS_EACH = 5
+RUN_COUNT = 2000
 BENCH_RUN = "course-v1:BenchX+C{:05}+2026_T1"
 #: python-social-auth adds a parameter to the redirect URI. The application's own release of
 #: django-oauth-toolkit accepts this parameter; with the installed release this validator does.
@@ -58,8 +58,8 @@ class Sizes:
 
 @dataclass
 class FullPass:
-    """A check of all learners, of whom none is due. later_seconds: of the next check. mb: peak
-    memory of the sidecar and the application together, in megabytes."""
+    """A check of all learners, of whom none is due. later_seconds: how long the next check took.
+    mb: peak memory of the sidecar and the application together, in megabytes."""
 
     learners: int
     seconds: float
@@ -119,7 +119,7 @@ def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[Stand
     port, lms_port = free_port(), free_port()
     # By IP address, because cookie jars reject cookies of a host without a dot.
     url, lms_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{lms_port}"
-    serve_lms(services, lms_port, port, "--runs", RUNS, "--application-url", url)
+    serve_lms(services, lms_port, port, "--runs", RUN_COUNT, "--application-url", url)
     application = StandIn(
         services.folder / "bench" / "mitxonline",
         "mitxonline",
@@ -139,7 +139,7 @@ def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[Stand
     _register_oauth_client(
         application, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND)
     )
-    keys = [BENCH_RUN.format(number) for number in range(RUNS)]
+    keys = [BENCH_RUN.format(number) for number in range(RUN_COUNT)]
     application.run(f"keys = {keys!r}\n" + _CREATE_RUNS)
     with application.running_server(port):
         _usher(application, "reconcile", "--kind", "run")
@@ -209,7 +209,9 @@ def _round(
         "from courses.models import CourseRun\nresult = CourseRun.objects.count()"
     )
     application.run(
-        _CREATE_DUE_LEARNERS.format(stem=stem + "a", count=reference_learners, each=min(EACH, runs))
+        _CREATE_DUE_LEARNERS.format(
+            stem=stem + "a", count=reference_learners, each=min(ENROLLMENTS_EACH, runs)
+        )
     )
     change("a")
     cost = application.run(_RUN_OWN_COMMANDS)
@@ -225,7 +227,9 @@ def _round(
     )
     figure.reference.append(seconds * 1000)
     application.run(
-        _CREATE_DUE_LEARNERS.format(stem=stem + "b", count=sidecar_learners, each=min(EACH, runs))
+        _CREATE_DUE_LEARNERS.format(
+            stem=stem + "b", count=sidecar_learners, each=min(ENROLLMENTS_EACH, runs)
+        )
     )
     change("b")
     outcome = _run_sidecar(application)

@@ -7,10 +7,10 @@ from typing import Any
 
 from benchmarks.measuring import Figure
 from benchmarks.services import control
-from benchmarks.setup import RUNS, Setup
+from benchmarks.setup import RUN_COUNT, Setup
 
 #: Enrollments of each learner.
-EACH = 10
+ENROLLMENTS_EACH = 10
 #: Usher's syncs in one round. Their median counts, because other load on the machine affects single
 #: times.
 _SYNCS_A_ROUND = 3
@@ -50,14 +50,14 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
         "enroll_public", "Enrollments, public APIs", "ms an enrollment", target_ratio=50
     )
     batch = Figure("enroll_batch", "Enrollments, batch API", "ms an enrollment", target_ratio=150)
-    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(EACH)]
+    keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(ENROLLMENTS_EACH)]
     setup.reference.call("create_runs", keys=keys)
     setup.ours.call("create_runs", keys=keys)
     for number in range(rounds):
         reference_arguments = {
             "username_pattern": f"e{number}x{{}}",
             "first": 0,
-            "end": reference_count // EACH,
+            "end": reference_count // ENROLLMENTS_EACH,
         }
         setup.reference.call("create_learners", **reference_arguments)
         control(
@@ -65,15 +65,19 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
             "accounts",
             **reference_arguments,
         )
-        setup.reference.call("create_enrollments", **reference_arguments, enrollments_each=EACH)
+        setup.reference.call(
+            "create_enrollments", **reference_arguments, enrollments_each=ENROLLMENTS_EACH
+        )
         seconds = _seconds_of(
             setup.reference.call("send_enrollments", limit=reference_count), reference_count
         )
         for figure, is_batch in ((public, False), (batch, True)):
             figure.reference.append(seconds * 1000)
             setup.use_batch_api(is_batch)
-            learners = setup.create_learners(f"f{number}{is_batch:d}x{{}}", count=count // EACH)
-            setup.ours.call("create_enrollments", **learners, enrollments_each=EACH)
+            learners = setup.create_learners(
+                f"f{number}{is_batch:d}x{{}}", count=count // ENROLLMENTS_EACH
+            )
+            setup.ours.call("create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH)
             figure.ours.append(_seconds_of(setup.ours.call("send_enrollments"), count) * 1000)
     return [public, batch]
 
@@ -81,7 +85,7 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
 def runs(setup: Setup, rounds: int) -> list[Figure]:
     """Ten thousand runs, of which one in a hundred changed since the last sync."""
     whole_sync = Figure(
-        "runs_sync", "Course runs, 1% changed", f"s for {RUNS:,} runs", target_ratio=40
+        "runs_sync", "Course runs, 1% changed", f"s for {RUN_COUNT:,} runs", target_ratio=40
     )
     sync_over_fetch = Figure(
         "runs_sync_over_raw_fetch",

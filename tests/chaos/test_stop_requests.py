@@ -19,11 +19,11 @@ from usher.cli.demo.database import copy_migrated
 pytestmark = pytest.mark.slow
 
 #: Learners of the application, each with one enrollment that is due.
-LEARNERS = 60
+LEARNER_COUNT = 60
 #: Requests that a worker sends concurrently: few, so that a stopped worker has not sent them all.
 CONCURRENCY = 5
 #: Timeout in seconds of a step that starts a process or waits for the LMS.
-TIMEOUT = 120
+TIMEOUT_SECONDS = 120
 USERNAME_PREFIX = "stop"
 #: Seconds that the LMS needs for an answer while the worker is stopped.
 LMS_SECONDS = 2.0
@@ -50,7 +50,7 @@ WORKERS = {
 
 @dataclass
 class Installation:
-    """The running servers, with an application that has ``LEARNERS`` enrollments to send.
+    """The running servers, with an application that has ``LEARNER_COUNT`` enrollments to send.
     application: a process of the application that calls functions of ``benchmarks.ours``."""
 
     services: Services
@@ -64,7 +64,7 @@ class Installation:
         program = WORKERS[name]
         worker = self.services.module(log_name, program.module, program.arguments, self.env)
         if name == "celery":
-            wait_for(lambda: " ready." in worker.log, "the worker's start", TIMEOUT)
+            wait_for(lambda: " ready." in worker.log, "the worker's start", TIMEOUT_SECONDS)
             # In production, Celery beat starts the sweep that sends due enrollments.
             self.application.call("sweep")
         return worker
@@ -114,7 +114,7 @@ def installation_and_worker(
         }
         # The learners stop0, stop1 and so on.
         usernames = f"{USERNAME_PREFIX}{{}}"
-        learners: dict[str, Any] = {"username_pattern": usernames, "first": 0, "end": LEARNERS}
+        learners: dict[str, Any] = {"username_pattern": usernames, "first": 0, "end": LEARNER_COUNT}
         with RemoteModule("benchmarks.ours", env) as application_process:
             call = application_process.call
             call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
@@ -132,14 +132,16 @@ def test_a_stopped_worker_awaits_answers_to_sent_requests_and_releases_its_claim
     installation, name = installation_and_worker
     control(installation.lms_url, "delay", seconds=LMS_SECONDS)
     worker = installation.start_worker(name, log_name=f"stopped-{name}")
-    wait_for(lambda: installation.enroll_requests > 0, "the first request to enroll", TIMEOUT)
+    wait_for(
+        lambda: installation.enroll_requests > 0, "the first request to enroll", TIMEOUT_SECONDS
+    )
 
     worker.process.send_signal(WORKERS[name].stop_signal)
-    worker.process.wait(TIMEOUT)
+    worker.process.wait(TIMEOUT_SECONDS)
 
     # The results of sent requests are recorded, and all other rows are due.
-    assert installation.enrollments == LEARNERS - installation.unsettled
-    assert 0 < installation.enrollments <= installation.enroll_requests < LEARNERS
+    assert installation.enrollments == LEARNER_COUNT - installation.unsettled
+    assert 0 < installation.enrollments <= installation.enroll_requests < LEARNER_COUNT
     assert installation.claimed == 0, worker.log
 
     control(installation.lms_url, "delay", seconds=0.0)
@@ -147,7 +149,7 @@ def test_a_stopped_worker_awaits_answers_to_sent_requests_and_releases_its_claim
     wait_for(
         lambda: installation.unsettled == 0,
         "all enrollments in sync after the next worker's start",
-        TIMEOUT,
+        TIMEOUT_SECONDS,
     )
     # No enrollment was sent twice.
-    assert installation.enroll_requests == installation.enrollments == LEARNERS
+    assert installation.enroll_requests == installation.enrollments == LEARNER_COUNT

@@ -80,7 +80,7 @@ class Verdict(NamedTuple):
 @dataclass(frozen=True)
 class LearnerDetails:
     """The contents of a learner's page. notes: the reasons why the learner may not have an account.
-    link_text: how the LMS account was linked. events: of the audit log, newest first."""
+    link_text: how the LMS account was linked. events: those of the audit log, newest first."""
 
     user: Any
     username: str

@@ -15,8 +15,9 @@ _REPAIR_ADVICE = "Repair now obtains a new one."
 
 @dataclass(frozen=True)
 class TokenCheck:
-    """result: in words. is_wrong: whether the LMS or this application can't use the token; None if
-    there is no token to check. is_useless: whether the token can be deleted without loss."""
+    """result: what was found, in words. is_wrong: whether the LMS or this application can't use the
+    token; None if there is no token to check. is_useless: whether the token can be deleted without
+    loss."""
 
     result: str
     is_wrong: bool | None

@@ -40,7 +40,7 @@ MAX_EXACT_REFUSED = 100_000
 #: The most deactivated accounts that are counted.
 _MAX_DEACTIVATED = 1000
 #: Minutes of the chart.
-MINUTES = 60
+CHART_MINUTES = 60
 #: Seconds after which a worker's report about the LMS is too old to be used.
 _REPORT_SECONDS = 180
 #: Seconds without a report after which a worker counts as gone, and seconds after which the page no
@@ -304,7 +304,7 @@ def _without_tokens_to_come(token: KindCounts, account: KindCounts) -> KindCount
 def throughput() -> list[Minute]:
     """The last hour, minute by minute, oldest first. Leaves out the current minute."""
     now = timezone.now().replace(second=0, microsecond=0)
-    first = now - timedelta(minutes=MINUTES)
+    first = now - timedelta(minutes=CHART_MINUTES)
     rows = WorkDone.objects.filter(minute__gte=first, minute__lt=now).values("minute")
     sums = {
         row["minute"]: row
@@ -314,7 +314,7 @@ def throughput() -> list[Minute]:
         )
     }
     result = []
-    for number in range(MINUTES):
+    for number in range(CHART_MINUTES):
         at = first + timedelta(minutes=number)
         row = sums.get(at, {"done": 0, "failed_or_refused": 0})
         result.append(Minute(at, row["done"], row["failed_or_refused"]))

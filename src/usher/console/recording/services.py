@@ -31,7 +31,7 @@ from usher.engine.policy import retry_plan
 from usher.engine.registry import names
 
 #: Seconds between two writes by one process.
-WRITE_INTERVAL = 5.0
+WRITE_SECONDS = 5.0
 #: The number of a record's first failures that are all kept. ``_is_kept`` selects some of the later
 #: failures.
 _FIRST_FAILURES_KEPT = 8
@@ -93,9 +93,9 @@ class Recorder(Observer):
         if os.getpid() != self._pid:
             self._reset()
         now = time.monotonic()
-        if now - self._flushed_at >= WRITE_INTERVAL:
+        if now - self._flushed_at >= WRITE_SECONDS:
             self.flush()
-        if now - self._reported_at >= WRITE_INTERVAL:
+        if now - self._reported_at >= WRITE_SECONDS:
             self._write_worker_row()
 
     def _write_worker_row(self) -> None:
