@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
+from django.db import IntegrityError
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
@@ -300,6 +301,20 @@ def test_a_repeated_message_ends_no_session(lms, learner, send_sign_out):
 
 
 @pytest.mark.django_db
+def test_a_message_whose_processing_fails_is_sent_again(lms, learner, send_sign_out, monkeypatch):
+    """A conflict in the database must not count as a message that was received before."""
+
+    def fail(*_args, **_options):
+        raise IntegrityError("a conflict")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sessions, "end_all", fail)
+        with pytest.raises(IntegrityError):  # answered with 500
+            send_sign_out()
+    assert send_sign_out().json() == {"ended": 1}
+
+
+@pytest.mark.django_db
 def test_a_delayed_message_ends_no_session_that_began_after_the_sign_out(lms, send_sign_out):
     assert send_sign_out(signed_out_at=time.time() - 240).json() == {"ended": 0}
     assert Session.objects.count() == 1
@@ -320,6 +335,7 @@ def test_a_delayed_message_ends_no_session_that_began_after_the_sign_out(lms, se
         ({"body": b"[]"}, 400),
         ({"body": b'{"username": "ada-at-lms"}'}, 400),
         ({"body": b'{"username": "ada-at-lms", "at": 1e400}'}, 400),
+        ({"signed_out_at": "0001-01-01T00:00:00+14:00"}, 400),
         ({"body": b'{"username": ["x"], "at": 1}'}, 400),
         ({"body": b'{"username": "a\\u0000b", "at": 1}'}, 400),
         ({"body": b"x" * 20_000}, 413),

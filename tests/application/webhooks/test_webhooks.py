@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -23,6 +23,7 @@ from usher.application.metrics.models import MetricValue
 from usher.application.metrics.recorder import recorder
 from usher.application.records.models import Certificate, Grade
 from usher.application.runs.services import ensure_run
+from usher.application.webhooks import services
 from usher.application.webhooks.models import ReceivedEvent
 from usher.contract import metrics, signatures
 from usher.contract.paths import ApplicationPath
@@ -145,6 +146,20 @@ def test_a_repeated_message_is_not_processed(send, account):
     Enrollment.objects.set_work(due_at=None)
     assert send(message("enrollment.changed", account)).json() == {"taken": False}
     assert Enrollment.objects.get().due_at is None
+
+
+def test_a_message_whose_processing_fails_is_sent_again(send, account, monkeypatch):
+    """A conflict in the database must not count as a message that was processed before."""
+
+    def fail(_username, _course_key):
+        raise IntegrityError("another process created the row")
+
+    with monkeypatch.context() as patched:
+        patched.setitem(services._HANDLERS, "enrollment.changed", fail)
+        with pytest.raises(IntegrityError):  # answered with 500
+            send(message("enrollment.changed", account))
+    assert send(message("enrollment.changed", account)).json() == {"taken": True}
+    assert Enrollment.objects.get().due_at is not None
 
 
 def test_forged_outdated_and_unsigned_messages_are_refused(send, account):

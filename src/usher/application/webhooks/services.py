@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Lower
 from django.utils import timezone
@@ -32,15 +32,14 @@ def process_message(event_id: str, kind: str, username: str, course_id: str) -> 
     the message has none. Messages of unknown kinds or about unknown learners count as processed,
     so that the LMS does not send them again.
     """
-    try:
-        with transaction.atomic():
-            ReceivedEvent.objects.create(event_id=event_id)
-            handle = _HANDLERS.get(kind)
-            if handle is not None:
-                handle(username, course_id)
-    except IntegrityError:
-        return False
-    return True
+    with transaction.atomic():
+        # An IntegrityError of a handler must not count as a repeated message: it ends the request
+        # with an error, so that the LMS sends the message again.
+        _, is_new = ReceivedEvent.objects.get_or_create(event_id=event_id)
+        handle = _HANDLERS.get(kind) if is_new else None
+        if handle is not None:
+            handle(username, course_id)
+    return is_new
 
 
 def expired_message_ids() -> QuerySet[ReceivedEvent]:

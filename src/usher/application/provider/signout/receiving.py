@@ -5,7 +5,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -40,12 +40,9 @@ def receive(request: HttpRequest, body: bytes) -> int:
     """
     event_id = _verified_event_id(request, body)
     username, at = _read_body(body, event_id)
-    try:
-        with transaction.atomic():
-            SeenSignOut.objects.create(event_id=event_id)
-            return _end_sessions(username, at)
-    except IntegrityError:
-        return 0
+    with transaction.atomic():
+        _, is_new = SeenSignOut.objects.get_or_create(event_id=event_id)
+        return _end_sessions(username, at) if is_new else 0
 
 
 def expired_message_ids() -> QuerySet[SeenSignOut]:
@@ -100,7 +97,8 @@ def _read_time(at: object) -> datetime:
     """``at``, ISO 8601 text or Unix seconds, as a datetime."""
     if isinstance(at, str):
         moment = datetime.fromisoformat(at)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        # In UTC, since the database refuses a time before the year 1 in UTC.
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     if isinstance(at, int | float) and not isinstance(at, bool):
         return datetime.fromtimestamp(at, UTC)
     raise ValueError("at is neither text nor a number")
