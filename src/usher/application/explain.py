@@ -21,7 +21,7 @@ from usher.application.adapter import AdapterFailed, adapter, find_adapter_failu
 from usher.application.arguments import require_run, require_user
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.models import CourseMode, CourseRun, problem_of_key
-from usher.application.states import next_step, span, state
+from usher.application.states import duration_text, next_step, state
 from usher.application.tokens.models import LmsToken
 from usher.engine import heartbeat
 from usher.engine.models import Reconciled
@@ -159,9 +159,9 @@ def worker_problem() -> Sentence | None:
         if beat.seconds_ago <= beat.late_after:
             return None
         if beat.late_after == heartbeat.STOPPED:
-            text = f"The worker was stopped {span(beat.seconds_ago)} ago."
+            text = f"The worker was stopped {duration_text(beat.seconds_ago)} ago."
         else:
-            text = f"No worker has reported for {span(beat.seconds_ago)}."
+            text = f"No worker has reported for {duration_text(beat.seconds_ago)}."
     return Sentence("worker", text, next=f"Start {_processes_to_start()}.")
 
 
@@ -360,8 +360,8 @@ def _sentence_of_row(row: Reconciled, topic: str, text: str, about: str = "") ->
 
 
 def _ago(moment: Any) -> str:
-    return f"{span((timezone.now() - moment).total_seconds())} ago" if moment else "never"
+    return f"{duration_text((timezone.now() - moment).total_seconds())} ago" if moment else "never"
 
 
 def _time_until(moment: Any) -> str:
-    return span((moment - timezone.now()).total_seconds())
+    return duration_text((moment - timezone.now()).total_seconds())

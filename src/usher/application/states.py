@@ -71,7 +71,7 @@ def next_step(row: Any) -> str:
         remaining = (row.lease_until - now).total_seconds()
         return (
             "A worker is processing it. If that worker was killed, another one continues in "
-            f"{span(remaining)}."
+            f"{duration_text(remaining)}."
         )
     if row.due_at is None:
         if state(row) is State.DEACTIVATED:
@@ -90,10 +90,10 @@ def next_step(row: Any) -> str:
         verb = "Sent"
     if seconds <= 0:
         return f"Due now: {verb.lower()} when a worker is free."
-    return f"{verb} in {span(seconds)}."
+    return f"{verb} in {duration_text(seconds)}."
 
 
-def span(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Seconds as people read them: ``40 s``, ``12 min``, ``3 h``, ``5 days``; at least ``1 s``. A
     unit is used from two of it on, so 90 seconds are ``90 s``."""
     for size, word in ((86400, "days"), (3600, "h"), (60, "min")):

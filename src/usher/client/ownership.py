@@ -45,15 +45,19 @@ def joined_after(account: ObservedAccount, reserved_at: datetime) -> bool:
     return account.date_joined >= reserved_at - CLOCKS_APART
 
 
-def tokens_if_ours(
+def tokens_by_both_proofs(
     lms: LmsClient, flow: AuthorizationFlow, username: str, reserved_at: datetime
 ) -> TokenPair | None:
     """The account's tokens if both proofs show that the account is this learner's; None
     otherwise."""
-    return own_tokens(lms, flow, username) if is_created_after(lms, username, reserved_at) else None
+    return (
+        tokens_by_sign_in(lms, flow, username)
+        if is_created_after(lms, username, reserved_at)
+        else None
+    )
 
 
-def own_tokens(lms: LmsClient, flow: AuthorizationFlow, username: str) -> TokenPair | None:
+def tokens_by_sign_in(lms: LmsClient, flow: AuthorizationFlow, username: str) -> TokenPair | None:
     """The second proof, for an account that passed the first proof: the account's tokens if signing
     in leads to this account, else None. Raises SignInStopped if the account is disabled."""
     try:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from usher.application.states import span
+from usher.application.states import duration_text
 
 #: Kind → its name for people, in the singular and in the plural.
 KINDS: dict[str, tuple[str, str]] = {
@@ -231,4 +231,4 @@ def ago(moment: datetime | None) -> str:
     if moment is None:
         return "never"
     seconds = (timezone.now() - moment).total_seconds()
-    return "just now" if seconds < 1 else f"{span(seconds)} ago"
+    return "just now" if seconds < 1 else f"{duration_text(seconds)} ago"

@@ -43,7 +43,7 @@ class Gate:
         self.key = f"kind:{kind}"
         self._state = state
 
-    def allows(self) -> int | None:
+    def allowed_rows(self) -> int | None:
         """How many rows may be claimed now: None for any number, 1 for a probe, 0 for none."""
         if not self.is_closed:
             return None

@@ -50,7 +50,7 @@ class Outages:
         with self._lock:
             self._since.clear()
 
-    def note(
+    def record_outcomes(
         self, kind: str, outcomes: Iterable[Outcome], state: State, system: OtherSystem
     ) -> None:
         """Notes the outcomes of rows of one kind that were written together: a failure if an error
@@ -60,13 +60,15 @@ class Outages:
         failures = [error for error in errors if error is not None and _is_failure(error)]
         stopping_error = next((error for error in failures if _stops_all_rows(error)), None)
         if stopping_error is not None:
-            self.failed(kind, stopping_error, state, system)
+            self.record_failure(kind, stopping_error, state, system)
         elif any(error is None or _is_refusal(error) for error in errors):
-            self.succeeded(kind, state)
+            self.record_success(kind, state)
         elif failures:
-            self.failed(kind, failures[0], state, system)
+            self.record_failure(kind, failures[0], state, system)
 
-    def failed(self, work: str, error: KnownError, state: State, system: OtherSystem) -> None:
+    def record_failure(
+        self, work: str, error: KnownError, state: State, system: OtherSystem
+    ) -> None:
         """Notes a failure, which begins an outage or continues one. Call it only if no row that was
         written together with the failed row succeeded. work: the name of a kind or of other
         work."""
@@ -83,7 +85,7 @@ class Outages:
         reason = f"{error.message} [{error.code}] {system.advice(error)}"
         log.warning("%s %s: %s", work, state_in_words, reason.strip())
 
-    def succeeded(self, work: str, state: State) -> None:
+    def record_success(self, work: str, state: State) -> None:
         """Notes a success, which ends an outage."""
         key = _key(work)
         with self._lock:

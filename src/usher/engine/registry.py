@@ -47,7 +47,7 @@ def all_kinds() -> dict[str, Kind]:
     return dict(_kinds)
 
 
-def names() -> tuple[str, ...]:
+def kind_names() -> tuple[str, ...]:
     """The names of all kinds, in the order of ``register``."""
     return tuple(_kinds)
 

@@ -198,7 +198,7 @@ class Runner:
         """Claims at most ``free`` rows of that kind and lane and starts their jobs. Returns how
         many. lane: None for all lanes. Claims a single row if the kind's gate allows only a
         probe."""
-        allowed = Gate(kind.name, self.state).allows()  # None: any number of rows
+        allowed = Gate(kind.name, self.state).allowed_rows()  # None: any number of rows
         if allowed == 0 or kind in self._probing:
             self._due.discard((kind, lane))
             return 0
@@ -492,7 +492,7 @@ class Runner:
     def _update_gate(self, kind: Kind, results: list[Result]) -> None:
         """Closes the kind's gate after a systemic failure; opens it after a success."""
         outcomes = [outcome for _, outcome in results]
-        outages.note(kind.name, outcomes, self.state, other_system())
+        outages.record_outcomes(kind.name, outcomes, self.state, other_system())
         gate = Gate(kind.name, self.state)
         if any(_is_systemic(outcome) for _, outcome in results):
             gate.close()

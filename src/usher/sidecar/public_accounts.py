@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from usher.client.authorization import AuthorizationFlow, AuthorizationRequest
 from usher.client.errors import LmsError, Misconfigured, RegistrationRefused
-from usher.client.ownership import joined_after, own_tokens
+from usher.client.ownership import joined_after, tokens_by_sign_in
 from usher.client.payloads import ObservedAccount, TokenPair, moment
 from usher.client.registration import register
 from usher.contract.environment import Env
@@ -267,7 +267,7 @@ class PublicAccounts:
             return None
         if account.email.casefold() != learner.email.casefold():
             return None
-        tokens = own_tokens(lms, flow, learner.username)
+        tokens = tokens_by_sign_in(lms, flow, learner.username)
         if tokens is None and _may_be_registering(account):
             # A killed sidecar may have begun this registration, which the LMS has not finished.
             raise LmsError(

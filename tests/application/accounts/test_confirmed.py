@@ -18,7 +18,7 @@ from usher.application.enrollments.services import enroll
 from usher.application.explain import explain
 from usher.application.lms.drift import drift
 from usher.application.runs.services import ensure_run
-from usher.application.tokens.provider import registration_tokens
+from usher.application.tokens.provider import create_registration_tokens
 from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
@@ -62,8 +62,8 @@ def test_an_unconfirmed_learner_gets_no_account(system_with_each_api):
 @pytest.mark.django_db
 def test_a_repair_of_all_learners_leaves_out_unconfirmed_learners():
     user, other = make_unconfirmed_learner(), make_learner()
-    assert repair.missing() == 1
-    assert repair.missing(user) == 0
+    assert repair.count_missing() == 1
+    assert repair.count_missing(user) == 0
     assert ensure_accounts() == 1
     assert set(LmsAccount.objects.values_list("user_id", flat=True)) == {other.pk}
 
@@ -109,7 +109,7 @@ def test_an_unconfirmed_learner_cannot_sign_in_to_the_lms(system):
 def test_a_token_of_an_unconfirmed_learner_gives_no_profile(system):
     user = make_unconfirmed_learner()
     ensure_account(user)
-    token = registration_tokens([user.pk])[user.pk]
+    token = create_registration_tokens([user.pk])[user.pk]
     bearer = {"Authorization": f"Bearer {token}"}
     for path in ("/api/users/me", "/oauth2/userinfo/"):
         answer = Client().get(path, headers=bearer)
@@ -139,7 +139,7 @@ def test_each_learner_without_account_has_the_reason_that_applies(system, settin
         assert row.username not in differences, "the learner should have no account"
         first_sentence = explain(learner)[0]
         assert reason in first_sentence.cause
-        token = registration_tokens([learner.pk])[learner.pk]
+        token = create_registration_tokens([learner.pk])[learner.pk]
         answer = Client().get("/api/users/me", headers={"Authorization": f"Bearer {token}"})
         if code == "inactive":
             assert answer.status_code == 401  # the token of an inactive user is no longer valid
@@ -163,9 +163,9 @@ def test_the_reasons_of_many_learners_cost_as_many_queries_as_those_of_one(
 ):
     accounts = [ensure_account(make_unconfirmed_learner()) for _ in range(6)]
     with CaptureQueriesContext(connection) as for_one:
-        waiting.reasons([accounts[0].user_id])
+        waiting.errors_by_user([accounts[0].user_id])
     with django_assert_num_queries(len(for_one)):
-        reasons = waiting.reasons([account.user_id for account in accounts])
+        reasons = waiting.errors_by_user([account.user_id for account in accounts])
     assert {reason.code for reason in reasons.values()} == {UNCONFIRMED}
 
 

@@ -72,9 +72,9 @@ def test_a_learner_whose_account_is_deactivated_in_the_lms_is_not_counted_as_mis
     # Usually, a learner without a token counts as missing.
     LmsToken.objects.update(access_token="", refresh_token="", expires_at=None)
     without_account = system_with_each_api.learner()
-    assert repair.missing() == 1
-    assert repair.missing(deactivated_account.user) == 0
-    assert repair.missing(without_account) == 1
+    assert repair.count_missing() == 1
+    assert repair.count_missing(deactivated_account.user) == 0
+    assert repair.count_missing(without_account) == 1
 
 
 def test_a_changed_name_does_not_activate_the_account(system_with_each_api, deactivated_account):

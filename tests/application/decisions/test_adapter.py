@@ -90,7 +90,7 @@ def test_is_eligible_also_filters_lists_of_learners(settings: Any) -> None:
     inactive = make_user("inactive", name="Accepted", is_active=False)
     users = get_user_model().objects.all()
     assert list(adapter().eligible(users)) == [accepted]
-    assert repair.missing() == 1
+    assert repair.count_missing() == 1
     assert ensure_accounts(batch=1) == 1
     assert not any(hasattr(user, "lms_account") for user in (refused, bug, inactive))
     story = " ".join(f"{sentence.text} {sentence.cause}" for sentence in explain(bug))

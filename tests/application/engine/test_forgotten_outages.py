@@ -14,10 +14,12 @@ from usher.testing.connection import forget_clients
 def test_forget_clients_also_forgets_outages(caplog: pytest.LogCaptureFixture) -> None:
     state = LocalState()
     for _ in range(2):
-        outages.failed("account", Unreachable.not_connected("http://lms", OSError()), state, Lms())
+        outages.record_failure(
+            "account", Unreachable.not_connected("http://lms", OSError()), state, Lms()
+        )
     assert "account fails" in caplog.text
     caplog.clear()
     forget_clients()
     with caplog.at_level(logging.INFO):
-        outages.succeeded("account", LocalState())
+        outages.record_success("account", LocalState())
     assert caplog.text == ""

@@ -73,7 +73,7 @@ class Worker:
     def finish_pass(self, *errors):
         """Ends a pass with one outcome for each error. None: the row succeeded."""
         outcomes = [Outcome(error=error) for error in errors]
-        self.outages.note("account", outcomes, self.state, Lms())
+        self.outages.record_outcomes("account", outcomes, self.state, Lms())
 
 
 def logged_messages(log):
@@ -123,7 +123,7 @@ def test_refused_waiting_and_crashing_rows_are_not_logged_as_an_outage(log):
         worker.finish_pass(Refused("no such run"))
         worker.finish_pass(JobFailed("KeyError"))
         waiting = Outcome(error=LmsError("Not sent.", code="unconfirmed"), is_waiting=True)
-        worker.outages.note("account", [waiting], worker.state, Lms())
+        worker.outages.record_outcomes("account", [waiting], worker.state, Lms())
     assert logged_messages(log) == []
 
 

@@ -52,7 +52,7 @@ def test_celery_tasks_are_also_registered_under_their_former_names(name):
 
 
 def test_kinds_are_registered_in_the_order_in_which_they_are_processed():
-    names = registry.names()
+    names = registry.kind_names()
     assert names.index("account") < names.index("token") < names.index("enrollment")
     assert [kind.name for kind in registry.all_kinds().values()] == list(names)
 

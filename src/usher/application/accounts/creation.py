@@ -26,7 +26,12 @@ from usher.client.errors import (
     Refused,
     RegistrationRefused,
 )
-from usher.client.ownership import is_created_after, joined_after, own_tokens, tokens_if_ours
+from usher.client.ownership import (
+    is_created_after,
+    joined_after,
+    tokens_by_both_proofs,
+    tokens_by_sign_in,
+)
 from usher.client.payloads import ObservedAccount, TokenPair, flag, read_tokens, user_id
 from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
@@ -168,7 +173,7 @@ def create_or_check(learner: AccountData, context: LmsContext) -> Outcome:
 def _check_link(learner: AccountData, account: ObservedAccount, context: LmsContext) -> Outcome:
     """Checks the link by signing the learner in, since the public API does not show links."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
-    tokens = own_tokens(context.lms, flow, learner.username)
+    tokens = tokens_by_sign_in(context.lms, flow, learner.username)
     if tokens is None:
         return _outcome_awaiting_link(learner, context)
     values = _observed_values(
@@ -245,7 +250,7 @@ def _register(learner: AccountData, context: LmsContext) -> Outcome:
             raise
         if not is_created_after(context.lms, learner.username, learner.reserved_at):
             raise NameTaken(learner.username, error.suggestions) from error
-        tokens = own_tokens(context.lms, flow, learner.username)
+        tokens = tokens_by_sign_in(context.lms, flow, learner.username)
         if tokens is None:
             raise _taken_or_unclear(learner, error) from error
         # The LMS did not return the account's id; a later check reads it.
@@ -423,9 +428,9 @@ def _obtain_tokens_of_staff(learner: AccountData, context: LmsContext, error: Re
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
         if learner.awaits_link:  # linked by an operator: the account's age does not matter
-            tokens = own_tokens(context.lms, flow, learner.username)
+            tokens = tokens_by_sign_in(context.lms, flow, learner.username)
         else:
-            tokens = tokens_if_ours(context.lms, flow, learner.username, learner.reserved_at)
+            tokens = tokens_by_both_proofs(context.lms, flow, learner.username, learner.reserved_at)
     except LmsError as problem:
         return Outcome(error=problem)
     if tokens is None:

@@ -21,12 +21,12 @@ SENTENCES = {
 }
 
 
-def eligible(user_ids: Sequence[Any]) -> set[Any]:
+def eligible_ids(user_ids: Sequence[Any]) -> set[Any]:
     """Which of these learners may have an LMS account now."""
     return _filter_ids(adapter().eligible, user_ids)
 
 
-def confirmed(user_ids: Sequence[Any]) -> set[Any]:
+def confirmed_ids(user_ids: Sequence[Any]) -> set[Any]:
     """Which of these learners have confirmed their e-mail address."""
     return _filter_ids(adapter().confirmed, user_ids)
 
@@ -42,8 +42,8 @@ def _filter_ids(filter_users: Callable[[Any], Any], user_ids: Sequence[Any]) -> 
 def ineligibility_codes(users: Sequence[Any]) -> dict[Any, str]:
     """Why these users, who are not eligible, may have no LMS account now: user's id → a code of
     ``SENTENCES``."""
-    confirmed_users = confirmed([user.pk for user in users])
-    return {user.pk: _code(user, is_confirmed=user.pk in confirmed_users) for user in users}
+    ids = confirmed_ids([user.pk for user in users])
+    return {user.pk: _code(user, is_confirmed=user.pk in ids) for user in users}
 
 
 def ineligibility_code(user: Any) -> str:
@@ -65,8 +65,8 @@ def _code(user: Any, *, is_confirmed: bool) -> str:
 def require_decision(user: Any, decide: Callable[[Any], bool]) -> None:
     """Raises AdapterFailed if the project's adapter fails for this user.
 
-    Call this for users whom ``eligible`` or ``confirmed`` left out: both functions also leave out
-    users for whom the adapter fails. decide: the adapter's method about one user, such as
+    Call this for users whom ``eligible_ids`` or ``confirmed_ids`` left out: both functions also
+    leave out users for whom the adapter fails. decide: the adapter's method about one user, such as
     ``is_eligible``; not called if the project has no adapter of its own.
     """
     if type(adapter()) is not DefaultAdapter:

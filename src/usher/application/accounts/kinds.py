@@ -24,7 +24,7 @@ from usher.application.lms.options import APPLICATION, options
 from usher.application.tokens import vault
 from usher.application.tokens.kinds import DEACTIVATED
 from usher.application.tokens.models import LmsToken
-from usher.application.tokens.provider import delete_registration_tokens, registration_tokens
+from usher.application.tokens.provider import create_registration_tokens, delete_registration_tokens
 from usher.application.tokens.store import forget_tokens, store_tokens
 from usher.client import batch
 from usher.client.errors import AccessRefused, LmsError, NotThere, Refused
@@ -62,21 +62,21 @@ class AccountKind(LmsKind):
             context.evidence.offer("account", known_accounts)
         by_batch = self.batch_capability in context.batch
         users_without_account = [row.user for row in rows if row.is_active and not row.is_ready]
-        eligible_ids = eligibility.eligible([user.pk for user in users_without_account])
-        reasons = eligibility.ineligibility_codes(
+        eligible_ids = eligibility.eligible_ids([user.pk for user in users_without_account])
+        codes = eligibility.ineligibility_codes(
             [user for user in users_without_account if user.pk not in eligible_ids]
         )
         # Only a registration by the public API presents an access token of this application.
         needs_tokens = bool(eligible_ids) and not by_batch
-        tokens = registration_tokens(eligible_ids) if needs_tokens else {}
+        tokens = create_registration_tokens(eligible_ids) if needs_tokens else {}
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             outcome = None
             try:
                 learner_details = details(row.user)
-                if reason := reasons.get(row.user_id):
+                if code := codes.get(row.user_id):
                     outcome = eligibility.outcome_of_unsent(
-                        reason, row.user, decide=adapter().is_eligible
+                        code, row.user, decide=adapter().is_eligible
                     )
             except AdapterFailed as error:
                 prepared.append((Job(row, row.username), Outcome(error=error)))
@@ -327,20 +327,19 @@ class ProfileKind(LmsKind):
         ids = [row.user_id for row in rows]
         accounts = {row.user_id: row for row in LmsAccount.objects.filter(user_id__in=ids)}
         ids_with_account = {pk for pk, account in accounts.items() if account.is_ready}
-        reasons = waiting.reasons(set(ids) - ids_with_account)
+        waiting_errors = waiting.errors_by_user(set(ids) - ids_with_account)
         tokens = {row.user_id: row for row in LmsToken.objects.filter(user_id__in=ids)}
         by_batch = self.batch_capability in context.batch
         ids_with_new_email = [row.user_id for row in rows if row.email != row.observed_email]
-        confirmed_ids = eligibility.confirmed(ids_with_new_email)
+        confirmed_ids = eligibility.confirmed_ids(ids_with_new_email)
         prepared: list[tuple[Job, Outcome | None]] = []
         rows_without_token = []
         for row in rows:
             account, token = accounts.get(row.user_id), tokens.get(row.user_id)
             display_name = self.display_name(row, account.username if account else "")
             if account is None or not account.is_ready:
-                prepared.append(
-                    (Job(row, display_name), Outcome(error=reasons[row.user_id], is_waiting=True))
-                )
+                outcome = Outcome(error=waiting_errors[row.user_id], is_waiting=True)
+                prepared.append((Job(row, display_name), outcome))
                 continue
             if row.email != row.observed_email and row.user_id not in confirmed_ids:
                 prepared.append((Job(row, display_name), _outcome_of_unconfirmed(row)))

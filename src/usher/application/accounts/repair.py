@@ -30,7 +30,7 @@ _KINDS = ("account", "token")
 _ROWS_AT_A_TIME = 1000
 
 
-def missing(user: Any = None) -> int:
+def count_missing(user: Any = None) -> int:
     """The number of eligible learners without a working LMS account or token. Does not count
     learners whom the LMS's staff deactivated. user: counts only this learner."""
     rows = get_user_model()._default_manager.exclude(lms_account__observed_is_active=False)

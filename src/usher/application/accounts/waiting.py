@@ -18,7 +18,7 @@ CODES = {NO_ACCOUNT, REFUSED, *SENTENCES}
 _NOT_SENT = {CircuitOpen.default_code, NotConfigured.default_code}
 
 
-def reasons(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
+def errors_by_user(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
     """User's id → the error of the user's records, which says why the user's account is not ready.
 
     user_ids: of users whose LMS account is not known to exist, or is not linked in the LMS yet.
@@ -36,8 +36,8 @@ def _ineligibility_codes(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
     """User's id → why the user may have no LMS account now, a code of ``SENTENCES``. Asks the
     adapter, since no worker may have tried the account's row yet. Leaves out eligible users, and
     users for whom the adapter fails: the account's row has that error."""
-    eligible = eligibility.eligible([row.user_id for row in accounts])
-    users = [row.user for row in accounts if row.user_id not in eligible]
+    eligible_ids = eligibility.eligible_ids([row.user_id for row in accounts])
+    users = [row.user for row in accounts if row.user_id not in eligible_ids]
     codes = eligibility.ineligibility_codes(users)
     for user in users:
         try:

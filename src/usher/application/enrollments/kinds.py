@@ -73,14 +73,16 @@ class EnrollmentKind(LmsKind):
         # Only if the LMS wins is a missing enrollment recorded here as ended.
         if lms_wins and any(row.is_settled and row.observed_is_active for row in rows):
             context.evidence.offer("enrollment", _known_enrollments)
-        reasons = waiting.reasons({row.user_id for row in rows if not row.account_is_ready})
+        waiting_errors = waiting.errors_by_user(
+            {row.user_id for row in rows if not row.account_is_ready}
+        )
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = row.lms_username or ""
             display_name = self.display_name(row, name)
             problem = problem_of_key(row.run.course_key)
-            if not problem and (reason := reasons.get(row.user_id)):
-                prepared.append((Job(row, display_name), Outcome(error=reason, is_waiting=True)))
+            if not problem and (error := waiting_errors.get(row.user_id)):
+                prepared.append((Job(row, display_name), Outcome(error=error, is_waiting=True)))
                 continue
             refusal = None
             if row.refused_at:

@@ -68,10 +68,10 @@ def pull_changes() -> int:
         )
     except LmsError as error:
         # The watermark is unchanged, so the next sweep asks for the same changes.
-        outages.failed(_WORK, error, lms.http.state, other_system())
+        outages.record_failure(_WORK, error, lms.http.state, other_system())
         return count
     if capabilities:
-        outages.succeeded(_WORK, lms.http.state)
+        outages.record_success(_WORK, lms.http.state)
     return count
 
 

@@ -244,7 +244,7 @@ def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
     if run is not None:
         known_runs = {key: known for key, known in known_runs.items() if key == run.course_key}
     keys_not_in_lms = set(known_runs)
-    for page in sync.pages(lms, waiting=lambda seconds: None, patience=PATIENCE_SECONDS):
+    for page in sync.read_pages(lms, waiting=lambda seconds: None, patience=PATIENCE_SECONDS):
         for raw in page.results:
             key = str(raw.get("course_id"))
             keys_not_in_lms.discard(key)

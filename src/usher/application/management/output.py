@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from usher.application.adapter import AdapterFailed
-from usher.application.states import span
+from usher.application.states import duration_text
 from usher.application.tokens.errors import NotConnected
 from usher.client.errors import CircuitOpen, LmsError, Unreachable
 from usher.contract.failures import FailureClass
@@ -147,7 +147,7 @@ class EngineCommand(BaseCommand):
         before this command."""
         for group in summary.waiting:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "
-            text += f"next attempt in {span(group.due_in or 0)}"
+            text += f"next attempt in {duration_text(group.due_in or 0)}"
             self.stdout.write(f"… waiting {wrap(text, 10)}")
         for group in summary.refused[:_MAX_SHOWN]:
             text = f"{group.count} × {group.kind}: {group.message} [{group.code}] "

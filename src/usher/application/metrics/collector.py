@@ -34,7 +34,7 @@ from usher.contract.metrics import Metric
 from usher.engine import heartbeat
 from usher.engine.clock import database_now
 from usher.engine.models import OutstandingMessage, Watermark
-from usher.engine.registry import names
+from usher.engine.registry import kind_names
 from usher.engine.work import Work
 from usher.engine.work import due as due_work
 
@@ -79,11 +79,11 @@ def _known_labels(metric: Metric) -> Iterator[tuple[str, ...]]:
     """The labels that a counter or a histogram can have. Each is exported as 0 before the first
     count: Prometheus sees no increase in a series that begins with 500."""
     if metric is metrics.OUTCOMES:
-        yield from product(names(), metrics.OUTCOME_LABELS)
+        yield from product(kind_names(), metrics.OUTCOME_LABELS)
     elif metric is metrics.WEBHOOKS:
         yield from ((result,) for result in metrics.WEBHOOK_RESULTS)
     elif metric in (metrics.SETTLE, metrics.BATCH_ROWS):
-        yield from ((name,) for name in names())
+        yield from ((name,) for name in kind_names())
     elif metric is metrics.REQUEST:
         yield from product(GROUPS, metrics.REQUEST_RESULTS)
     elif metric in (metrics.PASSES, metrics.WEBHOOK_LAG):
@@ -130,7 +130,7 @@ def _work_families() -> Iterator[Any]:
     oldest: list[tuple[tuple[str, ...], float]] = []
     leased: list[tuple[tuple[str, ...], float]] = []
     refused: list[tuple[tuple[str, ...], float]] = []
-    for name in names():
+    for name in kind_names():
         work = Work.objects.filter(kind=name)
         due_summary = (
             due_work(name, now)

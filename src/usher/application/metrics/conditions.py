@@ -17,7 +17,7 @@ from usher.client.shared import SharedState
 from usher.contract import metrics
 from usher.contract.metrics import Metric
 from usher.engine.gate import Gate
-from usher.engine.registry import names
+from usher.engine.registry import kind_names
 
 #: Seconds for which a closed gate, or an open circuit, is shown while it is being probed.
 _PROBE_SECONDS = 60.0
@@ -84,7 +84,7 @@ def _labels_of_metrics() -> dict[Metric, tuple[str, ...]]:
     return {
         metrics.CIRCUIT_OPEN: _CIRCUITS,
         metrics.THROTTLED: GROUPS,
-        metrics.GATE_CLOSED: names(),
+        metrics.GATE_CLOSED: kind_names(),
     }
 
 
@@ -94,7 +94,7 @@ def _pauses(state: SharedState) -> Iterator[tuple[Metric, str, float]]:
         yield metrics.CIRCUIT_OPEN, group, _seconds_of(state, f"circuit:{group}")
     for group in GROUPS:
         yield metrics.THROTTLED, group, state.remaining(f"group:{group}")
-    for kind in names():
+    for kind in kind_names():
         yield metrics.GATE_CLOSED, kind, _seconds_of(state, Gate(kind, state).key)
 
 

@@ -28,7 +28,7 @@ KNOWN_SECONDS = 30 * 86400  # 30 days
 _IPV6_PREFIX_BITS = 64
 
 
-def claimed_client(request: HttpRequest) -> str:
+def claimed_client_id(request: HttpRequest) -> str:
     """The client id in a request's body or HTTP Basic header; '' if there is none."""
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":

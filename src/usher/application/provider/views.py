@@ -116,7 +116,7 @@ class TokenView(toolkit.TokenView):
     """``/oauth2/token/``: exchanges codes and refresh tokens for access tokens."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        client_id = limits.claimed_client(request)
+        client_id = limits.claimed_client_id(request)
         if limited := limits.TOKENS.refusal(request, client_id):
             return limited
         if request.POST.get("grant_type") not in _GRANT_TYPES:
@@ -162,7 +162,7 @@ class RevokeTokenView(toolkit.RevokeTokenView):
     """``/oauth2/revoke_token/`` (RFC 7009)"""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        client_id = limits.claimed_client(request)
+        client_id = limits.claimed_client_id(request)
         if limited := limits.TOKENS.refusal(request, client_id):
             return limited
         client_authenticated.set(False)

@@ -34,12 +34,14 @@ class _CopiedKind(LmsKind):
     annotations = ACCOUNT
 
     def prepare(self, rows: Sequence[Any], context: LmsContext) -> list[tuple[Job, Outcome | None]]:
-        reasons = waiting.reasons({row.user_id for row in rows if not row.account_is_ready})
+        waiting_errors = waiting.errors_by_user(
+            {row.user_id for row in rows if not row.account_is_ready}
+        )
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             name = row.lms_username or ""
-            reason = reasons.get(row.user_id)
-            outcome = Outcome(error=reason, is_waiting=True) if reason else None
+            error = waiting_errors.get(row.user_id)
+            outcome = Outcome(error=error, is_waiting=True) if error else None
             prepared.append((Job(row, self.display_name(row, name), name), outcome))
         return prepared
 

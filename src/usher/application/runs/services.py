@@ -121,7 +121,7 @@ def _sync_all(
     """Syncs all runs. If the LMS fails, saves the runs that were read until then, adds a failure of
     the course list to the summary, and marks no run as missing."""
     lms = client()
-    fetched = sync.pages(lms, waiting=waiting, patience=patience, meanwhile=meanwhile)
+    fetched = sync.read_pages(lms, waiting=waiting, patience=patience, meanwhile=meanwhile)
     writer = sync.Writer(sync.known_runs())
     summary = writer.summary
     try:

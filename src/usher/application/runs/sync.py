@@ -109,7 +109,7 @@ def digest(raw: dict[str, Any]) -> str:
         return _UNREADABLE
 
 
-def pages(
+def read_pages(
     lms: LmsClient,
     *,
     waiting: Waiting,
@@ -126,18 +126,18 @@ def pages(
     """
     reader = _PageReader(lms, waiting, patience)
     pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="usher-pages")
-    return _pages(pool, reader, first_request=pool.submit(reader.page, 1), meanwhile=meanwhile)
+    return _read_pages(pool, reader, first_request=pool.submit(reader.page, 1), meanwhile=meanwhile)
 
 
-def _pages(
+def _read_pages(
     pool: ThreadPoolExecutor,
     reader: _PageReader,
     *,
     first_request: Future[tuple[RunPage, float]],
     meanwhile: Callable[[], None] | None,
 ) -> Iterator[RunPage]:
-    """As ``pages``. first_request: of page 1, which says how many pages there are; the result of
-    each request is that of ``_PageReader.page``."""
+    """As ``read_pages``. first_request: of page 1, which says how many pages there are; the result
+    of each request is that of ``_PageReader.page``."""
     arrived: queue.SimpleQueue[Future[tuple[RunPage, float]]] = queue.SimpleQueue()
     first_request.add_done_callback(arrived.put)
     outstanding = 1

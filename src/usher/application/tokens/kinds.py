@@ -43,14 +43,14 @@ class TokenKind(LmsKind):
         ids = [row.user_id for row in rows]
         accounts = {row.user_id: row for row in LmsAccount.objects.filter(user_id__in=ids)}
         ids_with_account = {pk for pk, account in accounts.items() if account.is_ready}
-        reasons = waiting.reasons(set(ids) - ids_with_account)
+        waiting_errors = waiting.errors_by_user(set(ids) - ids_with_account)
         prepared: list[tuple[Job, Outcome | None]] = []
         for row in rows:
             account = accounts.get(row.user_id)
             job = Job(row, self.display_name(row, account.username if account else ""))
             outcome = None
             if account is None or not account.is_ready:
-                outcome = Outcome(error=reasons[row.user_id], is_waiting=True)
+                outcome = Outcome(error=waiting_errors[row.user_id], is_waiting=True)
             elif account.awaits_link:
                 outcome = Outcome(error=token_not_linked_yet(account.username), is_waiting=True)
             elif account.is_deactivated_in_lms and account.is_settled:

@@ -50,7 +50,7 @@ def lms_application() -> Any:
     return application
 
 
-def registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
+def create_registration_tokens(user_ids: Iterable[int]) -> dict[int, str]:
     """Creates an access token for each learner, with the scope ``user:read``, valid for five
     minutes. Returns learner's id → token. Raises NotConnected, NotConfigured."""
     model, application = get_access_token_model(), lms_application()

@@ -17,7 +17,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import REFUSED_NEXT
 from usher.application.explain import worker_problem
 from usher.application.metrics.models import MetricValue
-from usher.application.states import State, in_state, span
+from usher.application.states import State, duration_text, in_state
 from usher.application.webhooks.models import ReceivedEvent
 from usher.console import words
 from usher.console.counting import MAX_EXACT_COUNT, Count, count_all_rows, count_rows
@@ -82,7 +82,7 @@ class KindCounts:
         seconds = (
             (timezone.now() - self.oldest_due_at).total_seconds() if self.oldest_due_at else 0.0
         )
-        return span(seconds) if seconds >= 1 else ""
+        return duration_text(seconds) if seconds >= 1 else ""
 
 
 @dataclass(frozen=True)
@@ -415,7 +415,7 @@ def _closed_gates(recent_reports: list[Worker]) -> list[Gate]:
 
 def _next_try_text(remaining: float) -> str:
     """When the next try is, as text. remaining: seconds until then."""
-    return f"tried again in {span(remaining)}" if remaining > 0 else "tried again now"
+    return f"tried again in {duration_text(remaining)}" if remaining > 0 else "tried again now"
 
 
 def _messages() -> Messages:
@@ -446,7 +446,9 @@ def _outbox() -> dict[str, Any]:
         return {}
     return {
         "outbox_count": int(count.value),
-        "outbox_oldest_age": span(oldest_age.value if oldest_age else 0.0) if count.value else "",
+        "outbox_oldest_age": duration_text(oldest_age.value if oldest_age else 0.0)
+        if count.value
+        else "",
         "outbox_seen_at": count.updated_at,
     }
 

@@ -28,7 +28,7 @@ from usher.engine.clock import database_now
 from usher.engine.gate import Gate
 from usher.engine.observers import Observer
 from usher.engine.policy import retry_plan
-from usher.engine.registry import names
+from usher.engine.registry import kind_names
 
 #: Seconds between two writes by one process.
 WRITE_SECONDS = 5.0
@@ -140,7 +140,7 @@ class Recorder(Observer):
             "gates": {
                 name: {"again_in": http.state.remaining(f"kind:{name}")}
                 | self._systemic_failures.get(name, {})
-                for name in names()
+                for name in kind_names()
                 if Gate(name, http.state).is_closed
             },
         }

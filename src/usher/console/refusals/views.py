@@ -14,7 +14,7 @@ from usher.console.access import action, audit, page
 from usher.console.pages import add_message, render_page
 from usher.console.refusals import services, table
 from usher.engine.kinds import Kind
-from usher.engine.registry import all_kinds, names
+from usher.engine.registry import all_kinds, kind_names
 
 #: The lengths of the columns.
 _MAX_NOTE_LENGTH = 500
@@ -125,7 +125,7 @@ def export(request: HttpRequest) -> HttpResponse:
 
 def _kind_and_code(data: Any) -> tuple[Kind, str]:
     name, code = data.get("kind", ""), data.get("code", "")
-    if name not in names() or len(code) > _MAX_CODE_LENGTH or "\x00" in code:
+    if name not in kind_names() or len(code) > _MAX_CODE_LENGTH or "\x00" in code:
         raise Http404("no such group of refusals")
     return all_kinds()[name], code
 

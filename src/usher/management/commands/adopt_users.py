@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from usher.application import dev_lms
 from usher.application.accounts import adoption
 from usher.application.management.output import EngineCommand
-from usher.application.states import span
+from usher.application.states import duration_text
 from usher.application.user_model import signs_in_by_email
 from usher.contract.spreadsheets import cell, text_of_cell
 from usher.contract.terminal import command_line, wrap
@@ -125,8 +125,8 @@ class Command(EngineCommand):
         self.stdout.write(
             wrap(
                 "Until then, the records of these learners are pending. Afterwards, a worker "
-                f"processes them within {span(adoption.TIME_TO_LINK.total_seconds())}. To process "
-                "them immediately, run:",
+                f"processes them within {duration_text(adoption.TIME_TO_LINK.total_seconds())}. To "
+                "process them immediately, run:",
                 0,
             )
         )

@@ -15,7 +15,7 @@ from usher.application.management.runs import find_run
 from usher.application.management.users import find_user
 from usher.contract.terminal import wrap
 from usher.engine import services
-from usher.engine.registry import all_kinds, names
+from usher.engine.registry import all_kinds, kind_names
 from usher.engine.summary import Summary
 
 
@@ -32,9 +32,9 @@ class Command(EngineCommand):
         parser.add_argument(
             "--kind",
             action="append",
-            choices=names(),
+            choices=kind_names(),
             metavar="KIND",
-            help=f"only this kind: {', '.join(names())}",
+            help=f"only this kind: {', '.join(kind_names())}",
         )
         parser.add_argument(
             "--user", metavar="NAME", help="only this learner, by username or e-mail address"
@@ -55,7 +55,7 @@ class Command(EngineCommand):
         )
 
     def act(self, **options: Any) -> None:
-        kinds = options["kind"] or list(names())
+        kinds = options["kind"] or list(kind_names())
         run = find_run(options["run"]) if options["run"] else None
         user = find_user(options["user"]) if options["user"] else None
         scope: dict[str, Any] = {"user": user, "related_to": run}
@@ -94,7 +94,7 @@ class Command(EngineCommand):
         self.finish(summary, "records", options)
 
     def _print_what_is_watched(self, kinds: list[str], run: Any, user: Any) -> None:
-        scope = "" if kinds == list(names()) else f" of kind {', '.join(kinds)}"
+        scope = "" if kinds == list(kind_names()) else f" of kind {', '.join(kinds)}"
         scope += f" of {user}" if user else ""
         scope += f" for {run}" if run else ""
         lms = conf.settings().api_base_url

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from usher.application.accounts.repair import missing, repair
+from usher.application.accounts.repair import count_missing, repair
 from usher.application.management.output import EngineCommand, seconds
 from usher.application.management.users import find_user
 
@@ -33,7 +33,7 @@ class Command(EngineCommand):
     def act(self, **options: Any) -> None:
         user = find_user(options["user"]) if options["user"] else None
         if options["dry_run"]:
-            self.finish_dry_run(missing(user), "learners", options)
+            self.finish_dry_run(count_missing(user), "learners", options)
             return
         with self.progress("Learners", options) as progress:
             summary = repair(user, wait=options["wait"], progress=progress)

@@ -80,7 +80,7 @@ def send(subject: str) -> None:
     messages = [
         SignOutMessage(application=client, subject=subject)
         for client in get_application_model().objects.select_related("usher_policy").iterator()
-        if address(client)
+        if sign_out_address(client)
     ]
     if not messages or not oauth2_settings.OIDC_RSA_PRIVATE_KEY:
         return
@@ -117,7 +117,7 @@ def seconds_to_next() -> float | None:
     return max(0.0, (first.next_attempt_at - timezone.now()).total_seconds())
 
 
-def address(client: Any) -> str:
+def sign_out_address(client: Any) -> str:
     """The address at which this client receives sign-out messages; '' if it receives none.
 
     For the LMS in the settings, the address is made from the settings, since the stored one may be
@@ -173,7 +173,7 @@ def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
     try:
         # Only the status matters, and the body may be endless: it is not read.
         with http.stream(
-            "POST", address(message.application), data={"logout_token": token}
+            "POST", sign_out_address(message.application), data={"logout_token": token}
         ) as response:
             status, is_accepted = response.status_code, response.is_success
     except httpx.HTTPError as error:
