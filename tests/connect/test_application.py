@@ -387,7 +387,7 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
 ):
     campus.examine(application=None, addresses=ADDRESSES)
     assert campus.facts["usher"]
-    entry = campus.entry(BackendChoice(name="mitxpro-oauth2", known_backend="mitxpro-oauth2"))
+    entry = campus.make_entry(BackendChoice(name="mitxpro-oauth2", known_backend="mitxpro-oauth2"))
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
     # The LMS's record is created with an exemption, because this backend sends no PKCE.

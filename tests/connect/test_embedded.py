@@ -393,7 +393,7 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     shop.down()
     lms_url = "http://lms.example:8000"
     lms = EmbeddedLms(shop.state / "lms", lms_url, Runner(Secrets()), open_to_containers=False)
-    configuration.write(lms.config_file, lms.generated())
+    configuration.write(lms.config_file, lms.generated_secrets())
     addresses = Addresses(lms_url, lms_url, lms_on_this_machine=True)
     options = ApplicationOptions(str(shop.folder), url="http://other.example")
     target = TargetApplication(recognise(options), options, Secrets())
@@ -406,7 +406,7 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     assert text_of_step(plan, "record:shop").startswith("create the OAuth2 application")
 
     # Record and .env are as the plan would write them; the LMS's configuration is not.
-    entry = target.entry(backend, lms_in_containers=False)
+    entry = target.make_entry(backend, lms_in_containers=False)
     description = lms.description_after({configuration.APPLICATIONS: [entry]})
     target.write_record(find_application(description, "shop"), addresses)
     target.write_env(target.env_values(description, addresses))

@@ -295,7 +295,7 @@ def test_each_application_gets_a_backend_of_its_own():
     assert choose(one_application, "store") == variant_of_default("store-oauth2")
     assert choose(one_application, "store", option=other) == known(other)
     long_name = "a" * 40
-    assert len(choose(one_application, long_name).name) == configuration.BACKEND_NAME_LENGTH
+    assert len(choose(one_application, long_name).name) == configuration.MAX_BACKEND_NAME_LENGTH
 
     store = {"name": "store", "backend": "store-oauth2", "backend_base": default}
     two_applications = [*one_application, store]

@@ -439,7 +439,7 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
     )
     target = target_of(application)
     assert target.url == "http://mitxonline.odl.local:9090"
-    entry = target.entry(OL_OAUTH2)
+    entry = target.make_entry(OL_OAUTH2)
     # Browsers use the gateway; the LMS's server sends requests to the application itself.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
@@ -452,7 +452,7 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
 
 def test_an_application_gets_the_service_clients_for_which_it_has_settings(application: StandIn):
     target = target_of(application)
-    entry = target.entry(OL_OAUTH2)
+    entry = target.make_entry(OL_OAUTH2)
     assert entry["service_clients"] == ["courses", "retirement"]
     planned = target.planned_env(replace(ADDRESSES, studio_url="http://studio.example:8001"))
     assert planned["OPENEDX_STUDIO_API_BASE_URL"] == "http://studio.example:8001"
@@ -460,7 +460,7 @@ def test_an_application_gets_the_service_clients_for_which_it_has_settings(appli
     assert len(ids_and_secrets) == 2 * len(entry["service_clients"])
     # An application without such a setting gets none.
     target.facts["readable"] = []
-    assert "service_clients" not in target.entry(OL_OAUTH2)
+    assert "service_clients" not in target.make_entry(OL_OAUTH2)
 
 
 def test_a_temporary_learner_is_created_with_a_session_and_removed(application: StandIn):

@@ -133,12 +133,12 @@ class Connecting:
         entries = self._lms.application_entries()
         in_containers = not isinstance(self._lms, EmbeddedLms)
         for target, backend in self._targets:
-            entry = target.entry(backend, lms_in_containers=in_containers)
+            entry = target.make_entry(backend, lms_in_containers=in_containers)
             entries = configuration.with_entry(entries, entry)
         entries = configuration.entries_with_workers(entries)
         values: dict[str, Any] = {configuration.APPLICATIONS: entries}
         if isinstance(self._lms, EmbeddedLms):
-            values |= self._lms.generated()
+            values |= self._lms.generated_secrets()
         if self._options.superuser:
             superuser = self._superuser_target.superuser
             values |= {

@@ -268,6 +268,9 @@ class Disconnection(ABC):
 
 
 class DisconnectionFromTutor(Disconnection):
+    """Plans the disconnection from an LMS run by Tutor. After the last application, the plugin is
+    disabled as well, and the LMS uses its own sign-in again."""
+
     def __init__(self, platform: Platform, *arguments: Any, purge: bool) -> None:
         super().__init__(platform, *arguments, purge=purge)
         self._platform = platform

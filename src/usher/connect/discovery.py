@@ -129,7 +129,7 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
         names = {checkout.name for checkout in checkouts}
         _refuse_if_others_use(home, present_url, present_connections, names)
     lms = EmbeddedLms(home, url, runner, open_to_containers=for_containers)
-    secrets.add(lms.generated().values())
+    secrets.add(lms.generated_secrets().values())
     running = lms.server.is_running
     if not (running and url == present_url):  # otherwise the port is the running LMS's own
         check_port(url)
@@ -262,7 +262,9 @@ def find_targets(
         target.check_backend(backend.known_backend)
         context.warnings += _warnings_of_backend_change(application_entries, target, backend)
         context.warnings += _warnings_of_shared_cookie(target, context.addresses)
-        application_entries = configuration.with_entry(application_entries, target.entry(backend))
+        application_entries = configuration.with_entry(
+            application_entries, target.make_entry(backend)
+        )
         targets.append((target, backend))
         context.facts |= _facts_of(target, backend)
     return targets

@@ -14,7 +14,7 @@ class ConnectError(Exception):
 
 
 class Refused(ConnectError):
-    pass
+    """The plan can't be made; nothing was changed."""
 
 
 class StepFailed(ConnectError):
@@ -26,11 +26,12 @@ class StepFailed(ConnectError):
 
 
 class NeedsPerson(StepFailed):
-    pass
+    """The operator must do or allow something, then repeat the command."""
 
 
 class ToolFailed(ConnectError):
-    """exit_code: None after a timeout; stdout: all of the program's standard output."""
+    """A program failed. exit_code: None after a timeout, or if the program was not run; stdout: all
+    of its standard output."""
 
     def __init__(self, message: str, exit_code: int | None = None, stdout: str = "") -> None:
         self.exit_code = exit_code
@@ -39,4 +40,4 @@ class ToolFailed(ConnectError):
 
 
 class ToolMissing(ToolFailed):
-    pass
+    """The program is not installed, or can't be run."""

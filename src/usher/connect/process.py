@@ -15,9 +15,9 @@ from usher.contract.envfile import write_private
 from usher.contract.terminal import COLOURS
 
 #: The most lines of a program's output in an error message.
-_LAST_LINES = 12
+_MAX_LINES = 12
 #: Secrets with fewer characters are not hidden.
-_MIN_LENGTH = 8
+_MIN_SECRET_LENGTH = 8
 #: The first line of a traceback.
 _CRASH = "Traceback (most recent call last)"
 #: Seconds that a program may take: containers that start for the first time build assets and a
@@ -33,7 +33,7 @@ class Secrets:
     _known: set[str] = field(default_factory=set, repr=False)
 
     def add(self, values: Iterable[str | None]) -> None:
-        self._known.update(value for value in values if value and len(value) >= _MIN_LENGTH)
+        self._known.update(value for value in values if value and len(value) >= _MIN_SECRET_LENGTH)
 
     def hide(self, text: str) -> str:
         # The longest first, since a secret may contain a shorter one.
@@ -133,7 +133,7 @@ class Runner:
             )
         except OSError as error:
             raise ToolMissing(f"{command[0]} can't be run: {error.strerror}") from error
-        newest_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        newest_lines: deque[str] = deque(maxlen=_MAX_LINES)
         try:
             for line in process.stdout or ():
                 newest_lines.append(self.secrets.hide(line.rstrip()))
@@ -171,4 +171,4 @@ def last_lines(text: str) -> str:
     lines = lines[begin:]
     begin_of_frame_lines = ("  File ", "    ")
     lines = [line for line in lines if not line.startswith(begin_of_frame_lines)] or lines
-    return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+    return "\n".join(f"  {line}" for line in lines[-_MAX_LINES:])

@@ -26,6 +26,8 @@ class RemoteApplication(TargetApplication):
     that connect writes."""
 
     def examine(self, application: Application | None, addresses: Addresses) -> None:
+        """Checks over HTTP whether the application is built on Usher, and saves this and assumed
+        values in ``facts``. Raises Refused if the application does not answer."""
         try:
             with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
                 discovery = client.get(self.url + ApplicationPath.DISCOVERY)

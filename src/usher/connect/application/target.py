@@ -80,7 +80,7 @@ class TargetApplication:
         #: Setting that the application needs to start and has no value for → the example value that
         #: connect will write into the ``.env``.
         self.new_example_values: dict[str, str] = {}
-        #: The name of the chosen backend; '' before ``entry``.
+        #: The name of the chosen backend; '' before ``make_entry``.
         self.backend = ""
         #: The parameters to which ``facts`` is the answer; {} if ``facts`` is out of date.
         self._last_params: dict[str, Any] = {}
@@ -196,7 +196,9 @@ class TargetApplication:
                 "the LMS's client, then run this command again"
             )
 
-    def entry(self, backend: BackendChoice, *, lms_in_containers: bool = True) -> dict[str, Any]:
+    def make_entry(
+        self, backend: BackendChoice, *, lms_in_containers: bool = True
+    ) -> dict[str, Any]:
         """Returns this application's entry for USHER_APPLICATIONS, and remembers its backend.
 
         lms_in_containers: whether loopback addresses must be replaced for the LMS's containers.

@@ -37,7 +37,7 @@ _KEYS_OF_ONE_APPLICATION = {
 #: The keys of an entry that connect writes only for an application with an API gateway.
 _KEYS_OF_A_GATEWAY = ("gateway_url", "logout_url", "server_url")
 #: The length of Open edX's database column for a backend's name.
-BACKEND_NAME_LENGTH = 30
+MAX_BACKEND_NAME_LENGTH = 30
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -194,4 +194,4 @@ def _variants_for(name: str) -> list[str]:
     """Returns two names for the application's variant of a backend. The second is used if another
     application has the first."""
     endings = ("-oauth2", "-app-oauth2")
-    return [name[: BACKEND_NAME_LENGTH - len(ending)] + ending for ending in endings]
+    return [name[: MAX_BACKEND_NAME_LENGTH - len(ending)] + ending for ending in endings]

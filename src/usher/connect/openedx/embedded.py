@@ -121,7 +121,7 @@ class EmbeddedLms:
 
     # -- its folder and files
 
-    def generated(self) -> dict[str, str]:
+    def generated_secrets(self) -> dict[str, str]:
         """Returns the secrets that config.yml must have; present ones are kept."""
         present = configuration.read(self.config_file)
         return {
@@ -168,7 +168,7 @@ class EmbeddedLms:
             self.description_file.unlink(missing_ok=True)
 
     def _full_config(self) -> dict[str, Any]:
-        return DEFAULTS | self.generated() | configuration.read(self.config_file)
+        return DEFAULTS | self.generated_secrets() | configuration.read(self.config_file)
 
     def _description_json(self) -> str:
         return configuration.description_of(self.config_file, self._full_config()).to_json()

@@ -19,7 +19,7 @@ from usher.contract.folders import is_locked
 #: Seconds to wait for the process to end after a signal.
 STOP_SECONDS = 15.0
 #: The most lines of the log in an error message.
-_LAST_LINES = 12
+_MAX_LOG_LINES = 12
 
 
 class Server:
@@ -67,7 +67,7 @@ class Server:
         """Raises ToolFailed, with the end of the log, if the process has ended."""
         if not self.is_running:
             lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-            last = "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+            last = "\n".join(f"  {line}" for line in lines[-_MAX_LOG_LINES:])
             raise ToolFailed(f"the embedded LMS has ended; the end of {self.log}:\n{last}")
 
     def stop(self) -> bool:

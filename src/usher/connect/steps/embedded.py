@@ -13,6 +13,8 @@ from usher.connect.steps.lms import LmsSteps
 
 
 class EmbeddedSteps(ConfigurationSteps):
+    """The steps that create an embedded LMS, configure it and write its settings."""
+
     def __init__(self, embedded: EmbeddedLms, values: Callable[[], dict[str, Any]]) -> None:
         super().__init__(embedded, values)
         self._embedded = embedded

@@ -164,6 +164,8 @@ class TutorLmsSteps(LmsSteps):
         return True
 
     def warnings(self) -> list[str]:
+        """Also returns a warning if the LMS is stopped, because the plan may have needless steps
+        then."""
         lines = super().warnings()
         if self._jobs_can_run() and self._is_stopped():
             lines.append(

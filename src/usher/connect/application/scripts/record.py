@@ -315,6 +315,7 @@ def _toolkit_version():
 
 
 def main(params):
+    """Calls the function that ``params["action"]`` names, and prints its result or its error."""
     actions = {
         "inspect": inspect,
         "check": check,
