@@ -275,14 +275,14 @@ def test_python_files_and_env_are_watched_except_in_folders_without_own_code(
     files = ProjectFiles(tmp_path)
     for name in ("venv/lib/a.py", ".usher/dev/a.py", "node_modules/a.py", "shop/a.txt"):
         (tmp_path / name).touch()
-    assert not files.changed()
+    assert not files.find_changed_names()
     (tmp_path / "shop" / "a.py").touch()
-    assert files.changed() == {"a.py"}
-    assert not files.changed()
+    assert files.find_changed_names() == {"a.py"}
+    assert not files.find_changed_names()
     (tmp_path / "shop" / "a.py").unlink()
-    assert files.changed() == {"a.py"}
+    assert files.find_changed_names() == {"a.py"}
     (tmp_path / ".env").touch()
-    assert files.changed() == {".env"}
+    assert files.find_changed_names() == {".env"}
 
 
 #: The lines of a settings file that apply Usher's settings.

@@ -87,6 +87,8 @@ class _Learner:
         return is_at_lms and urlsplit(landing.url).path.rstrip("/") == LmsPath.REGISTER
 
     def _create_account(self) -> None:
+        """Makes the application create the learner's LMS account. Raises NotKnownError if the
+        application is not built on Usher, and JourneyError if it can't create the account."""
         result = _run_learner_script(self.context, "account", self.username)
         if result["ready"] is None:
             raise NotKnownError(
@@ -129,6 +131,8 @@ class _Learner:
             raise JourneyError(f"signed out of the application, still signed in to the LMS: {name}")
 
     def _sign_out_of_application(self) -> None:
+        """Signs out with GET, or with POST if the application accepts nothing else. Raises
+        JourneyError."""
         address = self.context.application.url + ApplicationPath.LOGOUT
         landing = self.browser.go(address)
         accepts_only_post = landing.page is not None and landing.page.status_code == 405
@@ -220,6 +224,7 @@ def journey_line(context: Context) -> Line:
 
 
 def _journey(context: Context) -> Finding:
+    """Makes the steps up to the first that fails, and removes the learner. Returns the finding."""
     username = temporary_learners.new_username("doctor")
     try:
         with _test_learner(context, username) as learner:

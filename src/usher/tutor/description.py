@@ -13,8 +13,8 @@ FILENAME = "usher.json"
 def requirements(config: Mapping[str, Any]) -> list[str]:
     """Requirements that pip installs into the image, quoted for a shell. Raises EntryError."""
     entries_of(config)  # raises EntryError for a wrong entry
-    own = [config["USHER_REQUIREMENT"]] if config["USHER_REQUIREMENT"] else []
-    return [f"'{requirement}'" for requirement in (*own, *config["USHER_BACKEND_REQUIREMENTS"])]
+    usher = [config["USHER_REQUIREMENT"]] if config["USHER_REQUIREMENT"] else []
+    return [f"'{requirement}'" for requirement in (*usher, *config["USHER_BACKEND_REQUIREMENTS"])]
 
 
 def host_aliases(config: Mapping[str, Any]) -> list[str]:

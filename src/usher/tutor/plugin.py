@@ -148,8 +148,8 @@ def _remove_files(plugin: str, root: str, _config: Config) -> None:
 
 @hooks.Filters.IMAGES_BUILD.add()
 def _before_images_are_built(images: list[Any], config: Config) -> list[Any]:
-    """Writes the wheel again, because the code may have changed since the Dockerfile was
-    rendered."""
+    """Writes the wheel again, because the code may have changed since the Dockerfile was rendered.
+    With USHER_REQUIREMENT, pip installs that requirement, and no wheel is needed."""
     if (root := _root()) and not config["USHER_REQUIREMENT"]:
         files.write_wheel(root)
     return images

@@ -20,7 +20,7 @@ from usher.contract.tracebacks import is_traceback, summary_of_output
 #: Seconds within which a server must answer.
 START_SECONDS = 180.0
 #: The most lines of a log in an error message.
-LOG_TAIL_LINES = 15
+MAX_LOG_LINES = 15
 
 
 def free_port() -> int:
@@ -135,7 +135,7 @@ class ServerProcess:
             return f" The cause: {summary_of_output(text, self.folder)}\nLog: {self.log}"
         if not text:
             return f" It wrote nothing to {self.log}."
-        lines = text.splitlines()[-LOG_TAIL_LINES:]
+        lines = text.splitlines()[-MAX_LOG_LINES:]
         return f" The end of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 

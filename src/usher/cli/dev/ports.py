@@ -11,6 +11,8 @@ FILE_NAME = "ports.json"
 
 @dataclass(frozen=True)
 class Ports:
+    """The ports of the project and the LMS on this machine."""
+
     project: int = 8000
     lms: int = 18000
 

@@ -15,13 +15,14 @@ ENV_FILE = ".env"
 
 
 class ProjectFiles:
-    """Remembers the state of the files at its creation, and at each call of ``changed``."""
+    """Remembers the state of the project's Python files and ``.env`` at its creation, and at each
+    call of ``find_changed_names``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._last_state = self._state()
 
-    def changed(self) -> set[str]:
+    def find_changed_names(self) -> set[str]:
         """The names of files that were changed, added or deleted since the last call."""
         state = self._state()
         changes = state.items() ^ self._last_state.items()

@@ -515,7 +515,7 @@ class ProjectWithLms(RunningServers):
 
     def _notice_changes(self) -> set[str]:
         """Records the time if files were changed since the last call, and returns their names."""
-        changed = self._files.changed() if self._files else set()
+        changed = self._files.find_changed_names() if self._files else set()
         if changed:
             self._changed_at = time.monotonic()
         return changed

@@ -124,6 +124,7 @@ def identify_server(context: Context, url: str) -> ServerAnswer:
 
 
 def _request_answer(context: Context, url: str) -> ServerAnswer:
+    """Requests the heartbeat or the other API, whose answers show whether the server is an LMS."""
     try:
         answer = context.web.get(url)
     except NoAnswerError as error:

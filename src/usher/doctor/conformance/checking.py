@@ -55,6 +55,8 @@ class ExpectationChecker:
                 yield self._check_one(expectation)
 
     def _check_one(self, expectation: Expectation) -> CheckedExpectation:
+        """Sends the request and compares the answer. The result is unknown if there is no answer,
+        or if the LMS throttles requests or has not enabled the feature."""
         try:
             answer = Answer.of(self.send(expectation))
         except httpx.HTTPError as error:

@@ -74,6 +74,8 @@ FILES_IN_ORDER = (
 def _expectation(
     endpoint: dict[str, Any], entry: dict[str, Any], shapes: dict[str, Any]
 ) -> Expectation:
+    """One expectation of an endpoint. endpoint: the YAML document with what its expectations have
+    in common; entry: one of its ``expectations``; shapes: the content of ``shapes.yaml``."""
     expect = entry["expect"]
     return Expectation(
         id=entry["id"],

@@ -130,6 +130,8 @@ def _client(request: Request) -> httpx.Client:
 
 
 def _make_checker(client: httpx.Client, request: Request) -> ExpectationChecker:
+    """Returns a checker with the values and tokens that the operator has given, and the values that
+    the LMS shows to the service worker. Raises ConformanceError."""
     token_owner = find_token_owner(client, request.token)
     values = {
         "newcomer": f"nobody-{secrets.token_hex(4)}",  # a username that the LMS does not have

@@ -63,6 +63,7 @@ RUN = _model("courses.CourseRun")
 
 
 def _client(row):
+    """An OAuth client in the form of Usher's report."""
     from oauth2_provider.settings import oauth2_settings
 
     required = oauth2_settings.PKCE_REQUIRED  # a boolean, or a function of the client id
@@ -80,6 +81,8 @@ def _client(row):
 
 
 def _report_without_usher():
+    """The report of an application that is not built on Usher. It leaves out rows for whose tables
+    the application has no model, or a model without the fields that are read."""
     if not apps.is_installed("oauth2_provider"):
         raise ImproperlyConfigured(
             f"INSTALLED_APPS of {os.environ.get('DJANGO_SETTINGS_MODULE')} has neither "

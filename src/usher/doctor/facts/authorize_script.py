@@ -14,6 +14,8 @@ from django.urls import Resolver404, resolve
 
 
 def _answer(address):
+    """Calls the view at ``address`` as the oldest active user, and returns its answer. status: None
+    without any user."""
     user = get_user_model()._base_manager.filter(is_active=True).order_by("pk").first()
     if user is None:
         return {"status": None, "text": "the application has no users yet"}
