@@ -45,8 +45,8 @@ NAMES_OF_MANUAL_EDITS = (
 
 
 def inspect_root(root):
-    """Returns Tutor's version and settings, its enabled plugins, whether Usher is installed beside
-    Tutor, and the result of ``_compare`` for the rendered files."""
+    """Returns Tutor's version and settings, its enabled plugins, whether Usher is installed in
+    Tutor's environment, and the result of ``_compare`` for the rendered files."""
     import importlib.util
 
     from tutor import __about__, hooks, plugins
