@@ -98,6 +98,7 @@ class Circuit:
             is_down = self._connection_failures >= _MAX_CONNECTION_FAILURES or (
                 is_full and failures >= _WINDOW * _FAILURE_SHARE
             )
+            # If the circuit is open, this request was its probe, and one failure is enough.
             if not is_down and not self.is_open:
                 return
             self._outcomes.clear()

@@ -538,6 +538,7 @@ def _not_staff() -> AccessRefused:
 
 def _enrollment_code(message: str) -> str:
     """Usher's code for a message of the enrollment API, which has no codes of its own."""
+    # The longer words come first: "mode mismatch" contains "mode".
     for words, code in (
         ("mode mismatch", "mode-mismatch"),
         ("no course", "unknown-run"),

@@ -191,7 +191,7 @@ class Runner:
                 capacity -= claimed
                 if capacity <= 0:
                     return
-            if open_kinds:
+            if open_kinds:  # the rows of the next lane have to wait for those of this lane
                 return
 
     def _claim(self, pool: Pool, kind: Kind, scope: Scope, lane: Lane | None, free: int) -> int:

@@ -196,6 +196,7 @@ class _Tally:
                 self._counts.changed += outcome.changed
                 self._counts.unchanged += not outcome.changed
             elif outcome.is_waiting or not retry_plan(error, job.row.attempts).is_counted:
+                # Nothing is wrong with the row itself, so it does not count as failed.
                 self.failing.pop(key, None)
                 self._waiting.add(key, _waiting_group(kind, error, is_tried=not outcome.is_waiting))
             elif key in self.failing or len(self.failing) < _MAX_REMEMBERED:

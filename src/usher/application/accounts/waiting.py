@@ -29,7 +29,7 @@ def errors_by_user(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
     )
     accounts_by_user = {row.user_id: row for row in accounts}
     codes = _ineligibility_codes([row for row in accounts_by_user.values() if not row.is_ready])
-    return {pk: _reason(accounts_by_user.get(pk), codes.get(pk, "")) for pk in ids}
+    return {pk: _waiting_error(accounts_by_user.get(pk), codes.get(pk, "")) for pk in ids}
 
 
 def _ineligibility_codes(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
@@ -47,7 +47,7 @@ def _ineligibility_codes(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
     return codes
 
 
-def _reason(account: LmsAccount | None, ineligibility_code: str) -> LmsError:
+def _waiting_error(account: LmsAccount | None, ineligibility_code: str) -> LmsError:
     """The error of the records that wait for this account. account: None if the user has no row.
     ineligibility_code: why the user may have no account now, or ''."""
     if account and account.awaits_link:

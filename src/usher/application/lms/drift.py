@@ -156,6 +156,7 @@ def _activation_difference(row: LmsAccount, *, is_active_in_lms: bool) -> Differ
     if not row.is_active or is_to_be_activated(row):
         action = "activate it" if row.is_active else "deactivate it"
         return _difference_of_account(row, field="active", here=here, there=there, action=action)
+    # The LMS's staff deactivated the account, which ``reconcile`` does not undo.
     return Difference(
         kind="account",
         what=row.username,

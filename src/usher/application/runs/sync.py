@@ -150,11 +150,11 @@ def _read_pages(
             try:
                 page, seconds = arrived.get(timeout=timeout).result()
             except queue.Empty:
-                pass
+                pass  # no page has arrived since, but ``meanwhile`` is due
             else:
                 outstanding -= 1
                 pace.record_time(seconds)
-                if remaining_pages is None:
+                if remaining_pages is None:  # this is the first page
                     remaining_pages = iter(range(2, page.pages + 1))
                 for number in islice(remaining_pages, max(0, pace.concurrency - outstanding)):
                     pool.submit(reader.page, number).add_done_callback(arrived.put)
