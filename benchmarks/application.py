@@ -21,7 +21,7 @@ SERVER = ("--interface", "wsgi", "--workers", "1", "--blocking-threads", "8", "-
 def environment(
     home: Path, port: int, lms_url: str, database_url: str, **more: str
 ) -> dict[str, str]:
-    """Environment variables for every process of the application."""
+    """Environment variables for every process of the application. more: further variables."""
     return {
         "DJANGO_SETTINGS_MODULE": "campus.settings",
         "CAMPUS_ENV_FILE": str(home / "none.env"),  # does not exist, so no ``.env`` is read

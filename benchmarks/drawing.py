@@ -26,7 +26,7 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """ratio: how many times faster. target: the ratio to reach."""
+    """A bar of the picture. ratio: how many times faster. target: the ratio to reach."""
 
     title: str
     ratio: float

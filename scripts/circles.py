@@ -14,7 +14,8 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class NoCircles(Contract):
-    """modules: packages whose files must not import each other in a circle."""
+    """A rule for import-linter. modules: packages whose files must not import each other in a
+    circle."""
 
     type_name = "no_circles"
     modules = fields.ListField(subfield=fields.StringField())

@@ -251,8 +251,8 @@ class Invariants:
     # A message of the LMS
 
     def deliver_webhook(self, act: Callable[[], Any]) -> None:
-        """Deliver a message of the LMS by ``act()``, and check that this makes rows due and changes
-        nothing else that a worker has written."""
+        """Deliver a message of the LMS by ``act()``, and check that no row loses what a worker has
+        written into it, such as its refusal."""
         kept_fields = ("attempts", "error_code", "error_message", "refused_at", "lease_owner")
         self.check_step()
         earlier_rows = self.records.rows
@@ -275,14 +275,14 @@ class Invariants:
         sentences = []
         for kind, rows in self.records.rows.items():
             for row in rows.values():
-                if row["due_at"] and not self._waits_for_refused(row):
+                if row["due_at"] and not self._waits_for_account(row):
                     reason = f"{row['error_code']} {row['error_message']}".strip()
                     sentences.append(
                         f"{self._subject(kind, row)} is due: {reason or 'not done yet'}"
                     )
         return sentences
 
-    def _waits_for_refused(self, row: Row) -> bool:
+    def _waits_for_account(self, row: Row) -> bool:
         """Whether the row can't be settled because the learner has no active account, or because
         the LMS refused the account."""
         if row["error_code"] not in _WAITS_FOR_ACCOUNT:
@@ -291,10 +291,10 @@ class Invariants:
         return account is None or bool(account["refused_at"]) or not account["is_active"]
 
     def check_end(self) -> None:
-        """Raises InvariantBroken unless the application and the LMS agree, except for refused rows,
-        each of which needs a reason."""
+        """Raises InvariantBroken unless the application and the LMS agree, except for refused rows
+        and for rows that wait for an account."""
         for kind, row, difference in self.differences():
-            if not row["refused_at"] and not self._waits_for_refused(row):
+            if not row["refused_at"] and not self._waits_for_account(row):
                 raise InvariantBroken(
                     f"in the end {self._subject(kind, row)} differs: {difference}"
                 )

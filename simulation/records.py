@@ -37,7 +37,8 @@ Rows = dict[str, dict[int, Row]]
 
 @dataclass
 class Records:
-    """rows: kind → primary key → row, as of the last ``refresh``."""
+    """The reconciled rows of the database. rows: kind → primary key → row, as of the last
+    ``refresh``."""
 
     rows: Rows = field(default_factory=lambda: {name: {} for name in OWN_COLUMNS})
     #: The earliest virtual time at which a row is due.

@@ -15,7 +15,8 @@ VARIABLE = "CHAOS_CLOCK"
 
 
 def inject() -> None:
-    """Replaces the clock. Does nothing in a process without ``CHAOS_CLOCK``."""
+    """Replaces Django's clock by one that differs from it by the seconds in the file
+    ``CHAOS_CLOCK``. Does nothing in a process without this variable."""
     path = os.environ.get(VARIABLE)
     if not path:
         return

@@ -14,7 +14,9 @@ class DesiredEnrollment(NamedTuple):
 
 @dataclass
 class Journal:
-    """learners: username → e-mail. enrollments: by username and course key. titles: course key →
+    """What the operations so far must have led to in the end.
+
+    learners: username → e-mail. enrollments: by username and course key. titles: course key →
     title in the LMS; '' until the run is renamed. refused: kind and name of the rows that must be
     refused in the end. repeated: how often an operation was repeated after a database error.
     max_attempts: the most attempts of any row so far."""

@@ -23,7 +23,9 @@ FAULTS_AFTER = ("500", "reset", "time-out", "half body", "invalid JSON")
 
 @dataclass
 class Proxy:
-    """share: the fraction of requests to spoil, 0 to 1. hold: for the fault ``time-out``, seconds
+    """The proxy in front of the LMS.
+
+    share: the fraction of requests to spoil, 0 to 1. hold: for the fault ``time-out``, seconds
     until the connection is reset; longer than the client waits. retry_after: seconds in a 429
     answer. counts: how often each fault was caused, and the numbers of requests and of spoiled
     ones. idle: reader and writer of each unused connection to the LMS."""

@@ -36,8 +36,8 @@ _SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_RETRIES = 15.0, 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """faults: the fraction of answers to spoil. limit: seconds until every row must be settled or
-    refused."""
+    """What a chaos test does. faults: the fraction of answers to spoil. limit: seconds until every
+    row must be settled or refused."""
 
     operations: int = 10_000
     workers: int = 4

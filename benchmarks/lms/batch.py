@@ -13,7 +13,8 @@ from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 @dataclass
 class BatchApi:
-    """has_plugin: False for an LMS without ``usher.lms``, which answers every request with 404."""
+    """The batch API of the benchmark LMS. has_plugin: False for an LMS without ``usher.lms``, which
+    answers every request with 404."""
 
     world: World
     has_plugin: bool

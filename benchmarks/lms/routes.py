@@ -22,8 +22,8 @@ _START = LmsPath.sign_in_start(DEFAULT_BACKEND)
 
 @dataclass
 class Lms:
-    """delay: seconds from the request to the answer. application_server: address of the
-    application's server; '' for an LMS that sends it no requests."""
+    """The benchmark LMS. delay: seconds from the request to the answer. application_server: address
+    of the application's server; '' for an LMS that sends it no requests."""
 
     world: World
     delay: float

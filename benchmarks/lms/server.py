@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl, unquote
 
 @dataclass(slots=True)
 class Request:
-    """path: decoded; query: as sent. Names of headers are in lower case."""
+    """A request to the benchmark LMS. path: decoded; query: as sent. Names of headers are in lower
+    case."""
 
     method: str
     target: str
@@ -65,7 +66,8 @@ class Response:
 
 
 class Broken(Response):
-    """Sends ``data`` and closes the connection; resets it if ``data`` is empty."""
+    """An answer that is broken off: after ``data`` the connection is closed, or reset if ``data``
+    is empty."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(200, data)

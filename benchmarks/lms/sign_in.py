@@ -31,7 +31,9 @@ class ApplicationRequests(Protocol):
 
 @dataclass
 class SignIn:
-    """application: sends requests to the application. If it is None, the LMS accepts every token
+    """Registration, sign-in and OAuth endpoints of the benchmark LMS.
+
+    application: sends requests to the application. If it is None, the LMS accepts every token
     and code, and signs in the learner who registered last."""
 
     world: World

@@ -68,7 +68,7 @@ def _start_ours(setup: Setup, count: int) -> MeasuredImplementation:
 
 
 def _start_reference(setup: Setup, count: int) -> MeasuredImplementation:
-    """Starts a second web server, of the same kind as Usher's."""
+    """Starts a second web server of the serial implementation, of the same kind as Usher's."""
     port = free_port()
     return MeasuredImplementation(
         functions=setup.reference,

@@ -17,7 +17,8 @@ _SYNCS_A_ROUND = 3
 
 
 def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) -> list[Figure]:
-    """Account and token for learners who have neither."""
+    """Compares how fast Usher and the serial implementation create account and token of learners
+    who have neither."""
     public = Figure(
         "repair_public", "Repair of learners, public APIs", "ms a learner", target_ratio=40
     )
@@ -44,8 +45,8 @@ def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) ->
 
 
 def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> list[Figure]:
-    """``count`` enrollments by Usher and ``reference_count`` by the serial implementation, in a
-    round."""
+    """Compares how fast learners are enrolled. In each round, Usher sends ``count`` enrollments
+    with each API, and the serial implementation ``reference_count``."""
     public = Figure(
         "enroll_public", "Enrollments, public APIs", "ms an enrollment", target_ratio=50
     )
@@ -83,7 +84,8 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
 
 
 def runs(setup: Setup, rounds: int) -> list[Figure]:
-    """Ten thousand runs, of which one in a hundred changed since the last sync."""
+    """Compares how long a sync of ten thousand runs takes, of which one in a hundred changed since
+    the last sync."""
     whole_sync = Figure(
         "runs_sync", "Course runs, 1% changed", f"s for {RUN_COUNT:,} runs", target_ratio=40
     )

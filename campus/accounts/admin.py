@@ -18,7 +18,8 @@ class NewUserForm(BaseUserCreationForm):
 
 @admin.register(User)
 class CampusUserAdmin(UserAdmin):
-    """The username is read-only: it identifies the user in the LMS."""
+    """The admin of users. The username of an existing user can't be changed: it identifies the user
+    in the LMS."""
 
     list_display = ("username", "email", "name", "is_active", "is_staff", "date_joined")
     search_fields = ("username", "email", "name")

@@ -65,8 +65,9 @@ def find_run(course_key: str) -> CourseRun | None:
 
 
 def is_free(user: Any, run: CourseRun) -> bool:
-    """Whether the user can enroll in the run without paying. For an anonymous visitor only the
-    prices of the run's modes count, and the adapter isn't called."""
+    """Whether the user can enroll in the run without paying. A run whose modes are not known counts
+    as free. For an anonymous visitor, only the prices of the modes count: the adapter isn't
+    called."""
     if not user.is_authenticated:
         return not run.modes.all() or bool(free_modes(run))
     try:

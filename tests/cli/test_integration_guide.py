@@ -331,7 +331,7 @@ def running_usher_dev(integrator: Integrator) -> Iterator[str]:
 
 def test_the_output_of_usher_dev_fits_a_terminal(integrator: Integrator) -> None:
     """The output has at most 80 columns, on a wider terminal too. Passwords have letters and digits
-    only."""
+    only. A second start, while the first one runs, is refused."""
     integrator.usher_dev()
     with running_usher_dev(integrator) as output:
         assert [line for line in output.splitlines() if len(line) > 80] == []

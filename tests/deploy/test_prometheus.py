@@ -53,7 +53,7 @@ def test_alerts_and_panels_use_exported_metrics_and_labels(expression: str) -> N
     assert set(selected_labels) <= labels
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_has_a_severity_and_sentences_for_people() -> None:
     for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("critical", "warning")

@@ -46,8 +46,8 @@ def count_rows(rows: QuerySet[Any], limit: int = MAX_EXACT_COUNT) -> Count:
 
 
 def count_all_rows(model: type[Any]) -> Count:
-    """Returns the number of rows of a table; for a large table, the estimate in the database's
-    statistics."""
+    """Returns the number of rows of a table. For a large table, this is the estimate in the
+    database's statistics; without a current estimate, the largest key."""
     if (estimate := _estimate_by_statistics(model)) > MAX_EXACT_COUNT:
         return Count(estimate, is_estimate=True)
     count = model._default_manager.order_by()[: MAX_EXACT_COUNT + 1].count()

@@ -10,7 +10,9 @@ START_GATEWAY = "docker compose --profile keycloak --profile apisix up -d"
 
 @dataclass(frozen=True)
 class Edition:
-    """name: as on the command line. title: as shown to people. host and port: parts of the
+    """An application that Usher knows by name.
+
+    name: as on the command line. title: as shown to people. host and port: parts of the
     application's browser address. sync_command: the management command that syncs course runs, with
     its arguments; repair_command: the command that creates missing LMS accounts and tokens.
     gateway_url: the browser address of an API gateway in front of it; '' for none.

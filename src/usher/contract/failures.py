@@ -13,7 +13,9 @@ MALFORMED = "malformed-course-key"
 
 
 class FailureClass(StrEnum):
-    """transient: retry with backoff. throttled: retry when the LMS allows it. rejected: the LMS
+    """What must happen before another attempt can succeed.
+
+    transient: retry with backoff. throttled: retry when the LMS allows it. rejected: the LMS
     refuses this row; retry only after the cause changed or when a person asks for it. systemic:
     the connection itself is wrong (token, provider record), so every row would fail the same way;
     stop this kind of work, and probe until it succeeds.

@@ -33,8 +33,8 @@ _ROW_COUNT_BUCKETS = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0)
 
 @dataclass(frozen=True)
 class Metric:
-    """buckets: upper bounds of a histogram, without infinity. A counter's name ends with
-    ``_total``."""
+    """A metric of the application's page of metrics. buckets: upper bounds of a histogram, without
+    infinity. A counter's name ends with ``_total``."""
 
     name: str
     type: str

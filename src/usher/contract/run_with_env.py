@@ -13,7 +13,7 @@ from usher.contract.envfile import EnvFile, EnvFileError
 
 
 def main(file: str, *command: str) -> None:
-    """Replaces this process by the command."""
+    """Replaces this process by the command, which gets the settings of the file."""
     try:
         settings = EnvFile.read(Path(file)).values_for_process(os.environ)
         os.execvpe(command[0], command, {**os.environ, **settings})  # noqa: S606 - the operator's own command

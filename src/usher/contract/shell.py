@@ -9,8 +9,9 @@ from usher.contract.envfile import EnvFile, EnvFileError
 
 
 def with_env_file(command: str, folder: Path | None, env_file: Path | None) -> str:
-    """The command to type in any folder: it changes to ``folder`` and gets the settings of
-    ``env_file``, if that exists. command: begins with a program, not with an assignment."""
+    """The command to type in any folder: it changes to ``folder``, unless that is None, and gets
+    the settings of ``env_file``, if that exists. command: begins with a program, not with an
+    assignment."""
     preparations = [f"cd {shlex.quote(str(folder))}"] if folder else []
     if env_file is not None and env_file.is_file():
         path = shlex.quote(_path_from(folder, env_file))

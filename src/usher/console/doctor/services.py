@@ -85,7 +85,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Area:
-    """The checks of one group. findings: the checks that failed or warn, the worst first.
+    """The checks of one area. findings: the checks that failed or warn, the worst first.
     other_lines: the other checks."""
 
     title: str
@@ -98,7 +98,7 @@ class Area:
 
     @property
     def position(self) -> int:
-        """The position of the group's worst status in ``_ORDER``, by which groups are sorted."""
+        """The position of the area's worst status in ``_ORDER``, by which areas are sorted."""
         lines = self.findings or self.other_lines
         positions = [_ORDER.index(line.status) for line in lines if line.status in _ORDER]
         return min(positions, default=len(_ORDER))

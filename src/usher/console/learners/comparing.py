@@ -418,8 +418,9 @@ def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
 
 
 def _link_command(row: LmsAccount, links: ObservedLinks | None) -> str:
-    """Returns the command that the LMS's staff must run, or ''. Usher does not run the command: no
-    application may assign an LMS account to a person."""
+    """Returns the command with which the LMS's staff correct the sign-in; '' if sign-in is right or
+    unknown, or the account is missing. Usher does not run the command: no application may assign an
+    LMS account to a person."""
     if links is None or not links.exists:
         return ""
     name = _name_after_sign_in(links)

@@ -29,9 +29,9 @@ _QUERY_CANCELED = "57014"
 
 @dataclass
 class SearchResult:
-    """users: at most ``MAX_RESULTS``. is_prefix_search: whether the users were searched by the
-    beginning of a name or address. is_slow: whether a query was cancelled because a large table has
-    no index for the query."""
+    """The users that a search found. users: at most ``MAX_RESULTS``. is_prefix_search: whether the
+    users were searched by the beginning of a name or address. is_slow: whether a query was
+    cancelled because a large table has no index for the query."""
 
     users: list[Any] = field(default_factory=list)
     is_prefix_search: bool = False

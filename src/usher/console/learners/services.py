@@ -136,7 +136,8 @@ class LearnerDetails:
 
 
 def read_learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> LearnerDetails:
-    """Reads the database only. differing: records that a comparison found to differ."""
+    """The contents of the learner's page, from the database alone. differing: records that a
+    comparison found to differ."""
     account = LmsAccount.objects.filter(user=user).first()
     sentences = explain(user)
     return LearnerDetails(

@@ -134,7 +134,9 @@ class Minute:
 
 @dataclass(frozen=True)
 class Messages:
-    """received_at: when the LMS's last webhook arrived. pulled_at: when the LMS's list of changes
+    """The messages between the application and the LMS.
+
+    received_at: when the LMS's last webhook arrived. pulled_at: when the LMS's list of changes
     was last read. sign_outs: the number of sign-out messages that wait for the LMS.
     sign_outs_oldest_at: when the oldest of these was made. outbox_seen_at: when the LMS last
     reported its outbox. outbox_count: the number of messages that were not delivered then; None if
@@ -151,7 +153,8 @@ class Messages:
 
 @dataclass(frozen=True)
 class Verdict:
-    """state: ``ok``, ``waiting``, ``warning`` or ``bad``."""
+    """state: ``ok``, ``waiting``, ``warning`` or ``bad``. text: a sentence about the state. next:
+    what to do, or ''."""
 
     state: str
     text: str

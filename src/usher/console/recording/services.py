@@ -44,7 +44,8 @@ _COUNT_COLUMNS = ("changed", "unchanged", "failed", "refused")
 
 
 class Recorder(Observer):
-    """The recorder of one process; safe for use by several threads."""
+    """Records the outcomes of one process, and what the process knows about the LMS; safe for use
+    by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

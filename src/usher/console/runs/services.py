@@ -61,7 +61,7 @@ def search_runs(text: str = "") -> QuerySet[CourseRun]:
 
 
 def read_run_details(run: CourseRun) -> RunDetails:
-    """Reads the database only."""
+    """The contents of the run's page, from the database alone."""
     rows = Enrollment.objects.filter(run=run)
     # In the order of the index. Any other order would read all refused enrollments of the run.
     ordered = rows.refused().order_by("work__error_code", "work__refused_at", "work__object_id")
@@ -119,7 +119,7 @@ class ComparedRun:
 
 
 def compare(run: CourseRun) -> ComparedRun:
-    """Reads the run from the LMS; changes nothing."""
+    """Compares the run with the LMS; changes nothing."""
     now, lms = timezone.now(), client()
     try:
         with lms_requests.page_requests():
