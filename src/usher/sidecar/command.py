@@ -238,7 +238,7 @@ def reconcile_command(
                 _watch(options, lms_url, scope, concurrency, watch_output, state)
             return
         with _open_application(options, output.console) as (checkout, adapter, agent):
-            reconciling.check(agent, adapter, scope)
+            reconciling.check_scope(agent, adapter, scope)
             due = reconciling.count_due(agent, adapter, scope)
             session = open_session(checkout, adapter, agent, lms_url, concurrency)
             if dry_run:

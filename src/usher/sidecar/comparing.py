@@ -25,7 +25,7 @@ from typing import Any
 
 from usher.client.payloads import ListedEnrollment
 from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
-from usher.sidecar.enrollments import claim_due_rows, enroll, enrollment_pages, make_sender
+from usher.sidecar.enrollments import claim_due_rows, enroll, make_sender, read_enrollment_pages
 from usher.sidecar.learners import Enrollment, Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
@@ -237,7 +237,7 @@ def reconcile_compared(
             else:
                 keys = [pair.row.pk for pair in page if pair.row]
                 selection = Selection(filter=({"pk__in": keys},))
-                for rows in enrollment_pages(session, selection) if keys else ():
+                for rows in read_enrollment_pages(session, selection) if keys else ():
                     with claim_due_rows(kind, rows, summary) as due:
                         if due:
                             enroll(session, due, send, summary, kind)

@@ -54,7 +54,7 @@ def reconcile_enrollments(
                 elif claimed_rows:
                     enroll(session, claimed_rows, send, summary)
 
-        with in_parallel(work, enrollment_pages(session, due)) as results:
+        with in_parallel(work, read_enrollment_pages(session, due)) as results:
             for _ in results:
                 summary.report_progress()
 
@@ -71,7 +71,7 @@ def claim_due_rows(
         yield [row for row in due if row["pk"] in claimed_keys]
 
 
-def enrollment_pages(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
+def read_enrollment_pages(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
     """Yields pages of enrollments with the sidecar's names and ``username``, the learner's LMS
     username. Leaves out the enrollments of learners who have no LMS username yet."""
     table, username = session.adapter.enrollments, session.adapter.enrollment_username
@@ -226,7 +226,9 @@ def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[di
         )
     )
     active_keys = {
-        (row["user"], row["course"]) for page in enrollment_pages(session, active) for row in page
+        (row["user"], row["course"])
+        for page in read_enrollment_pages(session, active)
+        for row in page
     }
     return [row for row in rows if (row["user"], row["course"]) not in active_keys]
 
@@ -300,7 +302,7 @@ def _record_unenrolled(
     ]
     if changed_rows:
         selection = Selection(filter=({"pk__in": [row["pk"] for row in changed_rows]},))
-        rows = [row for page in enrollment_pages(session, selection) for row in page]
+        rows = [row for page in read_enrollment_pages(session, selection) for row in page]
         active_rows = [row for row in rows if row["is_active"] and not row["change_status"]]
         if active_rows:
             send([_batch_item(session, row) for row in active_rows])

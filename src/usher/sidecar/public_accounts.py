@@ -154,7 +154,7 @@ class PublicAccounts:
 
         def sign_in(learner: Learner) -> LmsError | None:
             try:
-                action(learner, self.flow(learner).tokens())
+                action(learner, self.make_flow(learner).tokens())
             except LmsError as error:
                 return error
             return None
@@ -162,7 +162,7 @@ class PublicAccounts:
         errors = self._pool.map(sign_in, learners)
         return {learner.pk: error for learner, error in zip(learners, errors, strict=True)}
 
-    def flow(self, learner: Learner) -> AuthorizationFlow:
+    def make_flow(self, learner: Learner) -> AuthorizationFlow:
         """Returns a sign-in to the LMS on the learner's behalf. Raises SidecarError if the
         application has no OAuth record of the LMS."""
         grants = self._grants
@@ -172,7 +172,7 @@ class PublicAccounts:
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
         """Yields primary key → an access token of the application; deletes the tokens
         afterwards."""
-        tokens = {learner.pk: _own_secret() for learner in learners}
+        tokens = {learner.pk: _new_secret() for learner in learners}
         if not tokens:
             yield tokens
             return
@@ -198,7 +198,7 @@ class PublicAccounts:
         errors that concern all learners."""
         try:
             if learner.has_account:
-                return _result("exists", self.flow(learner).tokens())
+                return _result("exists", self.make_flow(learner).tokens())
             return self._register(learner, token)
         except LmsError as error:
             if error.failure_class is FailureClass.SYSTEMIC:
@@ -208,7 +208,7 @@ class PublicAccounts:
     def _register(self, learner: Learner, token: str) -> dict[str, Any]:
         """Creates the account and a token. If the username is taken, the account may be one that an
         earlier pass created and could not record."""
-        flow = self.flow(learner)
+        flow = self.make_flow(learner)
         try:
             cookies = self._register_with_lms(learner, token)
         except RegistrationRefused as error:
@@ -305,7 +305,7 @@ class Grants:
     def _write(self, batch: list[tuple[AuthorizationRequest, Future[str]]]) -> None:
         """Stores a code for each request, and gives each thread its code, or the error of the
         write."""
-        codes = [_own_secret() for _ in batch]
+        codes = [_new_secret() for _ in batch]
         rows = [
             {
                 "user_id": request.user_id,
@@ -367,7 +367,7 @@ def find_lms_record(session: Session) -> LmsRecord:
     return LmsRecord(row["pk"], row["client_id"], uris, landing_url)
 
 
-def _own_secret() -> str:
+def _new_secret() -> str:
     """Returns a random code or token with the sidecar's prefix."""
     return _SECRET_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
 

@@ -80,7 +80,7 @@ def select_due(
     return selections
 
 
-def check(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
+def check_scope(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
     """Raises SidecarError for a user or a course run that the application does not have, for
     example because it is misspelt."""
     if scope.user:

@@ -25,7 +25,7 @@ from usher.contract.envfile import EnvFileError
 from usher.sidecar.accounts import ACCOUNT
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT
 from usher.sidecar.errors import SidecarError, explain
-from usher.sidecar.reconcile import KINDS, PassScope, check, reconcile
+from usher.sidecar.reconcile import KINDS, PassScope, check_scope, reconcile
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.runs import RUN
 from usher.sidecar.session import CONCURRENCY, Session, open_application, open_session
@@ -265,7 +265,7 @@ class Watching:
         self._quick_schedules = [QuickPasses(scope) for scope in scopes]
         self._full_schedules = [FullPasses(scope) for scope in scopes]
 
-    def threads(self, session: Session) -> PassThreads:
+    def make_threads(self, session: Session) -> PassThreads:
         """Returns the threads of quick and full passes, which are not started yet."""
         quick = [
             partial(self._run_quick_passes, session, schedule) for schedule in self._quick_schedules
@@ -355,7 +355,7 @@ def watch(
             started = time.monotonic()
             try:
                 with open_application(options) as (checkout, adapter, agent):
-                    check(agent, adapter, scope)
+                    check_scope(agent, adapter, scope)
                     session = open_session(
                         checkout,
                         adapter,
@@ -366,7 +366,7 @@ def watch(
                     )
                     on_start(adapter.title, session.lms.http.base_url)
                     state.record_start(session)
-                    with watching.threads(session) as threads:
+                    with watching.make_threads(session) as threads:
                         threads.wait()
             except (SidecarError, LmsError, *_FILE_ERRORS) as error:
                 # After the first start, a new release may be replacing the application's folder.

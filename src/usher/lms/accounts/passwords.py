@@ -14,10 +14,10 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher, get_hashers
 
 def random_password_hash() -> str:
     """A value for ``User.password``: the hash of a random password that nobody knows."""
-    return hash_of_random(secrets.token_urlsafe(32))
+    return hash_random_secret(secrets.token_urlsafe(32))
 
 
-def hash_of_random(secret: str) -> str:
+def hash_random_secret(secret: str) -> str:
     """A hash of ``secret`` that is fast to verify. Only for secrets of 128 random bits or more."""
     for hasher in get_hashers():
         if isinstance(hasher, PBKDF2PasswordHasher):

@@ -40,7 +40,7 @@ def now() -> datetime:
     return timezone.now() - OVERLAP
 
 
-def accounts(
+def list_accounts(
     application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
 ) -> Page:
     """A page of the application's learners' accounts, and the next page's cursor or None. The
@@ -61,7 +61,7 @@ def accounts(
     return _describe_accounts(application, uids), next_cursor
 
 
-def enrollments(
+def list_enrollments(
     application: ConnectedApplication, since: datetime | None, cursor: str, limit: int
 ) -> Page:
     """A page of the application's learners' enrollments, including inactive ones, and the next
@@ -93,7 +93,7 @@ def enrollments(
     return description, next_cursor
 
 
-def course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
+def list_course_runs(since: datetime | None, cursor: str, limit: int) -> Page:
     """A page of course runs with their modes, in the order of their keys, and the next page's
     cursor or None. since: only runs that changed since then; None for all. Raises CursorError."""
     rows = conf.platform().course_overview_model().objects.order_by("id")

@@ -20,7 +20,7 @@ from usher.lms.api.enrollments import process_enrollments
 from usher.lms.api.forms import AccountBatch, ChangesQuery, EnrollmentBatch, LinksQuery
 from usher.lms.api.links import describe_links
 from usher.lms.api.repetitions import RequestIdReused
-from usher.lms.events.outbox import backlog
+from usher.lms.events.outbox import count_waiting
 from usher.lms.reporting.services import report
 
 
@@ -30,7 +30,9 @@ class Capabilities(ServiceWorkerView):
 
     def get(self, request: Request) -> Response:
         application = calling_application(request)
-        outbox = {"outbox": backlog(application)} if request.query_params.get("outbox") else {}
+        outbox = (
+            {"outbox": count_waiting(application)} if request.query_params.get("outbox") else {}
+        )
         return Response(
             {
                 "version": 1,
@@ -55,7 +57,7 @@ class Accounts(ServiceWorkerView):
     def get(self, request: Request) -> Response:
         query = _parse_changes_query(request)
         application = calling_application(request, query.get("client_id", ""))
-        return _page(query, changes.accounts, application)
+        return _page(query, changes.list_accounts, application)
 
     def post(self, request: Request) -> Response:
         data = _validate(AccountBatch(data=request.data))
@@ -72,7 +74,7 @@ class Enrollments(ServiceWorkerView):
     def get(self, request: Request) -> Response:
         query = _parse_changes_query(request)
         application = calling_application(request, query.get("client_id", ""))
-        return _page(query, changes.enrollments, application)
+        return _page(query, changes.list_enrollments, application)
 
     def post(self, request: Request) -> Response:
         data = _validate(EnrollmentBatch(data=request.data))
@@ -86,7 +88,7 @@ class CourseRuns(ServiceWorkerView):
     """GET: course runs that changed, with their modes."""
 
     def get(self, request: Request) -> Response:
-        return _page(_parse_changes_query(request), changes.course_runs)
+        return _page(_parse_changes_query(request), changes.list_course_runs)
 
 
 class Links(ServiceWorkerView):

@@ -22,7 +22,7 @@ from usher.lms.events.wake import wake_sender
 log = logging.getLogger(__name__)
 
 
-#: The most messages that ``backlog`` counts.
+#: The most messages that ``count_waiting`` counts.
 _BACKLOG_LIMIT = 100_000
 
 
@@ -135,7 +135,7 @@ def _message(
     )
 
 
-def backlog(application: ConnectedApplication) -> dict[str, float]:
+def count_waiting(application: ConnectedApplication) -> dict[str, float]:
     """``waiting``: how many messages to this application are not yet sent, ``_BACKLOG_LIMIT`` at
     most. ``oldest_seconds``: how long the oldest of these messages has waited."""
     waiting = Message.objects.filter(application=application, next_attempt_at__isnull=False)

@@ -12,7 +12,7 @@ from oauth2_provider.models import get_application_model
 from usher.contract.oauth import EDX_OAUTH_APP
 from usher.contract.provisioning import Application
 from usher.lms import conf
-from usher.lms.accounts.passwords import hash_of_random, random_password_hash
+from usher.lms.accounts.passwords import hash_random_secret, random_password_hash
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.provisioning.result import Item, ProvisioningResult, assign
 
@@ -84,7 +84,7 @@ def stored_secret(secret: str) -> str:
     in newer releases a hash. Newer releases compute the hash at each token request. Their default
     hash is as slow as a password's; the hash returned here is fast."""
     field = get_application_model()._meta.get_field("client_secret")
-    return hash_of_random(secret) if type(field).__name__ == "ClientSecretField" else secret
+    return hash_random_secret(secret) if type(field).__name__ == "ClientSecretField" else secret
 
 
 def secret_matches(client: Any, secret: str) -> bool:

@@ -91,7 +91,7 @@ def _conflict_sentence(
     )
 
 
-def outside_image() -> list[str]:
+def find_outside_image() -> list[str]:
     """Packages of ``NAMES`` that are newer than this container: somebody installed them into the
     container, and they are lost when the container is recreated. Empty outside of a container."""
     start = _container_start()

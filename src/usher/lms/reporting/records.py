@@ -215,16 +215,16 @@ def connections() -> list[report.Connection]:
     ]
 
 
-def token_probes() -> list[report.TokenProbe]:
+def probe_token_endpoints() -> list[report.TokenProbe]:
     """Send an invalid code to each application's token endpoint, from this process and with the
     stored credentials. The answers show whether sign-ins would succeed."""
     rows_of_site = [
         row for row in newest_providers() if row.enabled and row.site_id == settings.SITE_ID
     ]
-    return [_probe(row) for row in rows_of_site]
+    return [_probe_token_endpoint(row) for row in rows_of_site]
 
 
-def _probe(row: Any) -> report.TokenProbe:
+def _probe_token_endpoint(row: Any) -> report.TokenProbe:
     """Send an invalid code to the token endpoint of a provider record, and describe the answer.
     ``oauth_error`` is '' if the answer names none; ``error`` names the exception if there was no
     answer, else is ''."""

@@ -42,10 +42,10 @@ def report(*, probe: bool = True, caller: ConnectedApplication | None = None) ->
         "short_uuid_columns": database.short_uuid_columns,
         "packages": packages.versions,
         "package_conflicts": packages.conflicts,
-        "packages_outside_image": packages.outside_image,
+        "packages_outside_image": packages.find_outside_image,
     }
     if probe:
-        facts["token_probes"] = records.token_probes
+        facts["token_probes"] = records.probe_token_endpoints
     result: dict[str, Any] = {"version": VERSION, "time": timezone.now().isoformat()}
     for name, fact in facts.items():
         try:

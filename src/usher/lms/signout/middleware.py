@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from usher.contract.paths import LmsPath
 from usher.lms import conf
 from usher.lms.signout.listeners import update_session_key
-from usher.lms.signout.services import ended_since
+from usher.lms.signout.services import was_ended_since
 
 #: Unix seconds of about the year 5138: ``datetime`` can't represent times after the year 9999.
 _MAX_TIME = 1e11
@@ -69,7 +69,7 @@ class EndedSessions:
         username, issued = claims.get("preferred_username"), claims.get("iat")
         if not isinstance(username, str) or not isinstance(issued, int | float):
             return False
-        return 0 <= issued < _MAX_TIME and ended_since(username, issued)
+        return 0 <= issued < _MAX_TIME and was_ended_since(username, issued)
 
 
 def _claims(cookie: str) -> dict[str, object]:

@@ -32,7 +32,7 @@ def end_all_sessions(user: Any) -> None:
     """End every recorded session of a user, and make ``EndedSessions`` ignore the JWT cookies of
     all sessions, recorded or not."""
     _end_recorded_sessions(user.pk)
-    # A row without a session. Because of it, ``ended_since`` covers unrecorded sessions too.
+    # A row without a session. Because of it, ``was_ended_since`` covers unrecorded sessions too.
     key_of_no_session = f"none-{token_hex(16)}"
     LearnerSession.objects.create(session_key=key_of_no_session, user=user, ended=timezone.now())
 
@@ -47,7 +47,7 @@ def _end_recorded_sessions(user_id: int) -> int:
     return rows.update(ended=timezone.now())
 
 
-def ended_since(username: str, issued: float) -> bool:
+def was_ended_since(username: str, issued: float) -> bool:
     """Whether a session of this learner was ended at or after ``issued`` (Unix seconds)."""
     moment = datetime.fromtimestamp(issued, tz=UTC)
     return LearnerSession.objects.filter(user__username=username, ended__gte=moment).exists()

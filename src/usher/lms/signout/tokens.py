@@ -46,8 +46,9 @@ class KeysUnavailable(TokenRefused):
     """The application's keys can't be fetched at the moment: retrying the token may succeed."""
 
 
-def verified_learner(token: str, application: ConnectedApplication) -> str:
-    """The username of the learner who signed out. A token is accepted once.
+def verify_logout_token(token: str, application: ConnectedApplication) -> str:
+    """Verify the token, and return the username of the learner who signed out. A token is accepted
+    once.
 
     Raises TokenRefused, or its subclass KeysUnavailable when the sender should retry.
     """

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST
 
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.signout.services import end_sessions
-from usher.lms.signout.tokens import KeysUnavailable, TokenRefused, verified_learner
+from usher.lms.signout.tokens import KeysUnavailable, TokenRefused, verify_logout_token
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def backchannel_logout(request: HttpRequest, backend: str) -> HttpResponse:
     if application is None:
         raise Http404("no application is connected with this backend")
     try:
-        username = verified_learner(request.POST.get("logout_token", ""), application)
+        username = verify_logout_token(request.POST.get("logout_token", ""), application)
     except TokenRefused as refusal:
         # As Django logs its own answers with an error status.
         log_context = {"request": request}

@@ -72,9 +72,9 @@ class Access:
         if is_due:
             self.print_link()
 
-    def session_for(self, key: str) -> str:
-        """Returns the session cookie's value if ``key`` is that of the newest link and the link was
-        not used yet; otherwise ''."""
+    def redeem_key(self, key: str) -> str:
+        """Returns the session cookie's value if ``key`` is that of the newest link, which is then
+        used up; '' for another or a used key."""
         with self._lock:
             is_match = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
             if not is_match:
@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _open(self, key: str) -> None:
         """Answers the link from the terminal: sets the session cookie if the link is valid."""
-        session = self.access.session_for(key)
+        session = self.access.redeem_key(key)
         if not session:
             self._refuse()
             return
