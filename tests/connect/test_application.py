@@ -62,6 +62,7 @@ def target_of(shop: PlainCheckout, **options_of_command: str) -> TargetApplicati
 
 
 def records_of(shop: PlainCheckout) -> list[dict]:
+    """The OAuth2 records in the application's database: column → value."""
     with sqlite3.connect(shop.folder / "db.sqlite3") as database:
         database.row_factory = sqlite3.Row
         rows = database.execute(
@@ -428,9 +429,11 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
     script = Path(re.search(r"shell < (\S+)", str(refusal.value))[1])
     assert stat.S_IMODE(script.stat().st_mode) == 0o600
     assert SECRET not in str(refusal.value)
+    # The application's operator runs the script.
     shop.manage("shell", stdin=script.read_text())
     assert remote.record_agrees(application_entry, ADDRESSES)
     assert remote.has_record(application_entry), "disconnecting must write a script that removes it"
+    # The settings are written to a file, which the application's operator adds to its settings.
     remote.write_env_to_hand_over(description(application_entry), ADDRESSES)
     assert remote.env_is_written(description(application_entry), ADDRESSES)
     assert stat.S_IMODE(remote.hand_over_env.stat().st_mode) == 0o600

@@ -89,6 +89,7 @@ class Operator:
 
 
 def answers(url: str) -> bool:
+    """Whether a server answers at this address, without an error."""
     try:
         return httpx.get(url, trust_env=False).is_success
     except httpx.TransportError:

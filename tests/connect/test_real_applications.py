@@ -44,6 +44,7 @@ class RealCheckout:
         self.environment = {**os.environ, "USHER_STATE_HOME": str(state)}
 
     def usher(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """Runs ``usher … --json`` and returns the printed object. code: the expected exit code."""
         result = subprocess.run(
             [str(VENV_BIN / "usher"), *arguments, "--json"],
             capture_output=True,
@@ -106,6 +107,7 @@ class RealCheckout:
 
 
 def answers(url: str) -> bool:
+    """Whether a server answers at this address, with a status below 500."""
     try:
         return httpx.get(url, trust_env=False, timeout=60).status_code < 500
     except httpx.TransportError:

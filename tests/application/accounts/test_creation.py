@@ -21,15 +21,15 @@ from usher.engine.services import open_gates, reconcile
 REGISTRATION = "/user_api/v1/account/registration/"
 
 
-def make_lms_account(system, username, email, *, linked=False, age=0):
+def make_lms_account(system, username, email, *, linked=False, hours_old=0):
     """Creates an account in the LMS. linked: whether to link the account to the application's
-    learner with the same username. age: in seconds."""
+    learner with the same username. hours_old: age of the account."""
     link = f"S.objects.create(user=u, provider='mitxpro-oauth2', uid={username!r})"
     system.lms.shell(
         "from usher.embedded.home.seeds import create_person; from datetime import timedelta; "
         "from django.utils import timezone; from social_django.models import UserSocialAuth as S; "
         f"u = create_person({username!r}, {email!r}); "
-        f"u.date_joined = timezone.now() - timedelta(seconds={age}); u.save(); "
+        f"u.date_joined = timezone.now() - timedelta(hours={hours_old}); u.save(); "
         + (link if linked else "")
     )
 
@@ -86,7 +86,7 @@ def test_tokens_are_stored_encrypted(system):
 
 def test_a_username_that_somebody_else_has_in_the_lms_is_replaced(system):
     user = system.learner("taken")
-    make_lms_account(system, user.username, f"other-{user.email}", age=3600)
+    make_lms_account(system, user.username, f"other-{user.email}", hours_old=1)
     account = ensure_account(user)
     assert account.username == user.username
     reconcile(["account"], user=user)
@@ -114,7 +114,7 @@ def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system):
     """After the application restores a backup, the LMS can have accounts of learners who are not in
     the application's database."""
     user = system.learner("restored")
-    make_lms_account(system, user.username, f"old-{user.email}", linked=True, age=86400)
+    make_lms_account(system, user.username, f"old-{user.email}", linked=True, hours_old=24)
     account = ensure_account(user, reconcile_now=True)
     account.refresh_from_db()
     assert account.is_ready
@@ -124,7 +124,7 @@ def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system):
 
 def test_adopt_takes_over_an_existing_account(system):
     user = system.learner("adopted")
-    make_lms_account(system, user.username, user.email, linked=True, age=86400)
+    make_lms_account(system, user.username, user.email, linked=True, hours_old=24)
     account = adopt(user, user.username)
     reconcile(["account", "token"], user=user)
     account.refresh_from_db()
@@ -134,7 +134,7 @@ def test_adopt_takes_over_an_existing_account(system):
 
 def test_an_account_is_refused_if_the_lms_has_the_email_address(system):
     user = system.learner()
-    make_lms_account(system, f"x{user.username}", user.email, age=3600)
+    make_lms_account(system, f"x{user.username}", user.email, hours_old=1)
     account = ensure_account(user, reconcile_now=True)
     assert not account.is_ready
     assert account.refused_at is not None
@@ -164,6 +164,7 @@ def test_a_username_is_kept_while_the_lms_cannot_show_whose_account_it_is(system
     account = ensure_account(user)
     faulty.break_next(faults.LOST_ANSWER, path=REGISTRATION)
     reconcile(["account"], user=user)
+    # With a wrong secret, the LMS can't sign the learner in.
     read_provider = (
         "from usher.embedded.third_party_auth.models import OAuth2ProviderConfig as P; "
         "provider = P.objects.order_by('-change_date', '-pk').first(); "
@@ -176,6 +177,7 @@ def test_a_username_is_kept_while_the_lms_cannot_show_whose_account_it_is(system
     assert account.username == user.username
     assert account.refused_at is None
     assert account.error_code == "unclear"
+    # With the right secret, the sign-in shows that the account is the learner's.
     system.lms.shell(f"{read_provider}provider.secret = {secret!r}; provider.save()")
     LmsAccount.objects.filter(user=user).make_due()
     reconcile(["account"], user=user)

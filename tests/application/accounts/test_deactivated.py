@@ -47,11 +47,13 @@ def test_a_recheck_leaves_the_account_deactivated_and_every_report_says_so(
 ):
     recheck_and_reconcile()
     assert system_with_each_api.account(deactivated_account.username)["is_active"] is False
+    # The state of the record, the filters of the lists, and doctor's facts.
     deactivated_account.refresh_from_db()
     assert state(deactivated_account) is State.DEACTIVATED
     assert deactivated_account in in_state(LmsAccount.objects.all(), State.DEACTIVATED)
     assert deactivated_account not in in_state(LmsAccount.objects.all(), State.IN_SYNC)
     assert learners.facts()["deactivated_in_lms"] == [deactivated_account.username]
+    # The command ``why``: the account and its history.
     account = next(
         sentence for sentence in explain(deactivated_account.user) if sentence.topic == "account"
     )

@@ -257,7 +257,7 @@ def test_repair_gives_everybody_an_account_and_a_token(system):
 
 def test_repair_names_the_learner_whose_account_was_refused(system):
     created, refused = system.learner(), system.learner()
-    make_lms_account(system, f"x{refused.username}", refused.email, age=3600)
+    make_lms_account(system, f"x{refused.username}", refused.email, hours_old=1)
     code, out, _ = run_command("repair_missing_courseware_records")
     assert code == 1
     assert "duplicate-email" in out
@@ -373,6 +373,7 @@ def test_commands_report_an_unreachable_lms_without_a_traceback(system, settings
     code, out, _ = run_command("repair_missing_courseware_records", "--wait", "0")
     assert code == 1
     assert "Nothing answers" in out
+    # Known runs and modes are not counted, because none could be compared with the LMS.
     CourseMode.objects.create(run=ensure_run(DEMO), slug="audit")
     code, out, _ = run_command("sync_courseruns")
     assert code == 1

@@ -98,6 +98,7 @@ def test_only_the_account_of_the_failing_learner_fails_and_names_the_method(
     assert (
         f"{method} of USHER_ADAPTER failed for the user {failing.pk}: KeyError" in row.error_message
     )
+    # The adapter works again.
     make_fail(None)
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "token"])
@@ -131,6 +132,7 @@ def test_a_user_can_be_saved_while_the_adapter_fails_and_the_profile_is_sent_lat
     reconcile(["account", "profile"])
     (row,) = accounts(user)
     assert (row.error_code, row.is_ready) == ("adapter-failed", True)
+    # The adapter works again.
     make_fail(None)
     LmsAccount.objects.filter(pk=row.pk).make_due()
     reconcile(["account", "profile"])

@@ -52,7 +52,7 @@ def test_one_pass_creates_many_accounts_and_tokens(system_with_batch_api):
 
 def test_a_username_that_the_lms_has_is_replaced(system_with_batch_api):
     user = system_with_batch_api.learner("taken")
-    make_lms_account(system_with_batch_api, user.username, f"other-{user.email}", age=3600)
+    make_lms_account(system_with_batch_api, user.username, f"other-{user.email}", hours_old=1)
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
     assert account.username != user.username
@@ -62,7 +62,7 @@ def test_a_username_that_the_lms_has_is_replaced(system_with_batch_api):
 def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system_with_batch_api):
     user = system_with_batch_api.learner("restored")
     make_lms_account(
-        system_with_batch_api, user.username, f"old-{user.email}", linked=True, age=86400
+        system_with_batch_api, user.username, f"old-{user.email}", linked=True, hours_old=24
     )
     account = ensure_account(user, reconcile_now=True)
     assert account.is_ready, account.error_message
@@ -74,7 +74,7 @@ def test_a_linked_account_older_than_the_reservation_is_not_taken_over(system_wi
 
 def test_an_account_is_refused_if_the_lms_has_the_email_address(system_with_batch_api):
     user = system_with_batch_api.learner()
-    make_lms_account(system_with_batch_api, f"x{user.username}", user.email, age=3600)
+    make_lms_account(system_with_batch_api, f"x{user.username}", user.email, hours_old=1)
     account = ensure_account(user, reconcile_now=True)
     assert account.refused_at is not None
     assert account.error_code == "duplicate-email"

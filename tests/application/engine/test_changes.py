@@ -54,13 +54,14 @@ def test_an_enrollment_changed_in_the_lms_becomes_due(
     reconcile(["run", "mode", "enrollment"])
     name = user.lms_account.username
     pull_again()
-    assert not Enrollment.objects.get().due_at
+    assert not Enrollment.objects.get().due_at, "nothing has changed yet"
     system_with_batch_api.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.get(user__username={name!r}).change_mode('verified')"
     )
     assert pull_again() >= 1
     assert Enrollment.objects.get().due_at is not None
+    # The application's mode replaces the mode in the LMS.
     reconcile(["enrollment"])
     assert system_with_batch_api.enrollments(name) == {DEMO: ("audit", True)}
 

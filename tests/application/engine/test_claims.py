@@ -130,17 +130,21 @@ def claim_and_fail(error):
 
 def test_the_class_of_a_failure_decides_whether_and_when_a_row_is_retried(row_ids):
     now = timezone.now()
+    # Retried soon; the attempt counts.
     row = claim_and_fail(Unreachable("gone", code="no-connection"))
     assert (row.attempts, row.error_class, row.error_code) == (1, "transient", "no-connection")
     assert now < row.due_at < now + timedelta(seconds=10)
+    # Retried after the pause that the LMS or the circuit breaker names; no attempt counts.
     row = claim_and_fail(Throttled("wait", retry_after=100.0))
     assert row.attempts == 0
     assert row.due_at > now + timedelta(seconds=99)
     row = claim_and_fail(CircuitOpen("open", retry_after=5.0))
     assert row.attempts == 0
+    # This error concerns all rows, so it refuses none.
     row = claim_and_fail(AccessRefused("no"))
     assert row.error_class == "systemic"
     assert row.refused_at is None
+    # Not retried until something makes the row due.
     row = claim_and_fail(Refused("never", code="because"))
     assert row.refused_at is not None
     assert row.due_at is None

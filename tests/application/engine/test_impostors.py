@@ -315,9 +315,11 @@ def test_nobody_is_unenrolled_if_the_lms_lost_its_enrollments(system, settings):
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.filter(user__username__in={names!r}).delete()"
     )
+    # The LMS has no enrollment any more.
     summary = reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert {failure.code for failure in summary.failures} == {"too-many-missing"}
     assert Enrollment.objects.filter(is_active=True, observed_is_active=True).count() == 2
+    # An operator confirms that the LMS's state is right.
     open_gates(["enrollment"])
     recheck(["enrollment"])
     reconcile(["enrollment"], accept_missing=True)

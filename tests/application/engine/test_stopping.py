@@ -115,7 +115,7 @@ def test_the_lease_remains_if_a_worker_stops_before_the_answer(system, held_answ
 def test_a_stopped_worker_immediately_releases_rows_that_it_has_not_sent(
     system, held_answers, settings
 ):
-    settings.USHER_CONCURRENCY = 1
+    settings.USHER_CONCURRENCY = 1  # so that the worker sends one of the five enrollments
     run = ensure_run(DEMO)
     users = [system.learner() for _ in range(5)]
     for user in users:
@@ -125,6 +125,7 @@ def test_a_stopped_worker_immediately_releases_rows_that_it_has_not_sent(
     worker = start_reconciling(stop, errors)
     assert held_answers.arrived.wait(LONGEST_WAIT)
     stop.set()
+    # Only the enrollment that was sent stays claimed.
     deadline = time.monotonic() + 90
     while Work.objects.filter(kind="enrollment").exclude(lease_owner="").count() > 1:
         assert time.monotonic() < deadline

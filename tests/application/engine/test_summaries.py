@@ -77,6 +77,7 @@ def test_a_pass_of_a_kind_is_a_span_that_contains_its_requests(system, monkeypat
         next(span for span in spans if span.name == f"reconcile {kind}")
         for kind in ("account", "enrollment")
     )
+    # The account was created, and the enrollment refused.
     assert accounts.attributes["usher.changed"] == 1
     assert (enrollments.attributes["usher.failed"], enrollments.status.is_ok) == (1, False)
     spans_of_accounts = [
@@ -104,6 +105,7 @@ def test_waiting_rows_are_reported_with_their_reason_and_the_command_fails(syste
     assert "… waiting 3 × account: The LMS refuses the service worker's token." in output
     assert "✗ stopped The LMS refuses the service worker's token." in output
     assert "0 changed, 0 unchanged, 0 failed, 3 waiting" in output
+    # Refused rows do not wait, and the command succeeds.
     LmsAccount.objects.set_work(refused_at=database_now(), due_at=None)
     call_command("reconcile", "--kind", "account")
     output = capsys.readouterr().out

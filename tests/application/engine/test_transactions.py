@@ -83,6 +83,7 @@ def test_reconciling_now_within_a_transaction_is_refused(system):
     with transaction.atomic(), pytest.raises(InTransaction) as refused:
         access_token_for(user)
     assert "reconcile_now" not in str(refused.value), "access_token_for has no such argument"
+    # Outside of a transaction, it works.
     row = enroll(user, run, reconcile_now=True)
     assert row.is_settled, row.error_message
 

@@ -248,6 +248,7 @@ def test_a_change_in_the_lms_is_kept_if_the_setting_makes_the_lms_win(system, ru
 
 
 def _change_in_lms(system, name, *, mode, is_active):
+    """Changes the enrollments of the user ``name`` in the LMS, as its staff would."""
     system.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.filter(user__username={name!r}).update(mode={mode!r}, is_active={is_active})"

@@ -28,7 +28,7 @@ def make_deactivated() -> Any:
 
 
 def make_deactivated_later() -> Any:
-    """Deactivated after the LMS account was requested."""
+    """A learner who was deactivated after the LMS account had been requested."""
     user = make_learner()
     ensure_account(user)
     user.is_active = False
@@ -37,6 +37,7 @@ def make_deactivated_later() -> Any:
 
 
 def make_unconfirmed() -> Any:
+    """A learner who has not confirmed the e-mail address."""
     user = make_learner()
     EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=False)
     return user

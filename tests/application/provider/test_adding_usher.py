@@ -76,6 +76,7 @@ print("ALLAUTH", "allauth" in sys.modules)
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
+    """The folder of a project with the settings of the guide."""
     folder = tmp_path_factory.mktemp("shop")
     (folder / "shop_settings.py").write_text(SETTINGS)
     (folder / "shop_urls.py").write_text(URLS)

@@ -31,6 +31,7 @@ def test_each_edition_has_its_own_defaults():
         "ol-oauth2",
         "/auth/login/ol-oauth2/?auth_entry=login",
     )
+    # Without an edition.
     other, _ = read()
     assert other.oauth_provider == "mitxpro-oauth2"
     assert other.timeout_seconds == 60.0

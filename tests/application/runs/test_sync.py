@@ -112,6 +112,7 @@ def test_the_upgrade_deadline_is_the_end_of_the_verified_mode(system):
         assert run.upgrade_deadline == datetime(2029, 6, 1, tzinfo=UTC)
     finally:
         system.lms.shell(change.format("None"))
+    # The verified mode has no end any more.
     RunModes.objects.filter(run=run).make_due()
     sync_runs([E2E], modes=True)
     run.refresh_from_db()

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.each_database
 TOKEN = "/oauth2/access_token"
 
 
-def requests_sent(proxy):
+def paths_of_requests(proxy):
     """The paths of the requests, except the check that the server is the LMS, which runs once a
     minute."""
     paths = [path.partition("?")[0] for _, path in proxy.requests]
@@ -58,7 +58,7 @@ def test_an_expired_token_is_refreshed_with_one_request(learner, faulty):
     expire(learner)
     token = access_token_for(learner)
     assert token != expired_token
-    assert requests_sent(faulty) == [TOKEN]
+    assert paths_of_requests(faulty) == [TOKEN]
     assert client().me(token) == learner.lms_account.username
 
 
@@ -66,7 +66,7 @@ def test_a_refused_refresh_leads_to_a_new_authorization(learner, faulty):
     expire(learner, refresh_token=vault.encrypt("revoked"))
     token = access_token_for(learner)
     assert client().me(token) == learner.lms_account.username
-    *paths, _request_of_me = requests_sent(faulty)
+    *paths, _request_of_me = paths_of_requests(faulty)
     assert paths[:2] == [TOKEN, "/auth/login/mitxpro-oauth2/"]
     assert paths[-2:] == ["/oauth2/authorize", TOKEN]
     assert len(paths) == 6, "one refused refresh and the requests of an authorization"

@@ -172,6 +172,7 @@ def test_only_crs_2_names_a_malformed_run_that_was_reconciled(system: System) ->
         DEFINE_REFUSED + "from usher.application.enrollments.services import enroll\n"
         "from usher.application.runs.models import RunModes\n"
         "from usher.engine.services import reconcile\n"
+        # New runs need a well-formed key, so the key is changed afterwards.
         "run = CourseRun.objects.create(course_key='course-v1:a+b+c')\n"
         "RunModes.objects.create(run=run)\n"
         "CourseRun.objects.filter(pk=run.pk).update(course_key='course-v1:typed wrong')\n"
