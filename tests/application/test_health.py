@@ -1,4 +1,4 @@
-"""The staff page with doctor's findings."""
+"""The staff page with doctor's findings, and a fact of doctor's: a broker without Celery."""
 
 import sys
 from typing import Any

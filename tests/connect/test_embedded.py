@@ -389,8 +389,10 @@ def test_no_server_is_started_for_an_address_that_it_could_not_serve(site: str, 
         assert started is None
 
 
-def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCheckout):
-    """If the application's address changes, neither its record nor its ``.env`` changes."""
+def test_a_new_address_of_the_application_changes_only_the_configuration_of_the_lms(
+    shop: PlainCheckout,
+):
+    """The application's record and its ``.env`` do not contain its own address."""
     shop.down()
     lms_url = "http://lms.example:8000"
     lms = EmbeddedLms(shop.state / "lms", lms_url, Runner(Secrets()), open_to_containers=False)
@@ -406,7 +408,8 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     assert plan.due >= {"lms-config", "lms-render", "record:shop", "env:shop"}
     assert text_of_step(plan, "record:shop").startswith("create the OAuth2 application")
 
-    # Record and .env are as the plan would write them; the LMS's configuration is not.
+    # Record and .env are as the plan would write them. The LMS's configuration is still without
+    # this application, as it is without a new address.
     entry = target.make_entry(backend, lms_in_containers=False)
     description = lms.description_after({configuration.APPLICATIONS: [entry]})
     target.write_record(find_application(description, "shop"), addresses)
@@ -415,11 +418,12 @@ def test_the_plan_for_a_new_address_changes_neither_record_nor_env(shop: PlainCh
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render"}
     assert not plan.due & {"record:shop", "env:shop"}
-    # As in MITx Online, whose migrations create the record with other values.
+    # There is a record now, so the step would update it.
     assert text_of_step(plan, "record:shop").startswith("update the OAuth2 application")
 
 
 def text_of_step(plan: Plan, step_id: str) -> str:
+    """What the step does, as the plan says it."""
     return next(step.what for step in plan.steps if step.id == step_id)
 
 

@@ -21,7 +21,7 @@ from usher.doctor.runner import run
 pytestmark = pytest.mark.xdist_group("doctor-stand-ins")
 SOURCE = Path(usher.__file__).parent
 #: Creates a learner who signed in an hour ago and has no LMS username.
-LEARNER = """
+MAKE_LEARNER = """
 from datetime import timedelta
 from django.contrib.auth import get_user_model
 from django.utils import timezone
@@ -53,7 +53,7 @@ def findings(application: StandIn, *only: str) -> dict[str, Finding]:
 
 @pytest.mark.slow
 def test_app_9_and_enr_5_read_the_applications_own_tables(mitxonline: StandIn) -> None:
-    mitxonline.run(LEARNER)
+    mitxonline.run(MAKE_LEARNER)
     names = ("APP-9", "ACC-1")
     # A learner without an LMS username.
     first_findings: dict[str, Any] = findings(mitxonline, *names)

@@ -115,11 +115,11 @@ def test_no_mail_is_sent_without_minutes_or_without_managers(
     assert mail.outbox == []
 
 
-def test_refusals_are_mailed_singly_only_if_debug_turns_the_digest_off(settings: Any) -> None:
+def test_refusals_wait_for_the_hourly_digest_unless_debug_turns_it_off(settings: Any) -> None:
     del settings.USHER_DIGEST_MINUTES
     assert digest_minutes() == 60
     refusal = Refusal(kind="enrollment", what="ada", code="closed", message="Closed.", row=None)
     adapter().refused([refusal])
     assert mail.outbox == []
     settings.DEBUG = True
-    assert digest_minutes() == 0
+    assert digest_minutes() == 0  # each refusal is mailed at once

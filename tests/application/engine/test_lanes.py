@@ -228,7 +228,7 @@ def test_celery_workers_process_interactive_rows_during_a_share(transactional_db
     assert options["interactive_too"] is True
 
 
-def test_an_import_sends_no_message_for_each_learner(
+def test_an_import_sends_one_message_and_an_enrollment_of_a_learner_sends_its_own(
     transactional_db, settings, monkeypatch, learner, run
 ):
     settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"  # apply_async is replaced below
@@ -242,6 +242,7 @@ def test_an_import_sends_no_message_for_each_learner(
         for _ in range(5):
             enroll(make_learner(), run)
     assert [args for args, _ in sent] == [(None,)], "one message about all learners"
+    # Not in an import: a person waits for this enrollment.
     enroll(learner, run)
     assert {(args, options.get("queue")) for args, options in sent[1:]} == {
         ((learner.pk,), "people")

@@ -47,7 +47,8 @@ def make_banned() -> Any:
     return make_learner("banned")
 
 
-CASES = pytest.mark.parametrize(
+#: Runs a test for each reason for which a learner may have no account.
+FOR_EACH_REASON = pytest.mark.parametrize(
     ("make_learner_of_case", "code", "message"),
     [
         (make_deactivated, "inactive", "Not sent. The user is deactivated in this application."),
@@ -66,7 +67,7 @@ CASES = pytest.mark.parametrize(
 )
 
 
-@CASES
+@FOR_EACH_REASON
 def test_an_enrollment_reports_why_its_learner_may_have_no_account_until_the_reason_ends(
     system: Any, settings: Any, make_learner_of_case: Any, code: str, message: str
 ) -> None:
@@ -89,7 +90,7 @@ def test_an_enrollment_reports_why_its_learner_may_have_no_account_until_the_rea
     assert row.is_settled, row.error_message
 
 
-@CASES
+@FOR_EACH_REASON
 def test_an_enrollment_reports_the_reason_before_a_worker_has_claimed_the_account(
     system: Any, settings: Any, make_learner_of_case: Any, code: str, message: str
 ) -> None:

@@ -148,9 +148,7 @@ def test_the_issuer_in_discovery_ignores_the_host_header(lms, settings):
         "/.well-known/oauth-authorization-server/oauth2",
     ],
 )
-def test_authorization_server_metadata_has_the_same_issuer_and_no_unserved_endpoint(
-    lms, settings, path
-):
+def test_authorization_server_metadata_has_the_issuer_and_no_unserved_endpoint(lms, settings, path):
     data = get(path).json()
     assert data["issuer"] == settings.SITE_BASE_URL + "/oauth2"
     assert "introspection_endpoint" not in data

@@ -281,7 +281,9 @@ def test_a_sign_out_from_the_lms_ends_a_session_after_changes_of_the_password(
 
 
 @pytest.mark.django_db
-def test_following_an_unchanged_session_takes_no_query(learner, django_assert_num_queries):
+def test_recording_the_unchanged_key_of_a_session_takes_no_query(
+    learner, django_assert_num_queries
+):
     browser = Client()
     browser.force_login(learner)
     request = RequestFactory().get("/")

@@ -14,7 +14,7 @@ from usher.lms.settings.apply import FEATURES
 pytestmark = pytest.mark.slow
 
 #: Makes the LMS send learners to the dashboard's micro-frontend after sign-in.
-MICRO_FRONTEND = """
+USE_MICRO_FRONTEND = """
 from waffle.models import Flag
 Flag.objects.update_or_create(name="learner_home_mfe.enabled", defaults={"everyone": True})
 """
@@ -47,7 +47,7 @@ def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
     """The system with a micro-frontend as learner dashboard, which does not answer programs."""
     system = reconfigurable_system
     system.serve_lms_with(LEARNER_HOME_MICROFRONTEND_URL="http://apps.usher.invalid/learner")
-    system.lms.run(MICRO_FRONTEND)
+    system.lms.run(USE_MICRO_FRONTEND)
     yield system
     system.restore_settings()
 
