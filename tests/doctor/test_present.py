@@ -20,7 +20,7 @@ from usher.doctor.check import (
     warning,
 )
 from usher.doctor.context import CONNECTED
-from usher.doctor.present import next_step, ranges, show
+from usher.doctor.present import next_step, shorten_ids, show
 from usher.doctor.runner import Line, Report
 
 SOURCES = Path(__file__).parents[2] / "src" / "usher"
@@ -129,8 +129,8 @@ def test_the_short_report_names_the_title_of_every_family() -> None:
 
 
 def test_three_or_more_consecutive_ids_are_shortened_to_a_range() -> None:
-    assert ranges([]) == []
-    assert ranges(["A-1", "A-2", "B-3", "B-5", "B-6", "B-7", "JOURNEY"]) == [
+    assert shorten_ids([]) == []
+    assert shorten_ids(["A-1", "A-2", "B-3", "B-5", "B-6", "B-7", "JOURNEY"]) == [
         "A-1, A-2",
         "B-3",
         "B-5 to B-7",

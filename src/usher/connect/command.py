@@ -206,7 +206,8 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
 def _check_and_show(
     targets: list[TargetApplication], context: LmsContext, view: View, *, prove: bool
 ) -> list[Check]:
-    """Checks the connection of each application, shows the results and returns them.
+    """Checks the connection of each application, shows the results and returns them. With
+    ``prove``, and if no check fails, saves the time of the proof, which ``usher status`` shows.
 
     During the checks, connect runs the development server of each application that isn't served.
     prove: as for ``checks.run``.

@@ -178,8 +178,8 @@ def _refuse_if_others_use(
     if other_names:
         raise Refused(
             f"the LMS in {home} has the address {present_url}, which is in the settings of "
-            f"{', '.join(sorted(other_names))}. To change the address, disconnect the others "
-            "first; to keep it, leave --lms-url out"
+            f"{', '.join(sorted(other_names))}. To change the address, disconnect "
+            "these first; to keep it, leave --lms-url out"
         )
 
 

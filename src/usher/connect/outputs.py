@@ -14,7 +14,11 @@ from usher.connect.process import Output
 from usher.contract.failures import FailureClass
 
 #: The summary of the commands: learners or runs changed, failed and, at some, unchanged.
-_TALLY = re.compile(r"(\d+) (?:repaired|updated), (\d+) failures(?:, (\d+) unchanged)?", re.I)
+_TALLY = re.compile(
+    r"(?P<changed>\d+) (?:repaired|updated), (?P<failed>\d+) failures"
+    r"(?:, (?P<unchanged>\d+) unchanged)?",
+    re.I,
+)
 #: The reason in the repair command's line about a learner who could not be repaired.
 _FAILURE = re.compile(r"Failed to repair \((.*)\)")
 #: The last line of the traceback of an error in the program itself, not in a server that it calls.
@@ -29,9 +33,9 @@ _UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments?: (.*)")
 def check_of_repair(command: str, output: Output) -> Check:
     """Returns the result of a command that creates missing LMS accounts."""
     tally = _TALLY.search(output.text)
-    if tally is None:
+    if tally is None:  # the command ended without an error and counts nothing
         return Check("repair", "ok", f"{command}: {_last_line(output.text)}")
-    repaired, failed = int(tally[1]), int(tally[2])
+    repaired, failed = int(tally["changed"]), int(tally["failed"])
     reasons = list(dict.fromkeys(_FAILURE.findall(output.text)))
     why = f": {reasons[0]}" if reasons else ""
     if failed and not repaired:
@@ -61,9 +65,10 @@ def check_of_repair(command: str, output: Output) -> Check:
 def check_of_sync(command: str, output: Output) -> Check:
     """Returns the result of a command that reads course runs."""
     tally = _TALLY.search(output.text)
-    if tally is None:
+    if tally is None:  # the command ended without an error and counts nothing
         return Check("sync", "ok", f"{command}: {_last_line(output.text)}")
-    read, failed = int(tally[1]) + int(tally[3] or 0), int(tally[2])
+    read = int(tally["changed"]) + int(tally["unchanged"] or 0)
+    failed = int(tally["failed"])
     if failed:
         return Check(
             "sync",

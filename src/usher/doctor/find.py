@@ -182,6 +182,8 @@ def _nothing_found_message(folder: Path) -> str:
 
 
 def _stored_connections() -> list[Connection]:
+    """All connections that ``usher connect`` has saved. Raises NotFoundError if the file can't be
+    read."""
     try:
         return read_all()
     except ConnectionsError as error:
@@ -348,6 +350,8 @@ def _dev_places(home: Path, options: DoctorOptions) -> Places:
 
 
 def _embedded_lms_command(home: Path) -> Command:
+    """The command ``manage.py lms`` of the embedded LMS in ``home``. Raises NotFoundError without
+    one."""
     if not (home / "manage.py").is_file():
         raise NotFoundError(f"{home} is not the folder of an embedded LMS: it has no manage.py")
     return Command((sys.executable, "manage.py", "lms"), home)

@@ -64,7 +64,7 @@ class _Learner:
 
         An LMS without the plugin shows a new learner its registration form, which only a script in
         a browser can submit. In this case the application creates the account, and the learner
-        signs in again.
+        signs in again. Raises JourneyError.
         """
         landing = self._start_sign_in()
         if self._is_registration_page(landing):
@@ -100,7 +100,8 @@ class _Learner:
 
     def enroll(self) -> None:
         """Enrolls the learner with the service worker's token, as the application does. Does
-        nothing if the LMS shows no run that is open to enrollment."""
+        nothing if the LMS shows no run that is open to enrollment. Raises JourneyError if the LMS
+        refuses."""
         token = self.context.token
         with httpx.Client(
             base_url=self.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
@@ -125,7 +126,7 @@ class _Learner:
             )
 
     def sign_out(self) -> None:
-        """Signs out of the application; the LMS's session must end as well."""
+        """Signs out of the application; the LMS's session must end as well. Raises JourneyError."""
         self._sign_out_of_application()
         if name := self._username_in_lms():
             raise JourneyError(f"signed out of the application, still signed in to the LMS: {name}")
@@ -143,7 +144,8 @@ class _Learner:
 
     def sign_out_of_the_lms(self) -> None:
         """Signs out of the LMS. The application's session must end too, by a message between the
-        servers or by the frames that the LMS's page loads."""
+        servers or by the frames that the LMS's page loads. Raises JourneyError."""
+        # ``sign_out`` has ended the earlier session in the application.
         self.session = _run_learner_script(self.context, "session", self.username)
         self.start_with_new_cookies()
         second_landing = self._start_sign_in()
@@ -288,7 +290,7 @@ def _test_learner(context: Context, username: str) -> Iterator[_Learner]:
 
 def _run_learner_script(context: Context, action: str, username: str) -> dict[str, Any]:
     """Runs an action of ``journey_learner`` in the application. The learner's session is passed
-    through a pipe, never as an argument."""
+    through a pipe, never as an argument. Raises NotKnownError."""
     if context.application.manage is None:
         raise NotKnownError("the application's manage.py is not known: give --application")
     script = (files(__package__) / "journey_learner.py").read_text(encoding="utf-8")

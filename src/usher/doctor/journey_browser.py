@@ -92,7 +92,8 @@ class Browser:
 
     def signed_in_as(self, lms_url: str) -> str:
         """The username of the user who is signed in to the LMS, according to its API; '' for none.
-        The page after sign-in is not used, because it may belong to a micro-frontend."""
+        The page after sign-in is not used, because it may belong to a micro-frontend. Raises
+        JourneyError if the API fails."""
         answer = self.client.get(lms_url.rstrip("/") + LmsPath.ME)
         if answer.status_code in (401, 403):
             return ""

@@ -107,7 +107,7 @@ def _show_short(report: Report, console: Console) -> None:
             by_reason.setdefault(line.finding.seen, []).append(line.id)
         for reason, ids in by_reason.items():
             mark, style = _MARKS[Status.SKIPPED]
-            text = wrap(f"{', '.join(ranges(ids))}: {reason}", indent=len("- skipped "))
+            text = wrap(f"{', '.join(shorten_ids(ids))}: {reason}", indent=len("- skipped "))
             console.print(Text.assemble((f"{mark} skipped ", style), text), soft_wrap=True)
 
 
@@ -123,7 +123,7 @@ def _counts(lines: Iterable[Line]) -> str:
     )
 
 
-def ranges(ids: Sequence[str]) -> list[str]:
+def shorten_ids(ids: Sequence[str]) -> list[str]:
     """Shortens ``TUT-1``, ``TUT-2``, ``TUT-3``, ``TUT-7`` to ``TUT-1 to TUT-3``, ``TUT-7``."""
     groups: list[list[str]] = []
     for name in ids:
@@ -205,7 +205,7 @@ def _unchecked_text(lines: list[Line], noun: str) -> str:
     one. noun: in the singular."""
     reasons = [line.finding.seen for line in lines]
     commonest_reason = max(reasons, key=reasons.count)
-    ids = ", ".join(ranges([line.id for line in lines]))
+    ids = ", ".join(shorten_ids([line.id for line in lines]))
     text = f"{quantity(len(lines), noun)} could not be made ({ids})"
     is_common = 2 * reasons.count(commonest_reason) > len(lines)
     return f"{text}: {commonest_reason}" if is_common else f"{text}; see the reasons above"
@@ -228,7 +228,7 @@ def show_list(console: Console) -> None:
         line = Text.assemble((f"{name:<6} ", "bold"), wrap(check_class.title(), indent=7))
         console.print(line, soft_wrap=True)
         if check_class.depends_on:
-            names = wrap(", ".join(ranges(check_class.depends_on)), indent=13)
+            names = wrap(", ".join(shorten_ids(check_class.depends_on)), indent=13)
             _say(console, f"{'':7}after {names}", "dim")
 
 

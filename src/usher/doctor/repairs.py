@@ -32,6 +32,7 @@ def repairs_for(report: Report) -> dict[str, Repair]:
 
 
 def _make_env_file_private(context: Context) -> None:
+    """Gives the ``.env`` mode 0600. Raises NotKnownError without one."""
     path = context.application.env_file
     if path is None:
         raise NotKnownError("there is no .env")
@@ -39,7 +40,8 @@ def _make_env_file_private(context: Context) -> None:
 
 
 def _provision(context: Context) -> None:
-    """Provisions with the secrets of the demo, of ``usher dev``, or of Tutor's configuration."""
+    """Provisions with the secrets of the demo, of ``usher dev``, or of Tutor's configuration.
+    Raises NotKnownError if none of these is there."""
     if context.demo_home is not None:
         home = str(context.demo_home)
         Command((sys.executable, "-m", _USHER_COMMAND, "demo")).output(
@@ -58,6 +60,7 @@ def _provision(context: Context) -> None:
 
 
 def _run_in_shell(context: Context, script: str) -> None:
+    """Runs a script with the application's ``manage.py shell``. Raises NotKnownError."""
     manage: Command | None = context.application.manage
     if manage is None:
         raise NotKnownError("the application's manage.py is not known: give --application")

@@ -264,7 +264,7 @@ class ProjectWithLms(RunningServers):
 
     def _write_settings_and_records(self) -> int:
         """Creates the LMS or restores its settings and records. Returns how many of the records
-        differed."""
+        differed. Raises DemoError."""
         connection.make_lms(self.lms_home, self.lms_url, self.url)
         description = connection.describe(self.project.name, self.url, self.credentials)
         try:
@@ -345,7 +345,7 @@ class ProjectWithLms(RunningServers):
         )
 
     def _link_learner(self, username: str) -> None:
-        """Links the test learner to their account in the LMS."""
+        """Links the test learner to their account in the LMS. Raises DemoError."""
         description = connection.describe(self.project.name, self.url, self.credentials)
         application = description.applications[0].name
         try:
@@ -392,7 +392,7 @@ class ProjectWithLms(RunningServers):
 
     def _sign_in(self) -> str:
         """Follows the LMS to the project's sign-in page. Then, with a session in the project, signs
-        in to the LMS and opens the dashboard."""
+        in to the LMS and opens the dashboard. Raises DemoError."""
         self._wait_until_ready()
         browser = Browser()
         try:

@@ -104,7 +104,7 @@ def recognise(options: ApplicationOptions) -> Checkout:
 
 def _at_address(options: ApplicationOptions) -> Checkout:
     """Returns an application that has no folder on this machine. Its manage.py can be run only with
-    the command in ``--manage``."""
+    the command in ``--manage``. Raises Refused."""
     url = options.target.rstrip("/")
     parts = urlsplit(url)
     if not parts.hostname or parts.query or parts.fragment:
@@ -156,7 +156,8 @@ def _named_edition(options: ApplicationOptions) -> Edition | None:
 
 
 def _name_of(options: ApplicationOptions, edition: Edition | None, fallback: str) -> str:
-    """Returns the name in ``--name``, else the edition's, else one made from ``fallback``."""
+    """Returns the name in ``--name``, else the edition's, else one made from ``fallback``. Raises
+    Refused."""
     name = options.name or (edition.name if edition else fallback.lower())
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not name:
@@ -165,7 +166,8 @@ def _name_of(options: ApplicationOptions, edition: Edition | None, fallback: str
 
 
 def _manage_of(folder: Path, options: ApplicationOptions) -> tuple[tuple[str, ...], bool]:
-    """Returns the argv before a management command, and whether docker compose runs it."""
+    """Returns the argv before a management command, and whether docker compose runs it. Raises
+    Refused."""
     if options.manage:
         manage = tuple(shlex.split(options.manage))
         return manage, manage[:2] == ("docker", "compose")

@@ -174,12 +174,13 @@ class EmbeddedLms:
         return configuration.description_of(self.config_file, self._full_config()).to_json()
 
     def _settings(self) -> dict[str, Any]:
-        """Returns the settings of ``lms.env.yml`` that follow from ``config.yml``."""
+        """Returns the settings of ``lms.env.yml`` that follow from ``config.yml``. Raises
+        Refused."""
         try:
             settings = lms_settings(self._full_config())
         except EntryError as error:
             raise Refused(f"{self.config_file}: {error}") from error
-        # Defaults for an LMS without any application.
+        # Without any application ``settings`` is empty; features then keep the LMS's defaults.
         return {"USHER_BACKENDS": {}, "USHER_LOGOUT_URIS": [], **settings} | (
             {"FEATURES": _FEATURES} if settings else {}
         )
@@ -209,7 +210,8 @@ class EmbeddedLms:
         return self._provision()
 
     def _provision(self, *options: str) -> dict[str, Any]:
-        """Runs ``usher_provision`` with the rendered description. Returns its report."""
+        """Runs ``usher_provision`` with the rendered description. Returns its report. Raises
+        ToolFailed."""
         description = self.description()
         if description is None:
             raise ToolFailed(f"{self.description_file} was not rendered")

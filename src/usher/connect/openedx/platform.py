@@ -168,6 +168,7 @@ class Platform:
         return self._run_job("usher-provision", "--dry-run")
 
     def _preview_in_running_lms(self) -> str:
+        """Returns the output of ``usher_provision --dry-run``. Raises NotRunning, ToolFailed."""
         script = " ".join(_PREVIEW)
         if self.in_cluster:
             return self._kubectl("exec", "-i", "deploy/lms", "--", "sh", "-e", "-c", script)

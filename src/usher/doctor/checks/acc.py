@@ -23,6 +23,7 @@ def _waiting_count_and_message(context: Context, *codes: str) -> tuple[int, str]
 
 
 def _learners(context: Context) -> Learners:
+    """The LMS's report about its learners. Raises NotKnownError."""
     if "learners" not in context.lms.report:
         raise NotKnownError("the LMS does not report its learners")
     return context.lms.report["learners"]

@@ -86,7 +86,8 @@ class EnrollmentsAreAccepted(Check):
 
 
 def read_lms_enrollments(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
-    """The enrollments of these learners in the LMS: (username, course key) → enrollment."""
+    """The enrollments of these learners in the LMS: (username, course key) → enrollment. Raises
+    NotKnownError."""
     query = urlencode({"username": ",".join(sorted(usernames)), "page_size": 100})
     answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
     if answer.status_code != 200:

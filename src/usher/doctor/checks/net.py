@@ -228,7 +228,8 @@ class LmsReachesApplication(Check):
         return skipped("the LMS did not try the application's token endpoint")
 
     def _judge_answer(self, probe: TokenProbe, context: Context) -> Finding:
-        """The finding about the answer that the LMS got from the application's token endpoint."""
+        """The finding about the answer that the LMS got from the application's token endpoint.
+        Raises NotKnownError if the answer shows nothing about the address."""
         status = probe.get("status")
         if probe.get("error") in _ERRORS_OF_SLOW_SERVER:
             raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")

@@ -28,12 +28,14 @@ _REPAIR = manage("repair_missing_courseware_records")
 
 
 def _clients(context: Context) -> list[OAuthClient]:
+    """The OAuth clients of the LMS. Raises NotKnownError."""
     if "oauth_clients" not in context.lms.report:
         raise NotKnownError("the LMS does not report its OAuth applications")
     return context.lms.report["oauth_clients"]
 
 
 def _own_client_id(context: Context) -> str:
+    """The application's client id in the LMS. Raises NotKnownError without one."""
     client_id = context.application.setting(Env.OPENEDX_API_CLIENT_ID)
     if not client_id:
         raise NotKnownError(f"{Env.OPENEDX_API_CLIENT_ID} is not set yet")
@@ -200,7 +202,8 @@ class ServiceClientsWork(Check):
 
     def _try_client(self, context: Context, purpose: str, token: str) -> Finding | None:
         """Uses the client for its purpose without changing anything: reads course runs, or retires
-        an empty list of learners. Returns a finding about a problem, or None."""
+        an empty list of learners. Returns a finding about a problem, or None. Raises NotKnownError
+        without Studio's address."""
         send = partial(context.web.request, token=token, scheme="JWT")
         if purpose == RETIREMENT:
             url = context.lms.at(LmsPath.BULK_RETIRE)

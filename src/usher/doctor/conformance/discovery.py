@@ -84,7 +84,9 @@ def find_backend(client: httpx.Client) -> str:
 
 
 def read_learner_account(client: httpx.Client, token: str) -> dict[str, str]:
-    """Returns the values ``learner`` and ``learner_email`` of the owner of a learner's token."""
+    """Returns the values ``learner`` and ``learner_email`` of the owner of a learner's token.
+    Leaves out ``learner_email`` if the LMS does not show it. Raises ConformanceError if the LMS
+    refuses the token."""
     me = client.get(LmsPath.ME, headers=bearer(token))
     if me.status_code != httpx.codes.OK:
         raise ConformanceError(f"the LMS refuses the learner's token ({me.status_code}).")

@@ -135,12 +135,14 @@ class Application:
         return fingerprints or {"": ""}
 
     def get(self, path: str, token: str = "") -> httpx.Response:
+        """Requests a page without following redirects. Raises NotKnownError without an answer."""
         if not self.url:
             raise NotKnownError("the application's address is not known: give --application")
         return self.web.get(self.url.rstrip("/") + path, token)
 
     def client(self, client_id: str) -> Client:
-        """The OAuth client with this id, as its provider records it."""
+        """The OAuth client with this id, as its provider records it. Raises NotKnownError without
+        one."""
         for client in self.report.get("clients", []):
             if client.get("client_id") == client_id:
                 return client
@@ -172,7 +174,7 @@ class Application:
 
     @fact
     def tracked_by_git(self) -> bool:
-        """Whether git tracks the ``.env``."""
+        """Whether git tracks the ``.env``. Raises NotKnownError without a ``.env``."""
         if self.env_file is None:
             raise NotKnownError("the application's .env is not known: give --application")
         try:

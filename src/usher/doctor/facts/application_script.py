@@ -82,7 +82,8 @@ def _client(row):
 
 def _report_without_usher():
     """The report of an application that is not built on Usher. It leaves out rows for whose tables
-    the application has no model, or a model without the fields that are read."""
+    the application has no model, or a model without the fields that are read. Raises
+    ImproperlyConfigured without the OAuth toolkit."""
     if not apps.is_installed("oauth2_provider"):
         raise ImproperlyConfigured(
             f"INSTALLED_APPS of {os.environ.get('DJANGO_SETTINGS_MODULE')} has neither "

@@ -59,14 +59,15 @@ class Lms:
 
     @fact
     def me(self) -> httpx.Response:
-        """The LMS's answer about the owner of the service worker's token."""
+        """The LMS's answer about the owner of the service worker's token. Raises NotKnownError
+        without a token."""
         if not self.token:
             raise NotKnownError("the service worker's token is not known")
         return self.get(LmsPath.ME, token=self.token)
 
     @fact
     def site(self) -> Site:
-        """The LMS's own site, whose id is SITE_ID."""
+        """The LMS's own site, whose id is SITE_ID. Raises NotKnownError if it isn't reported."""
         for site in self.report.get("sites", []):
             if site.get("current"):
                 return site
@@ -80,6 +81,8 @@ class Lms:
         return settings[name]
 
     def feature(self, name: str) -> Any:
+        """The value of a FEATURES flag in the running LMS. Raises NotKnownError if it isn't
+        reported."""
         features = self.report.get("features", {})
         if name not in features:
             raise NotKnownError(f"the LMS does not report FEATURES {name}")
@@ -91,7 +94,7 @@ class Lms:
         return [row for row in providers if row.get("backend_name") == backend]
 
     def provider(self, backend: str) -> Provider:
-        """The record in use: the newest on the LMS's own site."""
+        """The record in use: the newest on the LMS's own site. Raises NotKnownError without one."""
         for row in self.providers(backend):
             if row.get("site_id") == self.site.get("id"):
                 return row

@@ -65,6 +65,7 @@ class Trouble:
         return f"{len(LEARNERS)} learners in {len(RUNS)} course runs, as they should be"
 
     def _break(self) -> str:
+        """Breaks the things in the LMS first, because some in the application follow from them."""
         self._run_in_lms("break_things", RUNS)
         self._run_in_application("break_things", RUNS)
         return f"{len(CASES)} things are broken"
