@@ -305,6 +305,7 @@ def test_drift_finds_differences_until_reconcile_repairs_them(system):
     enroll(user, course_run)
     code, out, _ = run_command("reconcile", "--dry-run", "--json")
     assert json.loads(out)["due"]["enrollment"] == 1
+    # The account and the enrollment are not sent yet, and no worker runs.
     code, out, _ = run_command("drift", "--json", "--kind", "account")
     assert code == 1
     assert json.loads(out)["worker"].startswith("No worker has ever run. Start ")
@@ -312,10 +313,12 @@ def test_drift_finds_differences_until_reconcile_repairs_them(system):
     # As if a worker had just reported that it runs. since: after how many seconds it is late.
     heartbeat._write(heartbeat.WORKER, since=str(heartbeat.LATE_WATCHING_SECONDS))
     assert "No worker" not in run_command("drift", "--kind", "account").out
+    # Reconcile sends both.
     code, out, _ = run_command("reconcile", "--user", user.username, "--json")
     assert code == 0, out
     code, out, _ = run_command("drift", "--kind", "account", "--kind", "enrollment")
     assert (code, out.strip()) == (0, "✓ no differences")
+    # The enrollment is ended in the LMS. A recheck finds this and enrolls the learner again.
     system.lms.shell(
         "from usher.embedded.student.models import CourseEnrollment as E; "
         f"E.objects.filter(user__username={user.lms_account.username!r}).update(is_active=False)"
