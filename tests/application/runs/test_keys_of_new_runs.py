@@ -7,6 +7,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from usher.application.models import CourseRun
+from usher.application.runs.models import validate_course_key
 
 VALID_KEY = "course-v1:edX+DemoX+Demo_Course"
 
@@ -18,9 +19,34 @@ def bulk_create(key: str) -> Any:
     )
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        VALID_KEY,
+        "edX/DemoX/2014",
+        "ccx-v1:edX+DemoX+1+ccx@7",
+        "course-v1:Universität+Größe+2026",
+    ],
+)
+def test_the_keys_of_all_sorts_of_runs_are_valid(key: str) -> None:
+    validate_course_key(key)
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "key", ["", "DemoX", "course-v1:edX+DemoX", "course-v1:edX+..+1", "x" * 300]
+    "key",
+    [
+        "",
+        "DemoX",
+        "course-v1:edX+DemoX",
+        "course-v1:edX+..+1",
+        "x" * 300,
+        "library-v1:edX+DemoX",
+        "course-v1:edX+DemoX+1+type@html+block@a",
+        "course-v1:edX+DemoX+1+branch@draft-branch",
+        "course-v1:edX+DemoX+1+version@519665f6223ebd6980884f2b",
+        "ccx-v1:edX+DemoX+1+ccx@7+type@html+block@a",
+    ],
 )
 @pytest.mark.parametrize(
     "create",

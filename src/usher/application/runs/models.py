@@ -13,6 +13,7 @@ from django.db import models
 from django.utils import timezone
 from opaque_keys import InvalidKeyError
 from opaque_keys.edx.keys import CourseKey
+from opaque_keys.edx.locator import CourseLocator
 
 from usher.contract.failures import MALFORMED
 from usher.engine.models import Reconciled, ReconciledQuerySet
@@ -28,7 +29,12 @@ def validate_course_key(value: str) -> None:
         has_dots = {".", ".."} & set(re.split(r"[/+:]", value))
         if len(value) > COURSE_KEY_MAX_LENGTH or has_dots:
             raise InvalidKeyError(CourseKey, value[:200])
-        CourseKey.from_string(value)
+        key = CourseKey.from_string(value)
+        # The library also reads keys of libraries, of versions of a run, and of a run's parts; the
+        # LMS would take a part's key for the whole run.
+        is_run = isinstance(key, CourseLocator) and not (key.branch or key.version_guid)
+        if not is_run or str(key) != value:
+            raise InvalidKeyError(CourseKey, value[:200])
     except InvalidKeyError as error:
         raise ValidationError(
             "%(key)s is not a course key; it looks like course-v1:ORG+NUMBER+RUN.",
