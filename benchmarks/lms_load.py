@@ -344,8 +344,8 @@ def measure(load: Load, arguments: Any) -> dict[str, Any]:
 
 
 def _load_average() -> float | None:
-    """This machine's load average of the last minute, since other work slows down the
-    measurement."""
+    """This machine's load average of the last minute, since other work slows down the measurement;
+    None on a system without such a number."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 

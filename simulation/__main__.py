@@ -54,7 +54,8 @@ def _print_seed(result: SeedResult) -> int:
 
 
 def _simulate_seeds(seeds: range, processes: int | None) -> int:
-    """Simulate the seeds, and print which of them fail. Returns the exit code."""
+    """Simulate the seeds, and print which of them fail. Returns the exit code. processes: as for
+    ``simulate_many``."""
     started, failed = time.monotonic(), []
     for number, outcome in enumerate(simulate_many(seeds, processes), 1):
         if outcome.error:

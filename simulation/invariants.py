@@ -36,8 +36,8 @@ class Invariants:
 
     unreported_changes: (username, course key) of enrollments that were changed in the LMS and not
     yet reported to the application. lost_accounts: usernames, in lower case, of accounts that the
-    LMS lost. Only a recheck is sure to notice a lost account.
-    """
+    LMS lost. Only a recheck is sure to notice a lost account. In the checks of a row, ``old`` is
+    the row before the last step; None for a new row."""
 
     scheduler: Scheduler
     records: Records

@@ -261,7 +261,8 @@ def enroll(
     world: LmsData, username: str, key: str, mode: str | None, is_active: bool, *, force: bool
 ) -> tuple[str, bool]:
     """Changes an enrollment as the platform does for the service worker. Returns the new mode, and
-    whether the enrollment is active. force: also in a closed run. Raises NoEnrollment with the
+    whether the enrollment is active. mode: None to keep the mode, which is audit for a new
+    enrollment. force: also in a closed run. Raises NoEnrollment with the
     platform's message."""
     try:
         return _enroll(world, username, key, mode, is_active, force=force)

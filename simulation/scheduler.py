@@ -134,7 +134,7 @@ class Scheduler:
 
     def wait(self, until: Callable[[], bool] | None, seconds: float | None = None) -> bool:
         """Let other threads run until ``until()`` is true or the time is over. Return whether
-        ``until()`` is true."""
+        ``until()`` is true. until: None to wait for the time alone. seconds: None for no limit."""
         task = self.task
         if self.is_over:
             raise ThreadEnded

@@ -52,7 +52,7 @@ class PublicApi:
 
     def _account_named(self, name: str) -> Account | None:
         """The account of a learner or of the service worker, which the client requests as evidence
-        that the LMS shows accounts."""
+        that the LMS shows accounts; None if there is none."""
         if name == SERVICE_WORKER:
             return Account(0, name, f"{name}@lms.example", name, "", "", _DATE_JOINED)
         return self.world.accounts.get(name.lower())

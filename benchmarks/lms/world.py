@@ -87,6 +87,7 @@ class World:
     def add_account(
         self, username: str, email: str, *, name: str = "", country: str = "", uid: str = ""
     ) -> Account:
+        """Creates an account. uid: '' for an account that is not linked."""
         account = Account(next(self._ids), username, email, name, country, uid, moment())
         self.accounts[username.lower()] = account
         self.by_email[email.lower()] = account

@@ -213,7 +213,8 @@ def reason(code: str) -> str:
 
 
 def advice(code: str, kind: str = "", retry: str = "retry") -> str:
-    """Advice about an error code. retry: the label of the page's retry button."""
+    """Advice about an error code. kind: the record's kind, '' for any. retry: the label of the
+    page's retry button."""
     _, text = REASONS.get(code, ("", _DEFAULT_ADVICE))
     if kind == "profile" and code == "duplicate-email":
         text = _TAKEN_ADDRESS_ADVICE
@@ -221,7 +222,8 @@ def advice(code: str, kind: str = "", retry: str = "retry") -> str:
 
 
 def message_label(code: str, kind: str = "") -> str:
-    """The label of a refusal's message: ``The LMS says``, or ``Why`` if Usher wrote the message."""
+    """The label of a refusal's message: ``The LMS says``, or ``Why`` if Usher wrote the message.
+    kind: the record's kind, '' for any."""
     is_own = code in _CODES_WITH_OWN_MESSAGE or (kind in ("run", "profile") and code == "not-found")
     return "Why" if is_own else "The LMS says"
 

@@ -52,8 +52,9 @@ def is_locked(file: Path) -> bool:
 
 def project_folder(base_dir: str | Path | None) -> Path:
     """The folder of ``manage.py``: ``BASE_DIR`` or its parent folder; ``BASE_DIR`` if neither has a
-    ``manage.py``. ``startproject`` derives ``BASE_DIR`` from the path of the settings file, so
-    ``BASE_DIR`` is one folder too deep if the settings are a package."""
+    ``manage.py``. base_dir: None for the current folder. ``startproject`` derives ``BASE_DIR`` from
+    the path of the settings file, so ``BASE_DIR`` is one folder too deep if the settings are a
+    package."""
     base = Path(base_dir or ".")
     candidates = (folder for folder in (base, base.parent) if (folder / "manage.py").exists())
     return next(candidates, base)

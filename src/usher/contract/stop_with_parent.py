@@ -25,8 +25,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Starts a command that is stopped when this process ends.
 
-    environment: variables in addition to those of this process; log: the file that gets its output.
-    """
+    cwd: None for the folder of this process. environment: variables in addition to those of this
+    process; log: the file that gets its output."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "usher.contract.stop_with_parent", *command],

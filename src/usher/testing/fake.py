@@ -131,6 +131,7 @@ class UsherFakeLms:
         return (200, items) if items else (404, {})
 
     def _enrollment_answer(self, learner_and_run: str) -> tuple[int, Any]:
+        """Status and JSON. learner_and_run: username and course key, separated by a comma."""
         username, _, run = learner_and_run.partition(",")
         mode, is_active = self._enrollments.get((username, run), ("", False))
         if not mode:

@@ -85,6 +85,7 @@ def _normalised_host(host: Any) -> str:
 
 
 def _equivalent_hosts(host: str) -> tuple[str, ...]:
+    """All names of this machine if ``host`` is one of them; else only ``host``."""
     return _LOOPBACK if host in _LOOPBACK else (host,)
 
 

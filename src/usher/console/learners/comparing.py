@@ -196,6 +196,8 @@ def _cause_and_advice(record: Record) -> str:
 
 
 def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
+    """The comparison for an account that the LMS does not have. links: None if the LMS does not
+    report links."""
     signs_in_elsewhere = links is not None and links.leads_to is not None
     advice = (
         "Usernames must never change: see Sign-in."
@@ -263,7 +265,8 @@ def _from_adapter(method: str, user: Any) -> str:
 
 def _profile_advice(profile: LmsProfile | None, desired: str) -> str:
     """Advice for a name or address that differs from the desired one. The LMS may have refused the
-    desired one, for example because another account has the address."""
+    desired one, for example because another account has the address. profile: None if no change was
+    ever requested."""
     if profile is None or not profile.refused_at:
         return REPAIR_ADVICE
     advice = words.advice(profile.error_code, "profile", words.REPAIR_LABEL)
@@ -348,8 +351,8 @@ def _compare_run_dates(lms: LmsClient, user: Any) -> Iterator[Comparison]:
 
 
 def compare_sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
-    """Compares the account into which the LMS signs the learner in with the learner's own
-    account."""
+    """Compares the account into which the LMS signs the learner in with the learner's own account.
+    links: None if the LMS does not report links."""
     unknown = Comparison(
         SIGN_IN, here=f"into {row.username}", in_lms="", differs=None, record=("account", row.pk)
     )
@@ -402,7 +405,7 @@ def _name_after_sign_in(links: ObservedLinks) -> str:
 
 def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
     """A sentence about a sign-in that leads nowhere, or to another account than the learner's; ''
-    if sign-in is right or unknown."""
+    if sign-in is right or unknown. links: None if the LMS does not report links."""
     if links is None:
         return ""
     name = _name_after_sign_in(links)
@@ -419,8 +422,8 @@ def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
 
 def _link_command(row: LmsAccount, links: ObservedLinks | None) -> str:
     """Returns the command with which the LMS's staff correct the sign-in; '' if sign-in is right or
-    unknown, or the account is missing. Usher does not run the command: no application may assign an
-    LMS account to a person."""
+    unknown, or the account is missing. links: None if the LMS does not report links. Usher does not
+    run the command: no application may assign an LMS account to a person."""
     if links is None or not links.exists:
         return ""
     name = _name_after_sign_in(links)

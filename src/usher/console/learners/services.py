@@ -185,7 +185,8 @@ def _who_linked(account: LmsAccount) -> str:
 
 def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -> Iterator[Record]:
     """Yields the learner's records in the order of the page. Grades and certificates that are in
-    sync are left out. sentences: the result of ``explain``."""
+    sync are left out. account: None if no account was requested. sentences: the result of
+    ``explain``."""
     sentence_by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
     if account is not None:
         observed_state = {True: "active", False: "deactivated", None: ""}[

@@ -57,6 +57,7 @@ def compare(request: HttpRequest, pk: str) -> HttpResponse:
 def _render_learner(
     request: HttpRequest, user: Any, compared: comparing.ComparedLearner | None = None
 ) -> HttpResponse:
+    """The learner's page. compared: the comparison with the LMS to show; None to show none."""
     learner = services.read_learner(user, compared.differing_records if compared else ())
     is_in_no_course = not any(record.kind == "enrollment" for record in learner.records)
     context = {

@@ -287,7 +287,8 @@ def _count_by_state(name: str, model: Any) -> KindCounts:
 
 
 def _oldest_due_at(due: Any, lane: Lane) -> datetime | None:
-    """Returns the time at which the first row of a lane, in the order of the index, became due."""
+    """Returns the time at which the first row of a lane, in the order of the index, became due;
+    None if no row of the lane is due."""
     oldest_due_at: datetime | None = (
         due.filter(lane=lane)
         .order_by("due_at", "object_id")

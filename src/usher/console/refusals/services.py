@@ -138,7 +138,8 @@ class IgnoreDecisions:
 
 
 def not_ignored(kind: Kind, decisions: IgnoreDecisions | None = None) -> QuerySet[Work]:
-    """The work of refused records of this kind that are not ignored."""
+    """The work of refused records of this kind that are not ignored. decisions: None to read them
+    from the database."""
     decisions = decisions or IgnoreDecisions()
     rows = _refused_work(kind)
     for code, up_to in decisions.ignored_codes.get(kind.name, ()):
@@ -164,7 +165,7 @@ def newest_refusals(
     kind: Kind, code: str, limit: int, before: str = "", decisions: IgnoreDecisions | None = None
 ) -> list[Refusal]:
     """The records of one group, the last refused first. before: the ``position`` of the last record
-    on the previous page; '' for the first page."""
+    on the previous page; '' for the first page. decisions: None to read them from the database."""
     refused_work = not_ignored(kind, decisions).filter(error_code=code)
     if position := _parse_position(before):
         refused_work = refused_work.filter(_refused_before(*position))

@@ -124,6 +124,7 @@ def export(request: HttpRequest) -> HttpResponse:
 
 
 def _kind_and_code(data: Any) -> tuple[Kind, str]:
+    """The kind and the error code of a group, from the parameters of a request. Raises Http404."""
     name, code = data.get("kind", ""), data.get("code", "")
     if name not in kind_names() or len(code) > _MAX_CODE_LENGTH or "\x00" in code:
         raise Http404("no such group of refusals")
@@ -144,7 +145,8 @@ def _parse_id(text: str) -> int | None:
 
 
 def _unchanged_text(ids: list[int] | None, count: int) -> str:
-    """A sentence with the number of selected records that are no longer refused; '' for none."""
+    """A sentence with the number of selected records that are no longer refused; '' for none. ids:
+    None for the whole group, of which all are still refused."""
     count_gone = 0 if ids is None else len(ids) - count
     return f" {count_gone:,} not changed: no longer refused for this reason." if count_gone else ""
 

@@ -53,7 +53,8 @@ class RunDetails:
 
 
 def search_runs(text: str = "") -> QuerySet[CourseRun]:
-    """Searches by key or title; the newest first."""
+    """The runs whose key or title contains each word of ``text``, the newest first; all runs for
+    ''."""
     rows = CourseRun.objects.all()
     for word in text[:100].replace("\x00", " ").split():
         rows = rows.filter(Q(course_key__icontains=word) | Q(title__icontains=word))
