@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from usher.embedded.replay.compare import KnownValues, differences
+from usher.embedded.replay.compare import KnownValues, find_differences
 
 RECORDED: dict[str, Any] = {
     "status": 200,
@@ -42,12 +42,12 @@ def answer(status: int = 200, headers: Any = HEADERS, body: Any = None) -> httpx
 
 
 def test_equal_answers_agree() -> None:
-    assert differences(RECORDED, answer(), KnownValues()) == []
+    assert find_differences(RECORDED, answer(), KnownValues()) == []
 
 
 def test_ids_and_creation_times_may_differ() -> None:
     body = {**RECORDED["body"], "user_id": 99, "created": "2030-01-01T00:00:00.000001Z"}
-    assert differences(RECORDED, answer(body=body), KnownValues()) == []
+    assert find_differences(RECORDED, answer(body=body), KnownValues()) == []
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_ids_and_creation_times_may_differ() -> None:
 )
 def test_a_difference_in_any_other_value_of_the_body_is_reported(changed: dict[str, Any]) -> None:
     body = {**copy.deepcopy(RECORDED["body"]), **changed}
-    assert len(differences(RECORDED, answer(body=body), KnownValues())) == 1
+    assert len(find_differences(RECORDED, answer(body=body), KnownValues())) == 1
 
 
 def test_a_missing_field_of_the_body_is_reported() -> None:
     body = {key: value for key, value in RECORDED["body"].items() if key != "end"}
-    assert differences(RECORDED, answer(body=body), KnownValues()) == ["body.end is missing"]
+    assert find_differences(RECORDED, answer(body=body), KnownValues()) == ["body.end is missing"]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_a_missing_field_of_the_body_is_reported() -> None:
     ],
 )
 def test_a_difference_in_a_compared_header_is_reported(headers: list[tuple[str, str]]) -> None:
-    assert len(differences(RECORDED, answer(headers=headers), KnownValues())) == 1
+    assert len(find_differences(RECORDED, answer(headers=headers), KnownValues())) == 1
 
 
 def test_a_different_status_is_reported() -> None:
-    assert differences(RECORDED, answer(status=201), KnownValues()) == ["status 200, here 201"]
+    assert find_differences(RECORDED, answer(status=201), KnownValues()) == ["status 200, here 201"]
 
 
 def redirect(target: str) -> httpx.Response:
@@ -112,7 +112,9 @@ def test_later_requests_send_the_actual_state_in_place_of_the_recorded_state() -
         "body": "",
     }
     known_values = KnownValues()
-    assert differences(recorded, redirect(AUTHORIZE_URL.format("actually")), known_values) == []
+    assert (
+        find_differences(recorded, redirect(AUTHORIZE_URL.format("actually")), known_values) == []
+    )
     assert known_values.translate("/complete/?state=recorded") == "/complete/?state=actually"
 
 
@@ -132,7 +134,7 @@ def test_a_redirect_to_a_different_url_is_reported(target: str) -> None:
         "headers": {"Location": AUTHORIZE_URL.format("recorded")},
         "body": "",
     }
-    assert differences(recorded, redirect(target), KnownValues()) != []
+    assert find_differences(recorded, redirect(target), KnownValues()) != []
 
 
 def test_titles_of_pages_are_compared() -> None:
@@ -142,5 +144,5 @@ def test_titles_of_pages_are_compared() -> None:
         200, content="<title>\n Dashboard | édX</title>".encode(), request=request
     )
     other = httpx.Response(200, content=b"<title>Login</title>", request=request)
-    assert differences(recorded, page, KnownValues()) == []
-    assert len(differences(recorded, other, KnownValues())) == 1
+    assert find_differences(recorded, page, KnownValues()) == []
+    assert len(find_differences(recorded, other, KnownValues())) == 1

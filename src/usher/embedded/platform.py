@@ -327,7 +327,7 @@ def set_enrollment(
         step = next_step(
             current_state, mode=mode, is_active=is_active, username=user.username, key=key
         )
-        if current_state and step is Step.NOTHING:
+        if current_state is not None and step is Step.NOTHING:
             return current_state
         if step is Step.ADD and mode is None:
             mode = _default_mode(cache, key)

@@ -58,7 +58,7 @@ def set_enrollment(
         step = next_step(
             current_state, mode=mode, is_active=is_active, username=user.username, key=key
         )
-        if current_state and step is Step.NOTHING:
+        if current_state is not None and step is Step.NOTHING:
             return current_state
         if step is Step.ADD:
             mode = _mode_or_default(key, mode, cache)

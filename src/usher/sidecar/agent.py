@@ -637,6 +637,7 @@ def save_with_audit_rows(model, changes, audit):
     relations that ``to_dict`` reads; None if the application's own code must save all rows.
     """
     remaining = changes
+    # In a smaller batch, too few rows would be left after the samples.
     is_large_batch = len(changes) > 2 * SAMPLE_SIZE
     updates_only = not any(change.new for change in changes)
     if audit and is_large_batch and updates_only and saving_writes_only_the_row(model):

@@ -71,8 +71,8 @@ def read_learners(
     selection: Selection | None = None,
     with_enrollments: bool = True,
 ) -> Iterator[list[Learner]]:
-    """Yields pages of ``page_size`` learners for whom the application's own code creates accounts.
-    selection: only these users; None for all. with_enrollments: also read their enrollments, which
+    """Yields pages of ``page_size`` learners. selection: which users; None for those for whom the
+    application's own code creates accounts. with_enrollments: also read their enrollments, which
     are otherwise empty."""
     pages = agent.pages(
         model=adapter.users.model,
@@ -87,8 +87,8 @@ def read_learners(
 def read_runs(
     agent: Agent, adapter: Adapter, page_size: int = 500, *, selection: Selection | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields course runs that the application's own sync updates. selection: only these runs; None
-    for all."""
+    """Yields course runs. selection: which runs; None for those that the application's own sync
+    updates."""
     for page in agent.pages(
         model=adapter.runs.model,
         fields=adapter.runs.paths,
@@ -160,7 +160,8 @@ def _enrollment(adapter: Adapter, row: dict[str, Any]) -> Enrollment:
 
 
 def error_message_of(data: Any) -> str:
-    """Returns the LMS's message in an error that the application has stored, on one line."""
+    """Returns the LMS's message in an error that the application has stored, on one line. Other
+    data than such a message is cut to 300 characters."""
     if isinstance(data, dict):
         messages = [
             str(entry["user_message"])

@@ -331,6 +331,7 @@ class Grants:
     def _check(self, request: AuthorizationRequest) -> None:
         """Raises Misconfigured, as ``__call__`` describes."""
         title = self._session.adapter.title
+        # The request's values are cut, because another server may have sent them.
         if request.client_id != self.record.client_id:
             raise Misconfigured(
                 f"The LMS signs in with the client id {request.client_id[:100]}, but {title} knows "

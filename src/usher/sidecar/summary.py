@@ -73,7 +73,8 @@ class RowMemory:
 
     def _forget_expired(self) -> None:
         """Removes entries an hour after their pause ended: a row that still fails has a newer entry
-        by then."""
+        by then. The next removal waits until the number of entries has doubled, so that few of many
+        calls remove anything."""
         an_hour_ago = time.monotonic() - REFUSED_PAUSE
         with self._claim_lock:
             remaining = {
@@ -195,8 +196,9 @@ class Summary:
     def add_write(
         self, kind: str, what: str, write_result: dict[str, Any], retry_key: Any = None
     ) -> bool:
-        """Counts the agent's outcome of writing a row. Returns False if the row was not written,
-        for example because it changed meanwhile."""
+        """Counts the agent's outcome of writing a row. Returns False if the row was not written
+        because another process changed, deleted or locked it. A row whose values the application's
+        own code refused is counted as refused; for this row too, True is returned."""
         if write_result["outcome"] in ("written", "same"):
             self.add(kind, DONE, retry_key=retry_key)
         elif write_result["outcome"] == "refused":

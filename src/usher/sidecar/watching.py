@@ -160,9 +160,10 @@ class QuickPasses:
 
 @dataclass
 class FullPasses:
-    """The schedule of passes over all rows, one kind at a time, each as often as its cost allows:
-    in a small application as often as quick passes. They also find changes that no column shows,
-    such as bulk updates and deleted rows. Times are of ``time.monotonic``."""
+    """The schedule of passes over all rows, one kind at a time, each as often as its cost allows.
+    In a small application, passes that read only its own tables follow each other as quickly as
+    quick passes. Full passes also find changes that no column shows, such as bulk updates and
+    deleted rows. Times are of ``time.monotonic``."""
 
     scope: PassScope
     #: Kind → time of its next pass.

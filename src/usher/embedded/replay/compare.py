@@ -67,7 +67,7 @@ def _shape(text: str) -> str:
     return re.sub(r"[A-Za-z]", "a", re.sub(r"\d", "0", text))
 
 
-def differences(
+def find_differences(
     recorded: dict[str, Any], actual: httpx.Response, known_values: KnownValues
 ) -> list[str]:
     """One line for each difference between the recorded answer and the actual one; empty when they
@@ -174,17 +174,18 @@ def _value_differences(
             yield from _value_differences(
                 f"{place}[{index}]", key, recorded_item, actual_item, known_values
             )
-    elif type(recorded_value) is not type(actual_value) or not _values_agree(
+    elif type(recorded_value) is not type(actual_value) or not _compare_values(
         key, recorded_value, actual_value, known_values
     ):
         yield f"{place} {recorded_value!r}, here {actual_value!r}"
 
 
-def _values_agree(
+def _compare_values(
     key: str, recorded_value: Any, actual_value: Any, known_values: KnownValues
 ) -> bool:
-    """Whether two values of the same type agree. key: the name of their field, which says whether
-    they are random. Stores an access or refresh token in ``known_values``."""
+    """Compares two values of the same type, and returns whether they agree. key: the name of their
+    field, which says whether they are random. Stores an access or refresh token in
+    ``known_values``."""
     if recorded_value == actual_value:
         return True
     if isinstance(recorded_value, int) and not isinstance(recorded_value, bool):

@@ -19,7 +19,7 @@ from usher.contract.paths import LmsPath
 from usher.embedded.home import folder as folders
 from usher.embedded.home.process import running_lms
 from usher.embedded.replay import application
-from usher.embedded.replay.compare import KnownValues, differences
+from usher.embedded.replay.compare import KnownValues, find_differences
 from usher.embedded.replay.recordings import Recording
 
 LMS_ROOT = "http://lms.example:8000"
@@ -152,7 +152,7 @@ class Player:
         else:
             with self._new_client() as client:
                 answer = self._send(client, recording.request)
-        sentences = differences(recording.response, answer, self.known_values)
+        sentences = find_differences(recording.response, answer, self.known_values)
         if sentences and answer.status_code == 500:
             log = (self.home / "server.log").read_text(errors="replace").strip()
             sentences.append(f"the LMS's log ends: {log[-1500:]}")

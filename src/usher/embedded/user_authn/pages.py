@@ -17,7 +17,7 @@ from usher.embedded.third_party_auth import registry
 from usher.embedded.third_party_auth.models import OAuth2ProviderConfig
 from usher.embedded.third_party_auth.pipeline import user_exists
 from usher.embedded.user_authn.cookies import set_logged_in_cookies
-from usher.embedded.user_authn.redirects import after_sign_in
+from usher.embedded.user_authn.redirects import target_after_sign_in
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,10 @@ def _unfinished_sign_in(request: HttpRequest) -> dict[str, Any]:
     collision, whether another account has the learner's e-mail address or username; submit, whether
     the page submits the registration form by itself; finish, the URL that resumes the sign-in."""
     sign_in = registry.running_pipeline(request)
-    record = registry.find_by_backend(sign_in["backend"]) if sign_in else None
-    if sign_in is None or record is None:
+    if sign_in is None:
+        return {}
+    record = registry.find_by_backend(sign_in["backend"])
+    if record is None:
         return {}
     details = sign_in["kwargs"].get("details", {})
     # The form can't create an account with a taken e-mail address or username.
@@ -72,7 +74,7 @@ def _unfinished_sign_in(request: HttpRequest) -> dict[str, Any]:
 def login_and_registration_form(request: HttpRequest, initial_mode: str = "login") -> HttpResponse:
     """Redirects a signed-in user to ``next``, and an anonymous user to the hinted provider, if
     there is one. Otherwise shows the page."""
-    target = after_sign_in(request)
+    target = target_after_sign_in(request)
     if request.user.is_authenticated:
         return set_logged_in_cookies(request, redirect(target), request.user)
     hinted_provider = _hinted_provider(target) if registry.is_enabled() else None

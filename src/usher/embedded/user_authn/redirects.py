@@ -44,7 +44,7 @@ def _requested_target(request: HttpRequest) -> str | None:
     return target
 
 
-def after_sign_in(request: HttpRequest) -> str:
+def target_after_sign_in(request: HttpRequest) -> str:
     """``next`` if it is safe, else the dashboard. The provider hint from the settings is added
     (``tpa_hint``), unless a sign-in through a provider is unfinished."""
     target = _requested_target(request) or reverse("dashboard")
@@ -58,7 +58,7 @@ def after_sign_in(request: HttpRequest) -> str:
     return urlunsplit((scheme, host, path, urlencode(parameters, doseq=True), fragment))
 
 
-def with_host(target: str) -> str:
+def add_host(target: str) -> str:
     """``target`` as an absolute URL on the LMS, unless it already is absolute."""
     scheme, host, path, query, fragment = urlsplit(target)
     if host:

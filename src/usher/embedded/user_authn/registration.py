@@ -245,7 +245,9 @@ def _is_trusted(request: Any, user: User) -> bool:
     if settings.FEATURES.get("SKIP_EMAIL_VALIDATION"):
         return True
     unfinished_sign_in = registry.running_pipeline(request) if registry.is_enabled() else None
-    record = registry.find_by_backend(unfinished_sign_in["backend"]) if unfinished_sign_in else None
-    if unfinished_sign_in is None or record is None or not record.skip_email_verification:
+    if unfinished_sign_in is None:
+        return False
+    record = registry.find_by_backend(unfinished_sign_in["backend"])
+    if record is None or not record.skip_email_verification:
         return False
     return unfinished_sign_in["kwargs"].get("details", {}).get("email") == user.email

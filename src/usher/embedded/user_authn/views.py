@@ -25,7 +25,7 @@ from usher.embedded.third_party_auth import registry
 from usher.embedded.user_authn import registration, validation
 from usher.embedded.user_authn.cookies import delete_logged_in_cookies, set_logged_in_cookies
 from usher.embedded.user_authn.errors import RegistrationRefused
-from usher.embedded.user_authn.redirects import after_sign_in, is_safe_redirect, with_host
+from usher.embedded.user_authn.redirects import add_host, is_safe_redirect, target_after_sign_in
 
 _FORM_FIELDS = ("username", "email", "name", "password")
 
@@ -100,7 +100,7 @@ class RegistrationView(APIView):
                 "user_id": user.pk,
             },
             "success": True,
-            "redirect_url": with_host(after_sign_in(request)),
+            "redirect_url": add_host(target_after_sign_in(request)),
         }
         return set_logged_in_cookies(request, JsonResponse(body), user)
 
@@ -174,7 +174,7 @@ class LoginSessionView(APIView):
         login(django_request, user)
         events.send_login_completed(user)
         answer = JsonResponse(
-            {"success": True, "redirect_url": with_host(after_sign_in(django_request))}
+            {"success": True, "redirect_url": add_host(target_after_sign_in(django_request))}
         )
         return set_logged_in_cookies(django_request, answer, user)
 

@@ -18,7 +18,8 @@ def random_password_hash() -> str:
 
 
 def hash_random_secret(secret: str) -> str:
-    """A hash of ``secret`` that is fast to verify. Only for secrets of 128 random bits or more."""
+    """A hash of ``secret`` that is fast to verify, if the LMS can verify PBKDF2 hashes, as by
+    default; otherwise a hash as for passwords. Only for secrets of 128 random bits or more."""
     for hasher in get_hashers():
         if isinstance(hasher, PBKDF2PasswordHasher):
             return hasher.encode(secret, hasher.salt(), iterations=1)

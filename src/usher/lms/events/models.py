@@ -15,7 +15,8 @@ def new_event_id() -> str:
 
 class Message(models.Model):
     """A change of which one application is notified. ``next_attempt_at`` is null when nothing is
-    left to send: delivered, given up, or the application has no webhook URL."""
+    left to send: the message was delivered or given up, the application has no webhook URL, or it
+    requested the change itself."""
 
     application_id: int
     application = models.ForeignKey(

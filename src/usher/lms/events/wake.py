@@ -59,6 +59,7 @@ def _run() -> None:
                 if seconds_to_next is None and not _check_requested.is_set():
                     _threads.clear()
                     return
+            # None: a check was requested after the last message was sent, so don't wait.
             _check_requested.wait(seconds_to_next or 0)
     except DatabaseError:
         log.exception("The sender of webhooks stopped; the next change starts it again.")
