@@ -149,8 +149,8 @@ class OAuth2ProviderConfig(ProviderConfig):
         self.other_settings = clean_json(self.other_settings)
 
     def get_setting(self, name: str) -> Any:
-        """The client id (``KEY``), the secret (``SECRET``), or a value of ``other_settings``. Raises
-        KeyError if the record has no such value."""
+        """The client id (``KEY``), the secret (``SECRET``), or a value of ``other_settings``.
+        Raises KeyError if the record has no such value."""
         if name == "KEY":
             return self.key
         if name == "SECRET":
