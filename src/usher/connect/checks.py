@@ -410,11 +410,11 @@ def _check_service_clients(
     name, purposes = "service-clients", []
     for service in application.service_clients:
         data = {"client_id": service.client_id, "client_secret": service.client_secret}
-        token = client.post(addresses.lms_url + LmsPath.ACCESS_TOKEN, data={**data, **JWT_GRANT})
-        if not (jwt := str(_parse_json(token).get("access_token") or "")):
-            return Check(
-                name, "failed", f"{service.purpose}: the LMS answers {_oauth_error(token)}"
-            )
+        url = addresses.lms_url + LmsPath.ACCESS_TOKEN
+        token_answer = client.post(url, data={**data, **JWT_GRANT})
+        if not (jwt := str(_parse_json(token_answer).get("access_token") or "")):
+            error = _oauth_error(token_answer)
+            return Check(name, "failed", f"{service.purpose}: the LMS answers {error}")
         headers = {"Authorization": f"JWT {jwt}"}
         if service.purpose == RETIREMENT:
             # No username: nobody is retired.

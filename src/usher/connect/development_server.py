@@ -67,7 +67,8 @@ def running(
 
 def _free_address(target: TargetApplication) -> str:
     """Returns the loopback address at which the application can be served; '' if it runs in
-    containers or elsewhere, or its port is in use."""
+    containers or elsewhere, if its own address is not http with a port, or if the port is in
+    use."""
     parts = urlsplit(target.own_url)
     if not target.checkout.runs_here:
         return ""

@@ -162,6 +162,8 @@ class TargetApplication:
         Settings are missing before connect has written them and after disconnect has removed them.
         Raises ToolFailed.
         """
+        # An error may name only the first missing setting, so the script is tried again until the
+        # error names none that is new.
         while True:
             try:
                 return self.manage.run_script(SCRIPT, params)
@@ -298,7 +300,7 @@ class TargetApplication:
         self, application: Application, addresses: Addresses, redirect_uri: str
     ) -> dict[str, Any]:
         """Examines the application again and returns the facts. They also say whether the
-        application accepts ``redirect_uri`` and whether it reaches the LMS."""
+        application accepts ``redirect_uri``, and whether its server reaches the LMS."""
         params = self._params("check", application, addresses)
         params |= {
             "redirect_uri": redirect_uri,
@@ -366,7 +368,8 @@ class TargetApplication:
         worker = description.service_worker_of(self.name)
         if worker is None:
             raise Refused(
-                "the plugin's description names no service worker for it; upgrade openedx-usher"
+                f"the plugin's description names no service worker for {self.name}; upgrade "
+                "openedx-usher"
             )
         values = self._settings_for(identity_of(application, worker), addresses)
         self._secrets.add(values[key] for key in values if key in SECRET_KEYS)

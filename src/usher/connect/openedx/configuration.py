@@ -122,7 +122,7 @@ def _without_gateway(earlier_entry: dict[str, Any], entry: dict[str, Any]) -> di
     return {key: value for key, value in earlier_entry.items() if key not in obsolete_keys}
 
 
-def entries_with_workers(earlier_entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def entries_with_workers(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the applications' entries. Each after the first names a service worker of its own.
 
     The first application uses ``USHER_SERVICE_WORKER_*``. If another application is disconnected,
@@ -132,7 +132,7 @@ def entries_with_workers(earlier_entries: list[dict[str, Any]]) -> list[dict[str
         {"service_worker_username": service_worker_name(str(item.get("name"))), **item}
         if index
         else item
-        for index, item in enumerate(earlier_entries)
+        for index, item in enumerate(entries)
     ]
 
 

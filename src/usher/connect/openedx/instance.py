@@ -105,9 +105,9 @@ def find_tutor(option: str) -> tuple[Path, Path]:
 
 
 def find_root(option: str, tutor: Path, runner: Runner) -> Path:
-    """Returns Tutor's root: ``--tutor-root``, ``TUTOR_ROOT``, or the only one that exists.
+    """Returns Tutor's root: ``--tutor-root``, ``TUTOR_ROOT``, or Tutor's own default.
 
-    Raises Refused if several exist and none was named, or if there is none; ToolFailed.
+    Raises Refused if the root can't be used, or if none was named and several exist; ToolFailed.
     """
     name = option or os.environ.get("TUTOR_ROOT", "")
     if name:

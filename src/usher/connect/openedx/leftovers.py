@@ -6,7 +6,7 @@ from typing import Any
 
 
 def find_edits(root: Path, report: dict[str, Any]) -> Iterator[str]:
-    """Yields one line for each edit: where it is, and what the operator or Tutor will do to it."""
+    """Yields a line for each edit: where it is, and what the operator must do or Tutor will do."""
     private = root / "env/build/openedx/requirements/private.txt"
     if private.is_file() and private.read_text(errors="replace").strip():
         yield (

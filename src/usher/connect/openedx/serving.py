@@ -57,9 +57,8 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=[
-                    lock.fileno()
-                ],  # the process inherits the lock and holds it until it ends
+                # The process inherits the lock and holds it until it ends.
+                pass_fds=[lock.fileno()],
             )
             self._pid_file.write_text(f"{process.pid}\n")
 
