@@ -16,7 +16,7 @@ import click
 
 from usher.cli.main import COMMANDS, main
 from usher.contract import exits, metrics
-from usher.doctor.docs import pages as doctor_pages
+from usher.doctor.docs import build_pages as build_doctor_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -211,7 +211,7 @@ def pages() -> dict[Path, str]:
     }
     return {
         **{DOCS / "reference" / name: text for name, text in reference.items()},
-        **{DOCS / "doctor" / name: text for name, text in doctor_pages().items()},
+        **{DOCS / "doctor" / name: text for name, text in build_doctor_pages().items()},
     }
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from usher.doctor import check as registry
 from usher.doctor.check import Check, Finding, Status, all_checks, failed, ok
 from usher.doctor.context import CONNECTED, Context, Places, create_context
-from usher.doctor.docs import pages
+from usher.doctor.docs import build_pages
 from usher.doctor.facts.memo import NotApplicableError, NotKnownError, fact
 from usher.doctor.present import next_step, show
 from usher.doctor.runner import Line, UnknownCheckError, run
@@ -115,7 +115,7 @@ def test_every_check_that_another_depends_on_exists() -> None:
 def test_the_documentation_is_up_to_date() -> None:
     folder = Path(__file__).parents[2] / "docs" / "doctor"
     text_by_name = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
-    assert text_by_name == pages(), "run: make docs"
+    assert text_by_name == build_pages(), "run: make docs"
 
 
 def test_the_docstring_of_every_check_names_symptom_cause_and_fix() -> None:

@@ -134,9 +134,9 @@ class Context:
             return ""
         if not has_settings:
             return NOT_BEGUN
-        if not has_record:
-            return CONNECTED if self.application_is_set_up else RECORD_NEXT
-        return CONNECTED if self.application_is_set_up else APPLICATION_NEXT
+        if self.application_is_set_up:
+            return CONNECTED  # also if the record was deleted since
+        return APPLICATION_NEXT if has_record else RECORD_NEXT
 
     @property
     def application_is_set_up(self) -> bool:

@@ -10,7 +10,7 @@ from usher.doctor.check import Check, all_checks
 _INTRO = "intro.md"
 
 
-def pages() -> dict[str, str]:
+def build_pages() -> dict[str, str]:
     """The index and a page for each family of checks: file name → text."""
     checks = {
         name: check_class
@@ -35,6 +35,8 @@ def _is_own_check(check_class: type[Check]) -> bool:
 
 
 def _family_page(title: str, check_classes: list[type[Check]]) -> str:
+    """The page of a family in Markdown: each check with its documentation. title: the docstring of
+    the family's module."""
     parts = [f"# {title.splitlines()[0].rstrip('.')}\n\n[All checks](README.md)\n"]
     for check_class in check_classes:
         body = (inspect.getdoc(check_class) or "").splitlines()

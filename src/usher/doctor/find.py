@@ -388,6 +388,7 @@ def _manage_command(option: str, folder: Path | None, env_file: Path | None) -> 
     """The command that runs manage.py: in the running container if there is a compose file, else
     with this Python. A container gets the ``.env`` from docker compose. CAMPUS_ENV_FILE names the
     reference application's ``.env``."""
+    # Without a folder, ``option`` may run the reference application.
     is_campus = folder is None or (folder / "campus" / "settings.py").is_file()
     environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file and is_campus else {}
     if option:

@@ -21,7 +21,7 @@ SESSION_SECONDS = 600
 
 
 def _make(username):
-    """Creates the learner. Returns a session (``_session_of``)."""
+    """Creates the learner. Returns a session (``_create_session``)."""
     model = auth.get_user_model()
     field_names = {field.name for field in model._meta.get_fields()}
     values = {
@@ -36,17 +36,17 @@ def _make(username):
     user.set_password(secrets.token_urlsafe(32))
     user.save()
     _store_lms_username(user, username)
-    return _session_of(user)
+    return _create_session(user)
 
 
 def _sign_in_again(username):
     """Creates another session, because the first one ended with the sign-out."""
-    return _session_of(auth.get_user_model().objects.get(email=f"{username}@learners.example"))
+    return _create_session(auth.get_user_model().objects.get(email=f"{username}@learners.example"))
 
 
-def _session_of(user):
+def _create_session(user):
     """Creates a session by Django's ``login``, whose signals an application may use to record the
-    session's owner."""
+    session's owner. Returns the names and values of its cookie and of the CSRF cookie."""
     request = HttpRequest()
     request.META.update(REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="usher doctor")
     request.session = import_module(settings.SESSION_ENGINE).SessionStore()
@@ -96,9 +96,9 @@ def _create_account(username):
 
 
 def _delete(user, even_if_claimed):
-    """Deletes the user as soon as no worker has claimed its records: a request in progress could
-    create the account again. Returns whether the user was deleted. even_if_claimed: delete the user
-    even if a worker has claimed records."""
+    """Deletes the user, unless a worker has claimed the user's records: a request in progress could
+    create the account again. Returns whether the user was deleted. even_if_claimed: deletes the
+    user in any case."""
     with transaction.atomic():
         if apps.is_installed("usher.application") and not even_if_claimed:
             from usher.application.accounts.services import is_worked_on

@@ -124,8 +124,8 @@ def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
     unless they exist. The records of the learner become due, so that the worker compares them with
     the LMS.
 
-    client_id: of the LMS's OAuth2 client. refuse_accounts_of_another_lms: if the LMS is new, all
-    accounts in the database belong to another LMS; whether to create only the tables in this case.
+    client_id: of the LMS's OAuth2 client. refuse_accounts_of_another_lms: whether to create only
+    the tables if the database has LMS accounts. With a new LMS, these belong to another LMS.
     lms_accounts: the accounts in the LMS of an earlier start, the result of
     ``cli.dev.lms_accounts``.
 
@@ -220,14 +220,14 @@ def _adopt(learner, lms_accounts):
     from usher.application.models import LmsAccount, UsernameReservation
 
     address = adapter().email(learner).casefold()
-    own = LmsAccount.objects.filter(user=learner).first()
+    row = LmsAccount.objects.filter(user=learner).first()
     lms_account = next(
         (account for account in lms_accounts if account["email"].casefold() == address), None
     )
-    if lms_account is None or own is None or own.is_ready:
+    if lms_account is None or row is None or row.is_ready:
         return None
     with transaction.atomic():
-        own.delete()
+        row.delete()
         # The reservation of the deleted user, who was this learner.
         reserved = UsernameReservation.objects.filter(username__iexact=lms_account["username"])
         reserved.filter(Q(user=None) | Q(user=learner)).delete()

@@ -116,11 +116,11 @@ class SignOutNeedsNoCookies(Check):
         if not connection.get("jwks_url"):
             return self._failed("the LMS does not have the address of the application's keys")
         path = LmsPath.USHER_BACKCHANNEL_LOGOUT.format(backend=context.backend)
-        answers = {
+        invalid_messages = {
             context.lms.at(path): {"logout_token": "doctor"},
             context.application.url + ApplicationPath.BACKCHANNEL_LOGOUT: {"doctor": "1"},
         }
-        for url, form in answers.items():
+        for url, form in invalid_messages.items():
             status = context.web.request("POST", url, data=form).status_code
             # An invalid message must be refused by the endpoint, not answered by a missing page.
             if status not in (400, 401, 403):

@@ -124,8 +124,8 @@ class ServiceWorkerIsActive(Check):
         )
 
     def _is_active(self, context: Context) -> bool:
-        """Whether the account is active, according to the LMS's report or, if that does not say it,
-        to the LMS's API. Raises NotKnownError."""
+        """Whether the account is active, according to the LMS's report, or to the LMS's API if the
+        report lacks the service worker. Raises NotKnownError."""
         try:
             if service_worker := context.lms.report.get("service_worker"):
                 return bool(service_worker.get("is_active", True))

@@ -21,6 +21,7 @@ def _answer(address):
         return {"status": None, "text": "the application has no users yet"}
     host = settings.ALLOWED_HOSTS[0] if settings.ALLOWED_HOSTS else "localhost"
     host = "localhost" if host.startswith(("*", ".")) else host
+    # Over https, so that an application with SECURE_SSL_REDIRECT does not redirect the request.
     request = RequestFactory().get(address, HTTP_HOST=host, secure=True)
     request.user, request.session = user, SessionStore()
     request.resource_owner = user
