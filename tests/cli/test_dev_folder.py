@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.cli.test_processes import eventually
 from usher.cli.demo.errors import DemoError
-from usher.cli.demo.processes import is_listening
+from usher.cli.demo.processes import ServerProcess, is_listening
 from usher.cli.demo.setup import Step
 from usher.cli.dev.command import _repeat_after_saves, _run_steps
 from usher.cli.dev.ports import Ports
@@ -422,14 +422,45 @@ def test_connecting_the_project_fails_if_the_adapter_fails_for_the_learner(tmp_p
         servers.stop()
 
 
+#: A worker that reads its code some time after its start. It writes the version and the process id
+#: of ``ServerProcess``, which is the id of its parent.
+SLOW_WORKER = """
+import os, signal, time
+time.sleep(0.3)
+import code_of_shop
+with open("started.txt", "a") as file:
+    file.write(f"{code_of_shop.VERSION}:{os.getppid()} ")
+signal.pause()
+"""
+
+
+class SavingConsole(Console):
+    """Saves the corrected code when it shows the advice, as the integrator would. ``usher dev``
+    notices the change only after a started worker has had time to read it."""
+
+    def __init__(self, code: Path, worker: ServerProcess, started: Path) -> None:
+        super().__init__(record=True, width=200)
+        self.code, self.worker, self.started = code, worker, started
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        if "This step is repeated" in str(objects):
+            self.code.write_text("VERSION = 300\n")
+            assert eventually(lambda: bool(self.worker.end_report()) or has_text(self.started))
+
+
+def has_text(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
 def test_a_failed_step_is_repeated_after_code_was_saved_during_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step is repeated soon after it failed. If it fails again, it is repeated after the next
-    change of the code."""
+    change of the code, which starts the worker once."""
     monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOAD_SECONDS", 1.0)
     code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
-    (tmp_path / "manage.py").write_text(WORKER)
+    (tmp_path / "manage.py").write_text(SLOW_WORKER)
     code.write_text("VERSION =\n")
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     servers.open()
@@ -440,26 +471,21 @@ def test_a_failed_step_is_repeated_after_code_was_saved_during_the_start(
         attempts.append("learner")
         if len(attempts) == 1:
             code.write_text("VERSION = (\n")  # saved during the start, and still broken
-        while not started.exists():
+        while not has_text(started):
             servers._require_all_running()
             time.sleep(0.01)
         return "enrolled"
 
-    class CorrectingConsole(Console):
-        """Corrects the code when it shows the advice, as the integrator would."""
-
-        def print(self, *objects: Any, **options: Any) -> None:
-            super().print(*objects, **options)
-            if "This step is repeated" in str(objects):
-                code.write_text("VERSION = 300\n")
-
-    console = CorrectingConsole(record=True, width=200)
+    console = SavingConsole(code, worker, started)
     steps: list[Step] = []
     try:
         servers._start_all([worker])
         run = _repeat_after_saves(servers, console, once=False)
         _run_steps([("learner", enroll_learner)], steps, console, run)
-        assert started.read_text() == "300 "
+        assert worker.process is not None
+        process_id = str(worker.process.pid)
+        assert eventually(lambda: process_id in started.read_text())
+        assert started.read_text() == f"300:{process_id} ", "started once with the corrected code"
     finally:
         servers.stop()
     assert [step.detail for step in steps] == ["enrolled"]

@@ -157,11 +157,8 @@ def _repeat_after_saves(
             except DemoError as error:
                 if isinstance(error, NotStarted):
                     raise
-                servers.restart_after_changes()
-                if not servers.has_changed:
-                    raise
-                if servers.has_had_time_to_reload():
-                    if once:
+                if not servers.restart_after_recent_change():
+                    if once or not servers.has_changed:
                         raise
                     cause = error.report if isinstance(error, ProcessEnded) else str(error)
                     advice = (

@@ -527,15 +527,19 @@ class ProjectWithLms(RunningServers):
         have been reloading the project."""
         return self._changed_at is not None
 
-    def restart_after_changes(self) -> None:
-        """Looks for changes of the project. If there were any since ``open``, restarts processes
-        that have ended or must read a changed file."""
-        self._restart_changed(self._notice_changes())
+    def restart_after_recent_change(self) -> bool:
+        """Looks for changes of the project. If the last change was so recently that ``runserver``
+        may still be reloading the project, restarts processes that have ended or must read a
+        changed file. Returns whether there was such a change.
 
-    def has_had_time_to_reload(self) -> bool:
-        """Whether ``runserver`` has had time to reload the project after the last change."""
-        changed_at = self._changed_at or 0.0
-        return time.monotonic() - changed_at > _RELOAD_SECONDS
+        Otherwise processes that have ended are not started before the next change: a process that
+        starts just before a file is saved reads that file, and would be restarted needlessly."""
+        changed = self._notice_changes()
+        changed_at = self._changed_at
+        if changed_at is None or time.monotonic() - changed_at > _RELOAD_SECONDS:
+            return False
+        self._restart_changed(changed)
+        return True
 
     def wait_for_change(self) -> None:
         """Waits until a file of the project changes, then restarts the processes that run its
