@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.lms_load import ACCOUNTS, PAGE, Load, accounts, main, measure
+from benchmarks.lms_load import ACCOUNTS, DEFAULT_PAGE, Load, accounts, main, measure
 
 from tests.lms.conftest import Lms
 from usher.client.pacing import FIRST_SIZE, Pacing
@@ -29,7 +29,7 @@ def test_the_load_test_unenrolls_and_deactivates_its_learners(lms: Lms) -> None:
     """If no course run is given, the enrollments are spread over the LMS's runs."""
     options = load_options(accounts=6, enrollments=9)
     with lms.api() as client:
-        report = measure(Load(client, batch=4, concurrency=2, page=PAGE), options)
+        report = measure(Load(client, batch=4, concurrency=2, page=DEFAULT_PAGE), options)
 
     kinds = ("accounts", "accounts_again", "enrollments", "enrollments_again")
     assert [report[kind]["items"] for kind in kinds] == [6, 6, 9, 9]
@@ -37,8 +37,10 @@ def test_the_load_test_unenrolls_and_deactivates_its_learners(lms: Lms) -> None:
     assert all(report[kind]["a_second"] > 0 for kind in kinds)
     assert (report["failed_requests"], report["page_failed"]) == (0, 0)
     assert report["refused"] == 0, report["why"]
-    enrollments = "from student_courseenrollment e join auth_user u on u.id = e.user_id"
-    created = f"{enrollments} where u.username like 'usher-load-%'"
+    created = (
+        "from student_courseenrollment e join auth_user u on u.id = e.user_id "
+        "where u.username like 'usher-load-%'"
+    )
     assert lms.value(f"select count(*) {created}") == 9
     assert lms.value(f"select count(distinct course_id) {created}") == 2
     assert lms.value(f"select count(*) {created} and (e.is_active or u.is_active)") == 0
@@ -53,7 +55,7 @@ def test_without_options_the_load_test_sends_requests_as_the_application_does(
         Pacing, "record_probe", lambda pace, seconds: seconds_of_probes.append(seconds)
     )
     with lms.api() as client:
-        load = Load(client, PAGE)
+        load = Load(client, DEFAULT_PAGE)
         items = accounts(FIRST_SIZE + 1, prefix="paced-")
         report = load.send_and_measure(ACCOUNTS, items)
     assert report["requests"] == 2  # the second one with the last item
@@ -77,13 +79,13 @@ def test_a_stopped_load_test_deactivates_its_learners(
     monkeypatch.setattr(Load, "send", stop_at_the_third_request)
     options = load_options(accounts=40, enrollments=9)
     with lms.api() as client, pytest.raises(KeyboardInterrupt):
-        measure(Load(client, batch=2, concurrency=1, page=PAGE), options)
+        measure(Load(client, batch=2, concurrency=1, page=DEFAULT_PAGE), options)
 
     first_username = sent[0][0]["username"]
     prefix = first_username.removesuffix("0")
-    created = "from auth_user where username like ?"
-    assert 0 < lms.value(f"select count(*) {created}", f"{prefix}%") < 40
-    assert lms.value(f"select count(*) {created} and is_active", f"{prefix}%") == 0
+    count_learners = "select count(*) from auth_user where username like ?"
+    assert 0 < lms.value(count_learners, f"{prefix}%") < 40  # it stopped before the last ones
+    assert lms.value(f"{count_learners} and is_active", f"{prefix}%") == 0
 
 
 @pytest.mark.parametrize(
