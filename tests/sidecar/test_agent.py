@@ -90,9 +90,10 @@ def test_reading_page_by_page_returns_every_row_once(agent: Agent, application: 
 def test_pages_have_rows_that_the_application_s_managers_hide(
     agent: Agent, application: StandIn
 ) -> None:
-    (user,) = application.run(CREATE_USERS.format(count=1, name="hidden"))
-    pk = application.run(  # the manager ``objects`` hides inactive enrollments
-        _CREATE_ENROLLMENT.format(user=user, run="course-v1:a+b+hidden", active=False)
+    (user_pk,) = application.run(CREATE_USERS.format(count=1, name="hidden"))
+    # The manager ``objects`` hides inactive enrollments.
+    pk = application.run(
+        _CREATE_ENROLLMENT.format(user=user_pk, run="course-v1:a+b+hidden", active=False)
     )
     page = agent.ask("page", model="courses.CourseRunEnrollment", fields=["active"])
     assert {"pk": pk, "active": False} in page["rows"]
@@ -110,9 +111,9 @@ result = CourseRunEnrollment.all_objects.create(user_id={user}, run=run, active=
 def test_a_write_adds_an_audit_row_and_never_overwrites_a_changed_row(
     agent: Agent, application: StandIn
 ) -> None:
-    (user,) = application.run(CREATE_USERS.format(count=1, name="write"))
+    (user_pk,) = application.run(CREATE_USERS.format(count=1, name="write"))
     pk = application.run(
-        _CREATE_ENROLLMENT.format(user=user, run="course-v1:a+b+write", active=True)
+        _CREATE_ENROLLMENT.format(user=user_pk, run="course-v1:a+b+write", active=True)
     )
     # The row is written only if it has the expected values, which the first write changes.
     row = {
@@ -204,30 +205,30 @@ for row in Audit.objects.filter(enrollment__user__in={users}).select_related("en
 def test_a_row_that_another_write_created_is_not_created_again(
     agent: Agent, application: StandIn
 ) -> None:
-    (user,) = application.run(CREATE_USERS.format(count=1, name="twice"))
+    (user_pk,) = application.run(CREATE_USERS.format(count=1, name="twice"))
     model = adapter_of(application.name).token.model
     values = {
         "access_token": "a" * 30,
         "refresh_token": "r" * 30,
         "access_token_expires_on": "2030-01-01T00:00:00Z",
     }
-    row = {"find": {"user_id": user}, "set": values}
+    row = {"find": {"user_id": user_pk}, "set": values}
     outcomes = agent.ask(
         "write", model=model, rows=[row, {**row, "set": {**values, "access_token": "b"}}]
     )
     assert outcomes == [{"outcome": "written"}, {"outcome": "changed"}]
-    stored = agent.ask("page", model=model, fields=["access_token"], filter=[{"user_id": user}])
+    stored = agent.ask("page", model=model, fields=["access_token"], filter=[{"user_id": user_pk}])
     assert [found["access_token"] for found in stored["rows"]] == ["a" * 30]
 
 
 def test_other_rows_of_a_batch_are_written_if_one_is_refused(
     agent: Agent, application: StandIn
 ) -> None:
-    (user,) = application.run(CREATE_USERS.format(count=1, name="batch"))
+    (user_pk,) = application.run(CREATE_USERS.format(count=1, name="batch"))
     model = adapter_of(application.name).token.model
     rows = [
         {"find": {"user_id": UNKNOWN_PK}, "set": {"refresh_token": None}},
-        {"find": {"user_id": user}, "set": {"refresh_token": "r"}},
+        {"find": {"user_id": user_pk}, "set": {"refresh_token": "r"}},
     ]
     first, second = agent.ask("write", model=model, rows=rows)
     assert first["outcome"] == "refused"
@@ -249,9 +250,11 @@ def test_the_message_of_a_refused_row_is_a_sentence(error: Exception, message: s
 
 
 def test_only_the_token_of_a_deleted_learner_is_refused(agent: Agent, application: StandIn) -> None:
-    (user,) = application.run(CREATE_USERS.format(count=1, name="deleted"))
+    (user_pk,) = application.run(CREATE_USERS.format(count=1, name="remaining"))
     model = adapter_of(application.name).token.model
-    rows = [{"find": {"user_id": pk}, "set": {"refresh_token": "r"}} for pk in (UNKNOWN_PK, user)]
+    rows = [
+        {"find": {"user_id": pk}, "set": {"refresh_token": "r"}} for pk in (UNKNOWN_PK, user_pk)
+    ]
     first, second = agent.ask("write", model=model, rows=rows)
     assert first["outcome"] == "refused"
     assert second == {"outcome": "written"}

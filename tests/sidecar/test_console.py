@@ -200,6 +200,7 @@ def test_pages_on_all_addresses_require_the_link(watch_state: WatchState, links:
                 == HTTPStatus.MISDIRECTED_REQUEST
             )
             link = urlsplit(links[0])
+            # The link can be used once.
             assert browser.get(f"{link.path}?{link.query}").status_code == 303
             assert browser.get(f"{link.path}?{link.query}").status_code == 403
             assert browser.get("/").status_code == 200
@@ -234,7 +235,9 @@ def test_listening_beyond_loopback_causes_a_warning(
 @pytest.mark.parametrize(
     "options", [("--console",), ("--metrics", "9"), ("--watch", "--dry-run", "--console")]
 )
-def test_console_and_metrics_require_watch(system: System, options: tuple[str, ...]) -> None:
+def test_console_and_metrics_require_watch_without_a_dry_run(
+    system: System, options: tuple[str, ...]
+) -> None:
     result = system.usher("reconcile", *options)
     assert result.exit_code == 2
     assert "go with --watch" in result.output

@@ -29,6 +29,7 @@ NAME = "mitxonline"
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[pgserver.PostgresServer]:
+    """A PostgreSQL server with an empty database ``NAME``."""
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         server = pgserver.get_server(folder)
         server.psql(f"CREATE DATABASE {NAME}")
@@ -102,7 +103,7 @@ def test_a_read_only_database_ends_reconcile_and_refuses_nobody(
     deployed.create_users("readonly2")
     folder = str(deployed.application.folder)
     arguments = ["reconcile", "--application", folder, "--manage", "python3 manage.py"]
-    arguments.append("--env-file=/dev/null")
+    arguments.append("--env-file=/dev/null")  # the settings are in the environment
     database.psql(f"ALTER DATABASE {NAME} SET default_transaction_read_only = on")
     try:
         running = start_usher(deployed, *arguments)

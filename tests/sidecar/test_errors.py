@@ -122,6 +122,7 @@ def test_an_error_of_several_lines_is_printed_as_one_line() -> None:
     assert "refused Is the server running? Its database did not answer" in str(
         RequestFailed("MIT xPro", "failed", output)
     )
+    # The full stop of an error of one line is not doubled.
     assert "KeyError: 'a'. The next run" in str(
         RequestFailed("MIT xPro", "failed", "KeyError: 'a'.")
     )

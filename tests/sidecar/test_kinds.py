@@ -142,7 +142,8 @@ CourseOverview.objects.filter(id="{course}").update(**dates)
 
 
 def end_enrollment(system: System, name: str) -> None:
-    """Ends an enrollment as the application's own code does if its request to the LMS fails."""
+    """Ends the learner's enrollments in the application but not in the LMS, as the application's
+    own code does if its request to the LMS fails."""
     system.application.run(
         "from courses.models import CourseRunEnrollment\n"
         f"CourseRunEnrollment.objects.filter(user__username={name!r})"
@@ -177,6 +178,7 @@ def test_an_enrollment_with_a_second_order_is_not_ended(system: System) -> None:
     system.create_enrollment(name, course)
     system.json("reconcile")
     end_enrollment(system, name)
+    # The learner enrolls in the same run again, with another order.
     system.application.run(
         "from ecommerce.models import Order\nfrom users.models import User\n"
         f"Order.objects.create(pk=78, purchaser=User.objects.get(username={name!r}))\n"
@@ -215,8 +217,9 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
     lost, paid, upgraded_in_lms, only_in_lms, refunded = names = [
         name_for(system, name) for name in ("lostone", "paid", "more", "only", "refund")
     ]
-    # ``lost``: the LMS loses the enrollment. ``paid``: the application changes the mode.
-    # ``only_in_lms``: has no row in the application. ``refunded``: no kind changes anything.
+    # ``lost``: the LMS loses the enrollment. ``paid``: MITx Online changes the mode.
+    # ``upgraded_in_lms``: the LMS changes the mode. ``only_in_lms``: has no row in the application.
+    # ``refunded``: is ended in the application, and none of the three kinds changes anything.
     course, mode = course_of(system), mode_of(system)
     system.create_users(*names)
     for name in (lost, paid, upgraded_in_lms, refunded):

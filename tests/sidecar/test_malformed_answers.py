@@ -51,7 +51,7 @@ def test_a_broken_agent_is_reported_immediately(
     assert len(message) < 5000
     assert message.replace("\n", "").isprintable()
     assert "a-secret-of" not in message
-    assert "did not answer" not in message
+    assert "did not answer" not in message  # the error of the timeout
 
 
 #: A program that answers the first request as the agent does. Tests append the code for the second
@@ -101,6 +101,7 @@ def test_a_failing_agent_is_reported_and_stopped(case: str, tmp_path: Path) -> N
 def test_an_agent_that_stops_reading_is_ended(tmp_path: Path) -> None:
     """Writing the request blocks, because it is larger than a pipe's buffer."""
     script = tmp_path / "manage.py"
+    # After its first answer, the agent stops instead of reading the second request.
     beginning, _, _ = AGENT.rpartition("lines.readline()")
     script.write_text(beginning + "import signal; os.kill(os.getpid(), signal.SIGSTOP)")
     with (
@@ -112,13 +113,14 @@ def test_an_agent_that_stops_reading_is_ended(tmp_path: Path) -> None:
 
 def test_output_between_answers_is_ignored(tmp_path: Path) -> None:
     script = tmp_path / "manage.py"
+    # The first three lines do not begin with the mark, among them one that looks like an answer.
     script.write_text(
         AGENT
         + 'out.write(b"\\x00\\xff{}\\n{\\"id\\": 1, \\"ok\\": 2}\\n" + b"y" * 5000 + b"\\n")\n'
-        + 'send({"id": 1, "ok": "mine"})\nlines.read()'
+        + 'send({"id": 1, "ok": "the answer"})\nlines.read()'
     )
     with Agent(checkout_of(script), start_timeout=120) as agent:
-        assert agent.ask("about") == "mine"
+        assert agent.ask("about") == "the answer"
 
 
 def test_another_version_of_the_protocol_is_reported(tmp_path: Path) -> None:

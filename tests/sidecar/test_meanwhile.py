@@ -25,8 +25,8 @@ def changing_during_request(
     is_changed = threading.Event()
     with faulty_proxy(system.lms.url) as proxy:
 
-        def decide(method: str, requested: str) -> str:
-            if method != "POST" or not requested.startswith(path):
+        def decide(method: str, requested_path: str) -> str:
+            if method != "POST" or not requested_path.startswith(path):
                 return ""
             if is_changed.is_set():
                 return later_fault
@@ -65,6 +65,7 @@ def test_no_account_is_recorded_for_a_learner_renamed_during_the_request(system:
     assert tokens_of(system, owner) == []
     rows = system.rows(ACCOUNT[system.application.name], "has_been_synced", user__username=owner)
     assert rows == ([(False,)] if is_mitxonline else [])
+    # The account stays unrecorded. Otherwise later tests would find it due.
     system.deactivate_users(owner)
 
 
@@ -133,7 +134,8 @@ def test_an_enrollment_deleted_during_the_request_is_ended_in_the_lms(system: Sy
 def test_an_enrollment_ended_during_the_request_is_reported_if_it_stays_active_in_the_lms(
     system: System,
 ) -> None:
-    """No column of the application shows that the LMS must still end the enrollment."""
+    """The request that ends the enrollment in the LMS fails. No column of the application shows
+    that the enrollment must still be ended, so only the report tells the operator."""
     name, course = name_for(system, "ending"), course_of(system)
     system.create_users(name)
     assert system.json("reconcile")["ok"]

@@ -56,6 +56,7 @@ def check_learners_with_unusual_values(system: System) -> None:
         name_for(system, f"oddx{word}"): name_for(system, mail)
         for word, mail in INVALID_EMAILS.items()
     }
+    # Rows of usual learners come before and after those with unusual values.
     system.create_users(*usual[:2], *unusual_names, *unusual_emails, *invalid_emails, *usual[2:])
     set_column(system, "name", unusual_names)
     set_column(system, "email", {**unusual_emails, **invalid_emails})
@@ -81,6 +82,7 @@ def check_learners_with_unusual_values(system: System) -> None:
     for name in invalid_emails:
         assert tokens_of(system, name) == [], name
     assert system.enrollments_in_lms(usual[1]) == {(course_of(system), mode_of(system), True)}
+    # Terminals would obey control characters in the values.
     listed = system.usher("drift", "--all")
     assert listed.exit_code == 1, listed.output
     assert listed.output.replace("\n", "").isprintable()
@@ -88,6 +90,7 @@ def check_learners_with_unusual_values(system: System) -> None:
 
 
 def set_column(system: System, column: str, values: dict[str, str]) -> None:
+    """Sets this column of users in the application. values: username → value."""
     system.application.run(
         "from users.models import User\n"
         f"for name, value in {values!r}.items():\n"

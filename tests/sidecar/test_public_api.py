@@ -145,6 +145,7 @@ def test_the_sidecar_and_the_application_may_create_accounts_at_the_same_time(
         text=True,
     )
     assert application_process.stdout
+    # Wait until the application has created the first learner's account.
     assert any(line == "first\n" for line in application_process.stdout)
     assert application_process.poll() is None
     result = public_api_system.json("reconcile", "--kind", "account")
@@ -221,8 +222,8 @@ def test_only_expired_codes_and_tokens_of_a_killed_sidecar_are_deleted(
     assert public_api_system.json("reconcile", "--kind", "account")["kinds"]["account"]["done"] == 1
     remaining = public_api_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
-        "mine = AccessToken.objects.filter(token__contains='-litter-')\n"
-        "result = [sorted(mine.values_list('token', flat=True)),\n"
+        "tokens = AccessToken.objects.filter(token__contains='-litter-')\n"
+        "result = [sorted(tokens.values_list('token', flat=True)),\n"
         "    sorted(Grant.objects.values_list('code', flat=True))]"
     )
     assert remaining == [["own-litter-old", "usher-litter-new"], ["own-old", "usher-new"]]

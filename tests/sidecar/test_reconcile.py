@@ -339,11 +339,11 @@ def test_watching_continues_after_the_application_s_process_is_killed(system: Sy
         watcher.wait()
 
 
-def reconcile_command(system: System, *more: str) -> list[str]:
-    """The command line of ``usher reconcile`` for another process."""
+def reconcile_command(system: System, *options: str) -> list[str]:
+    """The command line of ``usher reconcile`` for another process, with these further options."""
     folder, manage = str(system.application.folder), system.application.manage_command
     command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
-    return [*command, "--application", folder, "--manage", manage, *more]
+    return [*command, "--application", folder, "--manage", manage, *options]
 
 
 def child_processes(pid: int) -> list[int]:

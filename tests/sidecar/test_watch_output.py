@@ -69,6 +69,7 @@ def test_results_of_other_rows_and_refusals_are_printed_during_an_outage(
 def test_the_same_trouble_is_printed_once(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # The same trouble three times, in two wordings.
     for wait in (2.0, 4.0, 8.0):
         output.print_trouble("The LMS refuses access (401).", wait=wait)
         output.print_trouble("The LMS could not be asked: The LMS refuses access (401).", wait=wait)

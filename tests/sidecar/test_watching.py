@@ -104,8 +104,8 @@ def test_full_passes_process_one_kind_at_a_time_and_rarely_compare_with_the_lms(
     assert full.next_kind(now=much_later) == "run"
 
 
-def test_failed_rows_wait_longer_each_time_and_changed_rows_do_not_wait() -> None:
-    """The second argument of ``is_due`` names the row and its content."""
+def test_failed_and_refused_rows_wait_until_they_are_changed_or_done() -> None:
+    """The second argument of ``is_due`` and ``record`` names the row and its content."""
     memory = RowMemory()
     assert memory.is_due("account", "ada@old")
     for _ in range(3):
@@ -163,6 +163,7 @@ def test_a_row_is_processed_by_one_pass_at_a_time() -> None:
 
 
 def test_a_quick_pass_reads_only_new_and_changed_rows(system: System) -> None:
+    # The third one did not change, but became old enough for the sidecar within the last minute.
     names = [name_for(system, f"look{word}") for word in ("old", "changed", "grown")]
     system.create_users(*names)
     system.application.run(_SET_AGES.format(old=names[0], grown=names[2]))
@@ -173,7 +174,7 @@ def test_a_quick_pass_reads_only_new_and_changed_rows(system: System) -> None:
             return count_due(agent, adapter, PassScope(kinds=("account",), **limits))["account"]
 
         assert due() == 3
-        assert due(changed_within_seconds=60.0) == 2
+        assert due(changed_within_seconds=60.0) == 2  # all but the old one
     system.json("reconcile")
 
 
@@ -226,9 +227,10 @@ def test_stopping_does_not_wait_for_a_batch_that_never_ends() -> None:
         assert ended.wait(60)
 
 
-def start_watching(system: System, *more: str) -> subprocess.Popen[str]:
+def start_watching(system: System, *options: str) -> subprocess.Popen[str]:
+    """Starts ``usher reconcile --watch``, with these further options."""
     return subprocess.Popen(
-        reconcile_command(system, "--watch", *more),
+        reconcile_command(system, "--watch", *options),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -290,6 +292,7 @@ def test_a_change_takes_effect_while_a_full_pass_waits_for_the_lms(system: Syste
         finally:
             watcher.kill()
             output, _ = watcher.communicate()
+    # The full pass was still waiting: it had not failed.
     assert "trying again" not in output
 
 
