@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class RunningApplication:
-    """``with RunningApplication() as application:``"""
+    """Serves an ``Application`` during ``with RunningApplication() as application:``."""
 
     def __enter__(self) -> Application:
         self.application = Application()

@@ -153,7 +153,7 @@ class TestAccountsWithRights:
         for right, value in rights.items():
             lms.execute(f"update auth_user set {right} = ? where username = ?", value, name)
         assert first_result(post(lms, ACCOUNTS, item, request_id=name))["tokens"] is None
-        revoke_refresh_tokens(lms, name)
+        revoke_refresh_tokens(lms, name)  # a valid one is then a token of the repeated request
 
         item_result = first_result(post(lms, ACCOUNTS, item, request_id=name))
 
@@ -255,6 +255,7 @@ class TestLearnersOfAnotherApplication:
         assert answer.status_code == 400
         assert "client_id" in answer.json()
 
+    # Requests without the parameter, with an empty one, and with the caller's own client id.
     @pytest.mark.parametrize("client_id", [None, "", "campus-at-the-lms"])
     def test_learners_of_another_application_can_not_be_read_or_changed(
         self, two_app_lms: Lms, other_learner: str, client_id: str | None

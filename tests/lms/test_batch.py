@@ -270,7 +270,7 @@ class TestChanges:
         """A request without ``changed_since`` lists everything."""
         post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
         with lms.api() as api:
-            everything = self.all_pages(api, "accounts")
+            everything = self.read_all_pages(api, "accounts")
             assert {name + "a", name + "b"} <= {row["username"] for row in everything}
             # The answer's ``now`` can't be used here: it is a minute in the past, and all changes
             # of this test are later.
@@ -279,8 +279,8 @@ class TestChanges:
             post(lms, ACCOUNTS, [account(name + "b", name="Other")])
 
             params = {"changed_since": since, "limit": 1}
-            accounts = self.all_pages(api, "accounts", **params)
-            enrollments = self.all_pages(api, "enrollments", **params)
+            accounts = self.read_all_pages(api, "accounts", **params)
+            enrollments = self.read_all_pages(api, "enrollments", **params)
 
         assert accounts[-1]["username"] == name + "b"
         assert accounts[-1]["name"] == "Other"
@@ -288,8 +288,8 @@ class TestChanges:
             (name + "a", DEMO, "audit")
         }
 
-    def all_pages(self, api: httpx.Client, kind: str, **params: Any) -> list[dict[str, Any]]:
-        """The results on all pages of this list."""
+    def read_all_pages(self, api: httpx.Client, kind: str, **params: Any) -> list[dict[str, Any]]:
+        """Returns the results on all pages of this list."""
         rows: list[dict[str, Any]] = []
         cursor = ""
         while cursor is not None:
@@ -303,7 +303,7 @@ class TestChanges:
         post(lms, ACCOUNTS, [account(name)])
         enroll(lms, name, mode="audit")
         with lms.api() as api:
-            rows = self.all_pages(api, "enrollments", limit=2)
+            rows = self.read_all_pages(api, "enrollments", limit=2)
 
         rows_of_learner = [row for row in rows if row["username"] == name]
         assert [(row["course_id"], row["mode"], row["is_active"]) for row in rows_of_learner] == [

@@ -220,7 +220,6 @@ def test_items_about_the_same_enrollment_are_processed_in_order(lms: Lms, name: 
 def test_roles_are_read_once_for_all_learners_in_releases_without_get_role_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A replacement of the platform's module of roles, which has no ``get_role_cache``.
     prefetched: list[Any] = []
 
     class BulkRoleCache:
@@ -234,6 +233,7 @@ def test_roles_are_read_once_for_all_learners_in_releases_without_get_role_cache
         def __init__(self, user: Any) -> None:
             self.user = user
 
+    # Takes the place of the platform's module of roles, and has no ``get_role_cache``.
     roles = SimpleNamespace(BulkRoleCache=BulkRoleCache, RoleCache=RoleCache)
     for name in ("common", "common.djangoapps"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))

@@ -111,6 +111,7 @@ def test_a_batch_is_repeated_after_a_rollback_that_a_receiver_hides(
     assert ids == enrolled_as_verified(lms, learners) == set(learners)
 
 
+# One item, and more items than one transaction has.
 @pytest.mark.parametrize("number", [1, 30])
 def test_a_database_error_after_a_rollback_refuses_no_item(
     lms: Lms, learners: list[str], number: int
@@ -152,6 +153,7 @@ outcome = process_with_receiver(collide, Enrollment, EnrollmentBatch, given["ite
     assert enrolled_as_verified(lms, learners) == set(learners)
 
 
+# One item, and more items than one transaction has.
 @pytest.mark.parametrize("number", [1, 30])
 def test_a_row_that_another_request_inserted_first_refuses_no_item(
     lms: Lms, name: str, number: int
@@ -288,6 +290,7 @@ class TestRequestIds:
         # The request ids of accounts and enrollments are separate.
         assert post(lms, ENROLLMENTS, [item], request_id=name)[0]["status"] == "changed"
         assert post(lms, ENROLLMENTS, [item], request_id=name)[0]["status"] == "changed"
+        # An empty request id is none, so the item is processed again.
         assert post(lms, ENROLLMENTS, [item], request_id="")[0]["status"] == "unchanged"
         with lms.api() as api:
             body = {"items": [{**item, "course_id": E2E}], "request_id": name}

@@ -125,6 +125,7 @@ def test_answers_to_hostile_bodies_are_harmless(client: httpx.Client, path: str)
         if body is DEEPLY_NESTED_JSON and path in PLATFORM_PATHS:
             continue  # the platform's own pages fail for such a body
         is_large = len(body) > 100_000
+        # The server refuses a large body of any type.
         for content_type in TYPES[:1] if is_large else TYPES:
             headers = {"Content-Type": content_type}
             try:
@@ -164,7 +165,7 @@ COOKIES = ("edx-jwt-cookie-header-payload", "edx-jwt-cookie-signature", "session
 
 @pytest.mark.parametrize("path", ["/dashboard", "/usher/stopped/", "/api/user/v1/me", "/login"])
 def test_answers_to_hostile_cookies_are_harmless(client: httpx.Client, path: str) -> None:
-    # The first values have characters that no header can contain. ``e30`` is ``{}`` in Base64.
+    # ``quote`` can't encode one of the first four values. ``e30`` is ``{}`` in Base64.
     for value in (*HOSTILE_VALUES[4:], "e30.e30.e30", "e30." + "A" * 3000):
         for name in COOKIES:
             client.cookies.clear()

@@ -230,16 +230,16 @@ def test_short_uuid_columns_that_django_4_created_are_reported(lms: OnMariaDb) -
     if "MariaDB" not in lms.value("select version()"):
         pytest.skip("MySQL has no column type for UUIDs")
 
-    def reported() -> list[dict[str, Any]]:
+    def read_reported_columns() -> list[dict[str, Any]]:
         result = lms.run("usher_report", "--no-probe")
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)["short_uuid_columns"]
 
-    assert reported() == []
+    assert read_reported_columns() == []
     lms.execute(f"update {table} set {column} = null")  # 36 characters would not fit
     lms.execute(f"alter table {table} modify {column} char(32) null")
     try:
-        assert reported() == [{"table": table, "column": column, "null": True}]
+        assert read_reported_columns() == [{"table": table, "column": column, "null": True}]
     finally:
         lms.execute(f"alter table {table} modify {column} uuid")
-    assert reported() == []
+    assert read_reported_columns() == []

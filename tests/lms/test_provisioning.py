@@ -368,6 +368,7 @@ def test_a_change_of_the_backend_moves_the_learners_links(lms: Lms, plan: dict[s
 def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
     lms: Lms, plan: dict[str, Any]
 ) -> None:
+    # Remove: the provider record, the service worker's account and its token stop working.
     removed = lms.provision(plan, "--remove")
 
     assert outcomes(removed)["provider record mitxpro-oauth2"] == "changed"
@@ -382,7 +383,8 @@ def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
         page = browser.get("/login")
         assert (page.status_code, page.url.path) == (200, "/login")
 
-    # The version of the provider record that somebody created by hand stays, and is current again.
+    # Purge: the version of the provider record that somebody created by hand stays, and is current
+    # again.
     columns = [
         row[1] for row in lms.execute("pragma table_info(third_party_auth_oauth2providerconfig)")
     ]

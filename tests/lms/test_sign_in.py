@@ -143,6 +143,7 @@ def test_a_sign_in_uses_an_account_that_the_application_creates_meanwhile(
 ) -> None:
     result = lms.run("shell", "-c", f"NAME = {name!r}\n{SIGN_IN_DURING_CREATION}")
     assert result.returncode == 0, result.stderr
+    # Both calls of the step found the account: its username, its link, and that it is not new.
     assert result.stdout.splitlines()[-2:] == [f"{name} {name} False"] * 2
 
 
@@ -262,19 +263,21 @@ def test_a_link_into_another_account_is_listed_and_can_be_moved(lms: Lms, name: 
         name,
     )
 
-    def owner_and_links(username: str) -> tuple[str | None, list[str]]:
+    def read_links(username: str) -> tuple[str | None, list[str]]:
+        """Returns the account to which the link of the learner ``username`` leads, and the learners
+        whose links lead to the account ``username``."""
         with lms.api() as api:
             data = api.get("/usher/api/v1/links/", params={"username": username}).json()
         return data["leads_to"] and data["leads_to"]["username"], data["account"]["linked_from"]
 
-    assert owner_and_links(name) == (other, [])
-    assert owner_and_links(other) == (other, [name, other])
+    assert read_links(name) == (other, [])
+    assert read_links(other) == (other, [name, other])
     arguments = ("usher_link", "--username", name, "--application", "campus")
     assert "--move" in lms.run(*arguments).stderr
     assert '"linked"' in lms.run(*arguments, "--move").stdout
     assert '"unchanged"' in lms.run(*arguments, "--move").stdout
-    assert owner_and_links(name) == (name, [name])
-    assert owner_and_links(other) == (other, [other])
+    assert read_links(name) == (name, [name])
+    assert read_links(other) == (other, [other])
     for username in (name, other):
         assert last_answer(lms.sign_in(username)).json() == {"username": username}
 

@@ -196,6 +196,7 @@ def test_another_browser_can_not_finish_an_unfinished_pipeline(two_app_lms: Lms,
     }
     with two_app_lms.browser() as browser:
         start_sign_in(browser, BACKENDS[0], "login")
+    # The state of the attacker's unfinished pipeline, with the token that the link contains.
     partial = {
         "token": f"left-by-{name}",
         "backend": BACKENDS[0],
@@ -219,11 +220,13 @@ def test_another_browser_can_not_finish_an_unfinished_pipeline(two_app_lms: Lms,
     )
 
     finish = f"/auth/complete/{BACKENDS[0]}/"
+    # The superuser opens the link.
     with two_app_lms.browser() as browser:
         sign_in_by_password(two_app_lms, browser, name)
         stopped = browser.get(finish, params={"partial_token": partial["token"]})
         assert stopped.url.path == "/usher/stopped/"
         assert signed_in_as(browser) == name
+    # Somebody who is not signed in opens the link.
     with two_app_lms.browser() as browser:
         browser.get(finish, params={"partial_token": partial["token"]})
         assert signed_in_as(browser) is None
@@ -261,6 +264,7 @@ def test_an_access_token_of_the_application_gives_no_account_with_the_same_email
     """The platform runs the sign-in pipeline, too, when it exchanges such a token for its own and
     when somebody registers with one."""
     email = existing_account(two_app_lms, name, kind, backend)
+    # Its owner has signed in, so the account is not one that was created just now.
     two_app_lms.execute(
         "update auth_user set last_login = datetime('now') where username = ?", name
     )
@@ -303,12 +307,12 @@ def compare_without_case(lms: Lms) -> None:
     indexes = lms.execute(
         "select sql from sqlite_master where tbl_name = ? and type = 'index'", table
     )
-    lms.execute(f"alter table {table} rename to links_of_before")
+    lms.execute(f"alter table {table} rename to former_links")
     lms.execute(sql.replace(column, f"{column} COLLATE NOCASE"))
-    lms.execute(f"insert into {table} select * from links_of_before")
-    lms.execute("drop table links_of_before")
+    lms.execute(f"insert into {table} select * from former_links")
+    lms.execute("drop table former_links")
     for (index,) in indexes:
-        if index:
+        if index:  # the index of a constraint has no SQL, and the new table has it already
             lms.execute(index)
 
 

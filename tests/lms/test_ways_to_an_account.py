@@ -57,10 +57,10 @@ def added_rows(
 
 
 def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
-    """The row with the same text in place of each value that differs between two learners. name:
-    the learner's username."""
+    """The row with a fixed text in place of each value that differs between two learners. Of some
+    columns only whether they have a value is kept. name: the learner's username."""
 
-    def value(column: str, content: Any) -> Any:
+    def replaced(column: str, content: Any) -> Any:
         if column == "id" or (column.endswith("_id") and isinstance(content, int)):
             return "id"
         if column == "extra_data":
@@ -76,7 +76,7 @@ def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
             return content.replace(name, "NAME")
         return content
 
-    return {column: value(column, content) for column, content in row.items()}
+    return {column: replaced(column, content) for column, content in row.items()}
 
 
 def create_by_registration(lms: Lms, name: str) -> None:
@@ -107,6 +107,8 @@ def create_by_sign_in(lms: Lms, name: str) -> None:
 
 
 def rows_created_by(lms: Lms, create: Any, name: str) -> dict[str, list[dict[str, Any]]]:
+    """Calls ``create`` for the learner ``name``. Returns table → the rows that it added or changed,
+    without values that differ between two learners."""
     before = snapshot(lms)
     create(lms, name)
     return added_rows(before, snapshot(lms), name)
@@ -174,6 +176,7 @@ def test_no_password_matches_the_hash_that_the_batch_api_stores(lms: Lms, name: 
     )
     assert lms.run("shell", "-c", script).stdout.split()[-1] == "True"
     with lms.browser() as browser:
+        # With this hint the LMS shows its own form instead of redirecting to the application.
         browser.get("/login", params={"next": "/?tpa_hint=oa2-off"})
         for guess in ("", name, "edx"):
             form = {"email_or_username": name, "password": guess}
