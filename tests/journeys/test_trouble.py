@@ -34,6 +34,7 @@ def make_lms_user(pair: Pair, username: str, email: str) -> None:
 
 
 def lms_accounts(pair: Pair, email: str) -> list[dict[str, object]]:
+    """The LMS accounts with this address; none while the LMS answers with an error."""
     answer = httpx.get(
         pair.lms_url + LmsPath.ACCOUNTS,
         params={"email": email},

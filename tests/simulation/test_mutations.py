@@ -184,14 +184,15 @@ def test_refusing_rows_because_of_another_server_is_found():
             raise client.NotThere("not found", status=answer.status)
 
         patch.setattr(batch, "_json_or_refusal", json_or_not_there)
+        # A further check that would notice the other server is switched off.
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
     assert_found(mutation, "and the LMS never did that", first_seed=2)
 
 
 def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
-    """The LMS offers the mode ``verified`` in US dollars and in euros; the last one replaces the
-    other one in the application."""
+    """The LMS offers the mode ``verified`` in US dollars and in euros. With the mutation, the
+    application stores only the last one."""
 
     def mutation(patch: Patch) -> None:
         from usher.application.runs import kinds

@@ -73,7 +73,7 @@ class EmbeddedLms:
 
     def sign_in(self, browser: httpx.Client, name: str, next_: str = "") -> httpx.Response:
         """Signs in as the learner ``name``. Returns the last answer of the sign-in, which redirects
-        to ``next_``."""
+        to ``next_``, by default to the dashboard."""
         answer = self.return_from_provider(browser, name, next_)
         while answer.headers.get("Location", "").startswith("/auth/complete/"):
             answer = browser.get(answer.headers["Location"])

@@ -74,6 +74,7 @@ def test_explicit_values_of_an_entry_are_kept() -> None:
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=2, max_size=2, unique=True))
 def test_each_application_and_purpose_has_a_secret_of_its_own(pair: list[tuple[str, str]]) -> None:
     first, second = (derive(SECRET, name, purpose) for name, purpose in pair)
+    # ``derive`` joins name and purpose with a colon.
     if ":".join(pair[0]) != ":".join(pair[1]):
         assert first != second
     assert derive(OTHER_SECRET, *pair[0]) != first

@@ -75,23 +75,24 @@ def plain_structure(root: TutorRoot) -> dict[str, Any]:
 
 
 def parse_rendered(root: TutorRoot) -> dict[str, Any]:
-    """The structure of all rendered files that have Usher's values: parsed, without the values."""
+    """The structure of all rendered files that have Usher's values: parsed, without the values.
+    Raises AssertionError if the host names change anything else in the compose files."""
     env = root.env
-    for place, service in compose.SERVICES.items():
-        text = (env / place).read_text()
+    for compose_file, service in compose.SERVICES.items():
+        text = (env / compose_file).read_text()
         names = host_aliases({**configuration.DEFAULTS, **configuration.UNIQUE, **root.config()})
         services = yaml.safe_load(compose.with_hosts(text, service, names))["services"]
         # Each name of a host is one entry, and nothing else in the service has changed.
         hosts = services[service].pop("extra_hosts")
         assert hosts == [f"{name}:host-gateway" for name in names]
         assert services == yaml.safe_load(text)["services"]
-    python = sorted((env / "apps/openedx/settings/lms").glob("*.py"))
+    settings_files = sorted((env / "apps/openedx/settings/lms").glob("*.py"))
     dockerfile = (env / "build/openedx/Dockerfile").read_text().splitlines()
     lms_env = yaml.safe_load(root.lms_config.read_text())
     json.loads((root.lms_config.parent / "usher.json").read_text())
     return {
         "lms.env.yml": {key: type(value).__name__ for key, value in lms_env.items()},
-        "python": {path.name: ast.dump(ast.parse(path.read_text())) for path in python},
+        "python": {path.name: ast.dump(ast.parse(path.read_text())) for path in settings_files},
         "Dockerfile": sorted({line.split(" ")[0] for line in dockerfile if line[:1].isupper()}),
     }
 

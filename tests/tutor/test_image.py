@@ -75,6 +75,7 @@ def test_launch_builds_the_image_because_the_published_one_has_no_usher(
     )
     python = rendered(release).python
     result = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
+    # In dev mode Tutor itself requires ``openedx-dev``, and other plugins may require more images.
     assert "['openedx'] ['openedx-dev'" in result.stdout
 
 

@@ -101,7 +101,9 @@ def run_service(engine: ContainerEngine, project: Project, service: str, argv: l
 
 
 def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
-    """Splits the arguments of ``docker compose`` into files, project name and command."""
+    """Splits the arguments of ``docker compose`` into files, project name and command, and changes
+    to the folder of ``--project-directory``. Raises Refused for an unknown option, or if there is
+    no compose file (``ls`` needs none)."""
     files: list[Path] = []
     project, rest = "", list(words)
     while rest and rest[0].startswith("-"):
@@ -154,7 +156,7 @@ def is_missing(engine: ContainerEngine, image: str) -> bool:
 
 def record_build(engine: ContainerEngine, project: Project, rest: list[str]) -> None:
     """Records that the service's image is built if the image is missing, since docker compose would
-    build it."""
+    build it. rest: the arguments of ``run``, whose first word that is no option is the service."""
     name = next((word for word in rest if not word.startswith("-")), "")
     if is_missing(engine, project.services.get(name, {}).get("image", "")):
         engine.record_call(["built", name])

@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> int:
 
 
 def run_call(engine: ContainerEngine, arguments: list[str]) -> int:
+    """Carries out ``kubectl ARGUMENTS``. Returns the exit code. Raises Refused for an unknown
+    call."""
     match arguments:
         case ["get", "namespaces", _] | ["wait", *_]:
             return 0

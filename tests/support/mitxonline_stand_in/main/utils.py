@@ -11,7 +11,7 @@ def get_redis_lock(name, expire=None):
 
 class FileLock:
     """A lock with the methods of a lock of Redis. While another process holds the lock, ``acquire``
-    with ``blocking`` waits, without a timeout."""
+    waits, even longer than ``timeout``; without ``blocking`` it returns False immediately."""
 
     def __init__(self, path):
         self.path, self.file = path, None

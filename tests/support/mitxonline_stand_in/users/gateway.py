@@ -19,6 +19,9 @@ class GatewayBackend(ModelBackend):
 
 
 class GatewayMiddleware:
+    """Signs in the active user whom the header names. A request without the header, or with the
+    header for a user who does not exist, keeps its session."""
+
     def __init__(self, get_response):
         self.get_response = get_response
 

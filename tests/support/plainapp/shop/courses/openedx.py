@@ -27,6 +27,7 @@ def service_headers():
 
 
 def get_course(courseware_id):
+    """The course run of the LMS with this key. Raises OpenEdxError."""
     answer = requests.get(
         edx_url(f"/api/courses/v1/courses/{courseware_id}/"),
         params={"username": settings.OPENEDX_SERVICE_WORKER_USERNAME},
