@@ -125,6 +125,15 @@ def test_a_misspelt_user_or_run_is_an_error(
     assert message in json.loads(result.stdout)["error"]
 
 
+@pytest.mark.parametrize("option", ["--user", "--run"])
+def test_an_empty_user_or_run_is_refused_and_does_not_mean_everything(option: str) -> None:
+    """A script passes an empty value if its variable is not set."""
+    for value in ("", " "):
+        result = CliRunner().invoke(main, ["reconcile", "--application", "x", option, value])
+        assert result.exit_code == 2
+        assert "it is empty" in result.output
+
+
 def test_reconcile_gives_the_reason_if_a_user_has_no_due_rows(system: System) -> None:
     inactive, new = name_for(system, "inactive"), name_for(system, "new")
     system.create_users(inactive, new)

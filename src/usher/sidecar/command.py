@@ -89,6 +89,14 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _refuse_empty(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    """The value of an option, '' if it was not given. An empty value, such as of an unset variable
+    in a script, is refused: it must not mean everything."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty; leave the option out if you mean all.")
+    return value or ""
+
+
 @click.command("drift")
 @_application_options
 @click.option(
@@ -151,12 +159,15 @@ def drift_command(
     "records enrollments made in the LMS.",
 )
 @click.option(
-    "--user", default="", metavar="NAME", help="Only this learner, by username or e-mail address."
+    "--user",
+    metavar="NAME",
+    callback=_refuse_empty,
+    help="Only this learner, by username or e-mail address.",
 )
 @click.option(
     "--run",
-    default="",
     metavar="KEY",
+    callback=_refuse_empty,
     help="Only this course run and enrollments in it. Accounts are not restricted.",
 )
 @click.option(

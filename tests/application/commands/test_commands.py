@@ -272,6 +272,28 @@ def test_repair_names_the_learner_whose_account_was_refused(system):
     assert code == 0, out
 
 
+@pytest.mark.parametrize("value", ["", "a\udcff"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("reconcile", "--user"),
+        ("reconcile", "--dry-run", "--user"),
+        ("reconcile", "--run"),
+        ("repair_missing_courseware_records", "--user"),
+        ("sync_courserun", "--run"),
+        ("sync_courseruns", "--run"),
+        ("why",),
+        ("compare_learner",),
+    ],
+)
+@pytest.mark.django_db
+def test_an_empty_or_unreadable_name_is_refused_and_does_not_mean_everything(arguments, value):
+    """A script passes an empty value if its variable is not set. Python reads bytes that are not
+    UTF-8 as halves of surrogate pairs."""
+    with pytest.raises(CommandError, match=r"No learner is called|is not a course key"):
+        run_command(*arguments, value)
+
+
 def test_unknown_learners_runs_and_kinds_are_rejected(system):
     with pytest.raises(CommandError, match="nobody"):
         run_command("repair_missing_courseware_records", "--user", "nobody")

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 from django.db.models import Q
 
 from usher.application.accounts.models import LmsAccount, Retirement, UsernameReservation
+from usher.application.requests import is_storable
 from usher.application.states import State, next_step, state
 from usher.application.user_model import naming_fields
 
@@ -21,6 +22,9 @@ def find_user(name: str) -> Any:
     user matches. Raises CommandError if no user or several users match."""
     learners = get_user_model()._default_manager
     users: list[Any] = []
+    if not name or not is_storable(name):
+        # Python reads bytes of an argument that are not UTF-8 as halves of surrogate pairs.
+        raise CommandError(f"No learner is called {name!r}.")
     for exactness in ("exact", "iexact"):
         condition = Q()
         for field in naming_fields():

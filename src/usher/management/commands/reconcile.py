@@ -56,8 +56,10 @@ class Command(EngineCommand):
 
     def act(self, **options: Any) -> None:
         kinds = options["kind"] or list(kind_names())
-        run = find_run(options["run"]) if options["run"] else None
-        user = find_user(options["user"]) if options["user"] else None
+        # An empty value, such as of an unset variable in a script, names nothing; it must not mean
+        # everything.
+        run = None if options["run"] is None else find_run(options["run"])
+        user = None if options["user"] is None else find_user(options["user"])
         scope: dict[str, Any] = {"user": user, "related_to": run}
         if options["dry_run"]:
             if options["recheck"]:

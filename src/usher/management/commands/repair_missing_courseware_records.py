@@ -31,7 +31,8 @@ class Command(EngineCommand):
         )
 
     def act(self, **options: Any) -> None:
-        user = find_user(options["user"]) if options["user"] else None
+        # An empty name must not mean all learners.
+        user = None if options["user"] is None else find_user(options["user"])
         if options["dry_run"]:
             self.finish_dry_run(count_missing(user), "learners", options)
             return

@@ -18,4 +18,4 @@ class Command(EngineCommand):
         selection.add_argument("--run", metavar="KEY", help="one run, by its course key")
 
     def act(self, **options: Any) -> None:
-        runs.sync(self, [options["run"]] if options["run"] else None, options)
+        runs.sync(self, None if options["run"] is None else [options["run"]], options)
