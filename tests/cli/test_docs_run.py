@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from tests.support.pages import ROOT, all_blocks, commands
+from tests.support.pages import ROOT, read_blocks, read_commands
 
 GUIDE = "tests/cli/test_integration_guide.py"
 WHOLE = "tests/connect/test_whole.py"
@@ -128,7 +128,7 @@ def matching_key(command: str) -> str:
     return max((key for key in (*RUN_BY, *NOT_RUN) if matches(key)), key=len, default="")
 
 
-@pytest.mark.parametrize(("page", "command"), list(commands()))
+@pytest.mark.parametrize(("page", "command"), read_commands())
 def test_every_command_in_the_documentation_has_a_test_or_a_reason_why_it_is_not_run(
     page: str, command: str
 ) -> None:
@@ -136,12 +136,12 @@ def test_every_command_in_the_documentation_has_a_test_or_a_reason_why_it_is_not
 
 
 def test_every_key_of_run_by_and_not_run_matches_a_command_in_the_documentation() -> None:
-    matching_keys = {matching_key(command) for _, command in commands()}
+    matching_keys = {matching_key(command) for _, command in read_commands()}
     assert {*RUN_BY, *NOT_RUN} - matching_keys == set()
 
 
 def test_every_page_with_snippets_has_a_test_that_runs_them() -> None:
-    pages = {page for page, language, _ in all_blocks() if language in ("python", "ini", "yaml")}
+    pages = {page for page, language, _ in read_blocks() if language in ("python", "ini", "yaml")}
     assert pages == set(SNIPPETS)
 
 

@@ -15,18 +15,18 @@ PAGES = [
 _BLOCK = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
 
-def all_blocks() -> Iterator[tuple[str, str, str]]:
+def read_blocks() -> Iterator[tuple[str, str, str]]:
     """Page, language and text of each block. Texts are dedented, since blocks may be in lists."""
     for page in PAGES:
         for language, text in _BLOCK.findall(page.read_text()):
             yield str(page.relative_to(ROOT)), language, textwrap.dedent(text)
 
 
-def commands() -> list[tuple[str, str]]:
+def read_commands() -> list[tuple[str, str]]:
     """Each command with its page: the lines after ``$`` in blocks ``console``, and all lines except
     comments in blocks ``sh``."""
     commands_of_pages = []
-    for page, language, text in all_blocks():
+    for page, language, text in read_blocks():
         for line in map(str.strip, text.replace("\\\n", " ").splitlines()):
             if language == "console" and line.startswith("$ "):
                 commands_of_pages.append((page, line[2:]))

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from django.core.management import get_commands, load_command_class
 
-from tests.support.pages import ROOT, all_blocks, commands
+from tests.support.pages import ROOT, read_blocks, read_commands
 from usher.cli.main import main
 
 #: Other programs, whose arguments are not checked.
@@ -31,17 +31,17 @@ LANGUAGES_WITHOUT_COMMANDS = {"text", "mermaid", "promql", "nginx", "dotenv"}
 
 def blocks_in(language: str) -> Iterator[tuple[str, str]]:
     """(page, text) of each code block in this language."""
-    for page, language_of_block, text in all_blocks():
+    for page, language_of_block, text in read_blocks():
         if language_of_block == language:
             yield page, text
 
 
 def test_every_code_block_has_a_known_language() -> None:
     known = {"console", "sh", "python", "ini", "json", "yaml"} | LANGUAGES_WITHOUT_COMMANDS
-    assert [(page, language) for page, language, _ in all_blocks() if language not in known] == []
+    assert [(page, language) for page, language, _ in read_blocks() if language not in known] == []
 
 
-@pytest.mark.parametrize(("page", "command"), commands())
+@pytest.mark.parametrize(("page", "command"), read_commands())
 def test_every_command_has_valid_arguments(page: str, command: str) -> None:
     words = shlex.split(command, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):  # variables before the program
