@@ -288,6 +288,7 @@ def test_each_user_has_a_separate_rate_limit_that_a_setting_defines(
     strict_lms: EmbeddedLms,
 ) -> None:
     path = "/api/courses/v1/courses/?page_size=1"
+    # In this LMS, staff may send two requests a minute, and other users one.
     assert [get(strict_lms, path).status for _ in range(3)] == [200, 200, 429]
     assert [get(strict_lms, path, LEARNER).status for _ in range(2)] == [200, 429]
     status, body = get(strict_lms, path)

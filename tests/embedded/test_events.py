@@ -29,7 +29,7 @@ key = CourseKey.from_string("course-v1:edX+DemoX+Demo_Course")
 """
 
 
-def events(lms: EmbeddedLms, name: str, script: str) -> list[list[object]]:
+def collect_events(lms: EmbeddedLms, name: str, script: str) -> list[list[object]]:
     """Registers the learner ``name`` and runs ``script`` in the LMS. Returns the events that were
     sent meanwhile: name of the signal, mode, and for enrollments whether they are active."""
     lms.register(name)
@@ -45,7 +45,7 @@ enrollment.update_enrollment(mode="verified")
 enrollment.update_enrollment(mode="verified")  # changes nothing, so sends nothing
 enrollment.update_enrollment(is_active=False)
 """
-    assert events(lms, name, script) == [
+    assert collect_events(lms, name, script) == [
         ["COURSE_ENROLLMENT_CHANGED", "audit", True],
         ["COURSE_ENROLLMENT_CREATED", "audit", True],
         ["COURSE_ENROLLMENT_CHANGED", "verified", True],
@@ -60,7 +60,7 @@ from usher.embedded.certificates import services
 services.award(user, key, mode="verified", grade="0.8")
 services.award(user, key, mode="verified", grade="0.9")
 """
-    assert events(lms, name, script) == [
+    assert collect_events(lms, name, script) == [
         ["CERTIFICATE_CREATED", "verified"],
         ["CERTIFICATE_CHANGED", "verified"],
     ]

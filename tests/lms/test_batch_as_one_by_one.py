@@ -98,6 +98,7 @@ def signals_by_learner(outcome: Any, prefix: str) -> dict[str, list[Any]]:
 
 
 def enrollments_of(lms: Lms, username: str) -> list[tuple[Any, ...]]:
+    """(course key, mode, 1 if active else 0) of each enrollment of the learner."""
     return lms.execute(
         "select course_id, mode, e.is_active from student_courseenrollment e "
         "join auth_user u on u.id = e.user_id where username = ? order by course_id",

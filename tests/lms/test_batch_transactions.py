@@ -94,7 +94,7 @@ def enrolled_as_verified(lms: Lms, names: list[str]) -> set[str]:
     rows = lms.execute(
         "select username from student_courseenrollment e join auth_user u on u.id = e.user_id "
         "where mode = 'verified' and e.is_active and username like ?",
-        names[0][:-2] + "%",
+        names[0][:-2] + "%",  # ``create_accounts`` appends two digits
     )
     return {row[0] for row in rows}
 

@@ -37,6 +37,7 @@ def change_address(lms: Lms, username: str) -> None:
 
 
 def enroll_publicly(lms: Lms, username: str, course_id: str = DEMO) -> None:
+    """Enrolls the learner through the public API."""
     body = {"user": username, "mode": "audit", "course_details": {"course_id": course_id}}
     with lms.api() as api:
         assert api.post("/api/enrollment/v1/enrollment", json=body).status_code == 200
@@ -53,6 +54,7 @@ def test_a_command_sends_its_messages_before_it_ends(lms: Lms, name: str) -> Non
     post(lms, ACCOUNTS, [account(name)])
     lms.execute("delete from social_auth_usersocialauth where uid = ?", name)
     command = ("usher_link", "--username", name, "--application", "campus")
+    # Not ``lms.run``, whose process continues after the command.
     subprocess.run([sys.executable, "manage.py", *command], cwd=lms.folder, check=True)
     assert event_types(lms, name) == ["account.changed"]
 

@@ -131,6 +131,7 @@ class TestQueries:
                 answer = api.get(f"/usher/api/v1/{kind}/", params=query)
                 assert answer.status_code in (200, 400), answer.text
 
+    # The second and third moments are outside of the years 1 to 9999 in UTC.
     @pytest.mark.parametrize(
         "since",
         ["yesterday", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-13-01"],

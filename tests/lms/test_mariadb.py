@@ -52,7 +52,7 @@ def lms() -> Iterator[OnMariaDb]:
         settings = {
             "USHER_BACKENDS": {"mitxpro-oauth2": "mitxpro-oauth2"},
             "DATABASE_URL": server.url("usher_test"),
-            "PLATFORM_COSTS": True,
+            "PLATFORM_COSTS": True,  # statements and locks like those of the whole platform
             "ATOMIC_REQUESTS": True,
         }
         with served_lms("seed_courses", **settings) as served:
@@ -168,6 +168,8 @@ def test_simultaneous_repeated_requests_create_tokens_once(lms: OnMariaDb, name:
 
 
 def test_request_ids_that_differ_only_in_case_are_different(lms: OnMariaDb, name: str) -> None:
+    # A repeated request with the same id would have the first result, "created". With another item
+    # it would be refused.
     items = [account(name + "a")]
     assert post(lms, ACCOUNTS, items, request_id=f"{name}-id")[0]["status"] == "created"
     assert post(lms, ACCOUNTS, items, request_id=f"{name}-ID")[0]["status"] == "exists"

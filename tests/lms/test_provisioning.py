@@ -298,6 +298,7 @@ def test_a_learner_is_made_a_superuser_only_with_the_described_email(
     rights = "select is_superuser, is_staff from auth_user where username = ?"
     assert lms.execute(rights, name) == [(0, 0)]
 
+    # The case of an address makes no difference.
     plan["superuser"]["email"] = f"{name}@LEARNERS.example"
     assert outcomes(lms.provision(plan))[f"superuser {name}"] == "changed"
     assert lms.execute(rights, name) == [(1, 1)]

@@ -24,6 +24,7 @@ RETIRING = "campus_retirement"
 
 @pytest.fixture(scope="module")
 def lms() -> Iterator[Lms]:
+    """An LMS whose clients may retire learners, in place of the LMS that other modules use."""
     with connected_lms(USHER_RETIREMENT=True) as running:
         yield running
 

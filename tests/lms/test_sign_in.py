@@ -60,7 +60,7 @@ def test_a_known_learner_signs_in_again(lms: Lms, name: str) -> None:
 def test_the_lms_s_sign_in_and_registration_pages_redirect_to_the_application(
     lms: Lms, name: str, page: str
 ) -> None:
-    lms.sign_in(name)
+    lms.sign_in(name)  # from now on, the application signs every browser in as this learner
     with lms.browser() as browser:
         arrived = browser.get(page, params={"next": "/api/user/v1/me"})
 

@@ -200,6 +200,7 @@ def test_unreachable_keys_are_not_requested_at_every_message(lms: Lms) -> None:
         "print(len(connections))\n"
     )
     result = lms.run("shell", "-c", f"exec({script!r}, {{}})")
+    # All three calls failed, with one request.
     assert result.stdout.split()[-4:] == [*["KeysUnavailable"] * 3, "1"], result.stderr
 
 

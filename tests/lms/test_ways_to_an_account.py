@@ -140,6 +140,7 @@ def test_a_new_account_is_logged_in_whichever_way_it_is_created(lms: Lms, name: 
 
 
 def public_enroll(lms: Lms, name: str) -> None:
+    """Enrolls the learner through the public API."""
     body = {
         "user": name,
         "mode": "audit",

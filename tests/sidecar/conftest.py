@@ -111,10 +111,10 @@ class System:
         assert result.stdout, (result.exit_code, result.output, result.exception)
         return json.loads(result.stdout)
 
-    def create_users(self, *names: str, **user: Any) -> None:
+    def create_users(self, *names: str, **fields: Any) -> None:
         """Creates users in the application. Their dates are two days ago, because reconcile leaves
-        new users to the application. user: further fields of each user."""
-        self.application.run(_CREATE_USERS.format(names=names, user=user))
+        new users to the application. fields: further fields of each user."""
+        self.application.run(_CREATE_USERS.format(names=names, fields=fields))
 
     def create_enrollment(self, name: str, course: str, **row: Any) -> None:
         """Creates an enrollment in the application, dated two days ago. row: further fields."""
@@ -205,7 +205,7 @@ for name in {names!r}:
     more = dict(name="Name " + name, is_active=True)
     if hasattr(User, "global_id"):
         more["global_id"] = "id-of-" + name
-    user = User.objects.create_user(name, name + "@example.org", **dict(more, **{user!r}))
+    user = User.objects.create_user(name, name + "@example.org", **dict(more, **{fields!r}))
     LegalAddress.objects.filter(user=user).update(country="US")
 User.objects.filter(username__in={names!r}).update(created_on=old, last_login=old)
 result = None

@@ -245,7 +245,9 @@ def test_other_rows_of_a_batch_are_written_if_one_is_refused(
         (ValueError(), "ValueError"),
     ],
 )
-def test_the_message_of_a_refused_row_is_a_sentence(error: Exception, message: str) -> None:
+def test_the_message_of_a_refused_row_has_the_error_s_texts_or_its_type(
+    error: Exception, message: str
+) -> None:
     assert message_of(error) == message
 
 
@@ -289,6 +291,7 @@ def test_invalid_settings_end_the_agent_with_their_error(
         Agent(replace(checkout, env_file=None))
     assert "ended with 1" in str(caught.value)
     assert "is required" in str(caught.value)
+    # Python's error if a thread still reads from standard input at the end.
     assert "Fatal" not in str(caught.value)
 
 

@@ -21,6 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs each test that has the argument ``release`` with every release, or with the newest one
+    only if it is marked ``newest``."""
     if "release" in metafunc.fixturenames:
         newest = metafunc.definition.get_closest_marker("newest")
         # Tests of one release run in one process, so that they share its roots.

@@ -111,6 +111,10 @@ def test_an_invalid_entry_is_refused_with_the_reason(applications: Any, message:
 def test_a_description_is_the_same_after_a_round_trip_through_json() -> None:
     description = describe(config(USHER_SUPERUSER_USERNAME="edx"))
     assert Description.from_json(description.to_json()) == description
+
+
+def test_a_description_has_a_service_worker_and_a_superuser_only_if_one_is_configured() -> None:
+    description = describe(config(USHER_SUPERUSER_USERNAME="edx"))
     assert description.service_worker is not None
     assert description.service_worker.username == "mit_Application_serviceworker"
     assert description.superuser is not None
@@ -168,6 +172,7 @@ def test_host_aliases_are_the_host_names_of_applications_on_this_machine() -> No
         "host.docker.internal",
         "xpro.odl.local",
     ]
+    # ``on_host`` prevails over the application's address.
     assert host_aliases(config({**public, "on_host": True}))[1:] == ["shop.org"]
     assert host_aliases(config({"name": "mitxpro", "on_host": False}))[1:] == []
 

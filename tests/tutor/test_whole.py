@@ -48,6 +48,7 @@ class Connected:
     def provision(self, *options: str) -> list[dict[str, Any]]:
         """Runs ``usher-provision`` and returns its report."""
         result = self.root.run("local", "do", "usher-provision", *options)
+        # Tutor prints other lines before the JSON.
         return list(json.loads(result.stdout[result.stdout.index("{\n") :])["items"])
 
 

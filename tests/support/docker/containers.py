@@ -38,7 +38,8 @@ def run(
     output: IO[str] | None = None,
 ) -> int:
     """Runs ``argv`` in ``folder`` with ``environment``. Of the caller's variables only HOME, LANG,
-    TMPDIR and PATH are added, as in a container. Returns the exit code."""
+    TMPDIR and PATH are added, as in a container; the folder of the tests' Python precedes PATH.
+    Returns the exit code."""
     python = str(Path(sys.executable).parent)
     inherited = {
         name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ
@@ -49,6 +50,7 @@ def run(
 
 
 def _create_lms(folder: Path) -> Path:
+    """Creates an embedded LMS in ``folder`` unless there is one. Returns ``folder``."""
     if not (folder / "manage.py").exists():
         command = [sys.executable, "-m", "usher.embedded", "init", str(folder)]
         subprocess.run([*command, "--root-url", "http://local.openedx.io"], check=True)

@@ -105,6 +105,7 @@ class GeneratedConfigMap(NamedTuple):
 
 
 def config_maps(folder: Path) -> Iterator[GeneratedConfigMap]:
+    """The ConfigMaps that the folder's kustomization.yml generates."""
     for generator in kustomization(folder)["configMapGenerator"]:
         name, files = generator["name"], [folder / file for file in generator["files"]]
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

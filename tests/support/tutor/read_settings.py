@@ -53,6 +53,8 @@ def main(platform: str, folder: str, *names: str) -> None:
 
 
 def read(settings: ModuleType, name: str) -> object:
+    """The value of a setting, or of a feature, which is named ``FEATURES.NAME``; None if it is
+    missing."""
     if name.startswith("FEATURES."):
         return settings.FEATURES.get(name.removeprefix("FEATURES."))
     return getattr(settings, name, None)
