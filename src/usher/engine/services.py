@@ -109,7 +109,7 @@ def reconcile(
         began, successes_before = time.monotonic(), tally.successes
         runner.run(selected, scope, interactive)
         if runner.stop.is_set() or (made_due is None and patience is None):
-            return tally.end()
+            break
         if tally.successes == successes_before:
             # Patience includes the time in which no row succeeds.
             seconds_for_retries -= time.monotonic() - began
@@ -124,18 +124,15 @@ def reconcile(
             tally.add_from_other_workers(made_due or {})
             tally.expected = getattr(made_due, "rows", 0)  # only a ``MadeDue`` has counted its rows
             if not tally.has_open_rows or seconds_for_retries <= 0:
-                return tally.end()
-            # A row whose kind's gate is closed is due, and no worker may claim it. So the pass
-            # waits even if ``due_in`` is 0, and that time counts against the patience as well.
-            due_in = _seconds_until_due(selected, scope)
-            if due_in is None:
-                return tally.end()
-            wait = max(due_in, _CHECK_SECONDS)
-            if wait > seconds_for_retries:
-                return tally.end()
+                break
+            seconds = _seconds_until_retry(selected, scope)
+            if seconds is None or seconds > seconds_for_retries:
+                break
+            wait = seconds
             seconds_for_retries -= wait
         runner.stop.wait(wait)
         close_old_connections()
+    return tally.end()
 
 
 def scope_of(user: Any = None, related_to: Any = None, ids: tuple[int, int] | None = None) -> Scope:
@@ -158,9 +155,9 @@ def _kinds_of(names: Iterable[str] | None) -> list[Kind]:
     return [kind for name, kind in registered.items() if name in names]
 
 
-def _seconds_until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
-    """Seconds until the first failed row in the scope is due again; None when no failed row will be
-    due."""
+def _seconds_until_retry(kinds: Sequence[Kind], scope: Scope) -> float | None:
+    """Seconds until the first failed row in the scope is due again, at least ``_CHECK_SECONDS``;
+    None when no failed row will be due."""
     due_times = []
     for kind in kinds:
         if (condition := scope.condition_for(kind)) is None:
@@ -168,7 +165,11 @@ def _seconds_until_due(kinds: Sequence[Kind], scope: Scope) -> float | None:
         waiting = kind.rows().filter(condition, work__due_at__isnull=False).failing()
         if (first := waiting.aggregate(first=Min("work__due_at"))["first"]) is not None:
             due_times.append(first)
-    return (min(due_times) - database_now()).total_seconds() if due_times else None
+    if not due_times:
+        return None
+    # A row whose kind's gate is closed stays due, and no worker may claim it: without a minimum,
+    # the caller would ask again and again.
+    return max((min(due_times) - database_now()).total_seconds(), _CHECK_SECONDS)
 
 
 class _Tally:

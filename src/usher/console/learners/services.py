@@ -189,70 +189,16 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
     ``explain``."""
     sentence_by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
     if account is not None:
-        observed_state = {True: "active", False: "deactivated", None: ""}[
-            account.observed_is_active
-        ]
-        in_lms = observed_state or ("created" if account.is_ready else "not created")
-        desired = "active" if account.is_active else "deactivated"
-        yield _record(
-            "account",
-            account,
-            sentence_by_subject.get(("account", "")),
-            advice=_advice_about_missing_link(account),
-            comparisons=[
-                Comparison(
-                    "Username",
-                    here=account.username,
-                    in_lms=account.username if account.is_ready else "",
-                    differs=False if account.is_ready else None,
-                ),
-                Comparison(
-                    "State",
-                    here=desired,
-                    in_lms=in_lms,
-                    differs=_differs(desired, observed_state),
-                ),
-            ],
-        )
+        yield _account_record(account, sentence_by_subject.get(("account", "")))
     token = LmsToken.objects.filter(user=user).first()
     # A token that waits for the account to be created is not listed.
     if token and (token.due_at is not None or token.error_code or token.is_settled):
         yield _record("token", token, sentence_by_subject.get(("token", "")))
     if profile := LmsProfile.objects.filter(user=user).first():
-        yield _record(
-            "profile",
-            profile,
-            sentence_by_subject.get(("profile", "")),
-            comparisons=[
-                Comparison(
-                    subject,
-                    here=getattr(profile, name),
-                    in_lms=getattr(profile, f"observed_{name}"),
-                    differs=_differs(getattr(profile, name), getattr(profile, f"observed_{name}")),
-                )
-                for subject, name in (("Name", "name"), ("E-mail", "email"), ("Country", "country"))
-            ],
-        )
+        yield _profile_record(profile, sentence_by_subject.get(("profile", "")))
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     for row in rows[:MAX_ENROLLMENTS]:
-        desired = desired_state(row)
-        in_lms = _state_in_lms(row)
-        yield _record(
-            "enrollment",
-            row,
-            sentence_by_subject.get(("enrollment", row.run.course_key)),
-            title=str(row.run),
-            run_pk=row.run_id,
-            is_missing=row.is_active and row.run.missing_since is not None,
-            comparisons=[
-                Comparison(
-                    "Enrollment",
-                    here=desired,
-                    in_lms=in_lms,
-                    differs=_differs(desired, in_lms),
-                )
-            ],
-        )
+        yield _enrollment_record(row, sentence_by_subject.get(("enrollment", row.run.course_key)))
     results: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
     for kind, model in results:
         rows = model.objects.filter(user=user).select_related("run").order_by("-id")
@@ -260,6 +206,54 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
             if state(row) is not State.IN_SYNC:
                 title = f"{words.singular(kind)}: {row.run}"
                 yield _record(kind, row, sentence=None, title=title, run_pk=row.run_id)
+
+
+def _account_record(account: LmsAccount, sentence: Sentence | None) -> Record:
+    observed_state = {True: "active", False: "deactivated", None: ""}[account.observed_is_active]
+    in_lms = observed_state or ("created" if account.is_ready else "not created")
+    desired = "active" if account.is_active else "deactivated"
+    return _record(
+        "account",
+        account,
+        sentence,
+        advice=_advice_about_missing_link(account),
+        comparisons=[
+            Comparison(
+                "Username",
+                here=account.username,
+                in_lms=account.username if account.is_ready else "",
+                differs=False if account.is_ready else None,
+            ),
+            Comparison(
+                "State", here=desired, in_lms=in_lms, differs=_differs(desired, observed_state)
+            ),
+        ],
+    )
+
+
+def _profile_record(profile: LmsProfile, sentence: Sentence | None) -> Record:
+    comparisons = []
+    for subject, name in (("Name", "name"), ("E-mail", "email"), ("Country", "country")):
+        here, in_lms = getattr(profile, name), getattr(profile, f"observed_{name}")
+        comparisons.append(
+            Comparison(subject, here=here, in_lms=in_lms, differs=_differs(here, in_lms))
+        )
+    return _record("profile", profile, sentence, comparisons=comparisons)
+
+
+def _enrollment_record(enrollment: Enrollment, sentence: Sentence | None) -> Record:
+    desired, in_lms = desired_state(enrollment), _state_in_lms(enrollment)
+    return _record(
+        "enrollment",
+        enrollment,
+        sentence,
+        title=str(enrollment.run),
+        run_pk=enrollment.run_id,
+        is_missing=enrollment.is_active and enrollment.run.missing_since is not None,
+        comparisons=[
+            Comparison("Enrollment", here=desired, in_lms=in_lms, differs=_differs(desired, in_lms))
+        ],
+    )
 
 
 def _advice_about_missing_link(account: LmsAccount) -> str:

@@ -218,20 +218,47 @@ def _email_of(what: str) -> str:
 def _learner_section(state: WatchState, learner: Learner, differences: list[Difference]) -> str:
     """Renders one learner: the verdict, the differences, the application's data, and the command
     that repairs. differences: of this learner."""
+    sections = [f"<h2>{escape(learner.email or learner.username)}</h2>"]
+    sections.append(_learner_verdict(state, learner, differences))
+    if differences:
+        table = _table(
+            ("Kind", "What", "Difference", "Next"),
+            [
+                (
+                    difference.kind,
+                    difference.what,
+                    difference.difference,
+                    "will be repaired" if difference.waiting else "",
+                )
+                for difference in differences
+            ],
+        )
+        sections.append(_panel("What differs in the LMS now", table, level=3))
+    data = _learner_data(learner) + _enrollments_table(learner)
+    sections.append(_panel("In the application", data, level=3))
+    sections.append(_panel("Repair", _repair_section(state, learner), level=3))
+    return "".join(sections)
+
+
+def _learner_verdict(state: WatchState, learner: Learner, differences: list[Difference]) -> str:
+    """Renders the most important statement: what was refused or given up, else what differs."""
     refusals = [refusal for refusal in state.refused() if _email_of(refusal.what) == learner.email]
     sentences = [f"{refusal.kind.capitalize()}: {refusal.reason}" for refusal in refusals]
     if learner.given_up:
         reason = learner.given_up_reason or "no reason was kept"
         sentences.append(f"Given up by the application: {reason}")
     if sentences:
-        verdict = _verdict_box("bad", sentences[0], " ".join(sentences[1:]), small=True)
-    elif differences:
+        return _verdict_box("bad", sentences[0], " ".join(sentences[1:]), small=True)
+    if differences:
         first = differences[0]
         more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
         next_step = "The sidecar or the application will repair it." if first.waiting else ""
-        verdict = _verdict_box("warning", f"{first.difference}{more}", next_step, small=True)
-    else:
-        verdict = _verdict_box("ok", "Nothing differs in the LMS.", "", small=True)
+        return _verdict_box("warning", f"{first.difference}{more}", next_step, small=True)
+    return _verdict_box("ok", "Nothing differs in the LMS.", "", small=True)
+
+
+def _learner_data(learner: Learner) -> str:
+    """Renders what the application has recorded of the learner."""
     facts = (
         ("Name", learner.name),
         ("E-mail", learner.email),
@@ -243,6 +270,13 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
         ("Token", "one is stored" if learner.has_token else "none"),
     )
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return f"<dl>{items}</dl>"
+
+
+def _enrollments_table(learner: Learner) -> str:
+    """Renders the learner's enrollments in the application."""
+    if not learner.enrollments:
+        return "<p>No enrollments in the application.</p>"
     rows = [
         (
             row.course,
@@ -254,26 +288,7 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
         )
         for row in learner.enrollments
     ]
-    head = ("Course run", "Enrollment", "Recorded as enrolled", "Failed attempts")
-    table = _table(head, rows) if rows else "<p>No enrollments in the application.</p>"
-    differences_table = _table(
-        ("Kind", "What", "Difference", "Next"),
-        [
-            (
-                difference.kind,
-                difference.what,
-                difference.difference,
-                "will be repaired" if difference.waiting else "",
-            )
-            for difference in differences
-        ],
-    )
-    return (
-        f"<h2>{escape(learner.email or learner.username)}</h2>{verdict}"
-        + (_panel("What differs in the LMS now", differences_table, level=3) if differences else "")
-        + _panel("In the application", f"<dl>{items}</dl>{table}", level=3)
-        + _panel("Repair", _repair_section(state, learner), level=3)
-    )
+    return _table(("Course run", "Enrollment", "Recorded as enrolled", "Failed attempts"), rows)
 
 
 def _repair_section(state: WatchState, learner: Learner) -> str:
