@@ -76,6 +76,8 @@ class PlainCheckout:
         return run(["docker", *arguments], self.folder, self.environment, stdin)
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
+        """Runs a management command of the service ``web`` and returns its output. The test fails
+        if the command fails."""
         return self.docker(
             "compose", "run", "--rm", "-T", "web", "./manage.py", *arguments, stdin=stdin
         )

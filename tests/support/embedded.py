@@ -27,10 +27,12 @@ class EmbeddedLms:
     provider: str
 
     def manage(self, *arguments: str, text: str = "") -> str:
+        """Runs a management command and returns its output. text: its standard input. Raises
+        DjangoProcessError if it fails."""
         return self.django.command(*arguments, text=text).checked()
 
     def shell(self, script: str) -> str:
-        """Runs Python in the LMS and returns its output."""
+        """Runs Python in the LMS and returns its output. Raises DjangoProcessError if it fails."""
         return self.django.run(script).strip()
 
     def browser(self) -> httpx.Client:

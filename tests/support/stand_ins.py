@@ -71,8 +71,9 @@ class StandIn:
         self._migrate()
 
     def _migrate(self) -> None:
-        """Creates the database. Only the first database in a process is migrated, which takes
-        seconds; later ones are copies. If DATABASE_URL is set, its database is always migrated."""
+        """Creates the database. In each process, only the first database of an application is
+        migrated, which takes seconds; later ones are copies. If DATABASE_URL is set, its database
+        is always migrated."""
         migrated, database = Path(_MIGRATED.name) / self.name, self.folder / "db.sqlite3"
         if "DATABASE_URL" not in self.values and migrated.exists():
             shutil.copyfile(migrated, database)

@@ -152,6 +152,7 @@ def run_job(engine: ContainerEngine, job: dict[str, Any]) -> None:
 
 
 def log_path(engine: ContainerEngine, job: str) -> Path:
+    """The file for the output of this job, in an existing folder."""
     folder = engine.home / "logs"
     folder.mkdir(exist_ok=True)
     return folder / job

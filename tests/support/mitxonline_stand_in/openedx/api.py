@@ -44,8 +44,8 @@ def reconcile_edx_username(user, *, desired_username=None):
 
 
 def create_edx_user(user):
-    """Creates the user's LMS account. Returns whether it was created: not if it exists, or if
-    another process creates it now."""
+    """Creates the user's LMS account. Returns whether it was created: not if it exists, if the LMS
+    refuses it, or if another process creates it now."""
     application = Application.objects.get(name=settings.OPENEDX_OAUTH_APP_NAME)
     expires = timezone.now() + timedelta(hours=settings.OPENEDX_TOKEN_EXPIRES_HOURS)
     token = AccessToken.objects.create(
@@ -67,7 +67,8 @@ def create_edx_user(user):
 
 def register(user, token):
     """Registers the LMS account. token: the access token that the LMS sends back to learn who the
-    user is. Returns whether the account was created."""
+    user is. Returns whether the account was created; the reason for which the LMS refuses it is
+    stored. Raises httpx.HTTPStatusError if the LMS fails."""
     edx_user = user.openedx_users.get()
     if edx_user.has_been_synced:
         return False
@@ -180,8 +181,8 @@ def enroll_in_edx(enrollment):
 
 
 def retry_failed_edx_enrollments():
-    """Sends each enrollment that is older than five minutes and not yet in the LMS. Refusals are
-    counted; after MAX_RETRIES of them the enrollment is given up."""
+    """Sends each enrollment of an active user that is older than five minutes and not yet in the
+    LMS. Refusals are counted; after MAX_RETRIES of them the enrollment is given up."""
     from courses.models import CourseRunEnrollment
 
     for enrollment in CourseRunEnrollment.objects.select_related("user", "run").filter(

@@ -19,7 +19,7 @@ MODE = "no-id-professional"
 
 def create_edx_user(user):
     """Creates the user's LMS account. Returns whether it was created: not if the application has a
-    record of it."""
+    record of it. Raises httpx.HTTPStatusError if the LMS refuses."""
     application = Application.objects.get(name=settings.OPENEDX_OAUTH_APP_NAME)
     expires = timezone.now() + timedelta(hours=settings.OPENEDX_TOKEN_EXPIRES_HOURS)
     token = AccessToken.objects.create(
@@ -138,8 +138,8 @@ def enroll_in_edx(enrollment):
 
 
 def retry_failed_edx_enrollments():
-    """Sends each enrollment that is older than five minutes and not yet in the LMS. Refusals are
-    not recorded, so every call tries again."""
+    """Sends each enrollment of an active user in a live run that is older than five minutes and not
+    yet in the LMS. Refusals are not recorded, so every call tries again."""
     from courses.models import CourseRunEnrollment
 
     for enrollment in CourseRunEnrollment.objects.select_related("user", "run").filter(

@@ -61,7 +61,8 @@ class AuditableModel(models.Model):
         type(self).get_audit_class().objects.create(
             acting_user=acting_user,
             enrollment=self,
-            # The callers of the code that calls this method.
+            # The code that calls this method, and that code's caller. The last two frames are those
+            # of ``atomic`` and of this method.
             call_stack="".join(traceback.format_stack(limit=4)[:2])[:CALL_STACK_MAX_LENGTH],
             data_before=before.to_dict() if before else None,
             data_after=self.to_dict(),

@@ -11,12 +11,14 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 def required(name):
+    """The environment variable. Raises ImproperlyConfigured if it is missing or empty."""
     if not os.environ.get(name):
         raise ImproperlyConfigured(f"{name} is required")
     return os.environ[name]
 
 
 def database(url):
+    """The entry of ``DATABASES`` for this address of an SQLite or PostgreSQL database."""
     if url.startswith("sqlite:///"):
         return {
             "ENGINE": "django.db.backends.sqlite3",
