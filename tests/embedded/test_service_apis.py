@@ -49,11 +49,13 @@ def test_studio_clones_a_run_and_changes_title_and_dates_of_the_copy(
             201,
             {"message": "Course cloned successfully."},
         )
+        # The copy has the title and start of its source.
         clone = studio.get(f"{RUNS}{copy}/").json()
         assert clone["title"] == source["title"]
         assert clone["schedule"]["start"] == source["schedule"]["start"]
         assert clone["schedule"]["enrollment_start"] is None  # enrollment dates are not copied
         assert {member["role"] for member in clone["team"]} == {"instructor", "staff"}
+        # A run is cloned only once to the same key.
         second_answer = studio.post(f"{RUNS}clone/", json=body)
         assert (second_answer.status_code, second_answer.json()) == (
             400,
@@ -75,6 +77,7 @@ def test_studio_clones_a_run_and_changes_title_and_dates_of_the_copy(
         page = studio.get(RUNS, params={"page_size": 100}).json()
     assert {"count", "next", "previous", "num_pages", "current_page", "start"} < set(page)
     assert len(page["results"]) == 100 < page["count"]  # a full page of several
+    # The LMS has the changed values.
     with lms.api() as api:
         run = api.get(f"/api/courses/v1/courses/{copy}").json()
         modes = api.get(f"/api/course_modes/v1/courses/{copy}/").json()
@@ -94,6 +97,7 @@ def test_studio_creates_a_run_and_refuses_incomplete_requests(lms: EmbeddedLms, 
             "run": "R1",
             "title": "New",
         }
+        # Refused: missing fields, an unknown source, no end date, an unknown member, no token.
         assert studio.post(RUNS, json={"org": "NewX"}).json()["title"] == [
             "This field is required."
         ]

@@ -128,6 +128,7 @@ def test_a_service_worker_deactivated_by_hand_is_activated(lms: Lms, plan: dict[
 
 
 def test_a_token_that_expires_soon_is_prolonged(lms: Lms, plan: dict[str, Any]) -> None:
+    # Less than half of the token's lifetime is left.
     soon = (datetime.now(UTC) + timedelta(days=100)).strftime("%Y-%m-%d %H:%M:%S")
     lms.execute("update oauth2_provider_accesstoken set expires = ? where token = ?", soon, TOKEN)
 
@@ -263,6 +264,7 @@ def test_the_application_s_superuser_signs_in_through_the_application(
 def test_an_existing_account_is_not_made_a_superuser(
     lms: Lms, plan: dict[str, Any], name: str, shared_field: str
 ) -> None:
+    # The account shares its username or its e-mail address with the superuser of the description.
     other = {"username": f"{name}x", "email": f"{name}x@learners.example"}
     described = {"username": name, "email": f"{name}@learners.example"}
     existing = {**other, shared_field: described[shared_field]}

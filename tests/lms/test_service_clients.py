@@ -79,6 +79,7 @@ def signed_in_client(lms: Lms, plan: dict[str, Any], purpose: str) -> httpx.Clie
 
 
 def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_path: Path) -> None:
+    # Created: the answer names no secret, and the account for retirement is staff.
     plan = plan_of(lms, *PURPOSES)
     answer = lms.provision(plan)
     secrets = [client["client_secret"] for client in plan["applications"][0]["service_clients"]]
@@ -89,6 +90,7 @@ def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_p
     )
     assert lms.execute(retirement_account, RETIRING) == [(1, 0, 1)]
 
+    # Used: each client only for its own purpose.
     with signed_in_client(lms, plan, "courses") as studio:
         assert studio.get("/api/user/v1/me").json() == {"username": WORKER}
         assert studio.get(f"/api/v1/course_runs/{DEMO}/").status_code == 200
@@ -100,7 +102,8 @@ def test_a_service_client_is_created_used_and_removed(lms: Lms, name: str, tmp_p
     assert retired == {"successful_user_retirements": [name], "failed_user_retirements": []}
     assert examine(lms, plan, tmp_path).status is Status.OK
 
-    lms.provision(plan_of(lms))  # without purposes, which removes the clients
+    # Removed: the description has no purposes any more.
+    lms.provision(plan_of(lms))
     assert lms.execute(retirement_account, RETIRING) == [(0, 0, 0)]
     clients = "select count(*) from oauth2_provider_application where name like 'campus %'"
     assert lms.value(clients) == 0

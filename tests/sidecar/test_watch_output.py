@@ -25,7 +25,7 @@ def summary_of(*results: tuple[str, str]) -> Summary:
     return summary
 
 
-def test_failures_of_all_rows_of_a_kind_are_printed_once(
+def test_failures_of_all_rows_of_a_kind_are_printed_once_until_it_succeeds(
     output: WatchOutput, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The same failures in five passes.
@@ -76,6 +76,7 @@ def test_the_same_trouble_is_printed_once(
     assert printed_text(capsys).count("401") == 1
     output.print_trouble("The application's manage.py failed.", wait=8.0)
     assert "manage.py failed; trying again" in printed_text(capsys)
+    # After a new start, the first trouble is printed again.
     output.print_start("MITx Online", "http://lms")
     assert (
         "MITx Online: watching again after 0 s, every second; the LMS is http://lms."
