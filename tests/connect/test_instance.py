@@ -136,17 +136,20 @@ def test_the_root_in_the_variable_tutor_root_is_used(root: Path, runner: Runner,
     assert instance.find_root(option="", tutor=tutor_executable(NEWEST), runner=runner) == root
 
 
-def test_the_only_root_is_found_and_several_are_refused(
+def test_without_an_option_only_tutors_default_root_is_used_and_only_if_it_is_the_only_one(
     tmp_path: Path, plain_root: Path, runner: Runner
 ):
     tutor = tutor_executable(NEWEST)
     with pytest.raises(Refused, match=r"holds no config.yml.*tutor local launch"):
         instance.find_root(option="", tutor=tutor, runner=runner)
-    shutil.copytree(plain_root, tmp_path / "data/tutor")
-    assert instance.find_root(option="", tutor=tutor, runner=runner) == tmp_path / "data/tutor"
     shutil.copytree(plain_root, tmp_path / "data/tutor-main")
+    with pytest.raises(Refused, match=r"data/tutor, .*another root.*--tutor-root .*tutor-main"):
+        instance.find_root(option="", tutor=tutor, runner=runner)
+    shutil.copytree(plain_root, tmp_path / "data/tutor")
     with pytest.raises(Refused, match=r"2 Tutor roots(?s:.*)--tutor-root .*tutor-main"):
         instance.find_root(option="", tutor=tutor, runner=runner)
+    shutil.rmtree(tmp_path / "data/tutor-main")
+    assert instance.find_root(option="", tutor=tutor, runner=runner) == tmp_path / "data/tutor"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,19 @@ def test_acc_6_names_an_account_that_the_lmss_staff_deactivated(system: System) 
     assert system.root_cause_ids() == []
 
 
+def test_acc_6_ignores_a_deactivation_that_the_lms_no_longer_reports(system: System) -> None:
+    """The LMS's staff activated the account again, which the application has not seen yet."""
+    observe_ada = (
+        "from usher.application.accounts.models import LmsAccount\n"
+        "LmsAccount.objects.filter(username='ada').update(observed_is_active={is_active})"
+    )
+    system.application.run(observe_ada.format(is_active=False))
+    try:
+        assert "ACC-6" not in {line.id for line in system.examine().root_causes}
+    finally:
+        system.application.run(observe_ada.format(is_active=True))
+
+
 def test_acc_6_ignores_the_inactive_account_of_a_deleted_learner(system: System) -> None:
     system.lms.run(GET_ADA + "g().objects.filter(pk=ada.pk).update(is_active=False)")
     # Ada is deleted: her username belongs to a retirement that the LMS has confirmed.

@@ -107,7 +107,8 @@ def find_tutor(option: str) -> tuple[Path, Path]:
 def find_root(option: str, tutor: Path, runner: Runner) -> Path:
     """Returns Tutor's root: ``--tutor-root``, ``TUTOR_ROOT``, or Tutor's own default.
 
-    Raises Refused if the root can't be used, or if none was named and several exist; ToolFailed.
+    Raises Refused if the root can't be used, or if none was named and there is another root than
+    the default; ToolFailed.
     """
     name = option or os.environ.get("TUTOR_ROOT", "")
     if name:
@@ -121,6 +122,11 @@ def find_root(option: str, tutor: Path, runner: Runner) -> Path:
     if len(roots) > 1:
         lines = "\n".join(f"  --tutor-root {path}" for path in roots)
         raise Refused(f"there are {len(roots)} Tutor roots; name one of them:\n{lines}")
+    if roots and roots != [default]:
+        raise Refused(
+            f"{default}, Tutor's default root, holds no config.yml, but another root does; name "
+            f"it: --tutor-root {roots[0]}"
+        )
     return _require_usable_root(default, "printed by 'tutor config printroot'")
 
 

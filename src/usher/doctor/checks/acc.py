@@ -188,13 +188,14 @@ class AccountsAreActive(Check):
     def probe(self, context: Context) -> Finding:
         inactive_in_lms = self._inactive_in_lms(context)
         report = context.application.report
-        # Counts only if the LMS names no inactive account, or does not report them.
         known_to_application = report.get("deactivated_in_lms", [])
+        # What the application has last seen may be out of date, so the LMS's own list comes first.
+        inactive_accounts = known_to_application if inactive_in_lms is None else inactive_in_lms
         rightly_inactive = set(report.get("inactive_accounts", []))
         deactivated_accounts = sorted(
             {
                 name
-                for name in inactive_in_lms or known_to_application
+                for name in inactive_accounts
                 if name not in rightly_inactive and not is_temporary_learner(name)
             }
         )
