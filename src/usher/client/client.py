@@ -100,16 +100,25 @@ class LmsClient:
         """Username → account, for those of ``usernames`` that the LMS has.
 
         Each request also asks for the service worker's own account. An answer without it proves
-        nothing about the others: raises NotTheLms.
+        nothing about the others: raises NotTheLms. Raises BadValue if one of the accounts has a
+        value that can't be stored.
         """
-        accounts: dict[str, payloads.ObservedAccount] = {}
+        return {name: payloads.read_account(data) for name, data in self._account_data(usernames)}
+
+    def existing(self, usernames: Sequence[str]) -> frozenset[str]:
+        """Those of ``usernames`` that the LMS has an account of. As ``accounts``, but reads nothing
+        else of the accounts, so that a malformed value of one account says nothing about the
+        others."""
+        return frozenset(name for name, _ in self._account_data(usernames))
+
+    def _account_data(self, usernames: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Yields username and data of the accounts of ``accounts``."""
         step = NAMES_A_REQUEST - 1  # one name in each request is the service worker's
         for start in range(0, len(usernames), step):
-            accounts |= self._accounts(usernames[start : start + step])
-        return accounts
+            yield from self._request_accounts(usernames[start : start + step])
 
-    def _accounts(self, usernames: Sequence[str]) -> dict[str, payloads.ObservedAccount]:
-        """``accounts`` by one request."""
+    def _request_accounts(self, usernames: Sequence[str]) -> list[tuple[str, Any]]:
+        """``_account_data`` by one request."""
         service_worker = self.who.service_worker
         names = list(usernames)
         if service_worker and service_worker not in names:
@@ -121,19 +130,15 @@ class LmsClient:
             data = []  # the LMS has none of these accounts
         if not isinstance(data, list):
             raise BadAnswer("The LMS answered a request for accounts with something else.")
-        accounts = {account.username: account for account in map(payloads.read_account, data)}
-        if service_worker.casefold() not in {name.casefold() for name in accounts}:
+        accounts = [(payloads.read_username(item), item) for item in data]
+        if service_worker.casefold() not in {name.casefold() for name, _ in accounts}:
             raise NotTheLms(
                 f"The LMS at {self.http.base_url} doesn't show the account of the service worker "
                 f"{service_worker!r}, so its answer proves nothing about other accounts. Check "
                 "that the right LMS answers there, and OPENEDX_SERVICE_WORKER_USERNAME."
             )
         names_casefolded = {name.casefold() for name in usernames}
-        return {
-            name: account
-            for name, account in accounts.items()
-            if name.casefold() in names_casefolded
-        }
+        return [(name, item) for name, item in accounts if name.casefold() in names_casefolded]
 
     def account_by_email(self, email: str) -> payloads.ObservedAccount | None:
         """The account with that e-mail address; None if the LMS shows no such account. None proves
@@ -162,7 +167,7 @@ class LmsClient:
             if asked_at <= called_at:  # otherwise another thread has asked since this call began
                 asked_at, error = time.monotonic(), None
                 try:
-                    self._accounts([])
+                    self._request_accounts([])
                 except Refused as problem:
                     error = NotTheLms(
                         f"The server at {self.http.base_url} is not the LMS: it refuses to show "

@@ -303,11 +303,16 @@ def as_list(data: Any) -> list[Any]:
     return data
 
 
+def read_username(data: Any) -> str:
+    """The username of an account, and nothing else of it."""
+    return reading("an account", lambda: identifier(data["username"], "a username"))
+
+
 def read_account(data: Any) -> ObservedAccount:
     return reading(
         "an account",
         lambda: ObservedAccount(
-            username=identifier(data["username"], "a username"),
+            username=read_username(data),
             email=text(data.get("email"), max_length=254),
             name=text(data.get("name"), max_length=255),
             country=text(data.get("country"), max_length=2),

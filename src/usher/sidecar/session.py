@@ -154,13 +154,13 @@ def _check_lms(lms: LmsClient, adapter: Adapter, agent: Agent) -> None:
     make all learners seem to be missing. Raises NotTrusted, LmsError.
     """
     service_worker = lms.me(lms.who.service_token)
-    if service_worker not in lms.accounts([service_worker]):
+    if service_worker not in lms.existing([service_worker]):
         raise NotTrusted(
             f"The account API of the LMS at {lms.http.base_url} does not find the service worker "
             f"{service_worker!r}, so the LMS's answers are not used. Make the service worker staff."
         )
     names = _some_usernames(adapter, agent)
-    if len(names) >= _MIN_SAMPLE_SIZE and not lms.accounts(names):
+    if len(names) >= _MIN_SAMPLE_SIZE and not lms.existing(names):
         raise NotTrusted(
             f"The LMS at {lms.http.base_url} knows none of {len(names)} learners whose accounts "
             f"{adapter.title} has recorded as created, such as {names[0]!r}. Is it the right LMS, "

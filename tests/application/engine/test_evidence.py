@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 
 import pytest
 
-from tests.application.conftest import make_learner
+from tests.application.conftest import forget_clients, make_learner
+from tests.support.impostors import Impostor
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.lms.evidence import Evidence, MissingLimit, TooManyMissing
@@ -154,3 +156,35 @@ def test_a_value_that_the_database_rejects_fails_only_its_row(system, monkeypatc
     assert failures == [(rejected_run.course_key, "unwritable")]
     assert RunModes.objects.get(run=accepted_run).is_settled
     assert RunModes.objects.get(run=rejected_run).refused_at
+
+
+@pytest.mark.any_database
+def test_a_malformed_account_of_one_learner_does_not_stop_the_others(
+    system_with_each_api, faulty_with_each_api
+) -> None:
+    """The malformed account is among the known accounts that the LMS must show."""
+    learners = [make_learner("known") for _ in range(3)]
+    for learner in learners:
+        ensure_account(learner)
+    assert reconcile(["account"]).failed == 0
+    malformed = learners[0].lms_account
+
+    def spoil(body: bytes) -> bytes:
+        """Puts a NUL character, which no database stores, into the full name of one account."""
+        data = json.loads(body) if body.startswith(b"[") else None
+        for item in data or ():
+            if item.get("username") == malformed.username:
+                item["name"] = "\0"
+        return body if data is None else json.dumps(data).encode()
+
+    faulty_with_each_api.impostor = Impostor("malformed", spoil=spoil)
+    forget_clients()
+    made_due = recheck(["account"])
+    summary = reconcile(["account"], made_due=made_due)
+
+    rows = {account.username: account for account in LmsAccount.objects.all()}
+    for learner in learners[1:]:
+        account = rows[learner.lms_account.username]
+        assert account.is_settled, account.error_message
+        assert account.due_at is None
+    assert summary.unchanged >= 2

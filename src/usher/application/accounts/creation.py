@@ -189,7 +189,7 @@ def require_known_accounts(context: LmsContext) -> None:
     missing, since another LMS or an empty database may be answering."""
 
     def count_missing(usernames: Sequence[str]) -> int:
-        return len(usernames) - len(context.lms.accounts(usernames))
+        return len(usernames) - len(context.lms.existing(usernames))
 
     context.evidence.require("account", count_missing)
 

@@ -105,8 +105,8 @@ class Recognition:
         names = list(self._known_usernames)
         try:
             if names:
-                # ``accounts`` also checks that an LMS answers.
-                missing = len(names) - len(lms.accounts(names))
+                # ``existing`` also checks that an LMS answers.
+                missing = len(names) - len(lms.existing(names))
                 missing_limit().check(
                     "account", missing=missing, sample_size=len(names), total=self._total
                 )
