@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -288,11 +288,20 @@ class LmsClient:
             return None
         return _enrollment_of(username, course_key, _json_or_refusal(answer))
 
-    def enrollments_of(self, usernames: Iterable[str]) -> Iterator[payloads.ListedEnrollment]:
-        """All enrollments of these learners, at most a hundred, inactive enrollments included."""
+    def enrollments_of(
+        self,
+        usernames: Iterable[str],
+        *,
+        on_malformed: Callable[[LmsError], None] | None = None,
+    ) -> Iterator[payloads.ListedEnrollment]:
+        """All enrollments of these learners, at most a hundred, inactive enrollments included.
+
+        on_malformed: called for each malformed enrollment, which is left out. Without it, a
+        malformed enrollment raises its error: an incomplete list must not count as complete.
+        """
         path = f"{LmsPath.ENROLLMENTS}?{urlencode({'username': ','.join(usernames)})}"
         for data in self._pages(path, ENROLLMENT):
-            yield from payloads.read_enrollments(data)
+            yield from payloads.read_enrollments(data, on_malformed)
 
     def _pages(self, path: str | None, group: str, subject: str = "") -> Iterator[Any]:
         """The JSON of each page of a list, following ``next``. Raises BadAnswer if the list does

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from usher.client.errors import BadAnswer, Refused
+from usher.client.errors import BadAnswer, LmsError, Refused
 from usher.client.outgoing import is_token
 
 T = TypeVar("T")
@@ -347,18 +347,31 @@ def _is_enrolled(data: Any) -> bool:
     return flag(data["is_active"], "whether a learner is enrolled")
 
 
-def read_enrollments(data: Any) -> list[ListedEnrollment]:
+def read_enrollments(
+    data: Any, on_malformed: Callable[[LmsError], None] | None = None
+) -> list[ListedEnrollment]:
+    """The enrollments of one page of the list. on_malformed: called for each malformed enrollment,
+    which is left out; without it, a malformed enrollment raises its error."""
+    enrollments = []
+    for item in reading("enrollments", lambda: as_list(data["results"])):
+        try:
+            enrollments.append(_listed_enrollment(item))
+        except LmsError as error:
+            if on_malformed is None:
+                raise
+            on_malformed(error)
+    return enrollments
+
+
+def _listed_enrollment(item: Any) -> ListedEnrollment:
     return reading(
-        "enrollments",
-        lambda: [
-            ListedEnrollment(
-                username=identifier(item["user"], "a username"),
-                course_key=identifier(item["course_id"], "a course key"),
-                mode=identifier(item["mode"], "a mode", max_length=100),
-                is_active=_is_enrolled(item),
-            )
-            for item in as_list(data["results"])
-        ],
+        "an enrollment",
+        lambda: ListedEnrollment(
+            username=identifier(item["user"], "a username"),
+            course_key=identifier(item["course_id"], "a course key"),
+            mode=identifier(item["mode"], "a mode", max_length=100),
+            is_active=_is_enrolled(item),
+        ),
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
+from tests.support.impostors import Impostor
 from usher.application.accounts.services import ensure_account
 from usher.application.audit.models import AuditEvent
+from usher.application.enrollments.adoption import ENROLLMENTS_LISTED
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.lms.changes import pull_changes
@@ -29,6 +32,15 @@ E2E = "course-v1:edX+E2E-101+course"
 def learner(system_with_each_api):
     """A learner with an LMS account and no enrollment."""
     user = system_with_each_api.learner("instructed")
+    ensure_account(user)
+    assert reconcile(["account"]).failed == 0
+    return user
+
+
+@pytest.fixture
+def learner_of_public_api(system):
+    """As ``learner``, with the public API only."""
+    user = system.learner("instructed")
     ensure_account(user)
     assert reconcile(["account"]).failed == 0
     return user
@@ -86,6 +98,28 @@ def test_the_next_sweep_records_an_enrollment_made_in_the_lms(system_with_each_a
     pull_changes_a_minute_later()
     reconcile(["enrollment"], made_due=recheck(["enrollment"]))
     assert recorded_enrollments(learner) == {DEMO: ("audit", False)}
+
+
+@pytest.mark.any_database
+def test_a_malformed_enrollment_of_one_learner_does_not_stop_the_others(
+    system, faulty, learner_of_public_api
+):
+    """All learners are read in turn. If the malformed enrollment failed the request, each sweep
+    would ask for the same learners."""
+    other = learner_of_public_api
+    enroll_in_lms(system, other)
+
+    def spoil(body):
+        """Adds an enrollment whose mode can't be stored to a list of enrollments."""
+        page = json.loads(body)
+        good = page["results"][0]
+        page["results"].insert(0, good | {"course_id": E2E, "mode": ["no text"]})
+        return json.dumps(page).encode()
+
+    faulty.impostor = Impostor("malformed", spoil=spoil, only=("/enrollment/v1/enrollments",))
+    pull_changes()
+    assert set(recorded_enrollments(other)) == {DEMO}
+    assert Watermark.objects.filter(name=ENROLLMENTS_LISTED).exists()
 
 
 def test_a_message_records_an_enrollment_made_in_the_lms(system_with_each_api, learner):

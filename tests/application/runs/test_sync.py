@@ -1,11 +1,14 @@
 """Course runs are updated from a real embedded LMS."""
 
+import json
 import threading
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 
 from tests.support import faults
+from tests.support.impostors import Impostor
 from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
@@ -15,7 +18,7 @@ from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run, sync_runs
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError
-from usher.engine.services import reconcile
+from usher.engine.services import recheck, reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
@@ -242,3 +245,39 @@ def test_a_stored_run_with_a_malformed_key_fails_and_all_other_runs_are_settled(
     assert malformed.missing_since is None
     assert "course-v1:ORG+NUMBER+RUN" in malformed.error_message
     assert Enrollment.objects.get(run=malformed).error_code == "malformed-course-key"
+
+
+@pytest.mark.any_database
+@pytest.mark.parametrize("kept", [0, 1])
+def test_one_incomplete_answer_deletes_no_modes(system, faulty, kept):
+    """A mode that the LMS no longer shows is deleted only if two answers agree."""
+    run = ensure_run(DEMO)
+    sync_runs(modes=True)
+    assert run.modes.count() == 2
+    count_of_answers = 0
+
+    def spoil(body):
+        """Leaves out modes of the first answer."""
+        nonlocal count_of_answers
+        count_of_answers += 1
+        modes = json.loads(body)
+        return json.dumps(modes[:kept]).encode() if count_of_answers == 1 else body
+
+    path_of_modes = f"/course_modes/v1/courses/{quote(DEMO, safe='')}"
+    faulty.impostor = Impostor("incomplete", spoil=spoil, only=(path_of_modes,))
+    reconcile(["mode"], made_due=recheck(["mode"], related_to=run))
+    assert count_of_answers > 1
+    assert run.modes.count() == 2
+
+
+def test_a_mode_that_two_answers_lack_is_deleted(system, faulty):
+    run = ensure_run(DEMO)
+    sync_runs(modes=True)
+    path_of_modes = f"/course_modes/v1/courses/{quote(DEMO, safe='')}"
+    faulty.impostor = Impostor(
+        "one mode",
+        spoil=lambda body: json.dumps(json.loads(body)[:1]).encode(),
+        only=(path_of_modes,),
+    )
+    reconcile(["mode"], made_due=recheck(["mode"], related_to=run))
+    assert run.modes.count() == 1

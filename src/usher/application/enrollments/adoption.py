@@ -135,7 +135,13 @@ def _adopt_page(last_id: int, user: Any = None) -> tuple[int, int]:
     page = list(accounts.order_by("pk").values_list("pk", "username")[:NAMES_A_REQUEST])
     if not page:
         return 0, 0
-    enrollments = client().enrollments_of([name for _, name in page])
+    enrollments = client().enrollments_of(
+        [name for _, name in page],
+        # Otherwise the next sweeps would ask for the same learners again, and for no others.
+        on_malformed=lambda error: log.warning(
+            "An enrollment in the LMS is left out: %s", error.message
+        ),
+    )
     count = adopt(
         (enrollment.username, enrollment.course_key)
         for enrollment in enrollments

@@ -297,7 +297,9 @@ def _count_missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
     course keys."""
     names = dict.fromkeys(name for name, _ in pairs)
     in_lms = {
-        (enrollment.username, enrollment.course_key) for enrollment in lms.enrollments_of(names)
+        (enrollment.username, enrollment.course_key)
+        # A malformed enrollment is another learner's: it must not be the reason of this refusal.
+        for enrollment in lms.enrollments_of(names, on_malformed=lambda error: None)
     }
     missing = sum(pair not in in_lms for pair in pairs)
     if missing == len(pairs):

@@ -15,7 +15,7 @@ from usher.application.lms.evidence import sample_of
 from usher.application.lms.kind import LmsKind
 from usher.application.runs import sync
 from usher.application.runs.models import CourseMode, CourseRun, RunModes, problem_of_key
-from usher.client.errors import LmsError, NotThere, Refused
+from usher.client.errors import BadAnswer, LmsError, NotThere, Refused
 from usher.client.payloads import ObservedMode, read_run
 from usher.contract.failures import MALFORMED
 from usher.engine.kinds import Job, Outcome
@@ -119,24 +119,32 @@ class ModeKind(LmsKind):
         self, rows: Sequence[RunModes], context: LmsContext
     ) -> list[tuple[Job, Outcome | None]]:
         known_modes = CourseMode.objects.filter(run_id__in=[row.run_id for row in rows])
-        with_modes = set(known_modes.values_list("run_id", flat=True))
-        if with_modes:
+        slugs: dict[int, set[str]] = {}
+        for run_id, slug in known_modes.values_list("run_id", "slug"):
+            slugs.setdefault(run_id, set()).add(slug)
+        if slugs:
             context.evidence.offer("mode", _runs_with_modes)
         return [
             (
-                # The job's data: whether modes of the run are known.
-                Job(row, self.display_name(row), data=row.run_id in with_modes),
+                # The job's data: the known modes of the run.
+                Job(row, self.display_name(row), data=slugs.get(row.run_id, set())),
                 malformed_key_outcome(row.run),
             )
             for row in rows
         ]
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
-        modes = context.lms.run_modes(job.row.run.course_key)
-        has_known_modes: bool = job.data
-        if has_known_modes and not modes:
+        key = job.row.run.course_key
+        modes = context.lms.run_modes(key)
+        known_slugs: set[str] = job.data
+        if known_slugs and not modes:
             # Every run in the LMS has a mode, so an empty list needs a check.
             context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
+        # A mode that is missing is deleted here, so one incomplete answer is not enough.
+        if known_slugs - {mode.slug for mode in modes} and (
+            set(context.lms.run_modes(key)) != set(modes)
+        ):
+            raise BadAnswer(f"The LMS answered twice about the modes of {key}, and not the same.")
         return Outcome(extra=modes)  # ``settle`` finds out whether they changed
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
