@@ -104,6 +104,20 @@ def test_a_redirect_uri_that_is_not_exactly_a_registered_one_is_refused(lms, red
     assert "Location" not in answer
 
 
+@pytest.mark.parametrize(
+    "mode", ["fragment", "form_post", "query.jwt", "web_message", ["query", "fragment"]]
+)
+def test_an_authorization_request_for_another_response_mode_than_query_is_refused(lms, mode):
+    """A code in a fragment would stay in the browser's address when the LMS redirects."""
+    answer = lms.authorize(response_mode=mode)
+    assert answer.status_code == 400
+    assert "Location" not in answer
+
+
+def test_an_authorization_request_may_name_the_response_mode_query(lms):
+    assert answer_of(lms.authorize(response_mode="query"))["code"]
+
+
 def test_the_parameter_that_python_social_auth_adds_to_the_redirect_uri_is_accepted(lms):
     uri = CALLBACK + "?redirect_state=abc"
     code = answer_of(lms.authorize(redirect_uri=uri))["code"]

@@ -41,6 +41,9 @@ class AuthorizationView(toolkit.AuthorizationView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not (_fits_columns(request.GET) and _fits_columns(request.POST)):
             return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
+        if not _wants_query(request):
+            text = "The only response mode is query."
+            return HttpResponse(text, status=400, content_type="text/plain")
         try:
             ineligibility = _ineligibility_for_lms(request)
         except AdapterFailed as error:
@@ -88,6 +91,17 @@ def _fits_columns(parameters: QueryDict) -> bool:
         if any("\x00" in value or len(value) > max_length for value in values):
             return False
     return True
+
+
+def _wants_query(request: HttpRequest) -> bool:
+    """Whether the answer goes into the query of the redirect URI, which is the default.
+
+    The toolkit also puts it into the fragment if the request says so. Browsers keep a fragment when
+    the client redirects, so that scripts of later pages could read a code that the client itself
+    has not used.
+    """
+    modes = (*request.GET.getlist("response_mode"), *request.POST.getlist("response_mode"))
+    return set(modes) <= {"", "query"}
 
 
 def _ineligibility_for_lms(request: HttpRequest) -> str:
