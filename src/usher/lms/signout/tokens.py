@@ -13,6 +13,7 @@ import requests
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
 
+from usher.contract.failures import storable
 from usher.contract.fingerprints import fingerprint
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import UsherLmsError
@@ -59,9 +60,14 @@ def verify_logout_token(token: str, application: ConnectedApplication) -> str:
     _use_once(application, claims["jti"])
     # The LMS identifies learners by username; ``sub`` may be another identifier of the application.
     username = claims.get("username") or claims.get("preferred_username") or claims.get("sub")
-    if not isinstance(username, str) or not username:
-        raise TokenRefused("the token names no learner: username or sub is missing")
+    if not isinstance(username, str) or not username or not _is_storable(username):
+        raise TokenRefused("the token names no learner: username or sub is missing or malformed")
     return username
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a database can store the text: it has no NUL and no half of a surrogate pair."""
+    return storable(text) == text
 
 
 def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
@@ -79,7 +85,8 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
             return _decode(token, header, application, refetch=True)
     except LookupError as error:
         raise TokenRefused("the token is not signed with a key of the application") from error
-    except jwt.PyJWTError as error:
+    # Older releases of PyJWT raise OverflowError for a time that is infinite.
+    except (jwt.PyJWTError, OverflowError) as error:
         raise TokenRefused(f"the token does not verify: {type(error).__name__}") from error
 
 
@@ -155,7 +162,8 @@ def _check_claims(claims: dict[str, Any]) -> None:
         raise TokenRefused("the token is not a logout token: the event is missing")
     if "nonce" in claims:
         raise TokenRefused("the token carries a nonce, as only ID tokens may")
-    if not isinstance(claims["jti"], str) or not 0 < len(claims["jti"]) <= LONGEST_TOKEN_ID:
+    jti = claims["jti"]
+    if not isinstance(jti, str) or not 0 < len(jti) <= LONGEST_TOKEN_ID or not _is_storable(jti):
         raise TokenRefused(
             f"the token's jti is not a text of at most {LONGEST_TOKEN_ID} characters"
         )
