@@ -1,5 +1,6 @@
 """Learners' tokens are obtained, refreshed and encrypted. One process at a time renews a token."""
 
+import re
 import threading
 import time
 from datetime import timedelta
@@ -12,6 +13,7 @@ from oauth2_provider.models import get_grant_model
 
 from tests.application.conftest import UNREACHABLE_URL
 from tests.support import faults
+from tests.support.impostors import Impostor
 from usher.application.accounts.services import ensure_account
 from usher.application.lms_client import client
 from usher.application.tokens import vault
@@ -212,3 +214,20 @@ def test_repr_shows_no_secrets(learner):
     assert "secret" not in repr(pair)
     assert client().who.client_secret not in repr(client().who)
     assert client().who.service_token not in repr(client().who)
+
+
+@pytest.mark.any_database
+@pytest.mark.parametrize("seconds", [0, 30])
+def test_tokens_that_end_within_a_minute_are_renewed_once_and_then_reported(
+    system_with_each_api, faulty_with_each_api, seconds
+):
+    """The LMS's lifetime of tokens may be set too short. Each renewal gives such a token again."""
+
+    def shorten(body: bytes) -> bytes:
+        return re.sub(rb'"expires_in": ?\d+', b'"expires_in": %d' % seconds, body)
+
+    faulty_with_each_api.impostor = Impostor("short", spoil=shorten)
+    user = system_with_each_api.learner()
+    with pytest.raises(LmsError, match="Raise the lifetime of access tokens in the LMS"):
+        access_token_for(user)
+    assert len(faulty_with_each_api.requests) < 20

@@ -41,10 +41,18 @@ def access_token_for(user: Any) -> str:
     row = _token_row(user)
     deadline = time.monotonic() + _WAIT_SECONDS
     while not row.is_valid_for(_VALID_FOR_SECONDS):
+        former_end = row.expires_at
         _reconcile_token(user)
         row = _token_row(user)
         if row.is_valid_for(_VALID_FOR_SECONDS):
             break
+        if row.is_settled and row.expires_at and row.expires_at != former_end:
+            # Each further renewal would give such a token too.
+            raise LmsError(
+                "The LMS gives access tokens that are valid for less than "
+                f"{_VALID_FOR_SECONDS} seconds. Raise the lifetime of access tokens in the LMS.",
+                code="token-too-short",
+            )
         if row.error_code and not row.lease_owner:  # failed, and no worker has claimed it
             raise _as_error(row)
         if time.monotonic() > deadline:
