@@ -14,7 +14,7 @@ NO_SERVER = "http://127.0.0.1:1"
 
 @dataclass
 class Answer:
-    """An answer of the server. body: what it sends as JSON."""
+    """An answer of the server. body: what it sends as JSON; bytes are sent unchanged."""
 
     status: int = 200
     body: Any = None
@@ -33,7 +33,9 @@ def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[
             length = int(self.headers.get("Content-Length") or 0)
             self.rfile.read(length)
             answer = answers.get(self.path.split("?")[0], Answer(404, {}))
-            body = b"" if answer.body is None else json.dumps(answer.body).encode()
+            body = b"" if answer.body is None else answer.body
+            if not isinstance(body, bytes):
+                body = json.dumps(body).encode()
             self.send_response_only(answer.status)
             if "Date" not in answer.headers:
                 self.send_header("Date", self.date_time_string())

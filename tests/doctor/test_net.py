@@ -1,5 +1,6 @@
 """NET and CLK: faults that need no LMS, only addresses."""
 
+import gzip
 import socket
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +24,7 @@ from usher.doctor.facts import web
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.lms import Lms
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.facts.web import SENT_AND_RECEIVED_AT
+from usher.doctor.facts.web import SENT_AND_RECEIVED_AT, NoAnswerError
 from usher.doctor.fixes import START
 from usher.doctor.runner import run
 
@@ -178,6 +180,47 @@ def test_net_6_fails_if_the_server_is_no_lms(tmp_path: Path, answers: dict[str, 
         assert root_cause_ids(places) == []
 
 
+#: Answers with status 200 that are valid JSON, or claim to be JSON, and are not an LMS's.
+ODD_ANSWERS = {
+    "null": b"null",
+    "list": b"[]",
+    "text": b'"up"',
+    "number": b"1e999",
+    "nested": b"[" * 100_000 + b"]" * 100_000,
+    "huge number": b'{"version": ' + b"9" * 5000 + b"}",
+    "latin-1": b'{"version": "\xfc"}',
+    "half": b'{"version": ',
+}
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+def test_a_server_with_odd_json_is_no_lms_and_ends_no_check_with_an_exception(
+    tmp_path: Path, name: str
+) -> None:
+    answer = Answer(200, ODD_ANSWERS[name])
+    paths = (LmsPath.HEARTBEAT, LmsPath.ME, LmsPath.USHER_REPORT, LmsPath.ENROLLMENTS)
+    with serving(dict.fromkeys(paths, answer)) as other:
+        path = env_file(
+            tmp_path, OPENEDX_API_BASE_URL=other, OPENEDX_SERVICE_WORKER_API_TOKEN="a-token"
+        )
+        with create_context(Places(env_file=path)) as context:
+            report = run(context)
+            with pytest.raises(NotKnownError):
+                _ = context.lms.report
+    assert [line.id for line in report.root_causes] == ["NET-6"]
+
+
+def test_an_answer_that_is_too_large_or_too_slow_is_no_answer(monkeypatch: Any) -> None:
+    body = gzip.compress(b" " * 20_000_000)
+    compressed = Answer(200, body, {"Content-Encoding": "gzip"})
+    with serving({"/large": compressed, "/slow": Answer(200, {})}) as server:
+        with pytest.raises(NoAnswerError, match="more than"):
+            web.Web().get(f"{server}/large")
+        monkeypatch.setattr(web, "_MAX_SECONDS", -1.0)
+        with pytest.raises(NoAnswerError, match="took too long"):
+            web.Web().get(f"{server}/slow")
+
+
 @pytest.mark.parametrize("heartbeat", [Answer(404), Answer(500), Answer(503, "down")])
 def test_an_lms_whose_heartbeat_fails_is_recognised_by_its_api(
     tmp_path: Path, heartbeat: Answer
@@ -211,7 +254,8 @@ def test_clk_1_names_the_server_whose_clock_is_wrong(
     tmp_path: Path, server_with_wrong_clock: str
 ) -> None:
     date = {"Date": format_datetime(datetime.now(UTC) - timedelta(hours=2), usegmt=True)}
-    lms = {"/heartbeat": Answer(200, {}, date if server_with_wrong_clock == "the LMS" else {})}
+    lms_headers = date if server_with_wrong_clock == "the LMS" else {}
+    lms = {"/heartbeat": Answer(200, {"sql": {"status": True}}, lms_headers)}
     live = {
         "/health/live": Answer(
             200, {}, date if server_with_wrong_clock == "the application" else {}

@@ -589,7 +589,7 @@ def _parse_json(answer: httpx.Response) -> dict[str, Any]:
     """Returns the JSON object in the answer; {} if it has none."""
     try:
         data = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

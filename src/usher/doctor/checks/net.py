@@ -14,7 +14,14 @@ from usher.doctor.check import SILENT_LMS, Check, Finding, check, failed, ok, sk
 from usher.doctor.context import Context
 from usher.doctor.facts.commands import CommandError
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.facts.web import NoAnswerError, host_of, query_of, resolves, same_origin
+from usher.doctor.facts.web import (
+    NoAnswerError,
+    host_of,
+    json_object,
+    query_of,
+    resolves,
+    same_origin,
+)
 from usher.doctor.fixes import CONNECT, ENV_FILE, LMS_START, START, manage, setting
 
 #: An address in the private networks, from which docker takes its gateways.
@@ -133,7 +140,9 @@ def _request_answer(context: Context, url: str) -> ServerAnswer:
     text = f"{url} answers {answer.status_code} ({content_type or 'no content type'})"
     # The heartbeat answers 503 if a service fails; the other API answers 401 without a token.
     lms_statuses = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
-    is_lms = content_type == "application/json" and answer.status_code in lms_statuses
+    # Both APIs answer with a JSON object, also for errors.
+    is_json_object = content_type == "application/json" and bool(json_object(answer))
+    is_lms = is_json_object and answer.status_code in lms_statuses
     return ServerAnswer(answers=True, is_lms=is_lms, text=text)
 
 

@@ -3,14 +3,23 @@
 from datetime import datetime, timedelta
 
 from usher.contract.environment import Env
-from usher.contract.paths import LmsPath
+from usher.contract.paths import LmsPath, in_path
 from usher.doctor.check import Check, Finding, check, failed, ok, quantity, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
+from usher.doctor.facts.web import json_object
 from usher.doctor.fixes import CONNECT, PROVISION, lms_manage, setting
 
 #: A token that expires within this time is reported. Weekly provisioning renews it before.
 _SOON = timedelta(days=14)
+
+
+def _owner_of_token(context: Context) -> str:
+    """The username of the service worker's token, according to the LMS. Raises NotKnownError."""
+    username = json_object(context.lms.me).get("username")
+    if not isinstance(username, str) or not username:
+        raise NotKnownError(f"{LmsPath.ME} of the LMS names no user")
+    return username
 
 
 @check
@@ -62,7 +71,7 @@ class TokenBelongsToServiceWorker(Check):
         username = context.application.setting(Env.OPENEDX_SERVICE_WORKER_USERNAME)
         if not username:
             raise NotKnownError(f"{Env.OPENEDX_SERVICE_WORKER_USERNAME} is not set")
-        owner = str(context.lms.me.json().get("username", ""))
+        owner = _owner_of_token(context)
         if owner != username:
             return failed(
                 f"the service worker's token is {owner}'s, but "
@@ -131,11 +140,11 @@ class ServiceWorkerIsActive(Check):
                 return bool(service_worker.get("is_active", True))
         except NotKnownError:
             pass
-        name = context.lms.me.json().get("username", "")
-        account = context.lms.get(f"{LmsPath.ACCOUNTS}/{name}", token=context.token)
+        name = _owner_of_token(context)
+        account = context.lms.get(f"{LmsPath.ACCOUNTS}/{in_path(name)}", token=context.token)
         if account.status_code != 200:
             raise NotKnownError(f"the LMS answers {account.status_code} about the account {name}")
-        return bool(account.json().get("is_active", True))
+        return bool(json_object(account).get("is_active", True))
 
 
 @check

@@ -18,7 +18,7 @@ from usher.contract.paths import ApplicationPath
 from usher.contract.refusals import sentence_of
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError, fact
-from usher.doctor.facts.web import Web
+from usher.doctor.facts.web import Web, json_object
 
 _REPORT_SCRIPT = "application_script.py"
 #: Kind in the report → its name for people.
@@ -124,10 +124,10 @@ class Application:
         them. The process reports them only to a request with the same service worker's token."""
         proof = proof_of(self.setting_in_env_file(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
         try:
-            data = self.get(ApplicationPath.HEALTH_READY, token=proof).json()
-        except (NotKnownError, ValueError):
+            data = json_object(self.get(ApplicationPath.HEALTH_READY, token=proof))
+        except NotKnownError:
             return {}
-        fingerprints = data.get("configuration") if isinstance(data, dict) else None
+        fingerprints = data.get("configuration")
         if not isinstance(fingerprints, dict):
             return {}
         # An empty result would mean that the process does not report fingerprints. A process that

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
 from usher.contract.paths import LmsPath
 from usher.contract.report import LmsReport, Provider, Site
 from usher.doctor.facts.memo import NotKnownError, fact
-from usher.doctor.facts.web import NoAnswerError, Web
+from usher.doctor.facts.web import NoAnswerError, Web, json_object
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Lms:
             _ = self.me  # raises early if the LMS doesn't answer: the report has a long timeout
             url = self.at(LmsPath.USHER_REPORT)
             answer = self.web.request("GET", url, token=self.token, timeout=60)
-            report: LmsReport = answer.json()
-        except (NoAnswerError, ValueError):
+        except NoAnswerError:
             return None
+        report = cast(LmsReport, json_object(answer))
         return report if answer.status_code == httpx.codes.OK and "version" in report else None
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
@@ -22,6 +23,11 @@ _TIMEOUT_OF_SILENT = httpx.Timeout(5.0)
 SENT_AND_RECEIVED_AT = "usher_between"
 #: The beginning of an operating system's error, which people need not read.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+#: The most bytes of an answer, decompressed, and the most seconds in which its body may arrive.
+_MAX_BODY = 8 * 1024 * 1024
+_MAX_SECONDS = 90.0
+#: Headers that no longer hold for a body that was read.
+_TRANSFER_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 #: The most redirects that are followed; browsers give up after twenty.
 _MAX_REDIRECTS = 20
 
@@ -76,7 +82,8 @@ class Web:
         if self._is_silent(url):
             options["timeout"] = _TIMEOUT_OF_SILENT
         try:
-            answer = self._client.request(method, url, headers=headers, **options)
+            with self._client.stream(method, url, headers=headers, **options) as streamed:
+                answer = _read(streamed, url)
             answer.extensions[SENT_AND_RECEIVED_AT] = (sent_at, datetime.now(UTC))
             self._silent_origins.discard(origin(url))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -116,6 +123,36 @@ class Web:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _read(streamed: httpx.Response, url: str) -> httpx.Response:
+    """The answer with its whole body. Raises NoAnswerError if the body is too large or arrives too
+    slowly, and HTTPError."""
+    deadline = time.monotonic() + _MAX_SECONDS
+    body = bytearray()
+    for part in streamed.iter_bytes():
+        body += part
+        if len(body) > _MAX_BODY:
+            raise NoAnswerError(f"{url} answers with more than {_MAX_BODY} bytes")
+        if time.monotonic() > deadline:
+            raise NoAnswerError(f"{url} does not answer: it took too long")
+    headers = [item for item in streamed.headers.multi_items() if item[0] not in _TRANSFER_HEADERS]
+    return httpx.Response(
+        streamed.status_code,
+        headers=headers,
+        content=bytes(body),
+        request=streamed.request,
+        extensions=dict(streamed.extensions),
+    )
+
+
+def json_object(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON object in an answer; empty if the answer is something else."""
+    try:
+        data = answer.json()
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _reason(error: Exception) -> str:
