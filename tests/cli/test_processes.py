@@ -130,3 +130,42 @@ def test_a_server_stops_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent.wait()
     parent.stdout.close()
     assert eventually(lambda: not listens(port))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_step_in_the_project_stops_when_usher_dev_is_killed(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Otherwise the next start would migrate the project's database at the same time."""
+    # manage.py shell: writes its process id, and runs until it is stopped.
+    (tmp_path / "manage.py").write_text(
+        "import os, time\nfrom pathlib import Path\n"
+        "Path('new').write_text(str(os.getpid()))\nPath('new').rename('step')\n"
+        "time.sleep(600)\n"
+    )
+    program = (
+        "from pathlib import Path\n"
+        "from usher.cli.demo.command import stopped_by_signals\n"
+        "from usher.cli.dev.project import Project\n"
+        f"with stopped_by_signals():\n    Project(Path({str(tmp_path)!r})).ask('prepare')\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    try:
+        assert eventually((tmp_path / "step").exists)
+    finally:
+        parent.send_signal(number)
+        parent.wait()
+    step = int((tmp_path / "step").read_text())
+    try:
+        assert eventually(lambda: not is_running(step), seconds=20)
+    finally:
+        if is_running(step):
+            os.kill(step, signal.SIGKILL)
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.cli.demo.errors import DemoError, NotStarted
+from usher.contract import stop_with_parent
 from usher.contract.tracebacks import summary_of_output
 
 _MARK = "usher-dev: "
@@ -51,14 +50,11 @@ class Project:
         """Runs one step of ``inside_project`` and returns its result. Raises DemoError if the
         project can't be run."""
         script = resources.files("usher.cli.dev").joinpath("inside_project.py").read_text()
-        finished = subprocess.run(
+        finished = stop_with_parent.run(
             self.command("shell"),
-            cwd=self.folder,
-            env={**os.environ, **self.environment, "PYTHONWARNINGS": "ignore"},
-            input=f"STEP = {[step, *arguments]!r}\n{script}",
-            text=True,
-            capture_output=True,
-            check=False,
+            self.folder,
+            {**self.environment, "PYTHONWARNINGS": "ignore"},
+            f"STEP = {[step, *arguments]!r}\n{script}",
         )
         for line in reversed(finished.stdout.splitlines()):
             if line.startswith(_MARK):

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
 from usher.cli.dev.project_files import ENV_FILE, ProjectFiles
 from usher.cli.output import relative_to_here
+from usher.contract import stop_with_parent
 from usher.contract.envfile import write_exports, write_private
 from usher.contract.environment import ALL_KEYS, Env
 from usher.contract.oauth import DEFAULT_BACKEND, social_login_path
@@ -599,13 +599,8 @@ class ProjectWithLms(RunningServers):
 
     def _run_manage(self, *arguments: str, allow_failure: bool) -> None:
         """Runs the project's ``manage.py``. Raises DemoError if it fails and that isn't allowed."""
-        finished = subprocess.run(
-            self.project.command(*arguments),
-            cwd=self.project.folder,
-            env={**os.environ, **self.project.environment},
-            capture_output=True,
-            text=True,
-            check=False,
+        finished = stop_with_parent.run(
+            self.project.command(*arguments), self.project.folder, self.project.environment
         )
         if finished.returncode and not allow_failure:
             raise DemoError(f"`manage.py {arguments[0]}` failed: {finished.stderr[-2000:]}")
