@@ -285,6 +285,36 @@ def test_python_files_and_env_are_watched_except_in_folders_without_own_code(
     assert files.find_changed_names() == {".env"}
 
 
+def test_files_that_are_saved_one_after_another_are_one_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``git checkout``, for example, changes many files, and each is empty for a moment."""
+    code = tmp_path / "a.py"
+    files = ProjectFiles(tmp_path)
+    code.touch()
+    further_saves = [
+        lambda: code.write_text("VERSION = 1\n"),
+        lambda: (tmp_path / "b.py").write_text("VERSION = 2\n"),
+    ]
+    monkeypatch.setattr(time, "sleep", lambda _: further_saves and further_saves.pop(0)())
+    assert files.find_changed_names() == {"a.py", "b.py"}
+    assert not files.find_changed_names()
+
+
+def test_changes_are_reported_even_if_files_are_saved_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "a.py"
+    files = ProjectFiles(tmp_path)
+    code.touch()
+
+    def save(_: float) -> None:
+        code.write_text(code.read_text() + "#")
+
+    monkeypatch.setattr(time, "sleep", save)
+    assert files.find_changed_names() == {"a.py"}
+
+
 #: The lines of a settings file that apply Usher's settings.
 APPLY = "from usher.application import defaults\ndefaults.apply(globals())\n"
 
