@@ -37,7 +37,7 @@ def _body(response: httpx.Response) -> Any:
     if "json" in kind:
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             return response.text
     return response.text
 

@@ -1,5 +1,7 @@
 """Finds what requests need: the owner of a token, course runs, the backend."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import httpx
@@ -10,6 +12,22 @@ from usher.contract.paths import LmsPath, in_path
 
 class ConformanceError(Exception):
     """No request can be sent to the LMS; the message says why and what to do."""
+
+
+@contextmanager
+def expecting_open_edx(url: str) -> Iterator[None]:
+    """Within this context, errors that an answer of an unknown shape causes become
+    ConformanceError. url: the LMS's address."""
+    try:
+        yield
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError),
+        httpx.InvalidURL,
+    ) as error:
+        raise ConformanceError(
+            f"{url} answers in a shape that Open edX does not have ({type(error).__name__}). "
+            "Is this the address of an Open edX LMS?"
+        ) from error
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -31,7 +49,7 @@ def find_token_owner(client: httpx.Client, token: str) -> str:
         raise ConformanceError(f"{url} refuses the token (401). Give the service worker's token.")
     try:
         return str(answer.json()["username"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConformanceError(
             f"{url}{LmsPath.ME.lstrip('/')} answers {answer.status_code} and no username. "
             "Is this the address of an Open edX LMS?"

@@ -22,7 +22,7 @@ def find_release(client: httpx.Client, token: str) -> str:
         for path in ("/", LmsPath.LOGIN):
             if match := _DOCUMENTATION_LINK.search(client.get(path, follow_redirects=True).text):
                 return match[1].lower()
-    except (httpx.HTTPError, ValueError, AttributeError):
+    except (httpx.HTTPError, ValueError, AttributeError, RecursionError):
         return ""
     return ""
 

@@ -13,6 +13,7 @@ from usher.contract import agents
 from usher.doctor.conformance.checking import CheckedExpectation, ExpectationChecker
 from usher.doctor.conformance.discovery import (
     ConformanceError,
+    expecting_open_edx,
     find_backend,
     find_runs,
     find_token_owner,
@@ -106,7 +107,8 @@ def check(request: Request) -> Result:
     result = Result(request.lms_url)
     try:
         with _client(request) as client, _client(request) as session:
-            checker = _make_checker(client, request)
+            with expecting_open_edx(request.lms_url):
+                checker = _make_checker(client, request)
             with _test_learner(checker, session, request, result):
                 result.outcomes = list(checker.check(load(), write=request.write))
             client.cookies.clear()
