@@ -98,6 +98,43 @@ class TestAccounts:
         assert row == [(new["email"], 0, "Neuer Name", "DE")]
         assert post(lms, ACCOUNTS, [account(name, **new, is_active=False)])[0]["status"] == "exists"
 
+    @pytest.mark.parametrize("left_out", [{"name": "", "country": ""}, {"country": None}])
+    def test_an_item_without_a_name_leaves_the_name_of_an_existing_account(
+        self, lms: Lms, name: str, left_out: dict[str, Any]
+    ) -> None:
+        post(lms, ACCOUNTS, [account(name, name="Ada Lovelace", country="GB")])
+
+        item = {"id": name, "username": name, "email": account(name)["email"], **left_out}
+
+        assert post(lms, ACCOUNTS, [item])[0]["status"] == "exists"
+        row = lms.execute(
+            "select name, country from auth_user u join auth_userprofile p on p.user_id = u.id "
+            "where username = ?",
+            name,
+        )
+        assert row == [("Ada Lovelace", "GB")]
+
+    def test_an_account_without_a_profile_gets_one(self, lms: Lms, name: str) -> None:
+        key = post(lms, ACCOUNTS, [account(name)])[0]["lms_user_id"]
+        lms.execute("delete from auth_userprofile where user_id = ?", key)
+
+        result = post(lms, ACCOUNTS, [account(name, name="")])[0]
+
+        assert result["status"] == "updated"
+        assert lms.value("select name from auth_userprofile where user_id = ?", key) == name
+
+    def test_a_new_account_without_a_name_gets_the_username_as_name(
+        self, lms: Lms, name: str
+    ) -> None:
+        items = [account(name + each, name="") for each in ("a", "b")]
+
+        results = [*post(lms, ACCOUNTS, items), *post(lms, ACCOUNTS, [account(name, name="")])]
+
+        assert {result["status"] for result in results} == {"created"}
+        for result in results:
+            profile = "select name from auth_userprofile where user_id = ?"
+            assert lms.value(profile, result["lms_user_id"]) == result["username"]
+
     def test_refused_accounts_have_the_error_codes_of_registration(
         self, lms: Lms, name: str
     ) -> None:

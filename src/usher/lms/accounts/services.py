@@ -33,7 +33,8 @@ PROFILE_FIELDS = ("level_of_education", "gender", "mailing_address", "city", "co
 
 @dataclass(frozen=True)
 class Learner:
-    """A learner as the application describes them. country: two letters, or '' when unknown.
+    """A learner as the application describes them. name: '' when unknown, for an existing account
+    only. country: two letters, or '' when unknown.
     reactivate: whether ``is_active`` also activates an account that is inactive in the LMS, where
     staff may have deactivated it."""
 
@@ -230,10 +231,12 @@ def update_account(user: Any, learner: Learner) -> bool:
 
 
 def account_differs(user: Any, learner: Learner) -> bool:
-    """Whether ``update_account`` would change anything. user: with the profile loaded."""
+    """Whether ``update_account`` would change anything. user: with the profile loaded, or with an
+    unsaved profile if there is none."""
     return (
         (bool(learner.email) and user.email != learner.email)
         or user.is_active != learner.is_active_after(user.is_active)
+        or user.profile.pk is None
         or bool(_profile_changes(user.profile, learner))
     )
 
@@ -254,7 +257,8 @@ def _update_profile(user: Any, learner: Learner) -> bool:
     model = conf.platform().profile_model()
     profile = model.objects.filter(user=user).first()
     if profile is None:
-        model.objects.create(user=user, name=learner.name, country=learner.country)
+        name = learner.name or learner.username
+        model.objects.create(user=user, name=name, country=learner.country)
         return True
     changes = _profile_changes(profile, learner)
     for field, value in changes.items():

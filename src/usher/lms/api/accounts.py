@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.sites.models import Site
@@ -190,10 +191,11 @@ class _Batch:
             conf.platform().record_identity_verifications(users, provider)
 
     def _filter_and_check(self, learner: Learner) -> tuple[Learner, bool]:
-        """The learner with the values that registration filters return, and whether the learner was
-        invited to a course. Raises AccountRefused."""
+        """The new learner with the values that registration filters return, and whether the learner
+        was invited to a course. Without a name the learner gets the username as name. Raises
+        AccountRefused."""
         requested_email = learner.email
-        learner = apply_filters(learner)
+        learner = apply_filters(replace(learner, name=learner.name or learner.username))
         refuse_taken(
             learner,
             lookup.TakenIdentifiers(
@@ -254,7 +256,7 @@ def _learner_of_item(item: Item) -> Learner:
     return Learner(
         username=item["username"],
         email=item["email"],
-        name=item.get("name") or item["username"],
+        name=item.get("name") or "",
         country=item.get("country") or "",
         is_active=item["is_active"],
         reactivate=item.get("reactivate", False),
