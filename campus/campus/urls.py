@@ -9,3 +9,5 @@ urlpatterns = [
     path("accounts/", include("allauth.account.urls")),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "pages.errors.bad_request"

@@ -5,6 +5,7 @@ import re
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.test import Client
 
 from usher.application.accounts.models import LmsAccount, LmsProfile, UsernameReservation
 from usher.application.audit.models import AuditEvent
@@ -119,11 +120,24 @@ def test_signing_in_never_redirects_to_another_site(client, target):
 
 
 def test_forms_require_the_csrf_token(learner):
-    from django.test import Client
-
     strict = Client(enforce_csrf_checks=True)
     for path in ("/accounts/login/", "/accounts/signup/", "/profile/"):
         assert strict.post(path, {"login": "ada"}).status_code == 403
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "utf-16", "latin-1"])
+def test_a_form_in_another_encoding_than_utf_8_is_answered_with_400(charset):
+    """Only a visitor who has the cookie for the CSRF token gets as far as the form."""
+    visitor = Client(enforce_csrf_checks=True)
+    visitor.get("/accounts/login/")
+    answer = visitor.post(
+        "/accounts/login/",
+        b"login=ada",
+        content_type=f"application/x-www-form-urlencoded; charset={charset}",
+        headers={"X-CSRFToken": visitor.cookies[settings.CSRF_COOKIE_NAME].value},
+    )
+    assert answer.status_code == 400
+    assert b"<title>" in answer.content
 
 
 def test_password_guessing_is_rate_limited(client):
