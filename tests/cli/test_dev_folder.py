@@ -615,3 +615,87 @@ def test_a_project_that_does_not_listen_after_a_change_is_restarted_once(
         assert servers.follow_changes() == "", "it listens"
     finally:
         servers.stop()
+
+
+#: Behaves like ``runserver`` and the worker: if the code raises an error, ``runserver`` prints the
+#: error, keeps running and serves nothing, and the worker exits. The code can find out who loads
+#: it.
+SERVER_AND_WORKER_WITH_CODE = """
+import signal, sys, traceback
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+try:
+    import code_of_shop
+except Exception:
+    if sys.argv[1] != "runserver":
+        raise
+    traceback.print_exc()
+    signal.pause()
+if sys.argv[1] != "runserver":
+    signal.pause()
+host, port = sys.argv[2].split(":")
+HTTPServer((host, int(port)), SimpleHTTPRequestHandler).serve_forever()
+"""
+BROKEN_FOR_SERVER = """
+import sys
+if sys.argv[1] == "runserver":
+    raise ValueError("no middleware")
+"""
+
+
+def test_the_error_of_a_project_that_does_not_listen_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker runs, because it does not use the code with the error."""
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTEN_SECONDS", 0.0)
+    code = tmp_path / "code_of_shop.py"
+    (tmp_path / "manage.py").write_text(SERVER_AND_WORKER_WITH_CODE)
+    code.write_text(BROKEN_FOR_SERVER)
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.open()
+    project, worker = servers._create_project_processes()
+    project.ready_url = ""  # so that the start does not wait for an answer
+    messages: list[str] = []
+
+    def follow_until(text: str) -> bool:
+        messages.append(servers.follow_changes())
+        return text in messages[-1]
+
+    try:
+        servers._start_all([project, worker])
+        code.write_text(BROKEN_FOR_SERVER + "\n")
+        assert eventually(lambda: follow_until("does not answer"))
+        assert messages[0] == "project started again."
+        assert f"project does not answer at {servers.url}. The cause: " in messages[-1]
+        assert "code_of_shop.py, line 4: ValueError: no middleware" in messages[-1]
+        assert servers.follow_changes() == ""
+        code.write_text("")
+        assert eventually(lambda: follow_until("project started again."))
+        assert eventually(lambda: is_listening(servers.ports.project))
+        assert servers.follow_changes() == ""
+    finally:
+        servers.stop()
+
+
+def test_a_project_whose_worker_stopped_because_of_the_change_is_not_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise ``usher dev`` would say that the project has started again, although it cannot."""
+    monkeypatch.setattr("usher.cli.dev.project_with_lms._LISTEN_SECONDS", 0.0)
+    code = tmp_path / "code_of_shop.py"
+    (tmp_path / "manage.py").write_text(SERVER_AND_WORKER_WITH_CODE)
+    code.write_text("raise ValueError\n")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    servers.open()
+    project, worker = servers._create_project_processes()
+    project.ready_url = ""  # so that the start does not wait for an answer
+    try:
+        servers._start_all([project, worker])
+        code.write_text("raise ValueError('no shop')\n")
+        servers._notice_changes()
+        assert eventually(lambda: bool(worker.end_report()))
+        message = servers.follow_changes()
+        assert "worker stopped by itself" in message
+        assert "started again" not in message
+        assert servers.follow_changes() == ""
+    finally:
+        servers.stop()

@@ -128,15 +128,27 @@ class ServerProcess:
     def _log_tail(self) -> str:
         """The error and its place in ``folder`` if the process printed a traceback; else the last
         lines that the process printed. Lines of earlier processes in the same log are left out."""
-        with self.log.open("rb") as file:
-            file.seek(self._log_start)
-            text = file.read().decode(errors="replace").rstrip()
-        if is_traceback(text):
-            return f" The cause: {summary_of_output(text, self.folder)}\nLog: {self.log}"
+        if cause := self.logged_cause():
+            return cause
+        text = self._output()
         if not text:
             return f" It wrote nothing to {self.log}."
         lines = text.splitlines()[-MAX_LOG_LINES:]
         return f" The end of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)
+
+    def logged_cause(self) -> str:
+        """If the process printed a traceback: the last error and its place in ``folder``, as the
+        end of a message. Otherwise ''."""
+        text = self._output()
+        if not is_traceback(text):
+            return ""
+        return f" The cause: {summary_of_output(text, self.folder)}\nLog: {self.log}"
+
+    def _output(self) -> str:
+        """What the process has printed since its start."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace").rstrip()
 
 
 def _reason_for_end(code: int) -> str:

@@ -102,6 +102,9 @@ class ProjectWithLms(RunningServers):
         #: The value of ``_changed_at`` at the last check of
         #: ``_restart_server_that_missed_a_change``.
         self._checked_change: float | None = None
+        #: The project's server, while it does not listen after it was restarted because of such a
+        #: check, and the cause isn't reported yet; otherwise None.
+        self._silent_server: ServerProcess | None = None
 
     @classmethod
     def existing(cls, folder: Path, home: Path) -> ProjectWithLms:
@@ -487,6 +490,8 @@ class ProjectWithLms(RunningServers):
             messages.append(f"{subject} again when a Python file or .env of your project changes.")
         if self._restart_server_that_missed_a_change():
             restarted.append(_PROJECT)
+        elif report := self._report_silent_server():
+            messages.append(report)
         if restarted:
             messages.append(f"{' and '.join(restarted)} started again.")
         return "\n".join(messages)
@@ -496,11 +501,15 @@ class ProjectWithLms(RunningServers):
         once for each change. Returns whether it was restarted.
 
         ``runserver`` misses a file that is saved while it reloads the project. If the project could
-        not run before this save, ``runserver`` reports the old error and waits for another save."""
+        not run before this save, ``runserver`` reports the old error and waits for another save.
+        If the worker has stopped since the change, the code is broken, and a start would fail."""
         changed_at = self._changed_at
         if changed_at == self._checked_change or not changed_at:
             return False
+        self._silent_server = None
         if time.monotonic() - changed_at < _LISTEN_SECONDS:
+            return False
+        if any(process.name == _WORKER and not process.process for process in self._servers):
             return False
         self._checked_change = changed_at
         for process in self._servers:
@@ -510,8 +519,27 @@ class ProjectWithLms(RunningServers):
                 and not is_listening(self.ports.project)
             ):
                 process.restart()
+                self._silent_server = process
                 return True
         return False
+
+    def _report_silent_server(self) -> str:
+        """A message with the cause, once, if the project's server printed an error after
+        ``_restart_server_that_missed_a_change`` and does not listen; otherwise ''. The worker may
+        run nevertheless: it does not use the project's middleware."""
+        server = self._silent_server
+        if server is None:
+            return ""
+        is_silent = server.process is not None and not is_listening(self.ports.project)
+        cause = server.logged_cause() if is_silent else ""
+        if cause or not is_silent:
+            self._silent_server = None
+        if not cause:
+            return ""
+        return (
+            f"{server.name} does not answer at {self.url}.{cause}\n"
+            "It starts again when a Python file or .env of your project changes."
+        )
 
     def _notice_changes(self) -> set[str]:
         """Records the time if files were changed since the last call, and returns their names."""
