@@ -21,6 +21,12 @@ from usher.contract.tracebacks import summary_of_output
             "raise OSError('refused\\n\\tIs the server running?')",
             "shop.py, line 2: OSError: refused Is the server running?",
         ),
+        # Django's runserver, if WSGI_APPLICATION can't be imported.
+        (
+            "try:\n    import nothing.here\nexcept ImportError as error:\n    raise OSError("
+            "'WSGI application shop could not be loaded; Error importing module.') from error",
+            "shop.py, line 3: ModuleNotFoundError: No module named 'nothing'",
+        ),
         # Not the environment, so without the hint of the case above.
         ("{}['SHOP_KEY']", "shop.py, line 2: KeyError: 'SHOP_KEY'"),
         ("FOO = (", "shop.py, line 2: SyntaxError: '(' was never closed"),

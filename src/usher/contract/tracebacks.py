@@ -10,6 +10,10 @@ from pathlib import Path
 _SYNTAX_ERRORS = ("SyntaxError", "IndentationError", "TabError")
 _PLACE = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
+#: Python writes this line between the traceback of an error and that of the error it led to.
+_DIRECT_CAUSE = "The above exception was the direct cause of the following exception:"
+#: The end of Django's error for WSGI_APPLICATION, which does not say why the import failed.
+_WITHOUT_CAUSE = "could not be loaded; Error importing module."
 #: The error for a variable that ``os.environ`` lacks; its traceback ends in the module ``os``.
 _NO_VARIABLE = re.compile(r"^KeyError: '(\w+)'$")
 _IN_OS = re.compile(r"^<frozen os>$|/os\.py$")
@@ -28,8 +32,11 @@ def summary_of_output(output: str, folder: Path | None) -> str:
     if not is_traceback(output):
         return last_line
     # Only the last traceback counts: those in front of it belong to earlier errors.
-    traceback = output[output.rindex(_TRACEBACK) :]
+    start = output.rindex(_TRACEBACK)
+    earlier_output, traceback = output[:start].rstrip(), output[start:]
     error = _error_of(traceback) or last_line
+    if error.endswith(_WITHOUT_CAUSE) and earlier_output.endswith(_DIRECT_CAUSE):
+        return summary_of_output(earlier_output.removesuffix(_DIRECT_CAUSE), folder)
     missing_variable = _NO_VARIABLE.match(error)
     last_file, _ = _PLACE.findall(traceback)[-1] if missing_variable else ("", "")
     if missing_variable and _IN_OS.search(last_file):
