@@ -98,6 +98,45 @@ class TestAccounts:
         assert row == [(new["email"], 0, "Neuer Name", "DE")]
         assert post(lms, ACCOUNTS, [account(name, **new, is_active=False)])[0]["status"] == "exists"
 
+    @pytest.mark.parametrize(
+        ("change", "code", "column"),
+        [
+            ({"name": "<b>Ada</b>"}, "validation-error", "name"),
+            ({"email": "nonsense"}, "validation-error", "email"),
+            ({"country": "ZZ"}, "invalid-country", "country"),
+        ],
+    )
+    def test_an_existing_account_gets_no_invalid_value(
+        self, lms: Lms, name: str, change: dict[str, str], code: str, column: str
+    ) -> None:
+        """A deactivation is not refused because of such a value."""
+        post(lms, ACCOUNTS, [account(name, country="GB")])
+        saved = (
+            f"select {column}, is_active from auth_user u join auth_userprofile p "
+            "on p.user_id = u.id where username = ?"
+        )
+        before = lms.execute(saved, name)
+
+        result = post(lms, ACCOUNTS, [account(name, **{"country": "GB", **change})])[0]
+
+        assert error_code(result) == code
+        assert set(result["error"]["fields"]) == {column}
+        assert lms.execute(saved, name) == before
+        item = account(name, **{"country": "GB", **change}, is_active=False)
+        assert post(lms, ACCOUNTS, [item])[0]["status"] == "updated"
+        assert lms.execute(saved, name) == [(before[0][0], 0)]
+        assert post(lms, ACCOUNTS, [item])[0]["status"] == "exists"
+
+    def test_an_invalid_value_that_the_account_has_already_is_no_reason_to_refuse(
+        self, lms: Lms, name: str
+    ) -> None:
+        key = post(lms, ACCOUNTS, [account(name)])[0]["lms_user_id"]
+        lms.execute("update auth_userprofile set name = '<b>' where user_id = ?", key)
+
+        item = account(name, name="<b>", email=f"{name}@new.example")
+
+        assert post(lms, ACCOUNTS, [item])[0]["status"] == "updated"
+
     @pytest.mark.parametrize("left_out", [{"name": "", "country": ""}, {"country": None}])
     def test_an_item_without_a_name_leaves_the_name_of_an_existing_account(
         self, lms: Lms, name: str, left_out: dict[str, Any]

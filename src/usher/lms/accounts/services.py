@@ -200,7 +200,7 @@ def refuse_invalid(learner: Learner) -> None:
     """Raises AccountRefused for values that the registration form would not accept."""
     platform = conf.platform()
     if learner.country and not platform.country_is_known(learner.country):
-        message = f"{learner.country!r} is not a country code."
+        message = _unknown_country(learner)
         raise AccountRefused(RegistrationError.INVALID_COUNTRY, {"country": message})
     errors = platform.account_errors(
         username=learner.username, email=learner.email, name=learner.name, country=learner.country
@@ -211,9 +211,18 @@ def refuse_invalid(learner: Learner) -> None:
 
 def update_account(user: Any, learner: Learner) -> bool:
     """Update a linked account's e-mail address, name, country and ``is_active`` from ``learner``;
-    return whether anything changed. The username never changes. Raises AccountRefused."""
-    address_differs = bool(learner.email) and user.email.casefold() != learner.email.casefold()
-    if address_differs:
+    return whether anything changed. The username never changes. Raises AccountRefused.
+
+    If the learner is inactive, invalid values are left out, because a refusal would leave the
+    account active."""
+    errors = _errors_of_changes(user, learner)
+    if errors and learner.is_active:
+        is_country = set(errors) == {"country"}
+        code = RegistrationError.INVALID_COUNTRY if is_country else RegistrationError.VALIDATION
+        raise AccountRefused(code, errors)
+    left_out: dict[str, Any] = dict.fromkeys(errors, "")
+    learner = replace(learner, **left_out)
+    if _address_differs(user, learner):
         taken = lookup.find_taken(usernames=[], emails=[learner.email], except_user=user)
         # The username does not change, so it need not be free.
         refuse_taken(learner, lookup.TakenIdentifiers(usernames=frozenset(), emails=taken.emails))
@@ -228,6 +237,35 @@ def update_account(user: Any, learner: Learner) -> bool:
     if fields:
         user.save(update_fields=fields)
     return _update_profile(user, learner) or bool(fields)
+
+
+def _address_differs(user: Any, learner: Learner) -> bool:
+    """Whether the learner has another address, and not only the same in another case."""
+    return bool(learner.email) and user.email.casefold() != learner.email.casefold()
+
+
+def _errors_of_changes(user: Any, learner: Learner) -> dict[str, str]:
+    """Field → error, for the new values that the registration form would not accept. Values that
+    the account has already are not checked."""
+    platform = conf.platform()
+    changed = set(_profile_changes(user.profile, learner))
+    if _address_differs(user, learner):
+        changed.add("email")
+    if not changed:
+        return {}
+    errors = platform.account_errors(
+        username=user.username,
+        email=learner.email,
+        name=learner.name or user.username,
+        country=learner.country,
+    )
+    if learner.country and not platform.country_is_known(learner.country):
+        errors["country"] = _unknown_country(learner)
+    return {field: message for field, message in errors.items() if field in changed}
+
+
+def _unknown_country(learner: Learner) -> str:
+    return f"{learner.country!r} is not a country code."
 
 
 def account_differs(user: Any, learner: Learner) -> bool:
