@@ -129,6 +129,12 @@ def test_a_value_that_can_t_be_stored_is_refused(object_name: str, field: str, v
         read({**correct, field: value})
 
 
+def test_characters_in_a_full_name_that_can_t_be_stored_are_replaced() -> None:
+    """Such a name of one learner must not hide the accounts of the others in the same answer."""
+    account = payloads.read_account({"username": "ada", "name": "A\0d\ud800a", "country": "\0"})
+    assert (account.name, account.country) == ("A?d?a", "?")
+
+
 def test_the_error_for_a_malformed_token_does_not_show_the_token() -> None:
     with pytest.raises(payloads.BadValue) as caught:
         payloads.read_tokens({"access_token": "secret\0secret", "expires_in": 1}, NOW)

@@ -20,8 +20,10 @@ _IN_OS = re.compile(r"^<frozen os>$|/os\.py$")
 
 
 def is_traceback(text: str) -> bool:
-    """Whether the output contains a traceback."""
-    return _TRACEBACK in text
+    """Whether the output contains a traceback, and the error of the last one. The program may still
+    be printing it, or may have been killed meanwhile."""
+    _, mark, traceback = text.rpartition(_TRACEBACK)
+    return bool(mark and _error_of(mark + traceback))
 
 
 def summary_of_output(output: str, folder: Path | None) -> str:

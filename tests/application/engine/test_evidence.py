@@ -170,11 +170,11 @@ def test_a_malformed_account_of_one_learner_does_not_stop_the_others(
     malformed = learners[0].lms_account
 
     def spoil(body: bytes) -> bytes:
-        """Puts a NUL character, which no database stores, into the full name of one account."""
+        """Puts a value that can't be read into the full name of one account."""
         data = json.loads(body) if body.startswith(b"[") else None
         for item in data or ():
             if item.get("username") == malformed.username:
-                item["name"] = "\0"
+                item["name"] = ["no text"]
         return body if data is None else json.dumps(data).encode()
 
     faulty_with_each_api.impostor = Impostor("malformed", spoil=spoil)

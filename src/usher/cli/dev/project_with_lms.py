@@ -470,7 +470,8 @@ class ProjectWithLms(RunningServers):
         project's server if the ``.env`` changed. ``runserver`` itself reloads Python files.
 
         If the worker or the server has stopped by itself, the next change starts it again. Returns
-        a message about such a stop or start; otherwise ''."""
+        a message about such a stop or start; otherwise ''. Raises DemoError if the folder of the
+        LMS was deleted."""
         changed = self._notice_changes()
         messages, restarted = [], []
         for process in self._servers:
@@ -542,8 +543,15 @@ class ProjectWithLms(RunningServers):
         )
 
     def _notice_changes(self) -> set[str]:
-        """Records the time if files were changed since the last call, and returns their names."""
+        """Records the time if files were changed since the last call, and returns their names.
+        Raises DemoError if the folder of the LMS was deleted, as by ``git clean -fdx``."""
         changed = self._files.find_changed_names() if self._files else set()
+        if self._lock is not None and not self.home.exists():
+            raise DemoError(
+                f"The folder {self.home}, which has the LMS's data, was deleted or moved while "
+                "`usher dev` was running. The servers are stopped. Run `usher dev` again to create "
+                "a new LMS."
+            )
         if changed:
             self._changed_at = time.monotonic()
         return changed
