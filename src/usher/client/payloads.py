@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from usher.client.errors import BadAnswer, LmsError, Refused
 from usher.client.outgoing import is_token
+from usher.contract.failures import storable
 
 T = TypeVar("T")
 #: The most pages of one list that are read: a hundred times as many as the largest LMS has.
@@ -234,6 +235,11 @@ def text(value: Any, *, max_length: int, noun: str = "a text") -> str:
     return result[:max_length]
 
 
+def _storable_text(value: Any, *, max_length: int) -> str:
+    """As ``text``, with a question mark in place of each character that can't be stored."""
+    return text(storable(value) if isinstance(value, str) else value, max_length=max_length)
+
+
 def identifier(value: Any, noun: str, *, max_length: int = 255) -> str:
     """``value`` if it is a text of 1 to ``max_length`` characters. Raises BadValue. noun: the
     value, for the message."""
@@ -314,8 +320,10 @@ def read_account(data: Any) -> ObservedAccount:
         lambda: ObservedAccount(
             username=read_username(data),
             email=text(data.get("email"), max_length=254),
-            name=text(data.get("name"), max_length=255),
-            country=text(data.get("country"), max_length=2),
+            # Only compared and shown, so characters that can't be stored are replaced: otherwise
+            # such a name would hide the differences of all learners in the same answer.
+            name=_storable_text(data.get("name"), max_length=255),
+            country=_storable_text(data.get("country"), max_length=2),
             lms_user_id=user_id(data.get("id")),
             is_active=flag(data.get("is_active", True), "whether an account is active"),
             date_joined=moment(data.get("date_joined")),
