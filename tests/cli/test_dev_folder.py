@@ -1,6 +1,7 @@
 """The folder of ``usher dev`` is readable by its owner only; the project's files are not
 changed."""
 
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -262,6 +263,20 @@ def test_a_worker_that_stops_without_a_change_of_the_code_ends_the_command(tmp_p
         assert servers.follow_changes() == ""
         with pytest.raises(DemoError, match=r"exit code 3.*(?s:.*)Start this command again"):
             servers.check()
+    finally:
+        servers.stop()
+
+
+def test_usher_dev_ends_if_its_folder_is_deleted(tmp_path: Path) -> None:
+    """Otherwise the next restart of the worker would fail, because the folder has the logs."""
+    (tmp_path / "manage.py").write_text("")
+    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
+    try:
+        servers.open()
+        assert servers.follow_changes() == ""
+        shutil.rmtree(servers.home)
+        with pytest.raises(DemoError, match=r"lms, which has the LMS's data, was deleted or moved"):
+            servers.follow_changes()
     finally:
         servers.stop()
 

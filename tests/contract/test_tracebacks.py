@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from usher.contract.tracebacks import summary_of_output
+from usher.contract.tracebacks import is_traceback, summary_of_output
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,15 @@ def test_output_after_an_error_is_not_part_of_the_error(tmp_path: Path) -> None:
 def test_output_without_a_traceback_is_summarised_by_its_last_line() -> None:
     assert summary_of_output("one\ntwo\n", Path()) == "two"
     assert summary_of_output("", Path()) == ""
+
+
+def test_a_traceback_that_is_not_yet_printed_to_its_end_is_no_traceback() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "shop.py", line 1, in <module>',
+        "    no()",
+    ]
+    output = "\n".join(lines)
+    assert not is_traceback(lines[0])
+    assert not is_traceback(output)
+    assert is_traceback(f"{output}\nNameError: name 'no' is not defined")
