@@ -108,12 +108,12 @@ def postgresql() -> Iterator[str]:
 
 
 class Run:
-    """Runs groups of tests and adds up their totals. extra: arguments of pytest for every group.
+    """Runs groups of tests and adds up their totals. pytest_arguments: for every group.
     shows_output: True to show output immediately, as for a single group; False to show it when the
     group ends."""
 
-    def __init__(self, extra: Sequence[str], *, shows_output: bool) -> None:
-        self.extra, self.shows_output = extra, shows_output
+    def __init__(self, pytest_arguments: Sequence[str], *, shows_output: bool) -> None:
+        self.pytest_arguments, self.shows_output = pytest_arguments, shows_output
         self.totals = Totals()
         #: Tests that failed and passed when they were run once more.
         self.passed_when_rerun: list[str] = []
@@ -126,7 +126,7 @@ class Run:
         """Runs a group. Returns whether it passed, or may pass when ``rerun_failed`` repeats its
         failed tests."""
         totals = Totals()
-        code = self._run(group, self.extra, f"{group.name}.xml", totals)
+        code = self._run(group, self.pytest_arguments, f"{group.name}.xml", totals)
         self.totals.passed += totals.passed
         self.totals.skipped += totals.skipped
         if not self.shows_output and code == FAILED and len(totals.failed) <= MOST_TESTS_TO_RERUN:
@@ -144,7 +144,11 @@ class Run:
         all_passed = True
         for group in self._groups_to_rerun:
             totals = Totals()
-            only_failed = [*self.extra, "--last-failed", "--last-failed-no-failures=none"]
+            only_failed = [
+                *self.pytest_arguments,
+                "--last-failed",
+                "--last-failed-no-failures=none",
+            ]
             code = self._run(group, only_failed, f"{group.name}-once-more.xml", totals)
             all_passed = all_passed and code == 0
             self.totals.passed += totals.passed

@@ -41,7 +41,7 @@ class Invariants:
 
     scheduler: Scheduler
     records: Records
-    world: LmsData
+    lms_data: LmsData
     network: Network
     event_log: EventLog
     #: ``lease_owner`` of a row → the process that claimed the row.
@@ -100,12 +100,12 @@ class Invariants:
         if row["error_code"] in _OWN_REFUSALS:
             return
         if kind == "run":
-            if row["course_key"] in self.world.runs:
+            if row["course_key"] in self.lms_data.runs:
                 raise InvariantBroken(f"{subject} is refused as missing, and the LMS has it")
             return
         # The LMS's refusals to sign somebody in are recorded without a username.
         name = "" if kind == "token" else subject.removeprefix(f"{kind} ")
-        if (kind, name) not in self.world.refused:
+        if (kind, name) not in self.lms_data.refused:
             raise InvariantBroken(
                 f"{subject} is refused ({row['error_code']}: {row['error_message']}), and the LMS "
                 "never did that"
@@ -117,7 +117,7 @@ class Invariants:
         if was_created and not row["created_in_lms_at"] and self._is_in_lms(row):
             raise InvariantBroken(f"account {row['username']} counts as lost, and the LMS has it")
         if row["created_in_lms_at"] and row["username"].lower() not in self.lost_accounts:
-            person = self.world.people.get(row["username"].lower(), "nobody")
+            person = self.lms_data.people.get(row["username"].lower(), "nobody")
             if person != row["user_id"]:
                 raise InvariantBroken(
                     f"the account {row['username']} of learner {row['user_id']} belongs to "
@@ -126,7 +126,7 @@ class Invariants:
 
     def _is_in_lms(self, row: Row) -> bool:
         """Whether the LMS has this learner's account with the row's username."""
-        return self.world.people.get(row["username"].lower()) == row["user_id"]
+        return self.lms_data.people.get(row["username"].lower()) == row["user_id"]
 
     def _check_token(self, row: Row, old: Row | None) -> None:
         """Raises InvariantBroken if the row has a new token of somebody else's account."""
@@ -134,10 +134,10 @@ class Invariants:
 
         if not row["access_token"] or (old and old["access_token"] == row["access_token"]):
             return
-        owner = self.world.access.get(vault.decrypt(row["access_token"]))
+        owner = self.lms_data.access.get(vault.decrypt(row["access_token"]))
         if (owner or "").lower() in self.lost_accounts or (owner is None and self.lost_accounts):
             return  # the LMS no longer knows the tokens of an account that it lost
-        person = self.world.people.get((owner or "").lower(), "nobody")
+        person = self.lms_data.people.get((owner or "").lower(), "nobody")
         if person != row["user_id"]:
             raise InvariantBroken(
                 f"learner {row['user_id']} has a token of the account {owner}, which belongs to "
@@ -147,7 +147,7 @@ class Invariants:
     def _check_run(self, row: Row, old: Row | None) -> None:
         """Raises InvariantBroken if the last step marked a run as missing that the LMS has."""
         is_newly_missing = row["missing_since"] and not (old and old["missing_since"])
-        if is_newly_missing and row["course_key"] in self.world.runs:
+        if is_newly_missing and row["course_key"] in self.lms_data.runs:
             raise InvariantBroken(
                 f"{short(row['course_key'])} is marked missing, and the LMS has it"
             )
@@ -169,7 +169,9 @@ class Invariants:
         for row in rows["account"].values():
             if row["username"].lower() in self.lost_accounts:
                 continue
-            lms_account = self.world.account_of(row["username"]) if self._is_in_lms(row) else None
+            lms_account = (
+                self.lms_data.account_of(row["username"]) if self._is_in_lms(row) else None
+            )
             if row["is_active"] and (lms_account is None or not row["created_in_lms_at"]):
                 yield "account", row, "there is no account"
             elif lms_account is not None and lms_account.is_active and not row["is_active"]:
@@ -179,7 +181,7 @@ class Invariants:
                 yield "enrollment", row, difference
         for row in rows["profile"].values():
             account = self.records.account_of(row["user_id"])
-            lms_account = self.world.account_of(account["username"]) if account else None
+            lms_account = self.lms_data.account_of(account["username"]) if account else None
             if lms_account is None or lms_account.username.lower() in self.lost_accounts:
                 continue
             for name in ("name", "country", "email"):
@@ -187,8 +189,8 @@ class Invariants:
                     yield "profile", row, f"the LMS has {name} {getattr(lms_account, name)!r}"
                     break
         for row in rows["retirement"].values():
-            lms_account = self.world.account_of(row["username"])
-            is_strangers = self.world.people.get(row["username"].lower()) is None
+            lms_account = self.lms_data.account_of(row["username"])
+            is_strangers = self.lms_data.people.get(row["username"].lower()) is None
             if lms_account is not None and lms_account.is_active and not is_strangers:
                 yield "retirement", row, "the account is active"
 
@@ -199,7 +201,7 @@ class Invariants:
         username = account["username"] if account else ""
         if (username, key) in self.unreported_changes or username.lower() in self.lost_accounts:
             return None
-        in_lms = self.world.enrollments.get((username, key)) if account else None
+        in_lms = self.lms_data.enrollments.get((username, key)) if account else None
         desired_mode, desired_active = row["mode"], row["is_active"] == 1
         if in_lms is None:
             return "the LMS has none" if desired_active else None
@@ -242,8 +244,8 @@ class Invariants:
     def check_answer(self, message: Message) -> None:
         """After an answer of the LMS, check that it left the accounts of strangers unchanged, and
         that nothing is forgotten."""
-        for name, account in self.world.accounts.items():
-            person = self.world.people.get(name, "nobody")
+        for name, account in self.lms_data.accounts.items():
+            person = self.lms_data.people.get(name, "nobody")
             if person is None and (account.uid or not account.is_active):
                 raise InvariantBroken(f"the account of the stranger {account.username} was changed")
         self.check_nothing_is_forgotten()
@@ -305,7 +307,7 @@ class Invariants:
                 raise InvariantBroken(f"in the end learner {row['user_id']} has no token")
         self._check_deleted_users()
         for row in self.records.rows["run"].values():
-            lms_run = self.world.runs.get(row["course_key"])
+            lms_run = self.lms_data.runs.get(row["course_key"])
             if lms_run is not None and lms_run["name"] != row["title"]:
                 raise InvariantBroken(
                     f"in the end {short(row['course_key'])} is called {row['title']!r} here and "
@@ -323,7 +325,7 @@ class Invariants:
             for row in self.records.rows["retirement"].values()
             if row["refused_at"]
         }
-        for name, owner_id in self.world.people.items():
+        for name, owner_id in self.lms_data.people.items():
             if (
                 owner_id is None  # an account that never belonged to a learner
                 or owner_id in user_ids
@@ -331,7 +333,7 @@ class Invariants:
                 or name in self.lost_accounts  # the LMS lost it
             ):
                 continue
-            if self.world.accounts[name].is_active:
+            if self.lms_data.accounts[name].is_active:
                 raise InvariantBroken(
                     f"in the end {name} is gone here and has an active account in the LMS"
                 )
@@ -341,7 +343,7 @@ class Invariants:
         from usher.application.runs.models import CourseMode
 
         for run in self.records.rows["run"].values():
-            raw_modes = self.world.modes.get(run["course_key"])
+            raw_modes = self.lms_data.modes.get(run["course_key"])
             if raw_modes is None:
                 continue
             rows = CourseMode.objects.filter(run_id=run["id"])

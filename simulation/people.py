@@ -266,14 +266,14 @@ class People:
     def _rename_run(self) -> None:
         key = course_key(self.rng.randrange(RUN_COUNT))
         self.title_count += 1
-        self.simulation.world.rename_run(key, f"Title {self.title_count}")
+        self.simulation.lms_data.rename_run(key, f"Title {self.title_count}")
         self._log_lms(f"{short(key)} is now called Title {self.title_count}")
         self.simulation.notify("course_run.changed", username="", key=key)
 
     def _open_or_close_run(self) -> None:
         key = course_key(self.rng.randrange(RUN_COUNT))
-        is_closed = key not in self.simulation.world.closed
-        self.simulation.world.set_closed(key, is_closed)
+        is_closed = key not in self.simulation.lms_data.closed
+        self.simulation.lms_data.set_closed(key, is_closed)
         self._log_lms(f"{short(key)} is {'closed' if is_closed else 'open again'}")
         self.simulation.notify("course_run.changed", username="", key=key)
 
@@ -282,33 +282,33 @@ class People:
         key = course_key(self.rng.randrange(RUN_COUNT))
         modes = [("audit", 0, "usd"), ("verified", 49, "usd"), ("verified", 45, "eur")]
         mode_count = self.rng.randrange(1, len(modes) + 1)
-        self.simulation.world.set_modes(key, *modes[:mode_count])
+        self.simulation.lms_data.set_modes(key, *modes[:mode_count])
         self._log_lms(f"{short(key)} has other modes")
         self.simulation.notify("course_run.changed", username="", key=key)
 
     def _change_enrollment_in_lms(self) -> None:
         """Change an enrollment in the LMS; the application is notified later, or never."""
-        world = self.simulation.world
+        lms_data = self.simulation.lms_data
         enrollments = sorted(
             (username, key)
-            for username, key in world.enrollments
-            if world.people.get(username.lower()) is not None
+            for username, key in lms_data.enrollments
+            if lms_data.people.get(username.lower()) is not None
         )
         if not enrollments:
             return
         username, key = self.rng.choice(enrollments)
-        enrollment = world.enrollments[username, key]
+        enrollment = lms_data.enrollments[username, key]
         enrollment.mode, enrollment.is_active = "verified", self.rng.random() < 0.5
         self._log_lms(f"an instructor changes {username} in {short(key)}")
         self.simulation.invariants.unreported_changes.add((username, key))
         self.simulation.notify("enrollment.changed", username, key, must_arrive=False)
 
     def _lose_account(self) -> None:
-        world = self.simulation.world
-        usernames = sorted(name for name, person in world.people.items() if person is not None)
+        lms_data = self.simulation.lms_data
+        usernames = sorted(name for name, person in lms_data.people.items() if person is not None)
         if usernames:
             name = self.rng.choice(usernames)
-            world.lose_account(name)
+            lms_data.lose_account(name)
             self._log_lms(f"the account {name} is lost, as by a restored backup")
             self.simulation.invariants.lost_accounts.add(name)
 

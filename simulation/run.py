@@ -182,18 +182,18 @@ class Simulation:
         self.scheduler = Scheduler(number)
         self.event_log = EventLog(lambda: self.scheduler.now)
         threads.set_scheduler(self.scheduler)
-        self.world = LmsData()
-        self.world.add_runs(RUN_COUNT)
+        self.lms_data = LmsData()
+        self.lms_data.add_runs(RUN_COUNT)
         #: Whether the LMS has the plugin ``usher.lms``, and so the batch API.
         self.has_plugin = self.rng.random() < 0.85
-        lms = SimulatedLms(self.world, delay=0.0, has_batch_api=self.has_plugin)
+        lms = SimulatedLms(self.lms_data, delay=0.0, has_batch_api=self.has_plugin)
         self.network = Network(
             self.scheduler, lms, self.event_log, random.Random(f"network {number}")
         )
         lms.callbacks.callback_fails = lambda: self.rng.random() < self.network.fault_rates.callback
         self.records = Records()
         self.invariants = Invariants(
-            self.scheduler, self.records, self.world, self.network, self.event_log
+            self.scheduler, self.records, self.lms_data, self.network, self.event_log
         )
         self.people = People(self)
         self.processes: list[Process] = []
@@ -286,7 +286,7 @@ class Simulation:
             ensure_run(course_key(number))
         for name in self.rng.sample(NAMES, self.rng.randint(0, 2)):
             email = self.rng.choice((f"{name}@learners.example", "somebody@else.example"))
-            self.world.add_stranger(name, email)
+            self.lms_data.add_stranger(name, email)
             self.event_log.add("LMS", f"a stranger has the account {name}, {email}")
         self.network.max_usual_seconds = self.rng.choice((0.2, 1.0, 5.0))
         severity = self.rng.choice((0.3, 1.0, 1.0, 2.0))  # multiplies the probabilities below
@@ -578,10 +578,10 @@ class Simulation:
 
     def _send_needless_webhooks(self) -> None:
         """Send webhooks of the LMS about rows that did not change."""
-        enrollments = sorted(self.world.enrollments) or [("nobody", "")]
+        enrollments = sorted(self.lms_data.enrollments) or [("nobody", "")]
         refused = [
             tuple(subject.split(" in "))
-            for kind, subject in sorted(self.world.refused)
+            for kind, subject in sorted(self.lms_data.refused)
             if kind == "enrollment"
         ]
         username, key = self.rng.choice(enrollments + refused)

@@ -39,10 +39,11 @@ class WaitTimes:
 
     @property
     def p99(self) -> float:
-        return max(percentile(self.sign_ups), percentile(self.enrollments))
+        """The longer of the 99th percentiles of both waits."""
+        return max(percentile(self.sign_ups, 99), percentile(self.enrollments, 99))
 
 
-def percentile(values: list[float], hundredths: int = 99) -> float:
+def percentile(values: list[float], hundredths: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[hundredths - 1]
 
 

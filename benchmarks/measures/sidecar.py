@@ -85,7 +85,7 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
             for number in range(rounds):
                 stem = f"{api_word}{number}"
                 change = _changing_benchmark_runs(lms_url, stem)
-                _round(
+                _measure_round(
                     application,
                     figure,
                     stem,
@@ -101,7 +101,7 @@ def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure]
         )
         for number in range(rounds):
             change = _renaming_embedded_run(lms, number)
-            _round(
+            _measure_round(
                 application,
                 figure,
                 f"embedded{number}",
@@ -191,7 +191,7 @@ def _renaming_embedded_run(lms: LmsProcess, number: int) -> Callable[[str], None
     return rename
 
 
-def _round(
+def _measure_round(
     application: StandIn,
     figure: Figure,
     stem: str,
@@ -199,7 +199,7 @@ def _round(
     reference_learners: int,
     sidecar_learners: int,
 ) -> None:
-    """Adds the milliseconds of both implementations for one learner to ``figure``.
+    """Appends to ``figure`` the milliseconds that each implementation takes for one learner.
 
     stem: how the usernames of the round's learners begin. change: changes course runs in the LMS,
     before each implementation syncs them. Raises RuntimeError if an implementation left work
@@ -218,8 +218,8 @@ def _round(
     unfinished = application.run(_COUNT_UNFINISHED.format(stem=stem + "a"))
     if any(unfinished):
         raise RuntimeError(f"the application's own commands left {unfinished}")
-    # A sync of the runs takes as long with few learners as with many. So its time is divided by the
-    # number of learners in the sidecar's pass, which also syncs the runs once.
+    # Both implementations sync the runs once, however many learners there are. So the time of the
+    # sync is divided by the same number of learners for both.
     seconds = (
         cost["repair"] / reference_learners
         + cost["enroll"] / reference_learners

@@ -34,7 +34,7 @@ class EnrolledRun:
 
     @property
     def mode(self) -> str:
-        """The learner's mode in the LMS. Before the first answer of the LMS: the desired mode."""
+        """The learner's mode in the LMS; the desired mode without an active enrollment there."""
         row = self.enrollment
         return row.observed_mode if row.observed_is_active and row.observed_mode else row.mode
 

@@ -7,7 +7,8 @@ from django.http import HttpRequest
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    """Context processor: names and address of the site, for all templates."""
+    """Context processor: the site's name, its edition and the address of its support, for
+    all templates."""
     return {
         "site_name": settings.SITE_NAME,
         "edition": settings.EDITION_NAME,

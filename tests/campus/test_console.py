@@ -129,6 +129,7 @@ def test_a_refresh_keeps_focus_position_and_selection(
     assert page.evaluate(id_of_focused) == "refreshing"
     assert page.evaluate("() => window.scrollY") > 0
 
+    # While text is selected, each refresh is cancelled, so that people can copy the text.
     page.evaluate("() => getSelection().selectAllChildren(document.getElementById('workers'))")
     page.evaluate(mark)
     page.evaluate(

@@ -120,7 +120,7 @@ def installation_and_worker(
             call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
             call("create_learners", **learners)
             call("create_accounts", **learners)
-            control(lms_url, "accounts", **learners)
+            control(lms_url, "accounts", **learners)  # creates the learners' accounts in the LMS
             call("delete_due_work")  # so that only the enrollments are due
             call("create_enrollments", **learners, enrollments_each=1)
             yield Installation(services, lms_url, env, application_process), request.param

@@ -24,12 +24,12 @@ from usher.contract.editions import EDITIONS
 
 pytestmark = pytest.mark.slow
 
-USHER = [sys.executable, "-m", "usher.cli.main", "demo"]
+USHER_DEMO = [sys.executable, "-m", "usher.cli.main", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs ``usher demo`` with these arguments to its end."""
-    return subprocess.run([*USHER, *arguments], capture_output=True, text=True, timeout=600)
+    return subprocess.run([*USHER_DEMO, *arguments], capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize(("edition", "trouble"), [("mitxonline", ["--trouble"]), ("mitxpro", [])])
@@ -178,7 +178,7 @@ class RunningDemo:
         if the demo ends before that."""
         self.output = ""
         self._process = subprocess.Popen(
-            [*USHER, *arguments],
+            [*USHER_DEMO, *arguments],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},

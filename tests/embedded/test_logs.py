@@ -7,24 +7,24 @@ from typing import Any
 from usher.embedded.logs import LineFormatter, WithoutDoctorWarnings
 
 
-def line(**extra: Any) -> str:
+def format_line(**extra: Any) -> str:
     record = logging.makeLogRecord({"msg": "Bad Request: /x", "levelname": "WARNING", **extra})
     return LineFormatter("{levelname}: {message}", style="{").format(record)
 
 
 def test_a_line_about_a_request_names_the_program_that_sent_it() -> None:
     request = SimpleNamespace(headers={"User-Agent": "usher connect"})
-    assert line(request=request) == "WARNING: Bad Request: /x (requested by usher connect)"
+    assert format_line(request=request) == "WARNING: Bad Request: /x (requested by usher connect)"
 
 
-def test_a_line_without_a_program_name_is_unchanged() -> None:
-    assert line() == "WARNING: Bad Request: /x"
-    assert line(request=SimpleNamespace(headers={})) == "WARNING: Bad Request: /x"
+def test_a_line_about_a_request_without_user_agent_is_unchanged() -> None:
+    assert format_line() == "WARNING: Bad Request: /x"
+    assert format_line(request=SimpleNamespace(headers={})) == "WARNING: Bad Request: /x"
 
 
 def test_a_user_agent_cannot_add_lines_or_control_characters_to_the_log() -> None:
     request = SimpleNamespace(headers={"User-Agent": f"a\nERROR\x1b[2J{'b' * 200}"})
-    formatted = line(request=request)
+    formatted = format_line(request=request)
     assert "\n" not in formatted
     assert "\x1b" not in formatted
     assert len(formatted) < 120

@@ -114,8 +114,10 @@ def test_a_webhook_that_retries_refused_rows_is_found():
     def mutation(patch: Patch) -> None:
         from usher.engine.models import ReconciledQuerySet
 
-        # Unlike ``recheck``, ``make_due`` clears errors and retries refused rows.
-        patch.setattr(ReconciledQuerySet, "recheck", lambda self, now=None: self.make_due(now))
+        # Unlike ``compare_again``, ``make_due`` clears errors and retries refused rows.
+        patch.setattr(
+            ReconciledQuerySet, "compare_again", lambda self, now=None: self.make_due(now)
+        )
 
     assert_found(mutation, "a message of the LMS made", first_seed=7)
 
@@ -164,7 +166,7 @@ def test_treating_accounts_as_lost_because_of_another_server_is_found():
                 return {}
 
         patch.setattr(LmsClient, "_accounts", accept_any_answer)
-        # A further check that would notice the other server is switched off.
+        # Switches off a second check, which would notice the other server.
         patch.setattr(creation, "require_known_accounts", lambda context: None)
 
     assert_found(mutation, "counts as lost", first_seed=34)
@@ -184,7 +186,7 @@ def test_refusing_rows_because_of_another_server_is_found():
             raise client.NotThere("not found", status=answer.status)
 
         patch.setattr(batch, "_json_or_refusal", json_or_not_there)
-        # A further check that would notice the other server is switched off.
+        # Switches off a second check, which would notice the other server.
         patch.setattr(Runner, "_verify_refusals", lambda self, outcomes: outcomes)
 
     assert_found(mutation, "and the LMS never did that", first_seed=2)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.docker import ContainerEngine
 from tests.support.tutor import TutorRoot
-from usher.tutor import wheel
+from usher.contract import wheel
 
 Rendered = Callable[..., TutorRoot]
 #: The command in the Dockerfile that installs the sign-in backends.
@@ -57,7 +57,7 @@ def test_a_stale_wheel_is_replaced_when_the_image_is_built(
     root.run("images", "build", image)
     assert list(wheel_file.parent.iterdir()) == [wheel_file]
     with zipfile.ZipFile(wheel_file) as archive:
-        assert archive.read("usher/tutor/wheel.py") == Path(wheel.__file__).read_bytes()
+        assert archive.read("usher/contract/wheel.py") == Path(wheel.__file__).read_bytes()
     last_call = engine.calls()[-1]
     assert last_call[:3] == ["docker", "buildx", "build"]
     build_context = last_call[-1]

@@ -77,6 +77,7 @@ def lms_context(*, accept_missing: bool = False) -> LmsContext:
         lms=lms,
         grants=grant_codes,
         batch=batch or frozenset(),
+        # Codes for tokens are granted without a browser, so any registered redirect URI will do.
         redirect_uri=conf.settings().site_base_url + ApplicationPath.LANDINGS[0],
         evidence=Evidence(accept_missing=accept_missing),
         batch_is_known=batch is not None,

@@ -60,6 +60,7 @@ def read_links(data: Any) -> ObservedLinks:
     """Reads an answer of ``/usher/api/v1/links/``."""
 
     def read() -> ObservedLinks:
+        # account: the one with the learner's username, which need not be the linked one.
         leads_to, account = data["leads_to"], data["account"]
         return ObservedLinks(
             application=text(data["application"], max_length=255),

@@ -56,7 +56,8 @@ def _sentence_of_text(text: str, depth: int) -> str:
             return _sentence_of(json.loads(text), depth - 1)
         except (ValueError, RecursionError):
             return text
-    return "" if text.startswith("<") else text
+    is_page = text.startswith("<")  # HTML, of which no sentence is shown
+    return "" if is_page else text
 
 
 def _sentence_of_mapping(body: dict[Any, Any], depth: int) -> str:

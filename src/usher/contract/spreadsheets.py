@@ -7,7 +7,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _BLANKS = " \u00a0"
 
 
-def cell(value: object) -> str:
+def safe_cell(value: object) -> str:
     """The value as text, with an apostrophe in front if a spreadsheet would read it as a
     formula."""
     text = str(value)
@@ -15,6 +15,6 @@ def cell(value: object) -> str:
 
 
 def text_of_cell(cell: str) -> str:
-    """The text of a cell, without the apostrophe that ``cell`` added."""
+    """The text of a cell of a file, without the apostrophe that ``safe_cell`` added."""
     plain = cell.removeprefix("'")
     return plain if plain.lstrip(_BLANKS).startswith(_FORMULA) else cell

@@ -78,7 +78,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         for lane, user_ids in user_ids_by_lane(rows).items():
             self.filter(user_id__in=user_ids).make_due(now, lane=lane)
 
-    def recheck(self, now: datetime | None = None) -> int:
+    def compare_again(self, now: datetime | None = None) -> int:
         """Makes rows due because the other system may have changed. Returns how many.
 
         Unlike ``make_due`` it keeps attempts and errors. A refused row is only compared with the
@@ -88,7 +88,7 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         """
         now = now or database_now()
         return self._change_in_id_order(
-            lambda ids: works.recheck(self.kind, ids, now, Lane.BACKGROUND)
+            lambda ids: works.compare_again(self.kind, ids, now, Lane.BACKGROUND)
         )
 
     def forget_work(self) -> None:

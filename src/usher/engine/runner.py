@@ -313,6 +313,7 @@ class Runner:
         return self._verify_refusals([outcome])[0]
 
     def _recognise_and_act(self, kind: Kind, job: Job) -> Outcome:
+        """The job's outcome. Raises if another server answers at the other system's address."""
         self._context.recognise()
         return kind.act(job, self._context)
 

@@ -21,8 +21,8 @@ class Stop(Protocol):
 
 
 class SharedStop:
-    """An event that processes forked after its creation share: Celery's main process sets the event
-    for the processes of its pool. The event has no lock, so a signal handler can set it at any
+    """An event shared by all processes that are forked after its creation: Celery's main process
+    sets it for the processes of its pool. It has no lock, so a signal handler can set it at any
     time."""
 
     def __init__(self) -> None:

@@ -115,7 +115,7 @@ def make_due(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
     )
 
 
-def recheck(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
+def compare_again(kind: str, ids: Sequence[int], now: datetime, lane: int) -> int:
     """Makes these rows due and keeps their errors. Rows that are due already are not changed,
     unless a worker has claimed them. Returns how many rows were changed."""
     return _insert_or_update(

@@ -197,8 +197,8 @@ def after_inserting_users(users: Sequence[Any]) -> list[Receiver]:
 
 
 def _add_tours(users: Sequence[Any]) -> Receiver | None:
-    """Add the users' tours, and return the receiver that would add them; None, and add nothing, if
-    the receiver is not a known one."""
+    """Add the users' tours in place of the platform's receiver, and return that receiver. If it is
+    not a known one, add nothing and return None."""
     receiver = _known_receiver(post_save, type(users[0]), f"{_TOURS}.init_user_tour")
     if receiver:
         from lms.djangoapps.user_tours.models import UserTour

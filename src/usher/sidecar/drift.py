@@ -151,9 +151,9 @@ def _compare_run_modes(session: Session) -> Iterator[Difference]:
             for mode in run.missing_modes:
                 text = f"offered as {mode.slug} in the LMS, not here"
                 yield Difference(RUN_MODE, course, text, waiting=True)
-            if run.deadline:
+            if run.new_deadline:
                 own_deadline = runs.as_text(moment(run.row["deadline"]))
-                lms_deadline = runs.as_text(run.deadline)
+                lms_deadline = runs.as_text(run.new_deadline)
                 text = f"upgrade deadline {own_deadline} here, {lms_deadline} in the LMS"
                 yield Difference(RUN_MODE, course, text, waiting=True)
 

@@ -28,17 +28,17 @@ _RUNS_A_PAGE = 100
 @dataclass(frozen=True)
 class ComparedModes:
     """row: the application's run, with the sidecar's names. missing_modes: modes of the LMS that
-    the run lacks. deadline: the end of the paid mode in the LMS; None if the application has the
-    same deadline or the LMS has none. error: why the LMS did not return the modes."""
+    the run lacks. new_deadline: the end of the paid mode in the LMS, which the application lacks;
+    None if it has the same one or the LMS has none. error: why the LMS did not return the modes."""
 
     row: dict[str, Any]
     missing_modes: list[ObservedMode]
-    deadline: datetime | None = None
+    new_deadline: datetime | None = None
     error: LmsError | None = None
 
     @property
     def differs(self) -> bool:
-        return bool(self.missing_modes or self.deadline)
+        return bool(self.missing_modes or self.new_deadline)
 
 
 def compare_modes(
@@ -155,7 +155,7 @@ def _compare_run(
     return ComparedModes(
         row,
         missing_modes=[mode for mode in lms_modes if mode.slug not in own_slugs],
-        deadline=lms_deadline if has_other_deadline else None,
+        new_deadline=lms_deadline if has_other_deadline else None,
     )
 
 
@@ -262,12 +262,12 @@ def _set_deadlines(session: Session, due: list[ComparedModes], summary: Summary)
     """Writes the deadlines that differ. Counts each due run, also one that only lacked modes, which
     ``_add_missing_modes`` has added."""
     column = session.adapter.runs.columns["deadline"]
-    runs_with_deadline = [compared for compared in due if compared.deadline]
+    runs_with_deadline = [compared for compared in due if compared.new_deadline]
     rows = [
         {
             "pk": compared.row["pk"],
             "expect": {column: compared.row["deadline"]},
-            "set": {column: compared.deadline.isoformat() if compared.deadline else None},
+            "set": {column: compared.new_deadline.isoformat() if compared.new_deadline else None},
         }
         for compared in runs_with_deadline
     ]

@@ -105,7 +105,8 @@ class UsherFakeLms:
         if request.method == "GET" and path == LmsPath.USHER_API:
             return 200, {"version": 1, "capabilities": ["accounts", "enrollments"]}
         if request.method == "GET" and path == LmsPath.ENROLLMENTS:
-            return 200, self._enrollments_answer(request.url.params.get("username", "").split(","))
+            usernames = request.url.params.get("username", "").split(",")
+            return 200, self._page_of_enrollments(usernames)
         if request.method == "GET" and path.startswith(LmsPath.ENROLLMENT + "/"):
             return self._enrollment_answer(path.removeprefix(LmsPath.ENROLLMENT + "/"))
         if request.method == "GET" and path.startswith(LmsPath.ACCOUNTS):
@@ -138,7 +139,7 @@ class UsherFakeLms:
             return 200, None  # the LMS's answer about a learner who was never enrolled
         return 200, {"mode": mode, "is_active": is_active, "user": username}
 
-    def _enrollments_answer(self, usernames: list[str]) -> Item:
+    def _page_of_enrollments(self, usernames: list[str]) -> Item:
         """One page with all enrollments of these learners."""
         items = [
             {"user": name, "course_id": run, "mode": mode, "is_active": is_active}

@@ -69,14 +69,14 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
         text,
         flags=re.MULTILINE,
     )
-    first_key = (
+    margin_match = (
         re.search(r"^ +(?=\S)", service_match["block"], flags=re.MULTILINE)
         if service_match
         else None
     )
-    if service_match is None or first_key is None:
+    if service_match is None or margin_match is None:
         raise ComposeError(f"no service {service}; to render the file again: tutor config save")
-    margin = first_key[0]
+    margin = margin_match[0]  # the indentation of the service's keys
     items = [f'  - "{name}:host-gateway"' for name in names]
     other_hosts = re.search(
         rf"^{margin}extra_hosts:.*\n(?P<indent> *)- ", service_match["block"], flags=re.MULTILINE

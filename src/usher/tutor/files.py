@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from usher.tutor import wheel
+from usher.contract import wheel
 from usher.tutor.description import FILENAME
 
 #: The user that runs in the Open edX image (APP_USER_ID of Tutor's Dockerfile).

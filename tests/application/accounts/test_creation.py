@@ -68,7 +68,7 @@ def test_a_recheck_of_an_account_keeps_the_time_of_its_creation(system_with_each
     ensure_account(user, reconcile_now=True)
     created_at = timezone.now() - timedelta(days=9)
     LmsAccount.objects.filter(user=user).update(created_in_lms_at=created_at)
-    LmsAccount.objects.filter(user=user).recheck()
+    LmsAccount.objects.filter(user=user).compare_again()
     summary = reconcile(["account"], user=user)
     assert (summary.changed, summary.unchanged) == (0, 1)
     assert LmsAccount.objects.get(user=user).created_in_lms_at == created_at

@@ -134,7 +134,7 @@ def test_a_renamed_account_is_refused_until_it_has_its_name_again(
     user = make_enrolled(system_with_batch_api)
     name, row = user.username, LmsAccount.objects.filter(user=user)
     system_with_batch_api.lms.shell(RENAME.format(name=name, other=f"{name}_new"))
-    row.recheck()
+    row.compare_again()
     reconcile(user=user, kinds=["account"])
     assert row.get().error_code == "linked-elsewhere"
     assert f"signs in to the LMS account {name}_new" in row.get().error_message

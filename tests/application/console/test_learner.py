@@ -189,7 +189,7 @@ def test_attempts_counts_of_work_and_workers_are_recorded(
     observers.stopped()
     assert not Worker.objects.exists()
     # Comparing a refused record with the LMS again does not count as a second attempt.
-    Enrollment.objects.filter(user=user).recheck()
+    Enrollment.objects.filter(user=user).compare_again()
     reconcile(["enrollment"], user=user)
     assert Attempt.objects.count() == 1
     CourseRun.objects.filter(course_key=NOWHERE).update(course_key=DEMO)

@@ -116,7 +116,7 @@ def test_a_row_stays_due_if_a_message_of_the_lms_arrives_while_it_is_processed(r
     """The worker may have read the LMS before the change that the message reports."""
     pk = row_ids[0]
     (row,) = claim_rows("retirement", scope=Scope(first_id=pk, end_id=pk + 1))
-    assert Retirement.objects.filter(pk=pk).recheck() == 1
+    assert Retirement.objects.filter(pk=pk).compare_again() == 1
     write_back(kind("retirement"), [(Job(row, display_name="x"), Outcome())])
     assert Retirement.objects.filter(pk=pk).due().exists()
 

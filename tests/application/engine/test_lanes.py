@@ -112,7 +112,7 @@ def test_a_due_row_keeps_its_lane_when_another_cause_makes_it_due(learner, run):
     row = enroll(learner, run)
     rows = Enrollment.objects.filter(pk=row.pk)
     rows.make_due()
-    rows.recheck()
+    rows.compare_again()
     services.recheck(["enrollment"])
     assert lane_of(row) is Lane.INTERACTIVE
     with background():
@@ -128,7 +128,7 @@ def test_a_settled_row_gets_the_lane_of_the_cause_that_makes_it_due(learner, run
     assert lane_of(row) is Lane.BACKGROUND
     services.recheck(["enrollment"])
     assert lane_of(row) is Lane.RECHECK
-    Enrollment.objects.filter(pk=row.pk).recheck()
+    Enrollment.objects.filter(pk=row.pk).compare_again()
     assert lane_of(row) is Lane.RECHECK, "the row was due already"
     Enrollment.objects.filter(pk=row.pk).make_due()
     assert lane_of(row) is Lane.BACKGROUND

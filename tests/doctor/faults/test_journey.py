@@ -43,7 +43,7 @@ def test_the_application_creates_the_account_if_the_lms_has_no_plugin(system: Sy
 
 
 @pytest.fixture
-def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
+def system_with_micro_frontend(reconfigurable_system: System) -> Iterator[System]:
     """The system with a micro-frontend as learner dashboard, which does not answer programs."""
     system = reconfigurable_system
     system.serve_lms_with(LEARNER_HOME_MICROFRONTEND_URL="http://apps.usher.invalid/learner")
@@ -52,29 +52,33 @@ def micro_frontend(reconfigurable_system: System) -> Iterator[System]:
     system.restore_settings()
 
 
-def test_lms_9_notes_a_learner_dashboard_that_is_a_micro_frontend(micro_frontend: System) -> None:
-    report = micro_frontend.examine()
+def test_lms_9_notes_a_learner_dashboard_that_is_a_micro_frontend(
+    system_with_micro_frontend: System,
+) -> None:
+    report = system_with_micro_frontend.examine()
     assert report.root_causes == []
     (note,) = report.lines_with_status(Status.NOTE)
     assert (note.id, note.finding.seen) == (
         "LMS-9",
         "sign-in ends at the micro-frontend http://apps.usher.invalid/learner",
     )
-    finding = journey_finding(micro_frontend)
+    finding = journey_finding(system_with_micro_frontend)
     assert finding.status is Status.OK, finding.seen
 
 
-def test_the_journey_fails_if_sign_out_leaves_the_lms_session(micro_frontend: System) -> None:
+def test_the_journey_fails_if_sign_out_leaves_the_lms_session(
+    system_with_micro_frontend: System,
+) -> None:
     """Doctor finds the session with the LMS's API, because the dashboard redirects every
     visitor."""
     # Sign-out of the application neither leads to the LMS nor can notify it: without the address of
     # the application's keys, the LMS can't check messages.
-    micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
-    micro_frontend.lms.run(
+    system_with_micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
+    system_with_micro_frontend.lms.run(
         "from usher.lms.connections.models import ConnectedApplication\n"
         "ConnectedApplication.objects.update(jwks_url='')"
     )
-    finding = journey_finding(micro_frontend)
+    finding = journey_finding(system_with_micro_frontend)
     assert finding.status is Status.FAILED
     assert "still signed in to the LMS" in finding.seen
 

@@ -246,8 +246,8 @@ def test_the_fix_of_svc_6_removes_superuser_rights(system: System) -> None:
 def test_ops_4_fails_if_workers_lack_a_task_or_beat_has_no_schedule(
     system: System, missing_tasks: list[str], is_scheduled: bool, expected_text: str
 ) -> None:
-    """No worker receives a request: the test writes the workers' answers into the report. Other
-    tests cover the request."""
+    """Uses no real workers: the test writes their answers into the report. Other tests send the
+    real request."""
     from usher.doctor.checks.ops import CeleryRunsTasks
     from usher.doctor.context import create_context
 

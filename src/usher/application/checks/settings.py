@@ -82,6 +82,7 @@ def _metrics() -> Iterator[CheckMessage]:
 
 
 def _apps() -> Iterator[CheckMessage]:
+    # ``INSTALLED_APPS`` are the apps that ``defaults.apply`` adds; the console is optional.
     needed = (name for name in INSTALLED_APPS if name != "usher.console")
     if absent := [name for name in needed if not apps.is_installed(name)]:
         yield Error(f"INSTALLED_APPS lacks {', '.join(absent)}.", hint=_CALL_APPLY, id="usher.E005")

@@ -179,8 +179,8 @@ class EnrollmentKind(LmsKind):
             if isinstance(outcome.error, EnrollmentRefused)
         }
         if refusing_runs:
-            CourseRun.objects.filter(pk__in=refusing_runs).recheck()
-            RunModes.objects.filter(run_id__in=refusing_runs).recheck()
+            CourseRun.objects.filter(pk__in=refusing_runs).compare_again()
+            RunModes.objects.filter(run_id__in=refusing_runs).compare_again()
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """For jobs with ``adopt``, saves the LMS's state as the desired state. Writes the audit

@@ -248,7 +248,7 @@ def refresh_soon(course_key: str) -> None:
     an invalid course key."""
     with suppress(UnknownRun):
         run = ensure_run(course_key)
-        CourseRun.objects.filter(pk=run.pk).recheck()
+        CourseRun.objects.filter(pk=run.pk).compare_again()
 
 
 def runs_of(keys: Iterable[str]) -> dict[str, Any]:

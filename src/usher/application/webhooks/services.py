@@ -53,7 +53,7 @@ def _account_changed(username: str, _course_key: str) -> None:
     # An account that was refused before it was created can't have changed in the LMS.
     may_exist = Q(work__refused_at__isnull=True) | Q(created_in_lms_at__isnull=False)
     ids = [account.pk for account in _accounts_of(username)]
-    LmsAccount.objects.filter(may_exist, pk__in=ids).recheck()
+    LmsAccount.objects.filter(may_exist, pk__in=ids).compare_again()
 
 
 def _enrollment_changed(username: str, course_key: str) -> None:
@@ -61,7 +61,7 @@ def _enrollment_changed(username: str, course_key: str) -> None:
         rows = Enrollment.objects.filter(user_id=account.user_id, run__course_key=course_key)
         if not rows.exists():  # the enrollment was created in the LMS
             adopt([(account.username, course_key)])
-        rows.recheck()
+        rows.compare_again()
 
 
 def _accounts_of(username: str) -> list[LmsAccount]:
@@ -79,7 +79,7 @@ def _handler_that_rechecks(model: Any) -> Callable[[str, str], None]:
         run = runs_of([course_key]).get(course_key)
         for account in _accounts_of(username) if run else ():
             model.objects.get_or_create(user_id=account.user_id, run=run)
-            model.objects.filter(user_id=account.user_id, run=run).recheck()
+            model.objects.filter(user_id=account.user_id, run=run).compare_again()
 
     return handle
 

@@ -162,7 +162,7 @@ class SetUp:
         credentials = self.pair.credentials
         self.pair.manage_application(
             "configure_instance",
-            "none",
+            "none",  # platform: the LMS does not run in containers
             "--no-input",
             "--skip-checks",  # the worker runs them
             # With "=", because the id may begin with a dash.

@@ -296,8 +296,8 @@ def _make_records_due(learner):
     from usher.application.models import Enrollment, LmsAccount
     from usher.engine.notify import notify_workers
 
-    LmsAccount.objects.filter(user=learner).recheck()
-    Enrollment.objects.filter(user=learner).recheck()
+    LmsAccount.objects.filter(user=learner).compare_again()
+    Enrollment.objects.filter(user=learner).compare_again()
     notify_workers(learner.pk)
 
 

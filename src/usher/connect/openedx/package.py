@@ -1,27 +1,33 @@
 """Installs Usher into Tutor's own environment, where Tutor looks for plugins."""
 
 import json
+import tempfile
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from usher.connect.process import Runner
-
-DISTRIBUTION = "openedx-usher"
-
-
-def requirement() -> list[str]:
-    """Returns the arguments of ``pip install`` for the same release or checkout of Usher."""
-    distribution = metadata.distribution(DISTRIBUTION)
-    text = distribution.read_text("direct_url.json")
-    origin = json.loads(text) if text else {}
-    path = urlsplit(origin.get("url", "")).path
-    if path and Path(path).is_dir():
-        editable = origin.get("dir_info", {}).get("editable", False)
-        return ["--editable", path] if editable else [path]
-    return [f"{DISTRIBUTION}=={distribution.version}"]
+from usher.contract import wheel
 
 
 def install(python: Path, runner: Runner) -> None:
-    """Installs Usher without dependencies, which Tutor has already. Raises ToolFailed."""
-    runner.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *requirement()])
+    """Installs the code that this process runs into the environment of ``python``: a checkout as
+    editable if it is editable here, otherwise a wheel that is built for it. Dependencies are left
+    out, which Tutor has already. Raises ToolFailed."""
+    pip_install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--no-deps"]
+    if checkout := _editable_checkout():
+        runner.run([*pip_install, "--editable", checkout])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / wheel.filename()
+        file.write_bytes(wheel.build())
+        runner.run([*pip_install, file])
+
+
+def _editable_checkout() -> Path | None:
+    """The checkout from which Usher is installed as editable; None if it is installed otherwise."""
+    text = metadata.distribution(wheel.DISTRIBUTION).read_text("direct_url.json")  # PEP 610
+    origin = json.loads(text) if text else {}
+    if not origin.get("dir_info", {}).get("editable", False):
+        return None
+    return Path(unquote(urlsplit(origin["url"]).path))

@@ -167,6 +167,7 @@ def _stored_headline(learner: LearnerDetails) -> Headline:
     if learner.unsettled:
         return Headline(state, text, _cause_and_advice(learner.unsettled[0]))
     if learner.account is None:
+        # The learner's notes already say why there is no account.
         return Headline(state, text, advice="" if learner.notes else _NO_COURSE)
     if any(record.is_missing for record in learner.records):
         advice = "Restore the course run in the LMS, or unenroll the learner here."

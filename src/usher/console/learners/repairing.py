@@ -58,7 +58,7 @@ def repair(user: Any) -> Summary:
     rechecked_count = 0
     for name in ("account", "enrollment"):
         # Records in sync are compared with the LMS, and sent only if they differ.
-        rechecked_count += all_kinds()[name].rows().filter(user_id=user.pk).recheck()
+        rechecked_count += all_kinds()[name].rows().filter(user_id=user.pk).compare_again()
     # Neither number covers all: the first leaves out kinds such as tokens, the second leaves out
     # rows that a worker has claimed.
     due_count = max(rechecked_count, _count_due(user))

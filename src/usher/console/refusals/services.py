@@ -164,8 +164,11 @@ def _ignored_one_by_one(kind: Kind) -> Exists:
 def newest_refusals(
     kind: Kind, code: str, limit: int, before: str = "", decisions: IgnoreDecisions | None = None
 ) -> list[Refusal]:
-    """The records of one group, the last refused first. before: the ``position`` of the last record
-    on the previous page; '' for the first page. decisions: None to read them from the database."""
+    """The first ``limit`` records of one group, the last refused first.
+
+    before: the ``position`` of the last record on the previous page; '' for the first page.
+    decisions: None to read them from the database.
+    """
     refused_work = not_ignored(kind, decisions).filter(error_code=code)
     if position := _parse_position(before):
         refused_work = refused_work.filter(_refused_before(*position))
@@ -175,7 +178,8 @@ def newest_refusals(
 
 
 def _newest_positions(refused_work: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
-    """The time of each refusal and its record's id, the last refused first, from the index."""
+    """Refusal time and record id of the first ``limit`` refusals, the last refused first. Reads
+    only columns of the index of refusals, so that a group of millions is listed fast."""
     newest_first = refused_work.order_by("-refused_at", "-object_id")
     positions: Any = newest_first.values_list("refused_at", "object_id")[:limit]
     return list(positions)

@@ -9,7 +9,7 @@ from itertools import islice
 from asgiref.sync import sync_to_async
 
 from usher.console.refusals.services import Refusal
-from usher.contract.spreadsheets import cell
+from usher.contract.spreadsheets import safe_cell
 
 HEADER = ("record", "learner", "course_run", "code", "message", "refused_at")
 #: The number of lines that are passed to an ASGI server at a time.
@@ -37,7 +37,7 @@ def lines(kind: str, code: str, records: Iterable[Refusal]) -> Iterator[str]:
             record.message,
             record.refused_at.isoformat(timespec="seconds"),
         )
-        yield writer.writerow([cell(value) for value in row])
+        yield writer.writerow([safe_cell(value) for value in row])
 
 
 async def for_asgi(lines_of_table: Iterator[str]) -> AsyncIterator[str]:

@@ -42,16 +42,17 @@ class KnownValues(dict[str, str]):
 class _Title(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.inside, self.text = False, ""
+        self.is_in_title = False
+        self.text = ""
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.inside = tag == "title" and not self.text  # only the first title
+        self.is_in_title = tag == "title" and not self.text  # only the first title
 
     def handle_endtag(self, tag: str) -> None:
-        self.inside = False
+        self.is_in_title = False
 
     def handle_data(self, data: str) -> None:
-        if self.inside:
+        if self.is_in_title:
             self.text += data
 
 

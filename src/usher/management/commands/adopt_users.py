@@ -13,7 +13,7 @@ from usher.application.accounts import adoption
 from usher.application.management.output import EngineCommand
 from usher.application.states import duration_text
 from usher.application.user_model import signs_in_by_email
-from usher.contract.spreadsheets import cell, text_of_cell
+from usher.contract.spreadsheets import safe_cell, text_of_cell
 from usher.contract.terminal import command_line, wrap
 
 #: Usernames in one printed command. Each command needs many seconds to start in the LMS.
@@ -170,7 +170,7 @@ def _csv(proposals: list[adoption.Proposal]) -> str:
     writer = csv.DictWriter(text, adoption.COLUMNS, lineterminator="\n")
     writer.writeheader()
     for proposal in proposals:
-        writer.writerow({name: cell(value) for name, value in asdict(proposal).items()})
+        writer.writerow({name: safe_cell(value) for name, value in asdict(proposal).items()})
     return text.getvalue()
 
 

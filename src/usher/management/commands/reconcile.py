@@ -69,7 +69,7 @@ class Command(EngineCommand):
             return
         # The operator wants an attempt now, whatever failed before.
         services.open_gates(kinds)
-        services.prepare_sweep()
+        services.prepare_sweep()  # makes rows due that lost their work
         made_due = services.recheck(kinds, **scope) if options["recheck"] else None
         with _stopping_at_signals() as stop:
             if options["watch"]:

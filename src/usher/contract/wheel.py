@@ -1,9 +1,9 @@
-"""Builds a wheel of the installed package, so that the LMS runs the same code as Tutor's
-environment.
+"""Builds a wheel of the installed package, so that Tutor's environment and the LMS run the same
+code as this process.
 
-It works for a release and for an editable checkout, and needs neither network nor build tools. The
-same code always gives the same bytes, so that Docker rebuilds the image's layers only after a
-change.
+It works however Usher was installed: from an index, a wheel or an editable checkout. It needs
+neither network nor build tools. The same code always gives the same bytes, so that Docker rebuilds
+the image's layers only after a change.
 """
 
 import base64
