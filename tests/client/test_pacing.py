@@ -240,16 +240,16 @@ def test_only_one_batch_is_in_progress_if_one_is_allowed(workers: int) -> None:
     """Each worker sends batches from three threads; the workers share a state."""
     state = LocalState()
     pacings = [Pacing(LARGEST_SIZE, state) for _ in range(workers)]
-    is_batch_in_progress = threading.Lock()
+    batch_in_progress_lock = threading.Lock()
     has_overlap = threading.Event()
 
     def send_20_batches(pacing: Pacing) -> None:
         for _ in range(20):
             with pacing.turn(KIND):
-                if not is_batch_in_progress.acquire(blocking=False):
+                if not batch_in_progress_lock.acquire(blocking=False):
                     has_overlap.set()
                     return
-                is_batch_in_progress.release()
+                batch_in_progress_lock.release()
 
     threads = [threading.Thread(target=send_20_batches, args=[pacing]) for pacing in pacings * 3]
     for thread in threads:

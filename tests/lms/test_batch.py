@@ -348,8 +348,9 @@ class TestChanges:
         with lms.api() as api:
             everything = self.read_all_pages(api, "accounts")
             assert {name + "a", name + "b"} <= {row["username"] for row in everything}
-            # The answer's ``now`` can't be used here: it is a minute in the past, and all changes
-            # of this test are later.
+            # The time of the newest change in the LMS's log, which is listed again. The answer's
+            # ``now`` can't be used here: it is a minute in the past, and all changes of this test
+            # are later.
             since = lms.value("select max(created) from usher_lms_message").replace(" ", "T") + "Z"
             enroll(lms, name + "a", mode="audit")
             post(lms, ACCOUNTS, [account(name + "b", name="Other")])
@@ -358,8 +359,8 @@ class TestChanges:
             accounts = self.read_all_pages(api, "accounts", **params)
             enrollments = self.read_all_pages(api, "enrollments", **params)
 
-        assert accounts[-1]["username"] == name + "b"
-        assert accounts[-1]["name"] == "Other"
+        newest_change = accounts[-1]
+        assert (newest_change["username"], newest_change["name"]) == (name + "b", "Other")
         assert {(row["username"], row["course_id"], row["mode"]) for row in enrollments} == {
             (name + "a", DEMO, "audit")
         }

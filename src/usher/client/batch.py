@@ -448,8 +448,10 @@ def changed_since(
 def _changes(body: Any) -> ChangesPage:
     """The page in an answer. Raises an exception, for ``reading``, for an unexpected shape."""
     changed_objects, now = as_list(body["results"]), moment(body["now"])
-    if len(changed_objects) > _CHANGES_A_PAGE or now is None:
-        raise ValueError("more changes than a page has, or no time")
+    if len(changed_objects) > _CHANGES_A_PAGE:
+        raise ValueError(f"more than {_CHANGES_A_PAGE} changes on a page")
+    if now is None:
+        raise ValueError("no time of the answer")
     if now > datetime.now(UTC) + _MAX_CLOCK_DIFFERENCE:
         # If this time were used as ``since``, the LMS would report no changes made before it.
         raise ValueError("a time that is too far in the future")

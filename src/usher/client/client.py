@@ -112,7 +112,7 @@ class LmsClient:
         return frozenset(name for name, _ in self._account_data(usernames))
 
     def _account_data(self, usernames: Sequence[str]) -> Iterator[tuple[str, Any]]:
-        """Yields username and data of the accounts of ``accounts``."""
+        """Yields username and data of each of these accounts that the LMS has."""
         step = NAMES_A_REQUEST - 1  # one name in each request is the service worker's
         for start in range(0, len(usernames), step):
             yield from self._request_accounts(usernames[start : start + step])

@@ -47,6 +47,7 @@ class Disconnection(ABC):
         self._running = False
         self._restart_mark = RestartMark(lms.folder)
         self._saved_description = SavedDescription(lms.folder)
+        #: Of an interrupted disconnection and of the present connections.
         self._description = _merge(self._saved_description.description(), lms.description())
         present_entries = configuration.entries_with_workers(lms.application_entries())
         self._remaining_entries = [
@@ -60,7 +61,9 @@ class Disconnection(ABC):
         return not self._remaining_entries
 
     def save_description(self) -> None:
-        """Saves a copy of the description. Must be called before the first change."""
+        """Saves a copy of the description of the LMS's and the applications' records, from which
+        an interrupted disconnection can go on. Must be called before the first change, because the
+        original is deleted with the last application."""
         self._saved_description.save(self._description)
 
     def plan(self, facts: dict[str, str], *, running: bool) -> Plan:

@@ -250,24 +250,24 @@ def _compose_up_command(context: "Context", service: str = "") -> str:
     return f"(cd {folder} && {command})"
 
 
-def _start_both_text(context: "Context") -> str:
+def _start_application_and_lms_text(context: "Context") -> str:
     """How to start, or restart, the command that runs both the LMS and the application; '' if there
     is no such command."""
     name = _NAMES_OF_BOTH.get(context.deployment)
     if name is None:
         return ""
-    if _both_are_running(context):
+    if _application_and_lms_run(context):
         return f"stop {name} with Ctrl-C and start it again"
     return _dev_command()(context) if context.dev_home else f"start {name} again"
 
 
-def _both_are_running(context: "Context") -> bool:
+def _application_and_lms_run(context: "Context") -> bool:
     home = context.demo_home or context.dev_home
     return home is not None and is_locked(home / "lock")
 
 
 def _restart_text(context: "Context") -> str:
-    if command := _start_both_text(context):
+    if command := _start_application_and_lms_text(context):
         return command
     if _runs_in_containers(context):
         return _compose_up_command(context)
@@ -277,7 +277,7 @@ def _restart_text(context: "Context") -> str:
 
 
 def _start_text(context: "Context") -> str:
-    if command := _start_both_text(context):
+    if command := _start_application_and_lms_text(context):
         return command
     if _runs_in_containers(context):
         return _compose_up_command(context)
@@ -296,10 +296,10 @@ def _start_worker_text(context: "Context") -> str:
     except NotKnownError:
         watch += f" (with Celery: {celery})"
         uses_celery = False
-    if command := _start_both_text(context):
-        return (
-            f"{command}, or: {watch}" if _both_are_running(context) and not uses_celery else command
-        )
+    if command := _start_application_and_lms_text(context):
+        if _application_and_lms_run(context) and not uses_celery:
+            return f"{command}, or: {watch}"  # only the worker is missing
+        return command
     if uses_celery:
         return f"start the project's Celery worker and beat, such as: {celery}"
     return watch
@@ -331,7 +331,7 @@ _LMS_TEXTS: dict[Deployment, _Texts] = {
         CONNECT: _demo_command("--provision"),
         LMS_SETTINGS: lambda context: f"{_demo_command('--provision')(context)}, then {RESTART}",
         LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.demo_home))}/lms.log",
-        LMS_START: _start_both_text,
+        LMS_START: _start_application_and_lms_text,
         LMS_PACKAGES: _always("install the packages in the demo's virtual environment"),
     },
     Deployment.DEV: {
@@ -339,7 +339,7 @@ _LMS_TEXTS: dict[Deployment, _Texts] = {
         CONNECT: _dev_command("--provision"),
         LMS_SETTINGS: lambda context: f"{_dev_command('--provision')(context)}, then {RESTART}",
         LMS_LOGS: lambda context: f"tail -n 100 {shlex.quote(str(context.dev_home))}/lms.log",
-        LMS_START: _start_both_text,
+        LMS_START: _start_application_and_lms_text,
         LMS_PACKAGES: _always("install the packages in the virtual environment of `usher dev`"),
     },
     Deployment.EMBEDDED: {

@@ -156,7 +156,8 @@ def drift_command(
     help="Reconcile only this kind; may be repeated. Accounts include tokens. Accounts, "
     "enrollments, runs and their modes are reconciled by default, the others only if named: "
     "'missing' creates enrollments that the LMS lost, 'mode' corrects modes in the LMS, 'adopt' "
-    "records enrollments made in the LMS.",
+    "records enrollments made in the LMS, 'unenrollment' ends enrollments that ended here, and "
+    "'profile' sends changed names and e-mail addresses.",
 )
 @click.option(
     "--user",
@@ -405,7 +406,7 @@ def _listening(address_text: str, server: AbstractContextManager[T]) -> Iterator
             address = stack.enter_context(server)
         except OSError as error:
             raise SidecarError(
-                f"{address_text} can't be listened on: {error.strerror or error}"
+                f"Can't listen on {address_text}: {error.strerror or error}. Choose another port."
             ) from error
         yield address
 

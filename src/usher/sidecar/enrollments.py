@@ -135,7 +135,8 @@ def _record_enrolled(
     kind: str,
 ) -> None:
     """Records results. A row that changed meanwhile is not written; if it was refunded, the new
-    enrollment is ended."""
+    enrollment is ended. kind: only of ``ENROLLMENT`` values are set; of the kinds of ``comparing``,
+    the agent only finds the rows that changed meanwhile."""
     table = session.adapter.enrollments
     results = session.agent.ask(
         "write",

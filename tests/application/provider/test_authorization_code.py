@@ -16,6 +16,7 @@ pytestmark = pytest.mark.django_db
 def test_a_signed_in_learner_is_redirected_with_a_code(lms):
     answer = lms.authorize()
     assert answer.url.startswith(CALLBACK + "?")
+    assert answer_of(answer)["code"]
     assert answer_of(answer)["state"] == "some-state"
     assert "no-store" in answer["Cache-Control"]
 

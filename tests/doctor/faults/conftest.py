@@ -70,7 +70,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             system.application.run(CREATE_LEARNER)
             _wait_until_quiet(system)
             system.remember()
-            system.restore()
+            system.restore_records()
             yield system
         finally:
             system.close()
@@ -81,7 +81,7 @@ def reconfigurable_system(running: System) -> Iterator[System]:
     """The system for tests that call ``serve_lms_with`` or ``serve_application_with``. It keeps the
     settings of the previous test, to save a restart; the fixture ``system`` restores them."""
     yield running
-    running.restore()
+    running.restore_records()
 
 
 @pytest.fixture

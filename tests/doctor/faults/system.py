@@ -70,7 +70,7 @@ class System:
         for path in (self._lms_database, self._application_database):
             _copy(path, _copy_path(path))
 
-    def restore(self) -> None:
+    def restore_records(self) -> None:
         """Restores both databases to their state at ``remember``, while the processes use them."""
         for path in (self._lms_database, self._application_database):
             _copy(_copy_path(path), path)
@@ -147,7 +147,7 @@ class System:
         (self.lms if name == "lms" else self.application).close()
         with self.stopped(name):
             pass
-        self.restore()  # meanwhile the worker has recorded that the LMS did not answer
+        self.restore_records()  # meanwhile the worker has recorded that the LMS did not answer
 
     def close(self) -> None:
         self.lms.close()

@@ -224,7 +224,7 @@ def test_ops_1_fails_if_a_row_is_overdue(system: System) -> None:
             "from usher.engine.heartbeat import beat\nbeat()"
         )
         report = system.examine()
-        system.restore()  # before the worker starts again and processes the row
+        system.restore_records()  # before the worker starts again and processes the row
     assert [line.id for line in report.root_causes] == ["OPS-1"]
     assert "reconcile --watch" in report.root_causes[0].finding.fix
 

@@ -205,7 +205,7 @@ def test_ops_5_fails_if_no_worker_has_reported_recently(system: System) -> None:
         finding = finding_of_only_root_cause(system, "OPS-5")
     assert re.search(r"alive for 4\d seconds", finding.seen)
     assert "reconcile --watch" in finding.fix
-    system.restore()
+    system.restore_records()
     assert system.root_cause_ids() == []
 
 
@@ -214,7 +214,7 @@ def test_ops_5_names_the_time_at_which_the_worker_was_stopped(system: System) ->
     with system.stopped("worker"):
         finding = finding_of_only_root_cause(system, "OPS-5")
     assert re.fullmatch(r"the sync worker was stopped \d+ seconds ago", finding.seen)
-    system.restore()
+    system.restore_records()
     assert system.root_cause_ids() == []
 
 

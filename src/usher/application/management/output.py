@@ -65,7 +65,8 @@ class EngineCommand(BaseCommand):
         parser.add_argument(
             "--accept-missing",
             action="store_true",
-            help="accept that objects are missing in the LMS, however many",
+            help="go on even if many objects are missing in the LMS; otherwise the command changes "
+            "nothing then, because another LMS may have answered",
         )
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:

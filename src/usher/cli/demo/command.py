@@ -79,8 +79,8 @@ def demo(
     """Run the reference application and an embedded LMS, connected.
 
     A test learner signs up, signs in to the LMS, is enrolled and signs out. --provision does not
-    stop a running demo. --trouble prints the questions of the thirty learners; the answers are in
-    docs/trouble.md.
+    stop a running demo. --trouble breaks the records of thirty learners and prints their questions;
+    the answers are in docs/trouble.md.
     """
     if provision:
         _provision(home or checkout_folder() / ".demo" / edition)

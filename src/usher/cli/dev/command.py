@@ -41,8 +41,8 @@ _SECONDS_BETWEEN_CHECKS = 1.0
 @click.option(
     "--recheck",
     is_flag=True,
-    help="Also re-check records that are in sync and retry refused ones, as reconcile --recheck "
-    "does. Accounts that your database has from another LMS are created in this LMS.",
+    help="Also re-check records that are in sync and retry refused ones, as `manage.py "
+    "reconcile --recheck` does. Accounts that your database has from another LMS are created in this LMS.",
 )
 @click.option(
     "--provision",

@@ -232,8 +232,10 @@ def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
         names = {entry["Name"] for entry in json.loads(runner.run(command, timeout=60))}
     except ToolMissing as error:
         raise Refused(f"{error}; Tutor needs docker for the modes local and dev") from error
-    except (ToolFailed, ValueError, KeyError, TypeError) as error:
+    except ToolFailed as error:
         raise Refused(f"docker does not answer: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"docker's list of projects can't be read: {error}") from error
     modes = {"local": values["LOCAL_PROJECT_NAME"], "dev": values["DEV_PROJECT_NAME"]}
     return [mode for mode, name in modes.items() if name in names]
 

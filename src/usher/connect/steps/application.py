@@ -48,11 +48,11 @@ class ApplicationSteps:
             ),
             trust_apply=True,
         )
-        return (
-            [self._hand_over_step(target), step]
-            if isinstance(target, RemoteApplication)
-            else [step]
-        )
+        if isinstance(target, RemoteApplication):
+            # The hand-over comes first, because the other step always stops the plan: a person has
+            # to run its script on the other machine.
+            return [self._hand_over_step(target), step]
+        return [step]
 
     def settings_steps(self) -> list[Step]:
         """Returns the steps to apply after the LMS knows the application."""

@@ -59,7 +59,8 @@ class NoEmailIsRefused(Check):
 
     Symptom: a learner is not created: the e-mail is taken.
     Cause: an LMS account with that e-mail exists and is not linked (409 `duplicate-email`).
-    Fix: decide whether it is the same person, and link the account.
+    Fix: if it is the same person, link the account with `manage.py adopt_users`. If not, one of the
+    two has to get another e-mail address, in the LMS or in the application.
     """
 
     id = "ACC-2"

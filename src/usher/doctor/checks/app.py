@@ -29,7 +29,8 @@ class RedirectUriIsRegistered(Check):
     """The LMS's redirect URI is registered.
 
     Symptom: a page that says "Mismatching redirect URI".
-    Cause: the LMS's address, with its port and scheme, is not among the record's redirect URIs.
+    Cause: the LMS's address, with its port and scheme, is not among the redirect URIs of
+    the LMS's client.
     Fix: run `usher connect`, or add the redirect URI that the finding names to the LMS's client in
     the application's admin.
     """
@@ -190,7 +191,8 @@ class ClientSecretUsesKeyedHash(Check):
     Symptom: the token endpoint takes hundreds of milliseconds.
     Cause: the client's secret is hashed with the slow hash for passwords, which a random secret
     does not need.
-    Fix: use the keyed hasher; a stored secret is hashed again at its next use.
+    Fix: set OAUTH2_PROVIDER["CLIENT_SECRET_HASHER"] = "usher_keyed", then run `usher connect`; the
+    stored secret is hashed again at its next use.
     """
 
     id = "APP-5"
@@ -269,8 +271,9 @@ class SignInHasNoLoop(Check):
     Symptom: the browser reports too many redirects.
     Cause: the application signs people in at its API gateway, and the LMS sends them to the
     application itself, where the session does not exist.
-    Fix: MITx Online: MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False, and start the gateway. Others: the
-    gateway's address as the application's base address. Then `usher connect`.
+    Fix: MITx Online: set MITOL_APIGATEWAY_DISABLE_MIDDLEWARE=False in the `.env`, and start the
+    gateway. Others: write the address where people sign in into the `.env`, as the application's
+    base address. Then run `usher connect`.
     """
 
     id = "APP-7"

@@ -198,7 +198,8 @@ class LinksUseThisBackend(Check):
 
     Symptom: learners who signed in before can't sign in to the LMS.
     Cause: the backend's name was changed, and links of accounts are kept by that name.
-    Fix: move the links to the new name with `usher_move_links` in the LMS.
+    Fix: run `usher_move_links` in the LMS, as the finding shows it; it moves the links to the new
+    name.
     """
 
     id = "PRV-6"

@@ -73,7 +73,9 @@ def _is_storable(text: str) -> bool:
 def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
     """The claims of a token whose signature, issuer and audience are right. Raises TokenRefused."""
     if not application.issuer or not application.jwks_url:
-        raise TokenRefused("this application was connected without issuer and jwks_url")
+        raise TokenRefused(
+            "this application was connected without issuer or jwks_url; run `usher connect` again"
+        )
     try:
         header = jwt.get_unverified_header(token)
         if header.get("alg") != "RS256":

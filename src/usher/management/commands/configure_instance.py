@@ -32,9 +32,12 @@ class Command(EngineCommand):
             nargs="?",
             default="none",
             choices=["none", "linux", "macos"],
-            help="where the LMS's containers run",
+            help="operating system of the machine with the LMS's containers; none: the LMS does "
+            "not run in containers (default)",
         )
-        parser.add_argument("--gateway", default="", help="gateway of the LMS's container network")
+        parser.add_argument(
+            "--gateway", default="", help="IP address of the gateway of the LMS's container network"
+        )
         parser.add_argument("--tutor", action="store_true", help="the LMS is run by Tutor (local)")
         parser.add_argument(
             "--tutor-dev", action="store_true", help="the LMS is run by Tutor (dev, nightly)"
