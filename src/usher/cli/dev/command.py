@@ -42,7 +42,8 @@ _SECONDS_BETWEEN_CHECKS = 1.0
     "--recheck",
     is_flag=True,
     help="Also re-check records that are in sync and retry refused ones, as `manage.py "
-    "reconcile --recheck` does. Accounts that your database has from another LMS are created in this LMS.",
+    "reconcile --recheck` does. Accounts that your database has from another LMS are created in "
+    "this LMS.",
 )
 @click.option(
     "--provision",
