@@ -62,7 +62,7 @@ class Disconnection(ABC):
 
     def save_description(self) -> None:
         """Saves a copy of the description of the LMS's and the applications' records, from which
-        an interrupted disconnection can go on. Must be called before the first change, because the
+        an interrupted disconnection continues. Must be called before the first change, because the
         original is deleted with the last application."""
         self._saved_description.save(self._description)
 

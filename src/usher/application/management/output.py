@@ -65,7 +65,7 @@ class EngineCommand(BaseCommand):
         parser.add_argument(
             "--accept-missing",
             action="store_true",
-            help="go on even if many objects are missing in the LMS; otherwise the command changes "
+            help="continue even if many objects are missing in the LMS; otherwise the command changes "
             "nothing then, because another LMS may have answered",
         )
 
