@@ -358,7 +358,7 @@ def test_a_recheck_fails_if_the_list_of_enrollments_cannot_be_read(system, monke
     enroll(system.learner(), ensure_run(DEMO))
     assert run_command("reconcile").code == 0
 
-    def refuse(*_):
+    def refuse(*_, **options):
         raise AccessRefused("The LMS refuses access.", code="token_nonexistent")
 
     # Only reading the list fails. The rows succeed, as if a worker with a valid token compared
