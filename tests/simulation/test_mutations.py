@@ -156,16 +156,16 @@ def test_treating_accounts_as_lost_because_of_another_server_is_found():
         from usher.client.client import LmsClient
         from usher.client.errors import NotTheLms
 
-        request_accounts = LmsClient._accounts
+        request_accounts = LmsClient._request_accounts
 
         def accept_any_answer(self: Any, usernames: Any) -> Any:
             """Takes the answer of another server as that of an LMS without these accounts."""
             try:
                 return request_accounts(self, usernames)
             except NotTheLms:
-                return {}
+                return []
 
-        patch.setattr(LmsClient, "_accounts", accept_any_answer)
+        patch.setattr(LmsClient, "_request_accounts", accept_any_answer)
         # Switches off a second check, which would notice the other server.
         patch.setattr(creation, "require_known_accounts", lambda context: None)
 
