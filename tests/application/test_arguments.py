@@ -98,6 +98,7 @@ def test_every_function_checks_its_arguments(
         "run": lambda: CourseRun.objects.create(course_key=KEY),
         "username": lambda: "ann",
         "mode": lambda: "audit",
+        "active": lambda: False,
     }
     wrong_value, message = WRONG_VALUES[argument]
     valid_arguments = {
