@@ -480,18 +480,20 @@ signal.pause()
 
 
 class SavingConsole(Console):
-    """Saves the corrected code when it shows the advice, as the integrator would. ``usher dev``
-    notices the change only after a started worker has had time to read it."""
+    """When it shows the advice, saves the corrected code, as the integrator would. Returns only
+    when the worker has ended or has read this code, so that ``usher dev`` notices the change late:
+    a worker that has read the corrected code must not be started again for it. started_file: the
+    worker writes it after it has read its code."""
 
-    def __init__(self, code: Path, worker: ServerProcess, started: Path) -> None:
+    def __init__(self, code: Path, worker: ServerProcess, started_file: Path) -> None:
         super().__init__(record=True, width=200)
-        self.code, self.worker, self.started = code, worker, started
+        self.code, self.worker, self.started_file = code, worker, started_file
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
         if "This step is repeated" in str(objects):
             self.code.write_text("VERSION = 300\n")
-            assert eventually(lambda: bool(self.worker.end_report()) or has_text(self.started))
+            assert eventually(lambda: bool(self.worker.end_report()) or has_text(self.started_file))
 
 
 def has_text(file: Path) -> bool:

@@ -65,8 +65,8 @@ class DecisionResult:
 
     problem: why the decision was not carried out, or ''. was_linked_before: whether an earlier call
     carried out the same decision. is_linked: whether the LMS has linked the account to the user,
-    too; None if the LMS can't say. If True, the account and its token were made due. application:
-    this application's name in the LMS, '' if the LMS can't say.
+    too; None if the LMS can't say. application: this application's name in the LMS, '' if the LMS
+    can't say.
     """
 
     user: str
@@ -75,6 +75,13 @@ class DecisionResult:
     was_linked_before: bool = False
     is_linked: bool | None = None
     application: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the LMS has the link too, so that the account and its token were made due. If the
+        LMS can't say, a repeated decision counts as complete: the operator has run ``usher_link``
+        in the LMS since the earlier call."""
+        return self.was_linked_before if self.is_linked is None else self.is_linked
 
 
 def propose(by: str) -> list[Proposal]:
@@ -243,18 +250,18 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
         is_new = _adopt(user, account, links.application if links else application)
     except ValueError as error:
         return DecisionResult(username, name, problem=str(error))
-    # If the LMS can't say, a repeated decision means that ``usher_link`` has run there.
-    if is_linked or (is_linked is None and not is_new):
-        LmsAccount.objects.filter(user=user).make_due()
-        LmsToken.objects.filter(user=user).make_due()
-        notify_workers(user.pk)
-    return DecisionResult(
+    decision = DecisionResult(
         username,
         name,
         was_linked_before=not is_new,
         is_linked=is_linked,
         application=links.application if links else "",
     )
+    if decision.is_complete:
+        LmsAccount.objects.filter(user=user).make_due()
+        LmsToken.objects.filter(user=user).make_due()
+        notify_workers(user.pk)
+    return decision
 
 
 def _find_user(text: str) -> Any:

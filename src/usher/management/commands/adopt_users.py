@@ -106,11 +106,7 @@ class Command(EngineCommand):
         self.stdout.write(f"{len(linked)} linked, {len(decisions) - len(linked)} failed.")
         if not decisions:
             self.stdout.write("No row has 'link' in the column decision, so nothing was changed.")
-        remaining = [
-            decision
-            for decision in linked
-            if decision.is_linked is False or _may_lack_link_in_lms(decision)
-        ]
+        remaining = [decision for decision in linked if not decision.is_complete]
         if not remaining:
             return
         lms_command = dev_lms.lms_command()
@@ -138,19 +134,13 @@ def _result_line(decision: adoption.DecisionResult) -> str:
     if decision.problem:
         return f"✗ {decision.user}  {decision.lms_username}: {decision.problem}"
     result = "linked before" if decision.was_linked_before else "linked here"
-    if decision.is_linked:
-        result += ", and in the LMS; checked now"
-    elif decision.is_linked is False or _may_lack_link_in_lms(decision):
+    if not decision.is_complete:
         result += ", not in the LMS yet"
-    else:  # the LMS can't say, and the operator has run ``usher_link`` since the first call
+    elif decision.is_linked:
+        result += ", and in the LMS; checked now"
+    else:  # the LMS can't say
         result += ", checked now"
     return f"✓ {decision.user}  {decision.lms_username}: {result}"
-
-
-def _may_lack_link_in_lms(decision: adoption.DecisionResult) -> bool:
-    """True if this call was the first to link the user here, and the LMS can't say whether it has
-    the link. An operator who repeats a decision has run ``usher_link`` before."""
-    return decision.is_linked is None and not decision.was_linked_before
 
 
 def _names_by_application(
