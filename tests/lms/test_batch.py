@@ -127,6 +127,25 @@ class TestAccounts:
         assert lms.execute(saved, name) == [(before[0][0], 0)]
         assert post(lms, ACCOUNTS, [item])[0]["status"] == "exists"
 
+    def test_a_learner_with_a_taken_address_is_deactivated_without_it(
+        self, lms: Lms, name: str
+    ) -> None:
+        post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
+        taken = account(name + "a")["email"]
+        active = account(name + "b", email=taken, name="<b>")
+        assert error_code(post(lms, ACCOUNTS, [active])[0]) == "duplicate-email"
+
+        item = {**active, "is_active": False}
+        assert post(lms, ACCOUNTS, [item])[0]["status"] == "updated"
+
+        saved = (
+            "select email, name, is_active from auth_user u join auth_userprofile p "
+            "on p.user_id = u.id where username = ?"
+        )
+        before = account(name + "b")
+        assert lms.execute(saved, name + "b") == [(before["email"], before["name"], 0)]
+        assert post(lms, ACCOUNTS, [item])[0]["status"] == "exists"
+
     def test_an_invalid_value_that_the_account_has_already_is_no_reason_to_refuse(
         self, lms: Lms, name: str
     ) -> None:

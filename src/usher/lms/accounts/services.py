@@ -213,19 +213,21 @@ def update_account(user: Any, learner: Learner) -> bool:
     """Update a linked account's e-mail address, name, country and ``is_active`` from ``learner``;
     return whether anything changed. The username never changes. Raises AccountRefused.
 
-    If the learner is inactive, invalid values are left out, because a refusal would leave the
-    account active."""
+    If the learner is inactive, invalid values and a taken address are left out, because a refusal
+    would leave the account active."""
     errors = _errors_of_changes(user, learner)
-    if errors and learner.is_active:
-        is_country = set(errors) == {"country"}
-        code = RegistrationError.INVALID_COUNTRY if is_country else RegistrationError.VALIDATION
-        raise AccountRefused(code, errors)
-    left_out: dict[str, Any] = dict.fromkeys(errors, "")
-    learner = replace(learner, **left_out)
-    if _address_differs(user, learner):
-        taken = lookup.find_taken(usernames=[], emails=[learner.email], except_user=user)
-        # The username does not change, so it need not be free.
-        refuse_taken(learner, lookup.TakenIdentifiers(usernames=frozenset(), emails=taken.emails))
+    taken = _find_taken_address(user, learner)
+    if learner.is_active:
+        refuse_taken(learner, taken)
+        if errors:
+            is_country = set(errors) == {"country"}
+            code = RegistrationError.INVALID_COUNTRY if is_country else RegistrationError.VALIDATION
+            raise AccountRefused(code, errors)
+    else:
+        left_out: dict[str, Any] = dict.fromkeys(errors, "")
+        if learner.email.casefold() in taken.emails:
+            left_out["email"] = ""
+        learner = replace(learner, **left_out)
     fields = []
     if learner.email and user.email != learner.email:
         user.email = learner.email
@@ -237,6 +239,13 @@ def update_account(user: Any, learner: Learner) -> bool:
     if fields:
         user.save(update_fields=fields)
     return _update_profile(user, learner) or bool(fields)
+
+
+def _find_taken_address(user: Any, learner: Learner) -> lookup.TakenIdentifiers:
+    """The learner's new address, if it is taken. The username does not change, so it need not be
+    free."""
+    emails = [learner.email] if _address_differs(user, learner) else []
+    return lookup.find_taken(usernames=[], emails=emails, except_user=user)
 
 
 def _address_differs(user: Any, learner: Learner) -> bool:
