@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -63,6 +64,24 @@ def test_a_logout_token_ends_a_session_in_which_the_password_was_changed(
     assert send_logout_token(lms, lms.application.logout_token(name)).status_code == 200
 
     assert not is_signed_in(browser)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[" * 2000 + b"]" * 2000,
+        b'{"preferred_username": "\\ud800", "iat": 1700000000}',
+        b'{"preferred_username": "\\u0000", "iat": 1700000000}',
+        b'{"preferred_username": "ada", "iat": Infinity}',
+    ],
+    ids=["nested", "half a pair", "NUL", "infinite"],
+)
+def test_a_jwt_cookie_with_odd_claims_is_like_no_cookie(lms: Lms, payload: bytes) -> None:
+    browser = lms.browser()
+    cookie = f"e30.{urlsafe_b64encode(payload).decode().rstrip('=')}"
+    browser.cookies.set("edx-jwt-cookie-header-payload", cookie)
+
+    assert browser.get("/heartbeat").status_code == 200
 
 
 def test_a_learner_can_sign_in_immediately_after_a_sign_out(lms: Lms, name: str) -> None:
