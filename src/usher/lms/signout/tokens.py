@@ -87,8 +87,8 @@ def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
             return _decode(token, header, application, refetch=True)
     except LookupError as error:
         raise TokenRefused("the token is not signed with a key of the application") from error
-    # Older releases of PyJWT raise OverflowError for a time that is infinite, and RecursionError for
-    # a deeply nested header.
+    # Older releases of PyJWT raise OverflowError for a time that is infinite, and RecursionError
+    # for a deeply nested header.
     except (jwt.PyJWTError, OverflowError, RecursionError) as error:
         raise TokenRefused(f"the token does not verify: {type(error).__name__}") from error
 
