@@ -223,7 +223,7 @@ def test_each_new_refusal_is_logged_once_without_the_lms_s_message(system, caplo
     assert row.error_message not in line
     assert without_secrets(None, "warning", dict(record.msg))["reason"] == row.error_code
     assert re.fullmatch("[0-9a-f]{16,}", record.msg["request_id"])
-    Enrollment.objects.filter(pk=row.pk).recheck()  # compared with the LMS, and refused again
+    Enrollment.objects.filter(pk=row.pk).compare_again()  # compared with the LMS, and refused again
     reconcile(["enrollment"])
     assert sum(record.name == "usher.refusals" for record in caplog.records) == 1
 

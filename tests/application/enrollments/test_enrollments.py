@@ -178,12 +178,12 @@ def test_a_recheck_sends_a_settled_enrollment_only_if_the_lms_differs(system, ru
     user = system.learner()
     enroll(user, run, reconcile_now=True)
     number_of_posts = len(_enrollment_posts(faulty))
-    Enrollment.objects.recheck()
+    Enrollment.objects.compare_again()
     summary = reconcile(["enrollment"], user=user)
     assert (summary.changed, summary.unchanged) == (0, 1)
     assert len(_enrollment_posts(faulty)) == number_of_posts
     _change_in_lms(system, user.lms_account.username, mode="audit", is_active=False)
-    Enrollment.objects.recheck()
+    Enrollment.objects.compare_again()
     reconcile(["enrollment"], user=user)
     assert len(_enrollment_posts(faulty)) == number_of_posts + 1
     assert system.enrollments(user.lms_account.username) == {DEMO: ("audit", True)}
@@ -196,7 +196,7 @@ def test_a_recheck_reads_a_refused_enrollment_and_does_not_send_it_again(system,
     row = enroll(user, ensure_run(closed_key), reconcile_now=True)
     assert row.refused_at
     number_of_posts, message = len(_enrollment_posts(faulty)), row.error_message
-    Enrollment.objects.filter(pk=row.pk).recheck()
+    Enrollment.objects.filter(pk=row.pk).compare_again()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert (bool(row.refused_at), row.error_message, row.due_at) == (True, message, None)
@@ -209,7 +209,7 @@ def test_a_recheck_reads_a_refused_enrollment_and_does_not_send_it_again(system,
         f"E.objects.create(user=g().objects.get(username={name!r}), course_id={closed_key!r}, "
         "mode='audit', is_active=True)"
     )
-    Enrollment.objects.filter(pk=row.pk).recheck()
+    Enrollment.objects.filter(pk=row.pk).compare_again()
     reconcile(["enrollment"], user=user)
     row.refresh_from_db()
     assert (row.is_settled, row.refused_at, row.observed_is_active) == (True, None, True)

@@ -231,7 +231,7 @@ def test_a_stored_run_with_a_malformed_key_fails_and_all_other_runs_are_settled(
     learner = system.learner()
     for run in CourseRun.objects.all():
         enroll(learner, run, force=True)  # also in runs with closed enrollment
-    CourseRun.objects.recheck()
+    CourseRun.objects.compare_again()
     reconcile()
     summary = sync_runs(modes=True)
     codes = {failure.code for failure in summary.failures}
