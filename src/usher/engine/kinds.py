@@ -61,7 +61,7 @@ class Kind:
     """The base of all kinds. ``prepare`` and ``settle`` use the database, in one thread and in
     bulk; ``act`` and ``act_many`` use the network, in many threads, and never the database.
 
-    Several methods get ``context``: what the registered ``OtherSystem`` returns for one job, an
+    Several methods get ``context``: what the registered ``OtherSystem`` returns for one pass, an
     ``other_system.Context`` with the project's own attributes, such as a client.
     """
 
