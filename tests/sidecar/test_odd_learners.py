@@ -89,6 +89,25 @@ def check_learners_with_unusual_values(system: System) -> None:
     system.deactivate_users(usual[0], *invalid_emails)
 
 
+def test_an_existing_account_keeps_its_name_if_the_application_has_no_valid_one(
+    system: System,
+) -> None:
+    names = {name_for(system, "oddkeptempty"): "", name_for(system, "oddkeptmarkup"): "<b>Ada</b>"}
+    system.create_accounts_in_lms(*names)
+    system.create_users(*names)
+    set_column(system, "name", names)
+
+    system.json("reconcile", "--kind", "account")
+    assert [len(tokens_of(system, name)) for name in names] == [1, 1]
+    empty, *_ = names
+    set_column(system, "email", {empty: f"{empty}@new.example"})
+    system.json("reconcile", "--kind", "profile", "--user", empty)
+
+    accounts = system.api("GET", f"/api/user/v1/accounts?username={','.join(names)}")
+    assert {account["name"] for account in accounts} == {f"Name {name}" for name in names}
+    assert f"{empty}@new.example" in {account["email"] for account in accounts}
+
+
 def set_column(system: System, column: str, values: dict[str, str]) -> None:
     """Sets this column of users in the application. values: username → value."""
     system.application.run(

@@ -317,8 +317,8 @@ def _drop_refused_value(learner: Learner, result: dict[str, Any] | None) -> Lear
         return None
     if error["code"] == RegistrationError.INVALID_COUNTRY:
         return replace(learner, country="")
-    is_name = set(error.get("fields") or ()) == {"name"} and learner.name != learner.username
-    return replace(learner, name=learner.username) if is_name else None
+    is_name = set(error.get("fields") or ()) == {"name"} and learner.name
+    return replace(learner, name="") if is_name else None
 
 
 def _batch_item(learner: Learner) -> dict[str, Any]:
@@ -326,7 +326,8 @@ def _batch_item(learner: Learner) -> dict[str, Any]:
         "id": learner.pk,
         "username": learner.username,
         "email": learner.email,
-        "name": learner.name or learner.username,
+        # With '', a new account gets the username as name, and an existing one keeps its name.
+        "name": learner.name,
         "country": learner.country_code,
         "tokens": not learner.has_token,
     }

@@ -158,8 +158,9 @@ def _update_with_batch_api(session: Session, due: list[ComparedLearner]) -> dict
             "id": compared.learner.pk,
             "username": compared.learner.username,
             "email": compared.learner.email,
-            "name": compared.learner.name or compared.learner.username,
-            "country": compared.changes.get("country", ""),  # '' leaves the LMS's country
+            # '' leaves the LMS's value.
+            "name": compared.learner.name,
+            "country": compared.changes.get("country", ""),
             "tokens": False,
         }
         for compared in due
