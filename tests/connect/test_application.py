@@ -19,9 +19,9 @@ from usher.connect.application.settings import SETTINGS
 from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import NeedsPerson, Refused, ToolFailed
 from usher.connect.openedx.configuration import BackendChoice
-from usher.connect.process import Secrets
 from usher.contract.editions import MITXONLINE, MITXPRO
 from usher.contract.provisioning import Application, Description, ServiceWorker
+from usher.contract.secret_values import Secrets
 
 ADDRESSES = Addresses(
     "http://lms.example:8000", "http://lms.example:8000", lms_on_this_machine=True

@@ -38,12 +38,13 @@ from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.serving import Server
 from usher.connect.plan import Plan
-from usher.connect.process import Runner, Secrets
+from usher.connect.process import Runner
 from usher.connect.saved_state import SavedState
 from usher.connect.steps.embedded import EmbeddedSteps
 from usher.contract import connections, exits
 from usher.contract.connections import Connection
 from usher.contract.envfile import write_private
+from usher.contract.secret_values import Secrets
 
 
 class Operator:

@@ -15,7 +15,8 @@ from tests.support.docker import ContainerEngine
 from tests.support.tutor import RELEASES, TutorRoot, tutor_executable
 from usher.connect.errors import Refused
 from usher.connect.openedx import configuration, instance, leftovers
-from usher.connect.process import Runner, Secrets
+from usher.connect.process import Runner
+from usher.contract.secret_values import Secrets
 
 #: The plugins of a root without Usher.
 PLAIN = ("mfe",)

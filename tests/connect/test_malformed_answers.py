@@ -10,7 +10,7 @@ from tests.support.checkout import checkout_of
 from usher.connect.application.checkout import ApplicationOptions
 from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import Refused
-from usher.connect.process import Secrets
+from usher.contract.secret_values import Secrets
 
 MARK = "usher-answer: "
 #: Outputs of the script: no answer, answers that are no JSON or no object, and objects with

@@ -10,7 +10,8 @@ import pytest
 
 import usher
 from usher.connect.openedx import package
-from usher.connect.process import Runner, Secrets
+from usher.connect.process import Runner
+from usher.contract.secret_values import Secrets
 
 
 def set_origin(monkeypatch: pytest.MonkeyPatch, origin: dict[str, object] | None) -> None:

@@ -19,8 +19,8 @@ from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx.configuration import BackendChoice
 from usher.connect.plan import Check
-from usher.connect.process import Secrets
 from usher.contract.editions import MITXPRO, Edition
+from usher.contract.secret_values import Secrets
 from usher.journey.sign_in import Target, prove_as_anonymous, prove_with_test_learner
 from usher.journey.steps import BrokenError, LoopError
 

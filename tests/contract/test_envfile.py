@@ -252,3 +252,10 @@ def test_a_byte_order_mark_windows_line_ends_and_long_values_are_kept(tmp_path: 
     update(path, {"A": "2", "NEW": long_value})
     assert path.read_bytes() == f"\ufeffA=2\r\nLONG={long_value}\r\nNEW={long_value}\r\n".encode()
     assert EnvFile.read(path).values() == {"A": "2", "LONG": long_value, "NEW": long_value}
+
+
+def test_a_file_in_utf_16_without_a_mark_is_refused_with_its_line(tmp_path: Path):
+    path = tmp_path / ".env"
+    path.write_bytes("A=1\n".encode("utf-16-le"))
+    with pytest.raises(EnvFileError, match=r"line 1: a NUL character; save the file as UTF-8"):
+        EnvFile.read(path)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from usher.client.http import Answer
 from usher.client.payloads import Registered
-from usher.connect.process import Runner, Secrets
+from usher.connect.process import Runner
 from usher.contract.provisioning import ServiceWorker
+from usher.contract.secret_values import Secrets
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "usher"
 #: Names of fields that hold secrets, environments of processes, or whole answers.

@@ -371,3 +371,21 @@ def test_only_the_row_with_a_value_that_the_database_can_not_store_is_refused(
     answers = agent.ask("write", model="users.User", rows=rows)
     assert [answer["outcome"] for answer in answers] == ["written", "refused", "written"]
     assert "surrogates" in answers[1]["message"]
+
+
+def test_the_output_of_a_process_that_ended_at_once_is_in_the_error(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_at_once = Agent._collect_stderr
+
+    def read_late(agent: Agent) -> None:
+        time.sleep(0.3)
+        read_at_once(agent)
+
+    monkeypatch.setattr(Agent, "_collect_stderr", read_late)
+    ends_at_once = ("sh", "-c", "echo the reason >&2; exit 3")
+    with (
+        pytest.raises(AgentFailed, match=r"ended with 3:\n  the reason"),
+        Agent(replace(checkout, manage=ends_at_once)),
+    ):
+        pass

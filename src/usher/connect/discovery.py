@@ -37,12 +37,13 @@ from usher.connect.openedx.instance import (
     running_modes,
 )
 from usher.connect.openedx.platform import Platform
-from usher.connect.process import Runner, Secrets
+from usher.connect.process import Runner
 from usher.connect.saved_state import OPTIONS, SavedDescription, saved_applications, state_home
 from usher.contract import connections, tutor_values
 from usher.contract.connections import Connection, ConnectionsError
 from usher.contract.cookies import session_cookies_collide
 from usher.contract.provisioning import Application
+from usher.contract.secret_values import Secrets
 
 #: The warning about an embedded LMS that containers must reach.
 _OPEN_TO_ALL = (

@@ -5,41 +5,23 @@ import shlex
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from usher.connect.errors import ToolFailed, ToolMissing
 from usher.contract import stop_with_parent
 from usher.contract.envfile import write_private
+from usher.contract.secret_values import Secrets
 from usher.contract.terminal import COLOURS
 
 #: The most lines of a program's output in an error message.
 _MAX_LINES = 12
-#: Secrets with fewer characters are not hidden.
-_MIN_SECRET_LENGTH = 8
 #: The first line of a traceback.
 _CRASH = "Traceback (most recent call last)"
 #: Seconds that a program may take: containers that start for the first time build assets and a
 #: database.
 USUAL_TIMEOUT = 600.0
-
-
-@dataclass
-class Secrets:
-    """Texts that must never be shown. ``hide`` replaces them in messages. Short texts are not
-    hidden, because they may also be parts of other words."""
-
-    _known: set[str] = field(default_factory=set, repr=False)
-
-    def add(self, values: Iterable[str | None]) -> None:
-        self._known.update(value for value in values if value and len(value) >= _MIN_SECRET_LENGTH)
-
-    def hide(self, text: str) -> str:
-        # The longest first, since a secret may contain a shorter one.
-        for secret in sorted(self._known, key=len, reverse=True):
-            text = text.replace(secret, "(hidden)")
-        return text
 
 
 @dataclass(frozen=True)
@@ -96,7 +78,7 @@ class Runner:
                 env={**os.environ, **self.env},
                 check=False,
             )
-        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        except OSError as error:  # among others: too long an environment, or not a program
             raise ToolMissing(f"{command[0]} can't be run: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
             raise ToolFailed(

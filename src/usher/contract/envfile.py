@@ -113,12 +113,16 @@ class EnvFile:
         except OSError as error:
             raise EnvFileError(f"{path} can't be read: {error.strerror}") from error
         try:
-            return cls(data.decode())
+            text = data.decode()
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
             raise EnvFileError(
                 f"{path}, line {line}: not UTF-8 text; save the file as UTF-8"
             ) from error
+        if "\x00" in text:  # as in a file in UTF-16; no environment variable can hold it
+            line = text[: text.index("\x00")].count("\n") + 1
+            raise EnvFileError(f"{path}, line {line}: a NUL character; save the file as UTF-8")
+        return cls(text)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EnvFile) and self.text == other.text

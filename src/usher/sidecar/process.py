@@ -16,8 +16,8 @@ from importlib import resources
 from typing import IO, Any
 
 from usher.connect.application.checkout import Checkout
-from usher.connect.process import Secrets
 from usher.contract.envfile import EnvFile
+from usher.contract.secret_values import Secrets
 from usher.contract.terminal import printable
 from usher.sidecar.errors import AgentFailed, RequestFailed
 
@@ -45,6 +45,8 @@ REQUEST_TIMEOUT = 900.0
 _POLL_SECONDS = 1.0
 #: Seconds that the process may take to end after its input or output was closed.
 _END_TIMEOUT = 5.0
+#: Seconds to wait for the rest of the output of a process that has ended.
+_OUTPUT_TIMEOUT = 1.0
 #: The last lines of the application's output, which error messages show.
 _KEPT_LINES = 15
 #: A line that Django's shell always prints at the start.
@@ -88,8 +90,13 @@ class Agent:
         #: Values that error messages must not show.
         self._secrets = Secrets()
         self._process = self._start()
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._collect_stderr, daemon=True).start()
+        #: They end with the process's output.
+        self._readers = [
+            threading.Thread(target=read, daemon=True)
+            for read in (self._listen, self._collect_stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
         try:
             self._send_source()
             description: dict[str, Any] = self._wait_for_answer(
@@ -112,12 +119,10 @@ class Agent:
         checkout, environment = self._checkout, dict(os.environ)
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
-        self._secrets.add(value for name, value in environment.items() if _is_secret(name, value))
+        self._secrets.add_settings(environment)
         if checkout.env_file:
             env_file = EnvFile.read(checkout.env_file)
-            self._secrets.add(
-                value for name, value in env_file.values().items() if _is_secret(name, value)
-            )
+            self._secrets.add_settings(env_file.values())
             if not checkout.compose:
                 environment |= env_file.values_for_process(environment)
         # Otherwise the application would use the settings module of this process.
@@ -299,6 +304,11 @@ class Agent:
             code: int | None = self._process.wait(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             code = None
+        # Otherwise the last lines, which say why it ended, may not have been read yet. A child
+        # process may keep the output open.
+        deadline = time.monotonic() + _OUTPUT_TIMEOUT
+        for reader in self._readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
         # The next request fails in the same way.
         self._lines.put(None)
         return AgentFailed(
@@ -348,12 +358,3 @@ def _parse_answer(text: bytes) -> dict[str, Any] | None:
     error = message.get("error")
     is_answer = error is None or (isinstance(error, dict) and {"code", "message"} <= set(error))
     return message if is_answer else None
-
-
-def _is_secret(name: str, value: str) -> bool:
-    """Whether a setting is secret, because of its name or because it is an address with a
-    password."""
-    has_secret_name = any(
-        word in name for word in ("SECRET", "TOKEN", "PASSWORD", "KEY", "DATABASE_URL")
-    )
-    return has_secret_name or ("://" in value and "@" in value)

@@ -11,9 +11,10 @@ from typing import Any
 from usher.connect.application.boot import PLACEHOLDER
 from usher.connect.application.checkout import WEB_SERVICE, Checkout
 from usher.connect.errors import ToolFailed
-from usher.connect.process import Output, Runner, Secrets
+from usher.connect.process import Output, Runner
 from usher.contract.envfile import EnvFile
 from usher.contract.environment import SECRET_KEYS
+from usher.contract.secret_values import Secrets
 from usher.contract.shell import with_env_file
 
 #: A script prints its result behind this mark.
@@ -157,8 +158,10 @@ class Manage:
         process.
         """
         checkout = self._checkout
-        path = None if checkout.compose else checkout.settings_file
-        values = EnvFile.read(path).values_for_process(os.environ) if path else {}
+        env_file = EnvFile.read(checkout.settings_file) if checkout.settings_file else EnvFile()
+        # The application's errors may quote its own settings.
+        self._secrets.add_settings({**os.environ, **env_file.values()})
+        values = {} if checkout.compose else env_file.values_for_process(os.environ)
         cwd = checkout.folder or Path.cwd()
         return Runner(self._secrets, cwd=cwd, env=values | self._missing_settings())
 

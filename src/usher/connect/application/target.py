@@ -18,7 +18,6 @@ from usher.connect.application.settings import (
 )
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx.configuration import BackendChoice
-from usher.connect.process import Secrets
 from usher.connect.saved_state import SavedState
 from usher.contract import envfile
 from usher.contract.environment import SECRET_KEYS, SERVICE_CLIENTS, Env
@@ -31,6 +30,7 @@ from usher.contract.oauth import (
 )
 from usher.contract.paths import ApplicationPath, LmsPath
 from usher.contract.provisioning import Application, Description, ServiceClient
+from usher.contract.secret_values import Secrets
 
 #: The script that runs inside the application, in ``connect/application/scripts``.
 SCRIPT = "record.py"

@@ -4,8 +4,9 @@ import re
 import shlex
 import stat
 
-from usher.contract.environment import ALL_KEYS, SECRET_KEYS, Env
+from usher.contract.environment import ALL_KEYS, Env
 from usher.contract.fingerprints import configuration_fingerprints
+from usher.contract.secret_values import is_secret
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.commands import CodeError
@@ -63,7 +64,7 @@ class EnvFileIsPrivate(Check):
         values = context.application.env.values()
         assert path is not None  # noqa: S101 - env raised otherwise
         quoted_path = shlex.quote(str(path))
-        if not any(value and _is_secret(name, value) for name, value in values.items()):
+        if not any(value and is_secret(name, value) for name, value in values.items()):
             return ok(f"{path} has no secrets")
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
@@ -81,18 +82,6 @@ class EnvFileIsPrivate(Check):
                 "secrets",
             )
         return ok(f"{path} has mode {mode:04o} and is not in git")
-
-
-#: Words in the names of secret settings, including the application's own.
-_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|DSN", re.IGNORECASE)
-
-
-def _is_secret(name: str, value: str) -> bool:
-    """Whether the value is probably secret, according to its name or because it is an address with
-    a password."""
-    return (
-        name in SECRET_KEYS or bool(_SECRET_NAME.search(name)) or ("://" in value and "@" in value)
-    )
 
 
 @check

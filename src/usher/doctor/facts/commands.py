@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.contract.envfile import EnvFile, EnvFileError
+from usher.contract.secret_values import Secrets
 from usher.contract.shell import with_env_file
 from usher.contract.tracebacks import is_traceback, summary_of_output
 from usher.doctor.facts.memo import NotKnownError
@@ -68,14 +69,12 @@ class Command:
                 timeout=seconds,
                 check=False,
             )
-        except FileNotFoundError as error:
+        except OSError as error:
             raise CommandError(f"`{command_text}` can't be run: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
             raise CommandError(f"`{command_text}` took more than {seconds:.0f} seconds") from error
         if result.returncode:
-            error_line = (
-                summary_of_output(result.stderr or result.stdout, self.folder)[:300] or "no message"
-            )
+            error_line = self._summary(result.stderr or result.stdout)[:300] or "no message"
             message = f"`{command_text}` failed ({result.returncode}): {error_line}"
             if is_traceback(result.stderr):
                 raise CodeError(message, error_line)
@@ -99,7 +98,7 @@ class Command:
         except OSError as error:
             raise CommandError(f"`{' '.join(words)}` can't be run: {error.strerror}") from error
         if result.returncode and is_traceback(result.stderr):
-            error_line = summary_of_output(result.stderr, self.folder)
+            error_line = self._summary(result.stderr)
             raise CodeError(
                 f"`{' '.join(words)}` failed ({result.returncode}): {error_line}", error_line
             )
@@ -115,16 +114,20 @@ class Command:
         sys.stderr.write(result.stderr)
         return result.returncode
 
+    def _summary(self, output: str) -> str:
+        """The error in the command's output, without secret values of its settings."""
+        secrets = Secrets()
+        secrets.add_settings(self._whole_environment())
+        if self.folder and self.env_file is None:
+            # docker compose gives these settings to the container.
+            secrets.add_settings(_values_of(self.folder / ".env"))
+        return secrets.hide(summary_of_output(output, self.folder))
+
     def _whole_environment(self) -> dict[str, str]:
         return {**os.environ, **self._env_file_values(), **self.environment}
 
     def _env_file_values(self) -> dict[str, str]:
-        try:
-            return (
-                EnvFile.read(self.env_file).values_for_process(os.environ) if self.env_file else {}
-            )
-        except (EnvFileError, OSError):
-            return {}  # the check ENV-1 reports it
+        return _values_of(self.env_file, os.environ) if self.env_file else {}
 
     def json(self, *arguments: str, stdin: str = "") -> Any:
         """Returns the JSON object at the end of the command's output. Raises CommandError."""
@@ -136,3 +139,12 @@ class Command:
             raise CommandError(
                 f"`{' '.join((*self.words, *arguments))}` printed no JSON"
             ) from error
+
+
+def _values_of(env_file: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The settings that the file adds to a process with this environment; {} if the file can't be
+    read, which the check ENV-1 reports."""
+    try:
+        return EnvFile.read(env_file).values_for_process(environment or {})
+    except (EnvFileError, OSError):
+        return {}

@@ -1,0 +1,64 @@
+"""Secret values of settings, and how messages are kept free of them."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from usher.contract.environment import SECRET_KEYS
+
+#: Secrets with fewer characters are not hidden.
+_MIN_SECRET_LENGTH = 8
+#: Words in the names of secret settings, including the application's own.
+_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|DSN|DATABASE_URL", re.IGNORECASE)
+#: An address with a password. The password may contain characters that it should not, such as
+#: ``/`` and ``@``: then a parser finds other parts, and its error may quote a part of the password.
+_ADDRESS_WITH_PASSWORD = re.compile(r"(\w[\w+.-]*://[^:/?#@\s]*:)(\S+)(@\S*)")
+#: Characters at which parsers divide an address, and a list of secrets.
+_DIVIDERS = re.compile(r"[/?#@:\[\],\s]+")
+
+
+@dataclass
+class Secrets:
+    """Texts that must never be shown. ``hide`` replaces them in messages. Short texts are not
+    hidden, because they may also be parts of other words."""
+
+    _known: set[str] = field(default_factory=set, repr=False)
+
+    def add(self, values: Iterable[str | None]) -> None:
+        self._known.update(value for value in values if value and len(value) >= _MIN_SECRET_LENGTH)
+
+    def add_settings(self, values: Mapping[str, str]) -> None:
+        """Adds the values of the secret ones of these settings, and the parts of the values that an
+        error may quote."""
+        for name, value in values.items():
+            if is_secret(name, value):
+                self.add(_forms_of(value))
+
+    def hide(self, text: str) -> str:
+        # The longest first, since a secret may contain a shorter one.
+        for secret in sorted(self._known, key=len, reverse=True):
+            text = text.replace(secret, "(hidden)")
+        return text
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether the setting is probably secret, according to its name or because its value is an
+    address with a password."""
+    return (
+        name in SECRET_KEYS or bool(_SECRET_NAME.search(name)) or ("://" in value and "@" in value)
+    )
+
+
+def _forms_of(value: str) -> Iterator[str]:
+    """Yields the value, its lines, the items of a list with commas, and the password in an address
+    with its parts."""
+    yield value
+    yield from (line.strip() for line in value.splitlines())
+    if match := _ADDRESS_WITH_PASSWORD.search(value):
+        before, password, after = match.groups()
+        forms = {password, unquote(password), *_DIVIDERS.split(password)}
+        # A password such as the user's own name would be hidden in all messages about the user.
+        yield from (form for form in forms if form not in before + after)
+    elif "://" not in value:
+        yield from (item.strip() for item in value.split(","))
