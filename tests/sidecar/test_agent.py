@@ -373,7 +373,7 @@ def test_only_the_row_with_a_value_that_the_database_can_not_store_is_refused(
     assert "surrogates" in answers[1]["message"]
 
 
-def test_the_output_of_a_process_that_ended_at_once_is_in_the_error(
+def test_the_error_has_the_output_of_a_process_that_ended_before_its_output_was_read(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_at_once = Agent._collect_stderr

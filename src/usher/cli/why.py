@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from usher.cli.errors import CannotRun
+from usher.contract.options import PATH_OR_ADDRESS
 from usher.doctor.facts.commands import CodeError, CommandError
 from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, find_places
 
@@ -16,6 +17,7 @@ from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, fi
 @click.argument("run", default="")
 @click.option(
     "--application",
+    type=PATH_OR_ADDRESS,
     default="",
     metavar="PATH",
     help="Checkout of the application, or folder of a demo. [default: the one in this folder]",

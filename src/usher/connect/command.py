@@ -39,6 +39,7 @@ from usher.contract import connections, exits
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
 from usher.contract.oauth import BACKENDS
+from usher.contract.options import COMMAND_LINE, PATH, PATH_OR_ADDRESS
 from usher.contract.terminal import end_line_of_interrupt
 
 #: Shown at the end of the commands' help.
@@ -66,7 +67,9 @@ _common_options = _options(
         help="How the LMS is run: by Tutor, or as an embedded LMS on this machine. "
         "[default: as in the last connection, else tutor]",
     ),
-    click.option("--lms-home", default="", metavar="DIRECTORY", help="Folder of the embedded LMS."),
+    click.option(
+        "--lms-home", type=PATH, default="", metavar="DIRECTORY", help="Folder of the embedded LMS."
+    ),
     click.option(
         "--tutor",
         default="",
@@ -75,6 +78,7 @@ _common_options = _options(
     ),
     click.option(
         "--tutor-root",
+        type=PATH,
         default="",
         metavar="DIRECTORY",
         help="Tutor's root; needed if there are several.",
@@ -85,6 +89,7 @@ _common_options = _options(
     click.option(
         "--application",
         "targets",
+        type=PATH_OR_ADDRESS,
         multiple=True,
         metavar="PATH_OR_URL",
         help="Checkout or URL of the application. May be repeated.",
@@ -100,12 +105,14 @@ _common_options = _options(
     ),
     click.option(
         "--manage",
+        type=COMMAND_LINE,
         multiple=True,
         metavar="COMMAND",
         help="Command that runs the application's manage.py, such as 'venv/bin/python manage.py'.",
     ),
     click.option(
         "--env-file",
+        type=PATH,
         multiple=True,
         metavar="FILE",
         help="The application's .env, if not in its checkout.",

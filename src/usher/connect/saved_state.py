@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from usher.contract.connections import expand_home
 from usher.contract.envfile import EnvFile, write_private
 from usher.contract.provisioning import Description
 
@@ -28,11 +29,12 @@ _EXAMPLES = "examples.json"
 
 
 def state_home() -> Path:
-    """Returns ``USHER_STATE_HOME``, else ``$XDG_STATE_HOME/usher`` or ``~/.local/state/usher``."""
+    """Returns ``USHER_STATE_HOME``, else ``$XDG_STATE_HOME/usher`` or ``~/.local/state/usher``.
+    Raises ConnectionsError."""
     if folder := os.environ.get("USHER_STATE_HOME"):
-        return Path(folder).expanduser()
+        return expand_home(folder)
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "usher"
+    return expand_home(base) / "usher"
 
 
 def saved_applications() -> list[dict[str, Any]]:

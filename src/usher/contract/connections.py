@@ -84,9 +84,20 @@ def config_home() -> Path:
     ``~/.config/usher``."""
     for name in ("USHER_CONFIG_HOME", "USHER_STATE_HOME"):
         if folder := os.environ.get(name):
-            return Path(folder).expanduser()
+            return expand_home(folder)
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "usher"
+    return expand_home(base) / "usher"
+
+
+def expand_home(folder: str) -> Path:
+    """The path, with the home folder for ``~``. Raises ConnectionsError if that is not known."""
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise ConnectionsError(
+            f"the home folder in {folder} is not known; set HOME, or USHER_STATE_HOME to a folder "
+            "for Usher's own files"
+        ) from error
 
 
 def read_all() -> list[Connection]:

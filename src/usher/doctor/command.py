@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from usher.contract import exits
+from usher.contract.options import COMMAND_LINE, PATH_OR_ADDRESS
 from usher.contract.terminal import wrap
 from usher.doctor.conformance import run as conformance_run
 from usher.doctor.conformance.discovery import ConformanceError
@@ -90,6 +91,7 @@ def conformance(
 @click.option("--lms", "lms_url", default="", metavar="URL", help="Address of the LMS.")
 @click.option(
     "--application",
+    type=PATH_OR_ADDRESS,
     default="",
     metavar="PATH_OR_URL",
     help="Checkout or URL of the application, or the folder of a demo or of usher dev.",
@@ -97,6 +99,7 @@ def conformance(
 @click.option("--env-file", type=_FILE, help="The application's .env, if not in its checkout.")
 @click.option(
     "--manage",
+    type=COMMAND_LINE,
     default="",
     metavar="COMMAND",
     help="Command that runs the application's manage.py.",

@@ -24,6 +24,7 @@ from usher.connect.errors import ConnectError
 from usher.contract import connections, exits
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
+from usher.contract.options import COMMAND_LINE, PATH, PATH_OR_ADDRESS
 from usher.contract.terminal import end_line_of_interrupt, printable, wrap
 from usher.sidecar import reconcile as reconciling
 from usher.sidecar.accounts import ACCOUNT
@@ -54,6 +55,7 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
         [
             click.option(
                 "--application",
+                type=PATH_OR_ADDRESS,
                 default="",
                 metavar="PATH_OR_URL",
                 help="Checkout or URL of MITx Online or MIT xPro. [default: the one connected]",
@@ -65,6 +67,7 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--manage",
+                type=COMMAND_LINE,
                 default="",
                 metavar="COMMAND",
                 help="Command that runs the application's manage.py, such as 'kubectl exec -i "
@@ -72,6 +75,7 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--env-file",
+                type=PATH,
                 default="",
                 metavar="FILE",
                 help="The application's .env, if not in its checkout.",

@@ -112,7 +112,10 @@ def find_root(option: str, tutor: Path, runner: Runner) -> Path:
     """
     name = option or os.environ.get("TUTOR_ROOT", "")
     if name:
-        root = Path(name).expanduser().resolve()
+        try:
+            root = Path(name).expanduser().resolve()
+        except RuntimeError as error:  # an unknown home folder, or links in a circle
+            raise Refused(f"Tutor's root {name} can't be found: {error}") from error
         return _require_usable_root(
             root, "named by --tutor-root" if option else "named by TUTOR_ROOT"
         )
