@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -384,10 +385,51 @@ class TestChanges:
             (name + "a", DEMO, "audit")
         }
 
-    def read_all_pages(self, api: httpx.Client, kind: str, **params: Any) -> list[dict[str, Any]]:
-        """Returns the results on all pages of this list."""
+    def test_the_change_of_a_renamed_account_is_listed(self, lms: Lms, name: str) -> None:
+        """Staff renamed the account, so its username is no longer the uid of its link."""
+        post(lms, ACCOUNTS, [account(name)])
+        created = datetime.fromisoformat(lms.value("select max(created) from usher_lms_message"))
+        # After the creation of the account, in whose message the username is still the uid.
+        since = (created + timedelta(microseconds=1)).isoformat() + "Z"
+        renaming = (
+            "from django.contrib.auth import get_user_model\n"
+            f"user = get_user_model().objects.get(username={name!r})\n"
+            f"user.username = {name + '_renamed'!r}\n"
+            "user.save()"
+        )
+        assert lms.run("shell", "--command", renaming).returncode == 0
+        with lms.api() as api:
+            accounts = self.read_all_pages(api, "accounts", changed_since=since)
+        assert {"id": name, "username": name + "_renamed"} in [
+            {"id": row["id"], "username": row["username"]} for row in accounts
+        ]
+
+    def test_all_pages_of_a_list_come_from_the_source_of_the_first(
+        self, lms: Lms, name: str
+    ) -> None:
+        """Between two pages the log becomes too short for the list."""
+        post(lms, ACCOUNTS, [account(name + "a"), account(name + "b")])
+        since = lms.value("select max(created) from usher_lms_message").replace(" ", "T") + "Z"
+        post(lms, ACCOUNTS, [account(name + "a", name="A"), account(name + "b", name="B")])
+        params = {"changed_since": since, "limit": 1}
+        with lms.api() as api:
+            page = api.get("/usher/api/v1/accounts/", params=params).json()
+            assert page["next"]
+            created = lms.value("select max(created) from usher_lms_connectedapplication")
+            lms.execute("update usher_lms_connectedapplication set created = '2999-01-01 00:00:00'")
+            try:
+                cursor = page["next"]
+                others = self.read_all_pages(api, "accounts", **params, first_cursor=cursor)
+            finally:
+                lms.execute("update usher_lms_connectedapplication set created = ?", created)
+        assert {row["name"] for row in [*page["results"], *others]} >= {"A", "B"}
+
+    def read_all_pages(
+        self, api: httpx.Client, kind: str, *, first_cursor: str = "", **params: Any
+    ) -> list[dict[str, Any]]:
+        """Returns the results on all pages of this list, or on those from this cursor on."""
         rows: list[dict[str, Any]] = []
-        cursor = ""
+        cursor = first_cursor
         while cursor is not None:
             page = api.get(f"/usher/api/v1/{kind}/", params={**params, "cursor": cursor})
             assert page.status_code == 200, page.text

@@ -29,6 +29,12 @@ OVERLAP = timedelta(seconds=60)
 Page = tuple[list[dict[str, Any]], str | None]
 #: Primary keys with more digits may not fit into the database's type.
 _MAX_KEY_DIGITS = 18
+#: How the cursors of lists begin that are read from the log. All pages of a list come from the same
+#: source, since the keys of messages and of objects have nothing to do with each other.
+_LOG_CURSOR = "log-"
+#: The log must reach back this much further than ``since``, so that none of its messages is deleted
+#: while a client reads page after page.
+_TIME_FOR_PAGES = timedelta(hours=1)
 
 
 class CursorError(ValueError):
@@ -46,12 +52,11 @@ def list_accounts(
     """A page of the application's learners' accounts, and the next page's cursor or None. The
     accounts are those that the log names, or all, if the log does not cover the time since
     ``since``. Raises CursorError."""
-    if _log_covers(application, since):
+    if _is_read_from_log(application, since, cursor):
         messages, next_cursor = _logged_changes(
             application, EventType.ACCOUNT, since, cursor, limit
         )
-        names = list(dict.fromkeys(message.username for message in messages))
-        return _describe_accounts(application, names), next_cursor
+        return _describe_accounts(application, _linked_uids(application, messages)), next_cursor
     links = UserSocialAuth.objects.filter(
         provider=application.backend, pk__gt=_primary_key_after(cursor)
     )
@@ -69,7 +74,7 @@ def list_enrollments(
     cover the time since ``since``. Raises CursorError."""
     model = conf.platform().enrollment_model()
     learners = UserSocialAuth.objects.filter(provider=application.backend).values("user_id")
-    if _log_covers(application, since):
+    if _is_read_from_log(application, since, cursor):
         messages, next_cursor = _logged_changes(
             application, EventType.ENROLLMENT, since, cursor, limit
         )
@@ -120,12 +125,19 @@ RUN_FIELDS = (
 )
 
 
-def _log_covers(application: ConnectedApplication, since: datetime | None) -> bool:
-    """Whether the log has all changes since that time. None asks for everything, which no log
-    has."""
+def _is_read_from_log(
+    application: ConnectedApplication, since: datetime | None, cursor: str
+) -> bool:
+    """Whether the list comes from the log: as its first page did, or if the log has all changes
+    since that time. A ``since`` of None asks for everything, which no log has."""
+    if since is None:
+        return False
+    if cursor:
+        return cursor.startswith(_LOG_CURSOR)
     if not is_enabled(settings):
         return False  # the plugin is disabled and writes no log
-    return since is not None and since >= max(application.created, timezone.now() - RETENTION)
+    oldest = timezone.now() - RETENTION + _TIME_FOR_PAGES
+    return since >= max(application.created, oldest)
 
 
 def _logged_changes(
@@ -136,15 +148,28 @@ def _logged_changes(
     limit: int,
 ) -> tuple[list[Message], str | None]:
     """A page of messages, and the cursor of the next page; None on the last page. since: not
-    None, as ``_log_covers`` has checked."""
+    None, as ``_is_read_from_log`` has checked."""
     rows = Message.objects.filter(
         application=application,
         type=kind.value,
         created__gte=since,
-        pk__gt=_primary_key_after(cursor),
+        pk__gt=_primary_key_after(cursor.removeprefix(_LOG_CURSOR)),
     )
     page = list(rows.order_by("pk")[:limit])
-    return page, str(page[-1].pk) if len(page) == limit else None
+    return page, f"{_LOG_CURSOR}{page[-1].pk}" if len(page) == limit else None
+
+
+def _linked_uids(application: ConnectedApplication, messages: list[Message]) -> list[str]:
+    """The uids with which the accounts in these messages are linked now. A message has the LMS
+    username, which differs from the uid if staff have renamed the account."""
+    names = list(dict.fromkeys(message.username for message in messages))
+    links = UserSocialAuth.objects.filter(
+        provider=application.backend, user__username__in=names
+    ).values_list("user__username", "uid")
+    uids_by_name: dict[str, list[str]] = {}
+    for name, uid in links:
+        uids_by_name.setdefault(name, []).append(uid)
+    return [uid for name in names for uid in uids_by_name.get(name, [])]
 
 
 def _primary_key_after(cursor: str) -> int:
