@@ -108,6 +108,20 @@ def test_an_existing_account_keeps_its_name_if_the_application_has_no_valid_one(
     assert f"{empty}@new.example" in {account["email"] for account in accounts}
 
 
+def test_the_email_address_is_updated_although_the_name_is_refused(system: System) -> None:
+    name = name_for(system, "oddmoved")
+    system.create_users(name)
+    system.json("reconcile", "--kind", "account")
+    set_column(system, "name", {name: "<b>Ada</b>"})
+    set_column(system, "email", {name: f"{name}@new.example"})
+
+    result = system.usher("reconcile", "--kind", "profile", "--user", name)
+
+    assert "the LMS kept its own name" in " ".join(result.output.split())
+    (account,) = system.api("GET", f"/api/user/v1/accounts?username={name}")
+    assert (account["name"], account["email"]) == (f"Name {name}", f"{name}@new.example")
+
+
 def set_column(system: System, column: str, values: dict[str, str]) -> None:
     """Sets this column of users in the application. values: username → value."""
     system.application.run(

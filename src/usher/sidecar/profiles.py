@@ -152,7 +152,8 @@ def reconcile_profiles(
 
 
 def _update_with_batch_api(session: Session, due: list[ComparedLearner]) -> dict[Any, LmsError]:
-    """Updates profiles in batches. Returns primary key → error of those that failed."""
+    """Updates profiles in batches; then again, without the refused values, those of whom the LMS
+    refused the name or country. Returns primary key → error of all that failed at first."""
     items = [
         {
             "id": compared.learner.pk,
@@ -167,14 +168,21 @@ def _update_with_batch_api(session: Session, due: list[ComparedLearner]) -> dict
     ]
     results = batch.send(session.lms, batch.ACCOUNTS, items)
     errors: dict[Any, LmsError] = {}
-    for compared in due:
+    corrected_items = []
+    for item in items:
         try:
-            result = batch.result_of(results, compared.learner.pk)
+            result = batch.result_of(results, item["id"])
         except LmsError as problem:
-            errors[compared.learner.pk] = problem
+            errors[item["id"]] = problem
             continue
-        if result["error"]:
-            errors[compared.learner.pk] = batch.refusal_of(result)
+        if error := result["error"]:
+            errors[item["id"]] = batch.refusal_of(result)
+            refused_values = set(error["fields"])
+            if refused_values and refused_values <= {"name", "country"}:
+                corrected_items.append({**item, **dict.fromkeys(refused_values, "")})
+    if corrected_items:
+        # The results are not read: the caller compares the accounts again.
+        batch.send(session.lms, batch.ACCOUNTS, corrected_items)
     return errors
 
 
