@@ -3,6 +3,8 @@
 from django.http import HttpRequest, HttpResponseBadRequest
 from django.template.loader import render_to_string
 
+from pages.context import site
+
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBadRequest:
     """The page with status 400. It doesn't read the form of the request.
@@ -11,4 +13,4 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBadRe
     which is the reason for the page, that raises the exception again, and the server answers with
     an empty 500.
     """
-    return HttpResponseBadRequest(render_to_string("400.html"))
+    return HttpResponseBadRequest(render_to_string("400.html", site(request)))

@@ -298,7 +298,7 @@ def _count_missing(lms: LmsClient, pairs: Sequence[tuple[str, str]]) -> int:
     names = dict.fromkeys(name for name, _ in pairs)
     in_lms = {
         (enrollment.username, enrollment.course_key)
-        # A malformed enrollment is another learner's: it must not be the reason of this refusal.
+        # A malformed enrollment, of whichever learner, counts as missing and raises no error.
         for enrollment in lms.enrollments_of(names, on_malformed=lambda error: None)
     }
     missing = sum(pair not in in_lms for pair in pairs)
