@@ -34,6 +34,7 @@ from tests.support.lms_process import (
     lms_process,
 )
 
+from usher.contract import exits
 from usher.contract.envfile import EnvFile
 
 #: The setting with the application's own address.
@@ -138,7 +139,7 @@ class Checkout:
             text=True,
             check=False,
         )
-        if result.returncode not in (0, 1):
+        if result.returncode not in (exits.DONE, exits.FAILED):
             raise SystemExit(f"usher {' '.join(arguments)} ended with {result.returncode}")
         data = json.loads(result.stdout)
         print(f"{time.monotonic() - started:7.1f} s  usher {' '.join(arguments)}", flush=True)

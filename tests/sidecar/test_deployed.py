@@ -97,10 +97,9 @@ def test_a_read_only_database_ends_reconcile_and_refuses_nobody(
 ) -> None:
     """The database may be a replica, or a primary whose disk is full. When it takes writes again,
     the command repairs everything."""
-    name, course = "readonly", course_of(deployed)
-    deployed.create_users(name)
-    deployed.create_enrollment(name, course)
-    deployed.create_users("readonly2")
+    enrolled, not_enrolled, course = "readonly", "readonly2", course_of(deployed)
+    deployed.create_users(enrolled, not_enrolled)
+    deployed.create_enrollment(enrolled, course)
     folder = str(deployed.application.folder)
     arguments = ["reconcile", "--application", folder, "--manage", "python3 manage.py"]
     arguments.append("--env-file=/dev/null")  # the settings are in the environment
@@ -116,4 +115,5 @@ def test_a_read_only_database_ends_reconcile_and_refuses_nobody(
     running = start_usher(deployed, *arguments)
     output, _ = running.communicate(timeout=120)
     assert running.returncode == 0, output
-    assert len(tokens_of(deployed, name)) == 1
+    assert [len(tokens_of(deployed, name)) for name in (enrolled, not_enrolled)] == [1, 1]
+    assert {key for key, _, _ in deployed.enrollments_in_lms(enrolled)} == {course}

@@ -65,7 +65,7 @@ class Context:
 
     def for_jobs(self, ask: Ask) -> Self:
         """This context for the jobs, which must not use the database: by ``ask`` they send their
-        questions to the database thread."""
+        questions, objects that only ``answers`` has to understand, to the database thread."""
         return self
 
     def answers(self, questions: Sequence[Any]) -> list[Any]:

@@ -36,7 +36,7 @@ def _create_user(username):
     field_names = {field.name for field in model._meta.get_fields()}
     values = {
         "username": username,
-        "email": "%s@%s" % (username, DOMAIN),  # noqa: UP031
+        "email": f"{username}@{DOMAIN}",
         "name": "Usher Testlearner",
         "first_name": "Usher",
         "last_name": "Testlearner",
@@ -113,7 +113,7 @@ def remove(params):
     """Deletes the learner. Returns how many users with the learner's address were deleted."""
     from django.contrib import auth
 
-    email = "%s@%s" % (params["username"], DOMAIN)  # noqa: UP031
+    email = f"{params['username']}@{DOMAIN}"
     removed = 0
     for user in auth.get_user_model()._base_manager.filter(email=email):
         user.delete()
@@ -125,7 +125,7 @@ def main(params):
     try:
         answer = {"make": make, "remove": remove}[params["action"]](params)
     except Exception as error:  # noqa: BLE001 - the caller reports it, whatever it is
-        answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031
+        answer = {"error": f"{type(error).__name__}: {error}"}
     print("\n" + ANSWER_MARK + json.dumps(answer, default=str), flush=True)  # noqa: T201
 
 

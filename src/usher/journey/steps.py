@@ -85,5 +85,5 @@ class Browser:
 
 
 def without_query(url: str) -> str:
-    """Returns ``url`` without its query, which may contain authorization codes."""
+    """Returns ``url`` without its query and fragment, which may contain authorization codes."""
     return url.partition("?")[0].partition("#")[0]

@@ -29,6 +29,7 @@ class SignOutEndsBothSessions(Check):
             raise NotKnownError("the application's settings are not known: give --application PATH")
         target = context.application.setting(Env.LOGOUT_REDIRECT_URL)
         logout_url = context.lms.at(LmsPath.LOGOUT)
+        # The host is not compared: browsers may know the LMS by another name than this command.
         if urlsplit(target).path.rstrip("/") != LmsPath.LOGOUT:
             return failed(
                 f"{Env.LOGOUT_REDIRECT_URL} is {target or 'not set'}",

@@ -328,7 +328,7 @@ def main(params):
         _load_django()
         answer = action(params)
     except Exception as error:  # noqa: BLE001 - reported to the caller, whatever it is
-        answer = {"error": "%s: %s" % (type(error).__name__, error)}  # noqa: UP031
+        answer = {"error": f"{type(error).__name__}: {error}"}
     print("\n" + ANSWER_MARK + json.dumps(answer, default=str), flush=True)  # noqa: T201
 
 
