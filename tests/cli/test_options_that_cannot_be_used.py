@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.checkout import free_port
 from usher.cli.main import main
 from usher.contract import exits
 
+#: An address for the embedded LMS, whose own port may be in use on this machine.
+FREE_ADDRESS = f"http://127.0.0.1:{free_port()}"
 #: Commands, each with the options that it needs besides ``--application``.
 COMMANDS = {
-    "connect": ("--lms", "embedded", "--dry-run", "--yes"),
+    "connect": ("--lms", "embedded", "--lms-url", FREE_ADDRESS, "--dry-run", "--yes"),
     "disconnect": ("--lms", "embedded", "--dry-run", "--yes"),
     "doctor": (),
     "drift": (),

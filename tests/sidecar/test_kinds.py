@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.sidecar.conftest import System, name_for
 from tests.sidecar.test_drift import course_of, mode_of
 from tests.sidecar.test_reconcile import mode_field, only_for
@@ -333,6 +335,23 @@ def test_grades_and_certificates_that_the_application_lacks_are_listed(system: S
     assert not [what for kind, what, _ in triples if kind == "grade" and by_staff in what]
     grades_here = system.rows("courses.CourseRunGrade", "pk", user__username=passed)
     assert grades_here == [], "drift only lists differences"
+
+
+@pytest.mark.parametrize("key", ["", "no-key", "course-v1:a+b", "a/b/c/d", "course-v1:é+b+c"])
+def test_grades_are_compared_although_a_run_has_no_course_key(system: System, key: str) -> None:
+    """No path of the LMS leads to such a key."""
+    name = name_for(system, "oddkey")
+    if not system.rows("users.User", "pk", username=name):
+        system.create_users(name)
+    system.create_enrollment(name, key, **mode_field(system))
+    report = system.json("drift", "--kind", "grade")
+    assert "error" not in report, report["error"]
+    system.application.run(
+        "from courses.models import CourseRun, CourseRunEnrollment\n"
+        f"CourseRunEnrollment._base_manager.filter(run__courseware_id={key!r}).delete()\n"
+        f"CourseRun.objects.filter(courseware_id={key!r}).delete()\nresult = None"
+    )
+    system.deactivate_users(name)
 
 
 #: Gives these learners a grade and a certificate in the LMS.

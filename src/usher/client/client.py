@@ -6,6 +6,7 @@ method may raise the errors of ``usher.client.errors``.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +50,8 @@ GROUPS = (
 )
 #: The most usernames in one request.
 NAMES_A_REQUEST = 100
+#: The keys of course runs in the LMS's paths, as its ``COURSE_KEY_PATTERN``.
+_COURSE_KEY = re.compile(r"[^/+]+[/+][^/+]+[/+][^/?]+")
 _DEACTIVATION_PATH = "/api/user/v1/accounts/{username}/deactivate/"
 
 
@@ -235,7 +238,7 @@ class LmsClient:
 
     def run_modes(self, course_key: str) -> list[payloads.ObservedMode]:
         """The run's enrollment modes; an empty list only after ``confirm_lms`` has succeeded."""
-        path = LmsPath.COURSE_MODES.format(course_key=in_path(course_key))
+        path = _course_path(LmsPath.COURSE_MODES, course_key)
         modes = payloads.read_modes(self._get(path, MODES, subject=course_key), course_key)
         if not modes:
             self.confirm_lms()
@@ -274,7 +277,7 @@ class LmsClient:
     def enrollment(self, username: str, course_key: str) -> payloads.ObservedEnrollment | None:
         """The learner's enrollment in that run; None if the learner was never enrolled. Raises
         EnrollmentRefused if the LMS has no such learner."""
-        path = f"{LmsPath.ENROLLMENT}/{in_path(username)},{in_path(course_key)}"
+        path = _course_path(f"{LmsPath.ENROLLMENT}/{in_path(username)},{{course_key}}", course_key)
         answer = self.http.request("GET", path, group=ENROLLMENT, token=self.who.service_token)
         if answer.status == 404:
             raise _not_staff()
@@ -333,13 +336,13 @@ class LmsClient:
 
     def grade(self, username: str, course_key: str) -> payloads.ObservedGrade | None:
         """The learner's grade in that run; None if the LMS has none."""
-        path = LmsPath.GRADES.format(course_key=in_path(course_key))
+        path = _course_path(LmsPath.GRADES, course_key)
         data = self._get(path, GRADES, {"username": username}, subject=course_key)
         return payloads.read_grade(data, username, course_key)
 
     def grades_of_run(self, course_key: str) -> Iterator[tuple[str, payloads.ObservedGrade]]:
         """(username, grade) of each active learner of the run."""
-        path = f"{LmsPath.GRADES.format(course_key=in_path(course_key))}?page_size=100"
+        path = f"{_course_path(LmsPath.GRADES, course_key)}?page_size=100"
         for data in self._pages(path, GRADES, subject=course_key):
             yield from payloads.read_grades(data)
 
@@ -562,3 +565,13 @@ def _enrollment_code(message: str) -> str:
         if words in message.lower():
             return code
     return "enrollment-refused"
+
+
+def _course_path(path: str, course_key: str) -> str:
+    """The LMS's path about a run. Raises NotThere for a key to which no path of the LMS leads: the
+    LMS answers such a path with a page, as another server would."""
+    if not _COURSE_KEY.fullmatch(course_key):
+        error = NotThere(f"{course_key!r} is not the key of a course run")
+        error.was_sent = False
+        raise error
+    return path.format(course_key=in_path(course_key))
