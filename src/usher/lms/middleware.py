@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 #: The URL parameter that tells python-social-auth which pipeline to resume.
 PARTIAL_TOKEN = "partial_token"  # noqa: S105 - a parameter's name
 
+#: What python-social-auth and the database raise if the application's answer is no JSON object, or
+#: has values of other types, NUL characters or halves of surrogate pairs.
+MALFORMED_ANSWER = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
 
 class ApplicationSignIn:
     """Handles failures of sign-in through an application.
@@ -80,7 +84,7 @@ class ApplicationSignIn:
         if isinstance(error, AuthAlreadyAssociated):
             current = request.user.get_username()
             return stop(request, Reason.OTHER_ACCOUNT, backend, current=current)
-        if isinstance(error, (SocialAuthBaseException, RequestException)):
+        if isinstance(error, (SocialAuthBaseException, RequestException, *MALFORMED_ANSWER)):
             log.error(
                 "Signing in with %s failed: %s", backend, type(error).__name__, exc_info=error
             )

@@ -78,19 +78,17 @@ def create_learner(
     """Pipeline step: return the learner's account, created if there is none, or a redirect to the
     page that says why the sign-in was stopped. None leaves the pipeline as it is: the sign-in is
     not through an application, or the registration API runs the pipeline."""
-    if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
+    if backend.name not in conf.backends() or _is_registration(strategy, details, user, uid):
         return None
     request = strategy.request
     learner = _read_learner(details, kwargs.get("response") or {})
+    if not _names_learner(details, uid):
+        return _stop_without_username(request, backend, learner)
     if link := lookup.find_link(backend.name, uid):
         return _sign_in_linked_account(request, backend, learner, link, user=user)
     if user is not None:
         # An earlier step found this user, or the browser is signed in as this user. No link exists.
         return _stop_because_of_other_account(request, backend, learner)
-    if not learner.username or uid != learner.username:
-        is_registering = learner.email and not learner.username
-        reason = Reason.INCOMPLETE if is_registering else Reason.FAILED
-        return stop(request, reason, backend.name, learner)
     try:
         user = create_account(learner, backend.name, Site.objects.get_current(request))
     except AccountRefused as refusal:
@@ -116,16 +114,36 @@ def require_link(
 ) -> HttpResponse | None:
     """Pipeline step: stop the sign-in unless ``user`` is the account the learner is linked to. None
     lets the pipeline continue."""
-    if backend.name not in conf.backends() or _is_registration(strategy, user, uid):
+    if backend.name not in conf.backends() or _is_registration(strategy, details, user, uid):
         return None
+    learner = _read_learner(details, kwargs.get("response") or {})
+    if not _names_learner(details, uid):
+        return _stop_without_username(strategy.request, backend, learner)
     link = lookup.find_link(backend.name, uid)
     if link is not None and link.user == user:
         return None
-    learner = _read_learner(details, kwargs.get("response") or {})
     return _stop_because_of_other_account(strategy.request, backend, learner)
 
 
-def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
+def _names_learner(details: dict[str, Any], uid: str) -> bool:
+    """Whether the application's answer has a username, and ``uid`` is this username.
+
+    python-social-auth makes a text of any value: without a username, ``uid`` is ``None``, which may
+    be another learner's username.
+    """
+    username = details.get("username")
+    return isinstance(username, str) and username != "" and username == uid
+
+
+def _stop_without_username(request: Any, backend: Any, learner: Learner) -> HttpResponse:
+    """Stop the sign-in of somebody for whom the application has no username yet, or whose username
+    it sent in an unknown form."""
+    is_registering = learner.email and not learner.username
+    reason = Reason.INCOMPLETE if is_registering else Reason.FAILED
+    return stop(request, reason, backend.name, learner)
+
+
+def _is_registration(strategy: Any, details: dict[str, Any], user: Any, uid: str) -> bool:
     """Whether the platform's registration API runs the pipeline. The API links the account that it
     has just created to the learner whose access token the request contains."""
     request = strategy.request
@@ -133,7 +151,8 @@ def _is_registration(strategy: Any, user: Any, uid: str) -> bool:
         return False
     # An account that somebody has used, that has rights, or that is another person's is not new.
     is_existing = user.last_login or user.is_staff or user.is_superuser or user.username != uid
-    return request.path in LmsPath.REGISTRATIONS and not is_existing
+    is_new = not is_existing and _names_learner(details, uid)
+    return request.path in LmsPath.REGISTRATIONS and is_new
 
 
 def _sign_in_linked_account(

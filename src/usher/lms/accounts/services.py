@@ -18,7 +18,8 @@ from django.contrib.sites.models import Site
 from django.db import IntegrityError, transaction
 from social_django.models import UserSocialAuth
 
-from usher.contract.failures import RegistrationError
+from usher.contract.failures import RegistrationError, storable
+from usher.contract.limits import FULL_NAME_MAX_LENGTH
 from usher.lms import conf
 from usher.lms.accounts import lookup
 from usher.lms.accounts.access_revocation import revoke_all_access, revoke_learner_access
@@ -56,6 +57,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     If another request created and linked the same learner's account in the meantime, return that
     account. Raises AccountRefused; then nothing was created.
     """
+    _refuse_unstorable(learner)
     learner = apply_filters(learner)
     refuse_taken(learner, lookup.find_taken(usernames=[learner.username], emails=[learner.email]))
     refuse_invalid(learner)
@@ -69,6 +71,19 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
             learner, lookup.find_taken(usernames=[learner.username], emails=[learner.email])
         )
         raise
+
+
+def _refuse_unstorable(learner: Learner) -> None:
+    """Raises AccountRefused for texts that no column can store, and that the database can't even
+    look up."""
+    texts = {"username": learner.username, "email": learner.email, "name": learner.name}
+    errors = {
+        field: f"The {field} is too long, or has characters that can't be stored."
+        for field, text in texts.items()
+        if len(text) > FULL_NAME_MAX_LENGTH or storable(text) != text
+    }
+    if errors:
+        raise AccountRefused(RegistrationError.VALIDATION, errors)
 
 
 def refuse_taken(learner: Learner, taken: lookup.TakenIdentifiers) -> None:
@@ -250,7 +265,11 @@ def _find_taken_address(user: Any, learner: Learner) -> lookup.TakenIdentifiers:
 
 def _address_differs(user: Any, learner: Learner) -> bool:
     """Whether the learner has another address, and not only the same in another case."""
-    return bool(learner.email) and user.email.casefold() != learner.email.casefold()
+    if not learner.email or user.email == learner.email:
+        return False
+    # Addresses with other characters are compared exactly: casefold() takes ``ß`` for ``ss``.
+    is_ascii = user.email.isascii() and learner.email.isascii()
+    return not is_ascii or user.email.casefold() != learner.email.casefold()
 
 
 def _errors_of_changes(user: Any, learner: Learner) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from usher.contract.failures import storable
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST, FULL_NAME_MAX_LENGTH
 
 #: The length of the platform's columns for full names and course keys.
@@ -25,6 +26,9 @@ class IdField(serializers.Field):
             raise serializers.ValidationError(
                 f"Not an integer, and not a text of at most {TEXT_MAX_LENGTH} characters."
             )
+        if isinstance(data, str) and storable(data) != data.replace("\0", "?"):
+            # The answer repeats the id, and has to be encoded.
+            raise serializers.ValidationError("Not a text: it has half of a surrogate pair.")
         return data
 
     def to_representation(self, value: Any) -> Any:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import requests
 from django.utils import timezone
 
 from usher.contract import signatures
 from usher.contract.events import EventType
 from usher.lms.events.models import Message
 from usher.lms.events.outbox import message_url
+from usher.lms.outgoing import NO_ANSWER as NO_ANSWER_ERRORS
+from usher.lms.outgoing import Session
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def send_due() -> DeliveryCounts:
     """
     counts = DeliveryCounts()
     silent_application_ids: set[int] = set()
-    with requests.Session() as session:
+    with Session() as session:
         while True:
             due = Message.objects.filter(next_attempt_at__lte=timezone.now())
             due = due.exclude(application_id__in=silent_application_ids).select_related(
@@ -108,7 +109,7 @@ def _claim(message: Message) -> bool:
     return True
 
 
-def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts) -> bool:
+def _attempt(session: Session, message: Message, counts: DeliveryCounts) -> bool:
     """Send a message and record the result. Returns False if the request got no answer, not even an
     answer with an error status."""
     url = message_url(message.type, message.application)
@@ -137,7 +138,7 @@ def _attempt(session: requests.Session, message: Message, counts: DeliveryCounts
     return not error.startswith(NO_ANSWER)
 
 
-def _post(session: requests.Session, message: Message, url: str) -> str:
+def _post(session: Session, message: Message, url: str) -> str:
     """Post the message to the application. Returns why the application did not accept it; '' when
     the application did."""
     body, now = _body(message), int(time.time())
@@ -158,7 +159,7 @@ def _post(session: requests.Session, message: Message, url: str) -> str:
             url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
         ) as answer:
             status = answer.status_code
-    except requests.RequestException as error:
+    except NO_ANSWER_ERRORS as error:
         return f"{NO_ANSWER} ({type(error).__name__})"
     return "" if 200 <= status < 300 else f"answered {status}"
 

@@ -63,10 +63,12 @@ def _run() -> None:
             _check_requested.wait(seconds_to_next or 0)
     except DatabaseError:
         log.exception("The sender of webhooks stopped; the next change starts it again.")
-        with _lock:
-            _threads.clear()
     finally:
         connections.close_all()
+        with _lock:
+            # Whatever ended this thread, the next change has to find no thread, and start one.
+            if threading.current_thread() in _threads:
+                _threads.clear()
 
 
 def _seconds_to_next_message() -> float | None:

@@ -8,12 +8,14 @@ from typing import Any
 from django.http import HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from usher.contract.failures import RegistrationError
+from usher.contract.failures import RegistrationError, storable
 from usher.lms.accounts.services import Learner
 from usher.lms.errors import AccountRefused
 
 #: Session variable: what the page shows.
 SESSION_KEY = "usher_stopped"
+#: Characters of each text on the page.
+_LONGEST_TEXT = 500
 
 
 class Reason(StrEnum):
@@ -52,7 +54,7 @@ def stop(
     learner: None if it is not known who signs in. current: username of the LMS account that the
     browser is signed in to; '' if it is signed in to none. detail: a further sentence for the page.
     """
-    request.session[SESSION_KEY] = {
+    details = {
         "reason": reason.value,
         "backend": backend,
         "username": learner.username if learner else "",
@@ -61,4 +63,8 @@ def stop(
         "detail": detail,
         "next": request.session.get("next") or "",
     }
+    # The application's texts may have any length and any characters.
+    for name in ("username", "email", "detail"):
+        details[name] = storable(details[name])[:_LONGEST_TEXT]
+    request.session[SESSION_KEY] = details
     return HttpResponseRedirect(reverse("usher:stopped"))

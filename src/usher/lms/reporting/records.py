@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import requests
 from django.conf import settings
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX, identify_hasher
 from django.contrib.sites.models import Site
@@ -16,12 +15,14 @@ from social_django.models import UserSocialAuth
 
 from usher.contract import report
 from usher.contract.fingerprints import fingerprint
-from usher.lms import conf
+from usher.lms import conf, outgoing
 from usher.lms.connections.models import ConnectedApplication, ServiceWorker
 from usher.lms.provisioning.clients import login_service_id
 
 #: Seconds to connect to the application's token endpoint, and to wait for its answer.
 PROBE_TIMEOUT = (5, 25)
+#: Bytes of that answer.
+LONGEST_PROBE_ANSWER = 64 * 1024
 #: The most renamed learners, and the most inactive learners, that a report lists.
 MAX_RENAMED = 10
 MAX_INACTIVE = 50
@@ -246,14 +247,18 @@ def _probe_token_endpoint(row: Any) -> report.TokenProbe:
         "client_secret": row.secret or secrets.get(row.backend_name, ""),
     }
     try:
-        answer = requests.post(url, data=form, timeout=PROBE_TIMEOUT, allow_redirects=False)
-    except requests.RequestException as error:
-        probe["error"] = type(error).__name__
+        with outgoing.send("POST", url, data=form, timeout=PROBE_TIMEOUT) as answer:
+            probe["status"] = answer.status_code
+            content = outgoing.read_body(
+                answer, longest=LONGEST_PROBE_ANSWER, seconds=sum(PROBE_TIMEOUT)
+            )
+    except outgoing.NO_ANSWER as error:
+        # Without a status there was no answer; else its body is of no use.
+        probe["error"] = "" if probe["status"] else type(error).__name__
         return probe
-    probe["status"] = answer.status_code
     try:
-        body = answer.json()
-    except ValueError:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
         body = {}
     probe["oauth_error"] = str(body.get("error", "")) if isinstance(body, dict) else ""
     return probe

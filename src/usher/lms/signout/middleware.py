@@ -67,7 +67,9 @@ class EndedSessions:
             return False
         claims = _claims(request.COOKIES[self.payload_cookie])
         username, issued = claims.get("preferred_username"), claims.get("iat")
-        if not isinstance(username, str) or not isinstance(issued, int | float):
+        if not isinstance(username, str) or storable(username) != username:
+            return False
+        if not isinstance(issued, int | float):
             return False
         if storable(username) != username:
             return False  # the database would refuse the query

@@ -9,12 +9,12 @@ import time
 from typing import Any
 
 import jwt
-import requests
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
 
 from usher.contract.failures import storable
 from usher.contract.fingerprints import fingerprint
+from usher.lms import outgoing
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import UsherLmsError
 from usher.lms.signout.models import UsedToken
@@ -33,8 +33,8 @@ KEYS_SECONDS, KEYS_REFETCH_SECONDS = 3600, 30
 KEYS_TIMEOUT = (3, 5)
 #: Characters of a token.
 LONGEST_TOKEN = 16_384
-#: Bytes of the answer with the application's keys, and bytes that are read of it at a time.
-LONGEST_KEYS, KEYS_PORTION = 256 * 1024, 16 * 1024
+#: Bytes of the answer with the application's keys.
+LONGEST_KEYS = 256 * 1024
 #: Characters of a token's id.
 LONGEST_TOKEN_ID = 64
 
@@ -136,7 +136,7 @@ def _keys(jwks_url: str, *, refetch: bool = False) -> list[dict[str, Any]]:
         raise KeysUnavailable("the application's keys can't be fetched")
     try:
         keys = _fetch_keys(jwks_url)
-    except (requests.RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (*outgoing.NO_ANSWER, KeyError, TypeError, RecursionError) as error:
         log.warning("Keys of %s can't be fetched: %s", jwks_url, type(error).__name__)
         cache.set(failure_name, True, KEYS_REFETCH_SECONDS)
         raise KeysUnavailable("the application's keys can't be fetched") from error
@@ -145,15 +145,11 @@ def _keys(jwks_url: str, *, refetch: bool = False) -> list[dict[str, Any]]:
 
 
 def _fetch_keys(jwks_url: str) -> list[dict[str, Any]]:
-    """The keys. Raises RequestException, or ValueError or KeyError for an answer without keys."""
-    deadline = time.monotonic() + sum(KEYS_TIMEOUT)
-    with requests.get(jwks_url, timeout=KEYS_TIMEOUT, allow_redirects=False, stream=True) as answer:
+    """The keys. Raises what ``outgoing.NO_ANSWER`` names, or ValueError, KeyError, TypeError or
+    RecursionError for an answer without keys."""
+    with outgoing.send("GET", jwks_url, timeout=KEYS_TIMEOUT) as answer:
         answer.raise_for_status()
-        body = b""
-        for part in answer.iter_content(KEYS_PORTION):
-            body += part
-            if len(body) > LONGEST_KEYS or time.monotonic() > deadline:
-                raise ValueError("the answer is too long or too slow")
+        body = outgoing.read_body(answer, longest=LONGEST_KEYS, seconds=sum(KEYS_TIMEOUT))
     keys = json.loads(body)["keys"]
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 
