@@ -205,7 +205,7 @@ def test_a_malformed_webhook_address_is_no_answer(lms: Lms) -> None:
     assert run_script(lms, script) == ["no answer"] * 4
 
 
-def test_any_error_of_the_sender_leaves_room_for_the_next_one(lms: Lms) -> None:
+def test_after_any_error_a_change_starts_the_sender_again(lms: Lms) -> None:
     script = (
         "from usher.lms.events import sender, wake\n"
         "calls = []\n"
