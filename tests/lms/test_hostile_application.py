@@ -205,6 +205,38 @@ def test_a_malformed_webhook_address_is_no_answer(lms: Lms) -> None:
     assert run_script(lms, script) == ["no answer"] * 4
 
 
+def test_a_slow_application_does_not_delay_the_messages_to_another(lms: Lms, name: str) -> None:
+    script = (
+        "from datetime import timedelta\n"
+        "from django.db import transaction\n"
+        "from django.utils import timezone\n"
+        "from usher.lms.connections.models import ConnectedApplication as Connected\n"
+        "from usher.lms.events import sender\n"
+        "from usher.lms.events.models import Message\n"
+        "posted = []\n"
+        "def post(session, message, url):\n"
+        "    posted.append(message.application.name)\n"
+        "    time.sleep(0.1 if message.application.name == 'slow' else 0)\n"
+        "    return ''\n"
+        "original = sender._post\n"
+        "sender._post, sender.SECONDS_A_TURN = post, 0.25\n"
+        "try:\n"
+        "    with transaction.atomic():\n"
+        "        old = timezone.now() - timedelta(days=1)\n"
+        "        for number, app in enumerate(['slow'] * 9 + ['quick']):\n"
+        "            application, _ = Connected.objects.get_or_create(name=app, backend=app,\n"
+        "                oauth_client_id=app, webhook_url='http://x/', webhook_secret='s')\n"
+        "            Message.objects.create(application=application, type='account.changed',\n"
+        "                username='a', next_attempt_at=old + timedelta(seconds=number))\n"
+        "        sender.send_due()\n"
+        "        transaction.set_rollback(True)\n"
+        "finally:\n"
+        "    sender._post, sender.SECONDS_A_TURN = original, 5.0\n"
+        "print('=', posted.count('slow'), posted.index('quick'))\n"
+    )
+    assert run_script(lms, script) == [" 9 3"]
+
+
 def test_after_any_error_a_change_starts_the_sender_again(lms: Lms) -> None:
     script = (
         "from usher.lms.events import sender, wake\n"

@@ -37,6 +37,8 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5, 3600
 MAX_ATTEMPTS = 40
 #: How long the log of changes reaches back.
 RETENTION = timedelta(days=30)
+#: Seconds that an application's messages take before the other applications have their turn.
+SECONDS_A_TURN = 5.0
 #: Messages that one query reads.
 MESSAGES_A_QUERY = 100
 #: Rows that one statement deletes, and the number of rows after which ``delete_in_portions`` stops.
@@ -58,26 +60,40 @@ class DeliveryCounts:
 def send_due() -> DeliveryCounts:
     """Send all due messages, oldest first.
 
-    An application that does not answer is skipped for the rest of this round, so that it does not
-    delay the messages of other applications.
+    An application that does not answer is skipped for the rest of this round, and the applications
+    take turns, so that one that is silent or slow does not delay the messages of the others.
     """
     counts = DeliveryCounts()
     silent_application_ids: set[int] = set()
+    #: Application id → seconds of its turn that it has used.
+    seconds_used: dict[int, float] = {}
+    #: Applications whose turn is over.
+    paused_ids: set[int] = set()
     with Session() as session:
         while True:
             due = Message.objects.filter(next_attempt_at__lte=timezone.now())
-            due = due.exclude(application_id__in=silent_application_ids).select_related(
-                "application"
-            )
+            skipped_ids = silent_application_ids | paused_ids
+            due = due.exclude(application_id__in=skipped_ids).select_related("application")
             has_claimed = False
             for message in due.order_by("next_attempt_at", "pk")[:MESSAGES_A_QUERY]:
-                if message.application_id not in silent_application_ids and _claim(message):
-                    has_claimed = True
-                    if not _attempt(session, message, counts):
-                        silent_application_ids.add(message.application_id)
-            if not has_claimed:
+                application_id = message.application_id
+                if application_id in silent_application_ids | paused_ids or not _claim(message):
+                    continue
+                has_claimed = True
+                started = time.monotonic()
+                if not _attempt(session, message, counts):
+                    silent_application_ids.add(application_id)
+                used = seconds_used.get(application_id, 0.0) + time.monotonic() - started
+                seconds_used[application_id] = used
+                if used > SECONDS_A_TURN:
+                    paused_ids.add(application_id)
+            if not has_claimed and not paused_ids:
                 # Nothing is due, or other senders have claimed all due messages.
                 break
+            if not has_claimed:
+                # Every application with due messages has had its turn: the next turns begin.
+                paused_ids.clear()
+                seconds_used.clear()
     return counts
 
 
