@@ -129,3 +129,33 @@ def set_column(system: System, column: str, values: dict[str, str]) -> None:
         f"for name, value in {values!r}.items():\n"
         f"    User.objects.filter(username=name).update({column}=value)\nresult = None"
     )
+
+
+def test_a_learner_without_an_email_address_is_named_in_reports(system: System) -> None:
+    name, course = name_for(system, "nomail"), course_of(system)
+    system.create_users(name)
+    set_column(system, "email", {name: ""})
+    system.create_enrollment(name, course, **mode_field(system))
+    ((key,),) = system.rows("users.User", "pk", username=name)
+    who = f"user {key}, without e-mail"
+
+    before = system.json("drift")["differences"]
+    report = system.json("reconcile", "--kind", "account", "--kind", "enrollment")
+    after = system.json("drift")
+
+    assert ("account", who) in {(row["kind"], row["what"]) for row in before}
+    assert who in {row["what"] for row in report["reasons"] if row["kind"] == "account"}
+    assert f"{who} in {course}" in {row["what"] for row in after["differences"]}
+    if system.application.name == "mitxonline":  # MIT xPro stores no refusals of accounts
+        assert who in {row["what"] for row in after["given_up"]}
+    set_column(system, "email", {name: f"{name}@example.org"})  # addresses are unique
+    system.deactivate_users(name)
+
+
+def test_an_account_keeps_its_email_address_if_the_application_has_none(system: System) -> None:
+    name = name_for(system, "lostmail")
+    system.create_users(name)
+    system.json("reconcile", "--kind", "account")
+    set_column(system, "email", {name: ""})
+    assert system.json("reconcile", "--kind", "profile", "--user", name)["kinds"] == {}
+    system.deactivate_users(name)

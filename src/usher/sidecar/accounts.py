@@ -46,7 +46,7 @@ class LockedLearner(NamedTuple):
     """A learner whom the application, or a killed sidecar, has locked. retry_key:
     ``Learner.retry_key``."""
 
-    email: str
+    shown_name: str
     retry_key: Any
 
 
@@ -89,7 +89,7 @@ def _reconcile(
             locked |= _process_due_learners(session, selection, summary, send, page_size)
     for learner in locked.values():
         reason = "the application is creating it now"
-        summary.add(ACCOUNT, SKIPPED, learner.email, reason, retry_key=learner.retry_key)
+        summary.add(ACCOUNT, SKIPPED, learner.shown_name, reason, retry_key=learner.retry_key)
 
 
 def _process_due_learners(
@@ -180,7 +180,7 @@ def _lock_learners(
     try:
         for learner, is_held in zip(page, answers, strict=True):
             if not is_held:
-                locked_elsewhere[learner.pk] = LockedLearner(learner.email, learner.retry_key)
+                locked_elsewhere[learner.pk] = LockedLearner(learner.shown_name, learner.retry_key)
         yield [learner for learner, is_held in zip(page, answers, strict=True) if is_held]
     finally:
         session.agent.ask("unlock", holder=holder)
@@ -213,7 +213,9 @@ def _choose_missing_usernames(
         for learner, error in zip(nameless, errors, strict=True):
             if error:
                 reason = f"it could not be named: {error}"
-                summary.add(ACCOUNT, FAILED, learner.email, reason, retry_key=learner.retry_key)
+                summary.add(
+                    ACCOUNT, FAILED, learner.shown_name, reason, retry_key=learner.retry_key
+                )
         page = _read_again(session, page)
     return [learner for learner in page if learner.username and not learner.given_up]
 
@@ -250,7 +252,7 @@ def _create_accounts(session: Session, page: list[Learner], send: Send, summary:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
         for learner in remaining.values():
-            summary.add_error(ACCOUNT, learner.email, error, learner.retry_key)
+            summary.add_error(ACCOUNT, learner.shown_name, error, learner.retry_key)
 
 
 def _handle_results(
@@ -262,7 +264,7 @@ def _handle_results(
         result = results[learner.pk]
         learner = replace(learner, username=result.get("new_username", learner.username))
         if result["status"] == FAILED:
-            summary.add_result(ACCOUNT, FAILED, learner.email, result, learner.retry_key)
+            summary.add_result(ACCOUNT, FAILED, learner.shown_name, result, learner.retry_key)
         elif result["error"]:
             _add_refusal(session, learner, result, summary)
         else:
@@ -364,7 +366,7 @@ def _add_refusal(
         is_recorded = _record_refusal(session, learner, error)
     # A recorded refusal is not due any more, so it needs no pause.
     retry_key = None if is_recorded else learner.retry_key
-    summary.add_result(ACCOUNT, REFUSED, learner.email, result, retry_key)
+    summary.add_result(ACCOUNT, REFUSED, learner.shown_name, result, retry_key)
 
 
 def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -> bool:
@@ -422,9 +424,9 @@ def _record_accounts(
     for (learner, result), write_result in zip(created, write_results, strict=True):
         if result.get("token_error") and write_result["outcome"] in _WRITTEN_OUTCOMES:
             reason = f"the account was created; no token yet: {result['token_error']}"
-            summary.add(ACCOUNT, FAILED, learner.email, reason, retry_key=learner.retry_key)
+            summary.add(ACCOUNT, FAILED, learner.shown_name, reason, retry_key=learner.retry_key)
         else:
-            summary.add_write(ACCOUNT, learner.email, write_result, learner.retry_key)
+            summary.add_write(ACCOUNT, learner.shown_name, write_result, learner.retry_key)
 
 
 def _record_tokens(session: Session, tokens: list[tuple[Learner, TokenPair]]) -> None:

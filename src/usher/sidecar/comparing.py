@@ -265,7 +265,7 @@ def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> No
         "write", model=session.adapter.enrollments.model, save_method="save_and_log", rows=rows
     )
     for pair, result in zip(due, results, strict=True):
-        learner_and_run = f"{pair.learner.email} in {pair.course}"
+        learner_and_run = f"{pair.learner.shown_name} in {pair.course}"
         summary.add_write(ADOPT, learner_and_run, result, _retry_key_of_adoption(pair))
 
 

@@ -90,7 +90,7 @@ def _compare_account(learner: Learner, account: ObservedAccount | None) -> Itera
     def difference(text: str, *, waiting: bool = False) -> Difference:
         # An account that the application gave up waits for a person.
         is_waiting = waiting and not learner.given_up
-        return Difference("account", learner.email, text, waiting=is_waiting)
+        return Difference("account", learner.shown_name, text, waiting=is_waiting)
 
     if account is None:
         if learner.has_account:
@@ -117,7 +117,7 @@ def _compare_enrollments(
 ) -> Iterator[Difference]:
     for pair in pairs_of(learner, lms_enrollments):
         row, in_lms = pair.row, pair.in_lms
-        what = f"{learner.email} in {pair.course}"
+        what = f"{learner.shown_name} in {pair.course}"
         if row is None:
             if in_lms is not None and in_lms.is_active:
                 own_state = "no record here"

@@ -12,6 +12,7 @@ from usher.client.client import NAMES_A_REQUEST
 from usher.client.errors import LmsError
 from usher.contract.failures import FailureClass
 from usher.sidecar.adapters.adapter import Selection
+from usher.sidecar.learners import name_in_reports
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
 from usher.sidecar.summary import FAILED, REFUSED, Summary
@@ -423,4 +424,4 @@ def _retry_key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _learner_and_run(row: dict[str, Any]) -> str:
-    return f"{row['email']} in {row['course']}"
+    return f"{name_in_reports(row['email'], row['user'])} in {row['course']}"

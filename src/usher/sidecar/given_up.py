@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from usher.sidecar.adapters.adapter import Adapter, Selection
-from usher.sidecar.learners import error_message_of
+from usher.sidecar.learners import error_message_of, name_in_reports
 from usher.sidecar.process import Agent
 
 #: Seconds after which an enrollment counts as given up, if the application counts no attempts.
@@ -36,10 +36,11 @@ def _given_up_accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
     if "given_up" not in columns:
         return  # this application does not record it
     refused = Selection(filter=({columns["given_up"]: True, "user__is_active": True},))
-    fields = ["user__email", columns["username"], columns["reason"]]
+    fields = ["user_id", "user__email", columns["username"], columns["reason"]]
     for row in _rows(agent, adapter.account.model, fields, refused):
         reason = error_message_of(row[columns["reason"]]) or "no reason was kept"
-        yield GivenUp("account", row["user__email"], f"the LMS refused the account: {reason}")
+        who = name_in_reports(row["user__email"], row["user_id"])
+        yield GivenUp("account", who, f"the LMS refused the account: {reason}")
 
 
 def _given_up_enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
@@ -59,7 +60,8 @@ def _given_up_enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
             if adapter.retry_limit
             else "not enrolled for more than a day"
         )
-        yield GivenUp("enrollment", f"{enrollment['email']} in {enrollment['course']}", reason)
+        who = name_in_reports(enrollment["email"], enrollment["user"])
+        yield GivenUp("enrollment", f"{who} in {enrollment['course']}", reason)
 
 
 def _rows(

@@ -52,6 +52,11 @@ class Learner:
     enrollments: list[Enrollment]
 
     @property
+    def shown_name(self) -> str:
+        """The name of the learner in reports."""
+        return name_in_reports(self.email, self.pk)
+
+    @property
     def country_code(self) -> str:
         """The country if it is a two-letter code, as the LMS requires; otherwise ''."""
         return self.country if len(self.country) == 2 else ""
@@ -61,6 +66,12 @@ class Learner:
         """The values that decide about another attempt: if one of them changes, a refused learner
         is tried again."""
         return self.pk, self.username, self.email, self.name, self.country
+
+
+def name_in_reports(email: Any, pk: Any) -> str:
+    """Returns the e-mail address, or the primary key of a user without one: otherwise nobody could
+    tell who is meant."""
+    return str(email or "") or f"user {pk}, without e-mail"
 
 
 def read_learners(

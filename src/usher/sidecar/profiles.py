@@ -106,7 +106,8 @@ def _profile_changes(
     changes = {}
     if "name" in adapter.profile_fields and learner.name and learner.name != account.name:
         changes["name"] = learner.name
-    if "email" in adapter.profile_fields and learner.email.casefold() != account.email.casefold():
+    has_email = "email" in adapter.profile_fields and bool(learner.email)
+    if has_email and learner.email.casefold() != account.email.casefold():
         changes["email"] = learner.email
     country = learner.country_code
     if "country" in adapter.profile_fields and country and country != account.country:
@@ -223,7 +224,7 @@ def _verify_and_record(
         learner, error = compared.learner, errors.get(compared.learner.pk)
         # After a refusal, some of the values may have changed: compare them.
         if error is not None and error.failure_class is not FailureClass.REJECTED:
-            summary.add_error(PROFILE, learner.email, error, learner.retry_key)
+            summary.add_error(PROFILE, learner.shown_name, error, learner.retry_key)
             continue
         account = accounts.get(learner.username)
         still_different = (
@@ -240,7 +241,7 @@ def _verify_and_record(
         summary.add(
             PROFILE,
             REFUSED,
-            learner.email,
+            learner.shown_name,
             reason,
             code=code,
             request_id=request_id,

@@ -87,7 +87,7 @@ def compare_certificates(session: Session) -> Iterator[DifferenceText]:
                 for course in sorted(
                     lms_courses & enrolled_courses - own_courses.get(learner.pk, set())
                 ):
-                    yield f"{learner.email} in {course}", "a certificate in the LMS; none here"
+                    yield f"{learner.shown_name} in {course}", "a certificate in the LMS; none here"
 
 
 def _courses_with_certificate(session: Session, username: str) -> set[str]:

@@ -206,12 +206,11 @@ def _user_condition(text: str) -> list[Mapping[str, Any]]:
 
 
 def _is_about(difference: Difference, learner: Learner) -> bool:
-    return _email_of(difference.what) == learner.email
+    return _learner_of(difference.what) == learner.shown_name
 
 
-def _email_of(what: str) -> str:
-    """Returns the e-mail address in ``what``, where it may be followed by " in " and a course
-    key."""
+def _learner_of(what: str) -> str:
+    """Returns the learner in ``what``, who may be followed by " in " and a course key."""
     return what.partition(" in ")[0]
 
 
@@ -242,7 +241,8 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
 
 def _learner_verdict(state: WatchState, learner: Learner, differences: list[Difference]) -> str:
     """Renders the most important statement: what was refused or given up, else what differs."""
-    refusals = [refusal for refusal in state.refused() if _email_of(refusal.what) == learner.email]
+    who = learner.shown_name
+    refusals = [refusal for refusal in state.refused() if _learner_of(refusal.what) == who]
     sentences = [f"{refusal.kind.capitalize()}: {refusal.reason}" for refusal in refusals]
     if learner.given_up:
         reason = learner.given_up_reason or "no reason was kept"
