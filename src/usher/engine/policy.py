@@ -34,11 +34,12 @@ class Retry:
 
 def retry_plan(error: KnownError, attempts: int) -> Retry:
     """The next attempt after this error. attempts: how many attempts failed before this one."""
+    if error.failure_class is FailureClass.REJECTED:
+        # Also if no request was sent, since none can succeed: the row would be tried every second.
+        return Retry(None, is_counted=True)
     if not error.was_sent:
         # Again as soon as requests are sent, or soon if that time is not known.
         return Retry(_spread(error.retry_after or 1.0, 1.0, 2.0), is_counted=False)
-    if error.failure_class is FailureClass.REJECTED:
-        return Retry(None, is_counted=True)
     if error.failure_class is FailureClass.THROTTLED:
         # After a minute if the other system did not say when requests are allowed again. Never
         # earlier than it said.

@@ -27,7 +27,7 @@ from usher.application.lms.refusals import RefusalLog
 from usher.application.runs.services import ensure_run
 from usher.application.tokens.models import LmsToken
 from usher.client import tracing
-from usher.client.errors import CircuitOpen, Refused, Unreachable
+from usher.client.errors import CircuitOpen, NotThere, Refused, Unreachable
 from usher.engine import services
 from usher.engine.clock import database_now
 from usher.engine.kinds import Outcome
@@ -254,6 +254,14 @@ def test_the_early_attempts_take_less_than_two_minutes():
 def test_late_attempts_are_more_than_half_an_hour_apart():
     half_an_hour = 1800
     assert retry_plan(Unreachable("gone"), attempts=12).delay > half_an_hour
+
+
+def test_a_row_for_which_no_request_can_be_sent_is_refused_and_not_retried():
+    """Such as a row of a course run whose key no path of the LMS can contain."""
+    error = NotThere("'no-key' is not the key of a course run")
+    error.was_sent = False
+    plan = retry_plan(error, attempts=0)
+    assert (plan.delay, plan.is_counted) == (None, True)
 
 
 def test_a_request_that_an_open_circuit_breaker_stopped_does_not_count_as_an_attempt():

@@ -13,6 +13,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.records.models import Grade
 from usher.application.runs import sync, tasks
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
 from usher.application.runs.services import UnknownRun, ensure_run, sync_runs
@@ -233,6 +234,8 @@ def test_a_stored_run_with_a_malformed_key_fails_and_all_other_runs_are_settled(
         enroll(learner, run, force=True)  # also in runs with closed enrollment
     CourseRun.objects.compare_again()
     reconcile()
+    Grade.objects.create(user=learner, run=malformed)
+    reconcile(["grade"])
     summary = sync_runs(modes=True)
     codes = {failure.code for failure in summary.failures}
     assert codes <= {"malformed-course-key"}, summary.failures
@@ -244,7 +247,9 @@ def test_a_stored_run_with_a_malformed_key_fails_and_all_other_runs_are_settled(
     assert malformed.error_code == "malformed-course-key"
     assert malformed.missing_since is None
     assert "course-v1:ORG+NUMBER+RUN" in malformed.error_message
-    assert Enrollment.objects.get(run=malformed).error_code == "malformed-course-key"
+    for model in (Enrollment, Grade):
+        row = model.objects.get(run=malformed)
+        assert (row.error_code, row.refused_at is not None) == ("malformed-course-key", True)
 
 
 @pytest.mark.any_database

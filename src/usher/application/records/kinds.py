@@ -16,6 +16,7 @@ from usher.application.lms.evidence import sample_of
 from usher.application.lms.kind import ACCOUNT, LmsKind
 from usher.application.records.answers import Answers
 from usher.application.records.models import Certificate, Grade
+from usher.application.runs.kinds import malformed_key_outcome
 from usher.client.client import LmsClient
 from usher.client.payloads import ObservedCertificate
 from usher.engine.kinds import Job, Outcome
@@ -78,6 +79,8 @@ class GradeKind(_CopiedKind):
     observed_fields = ("percent", "passed", "letter")
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
+        if outcome := malformed_key_outcome(job.row.run):
+            return outcome
         grade = context.lms.grade(job.data, job.row.run.course_key)
         if grade is None:  # the row keeps its values
             return Outcome()
