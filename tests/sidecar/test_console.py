@@ -79,6 +79,22 @@ def test_a_link_signs_one_browser_in_once(address: str, links: list[str]) -> Non
         assert other.get("/").status_code == 403
 
 
+@pytest.mark.parametrize(
+    "other_cookie", ['settings={"a": 1, "b": [2]}', "odd[name]=1", "é=\xff", "x"]
+)
+def test_cookies_of_other_programs_on_this_machine_do_not_sign_out(
+    address: str, links: list[str], other_cookie: str
+) -> None:
+    """Browsers send the cookies of a host to all of its ports."""
+    opened = httpx.get(links[0], trust_env=False)
+    own_cookie = opened.headers["set-cookie"].partition(";")[0]
+    for cookies in (f"{other_cookie}; {own_cookie}", f"{own_cookie}; {other_cookie}"):
+        headers = {"Cookie": cookies.encode("latin-1")}
+        assert httpx.get(address, headers=headers, trust_env=False).status_code == 200
+    headers = {"Cookie": f"{other_cookie}; {own_cookie}x".encode("latin-1")}
+    assert httpx.get(address, headers=headers, trust_env=False).status_code == 403
+
+
 def test_a_visitor_without_a_link_causes_a_new_link_in_the_terminal(
     address: str, links: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
@@ -83,13 +82,12 @@ class Access:
             return self._session
 
     def is_signed_in(self, cookies: str) -> bool:
-        """Whether the header ``Cookie`` has the session cookie."""
-        try:
-            morsel = SimpleCookie(cookies).get(self.cookie_name)
-        except CookieError:
-            return False
-        value = morsel.value if morsel is not None else ""
-        return hmac.compare_digest(value.encode(), self._session.encode())
+        """Whether the header ``Cookie`` has the session cookie. The cookies of other programs on
+        this machine, which browsers send too, may be in any form."""
+        pairs = (cookie.strip().partition("=") for cookie in cookies.split(";"))
+        values = [value for name, _, value in pairs if name == self.cookie_name]
+        session = self._session.encode()
+        return any(hmac.compare_digest(value.encode(), session) for value in values)
 
 
 @contextmanager
