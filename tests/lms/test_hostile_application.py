@@ -4,15 +4,18 @@ in the LMS."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from base64 import urlsafe_b64encode
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.lms.conftest import TOKEN, Lms, person
+from tests.lms.conftest import TOKEN, Lms, description, person
 from tests.lms.test_batch import ACCOUNTS, error_code, post, post_one
 from tests.lms.test_sign_in import USER, last_answer
+from usher.contract.provisioning import Description, DescriptionError
 
 
 def sign_in_with(lms: Lms, answer: Any) -> httpx.Response:
@@ -283,3 +286,38 @@ def test_an_endless_answer_of_a_token_endpoint_does_not_stop_the_report(lms: Lms
         "print('=', probe['status'], time.monotonic() - started < 10)\n"
     )
     assert run_script(lms, script) == [" 400 True"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("usher_link", "--username", b"\xff", "--application", "campus"),
+        ("usher_link", "--username", "a", "--application", b"\xff"),
+        ("usher_move_links", "--from", b"\xff", "--to", "mitxpro-oauth2"),
+    ],
+    ids=["username", "application", "backend"],
+)
+def test_a_command_refuses_a_name_that_is_not_utf_8(lms: Lms, arguments: tuple[Any, ...]) -> None:
+    command = (sys.executable, "manage.py", *arguments)
+    result = subprocess.run(command, cwd=lms.folder, capture_output=True, check=False)
+
+    assert result.returncode != 0
+    assert b"is not UTF-8 text" in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"issuer": "\ud800"}, {"client_id": "NUL \0"}, {"oauth_redirect_uris": ["\0"]}],
+    ids=ascii,
+)
+def test_a_description_has_only_texts_that_can_be_stored(lms: Lms, changes: dict[str, Any]) -> None:
+    text = json.dumps(description(lms.application.description(**changes)))
+
+    with pytest.raises(DescriptionError, match=next(iter(changes))):
+        Description.from_json(text)
+
+
+def test_a_deeply_nested_description_is_refused() -> None:
+    with pytest.raises(DescriptionError):
+        Description.from_json("[" * 100_000)

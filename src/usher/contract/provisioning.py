@@ -8,6 +8,8 @@ import json
 from dataclasses import MISSING, asdict, dataclass, field, replace
 from typing import Any
 
+from usher.contract.failures import storable
+
 VERSION = 1
 #: The longest username that Open edX's forms accept.
 _USERNAME_LENGTH = 30
@@ -135,7 +137,7 @@ class Description:
         description."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DescriptionError(f"the description is not JSON: {error}") from error
         if not isinstance(data, dict):
             raise DescriptionError("the description is not a JSON object")
@@ -195,6 +197,8 @@ def _account_name(name: str, ending: str) -> str:
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str):
         raise DescriptionError(f"{place} is not text")
+    if storable(value) != value:
+        raise DescriptionError(f"{place} has characters that no database can store")
     return value
 
 
@@ -260,6 +264,9 @@ def _check_types(record_class: Any, data: dict[str, Any], place: str) -> None:
         if not matches:
             type_name = getattr(expected, "__name__", expected)
             raise DescriptionError(f"{place}.{name} is not {type_name}")
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and storable(text) != text for text in texts):
+            raise DescriptionError(f"{place}.{name} has characters that no database can store")
 
 
 def _check_required_fields(record: Any, place: str) -> None:

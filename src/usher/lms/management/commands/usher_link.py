@@ -12,6 +12,7 @@ from usher.lms.accounts import services
 from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import UsherLmsError
 from usher.lms.events.wake import wait_for_sender
+from usher.lms.management import arguments
 
 
 class Command(BaseCommand):
@@ -26,19 +27,24 @@ class Command(BaseCommand):
         parser.add_argument(
             "--username",
             required=True,
+            type=arguments.name,
             nargs="+",
             action="extend",
             metavar="NAME",
             help="the learner's username; several separated by spaces",
         )
         parser.add_argument(
-            "--application", required=True, help="the application's name in this LMS"
+            "--application",
+            required=True,
+            type=arguments.name,
+            help="the application's name in this LMS",
         )
         parser.add_argument(
             "--unlink", action="store_true", help="remove the link; the account stays"
         )
         parser.add_argument(
             "--account",
+            type=arguments.name,
             default="",
             help="with --unlink: username of the linked LMS account, if it differs from the "
             "learner's",

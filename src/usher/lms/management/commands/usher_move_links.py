@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from usher.lms.accounts.moving import move_links
 from usher.lms.connections.models import ConnectedApplication
+from usher.lms.management import arguments
 
 
 class Command(BaseCommand):
@@ -21,8 +22,16 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--from", dest="old", required=True, help="the former backend's name")
-        parser.add_argument("--to", dest="new", required=True, help="the name in use")
+        parser.add_argument(
+            "--from",
+            dest="old",
+            required=True,
+            type=arguments.name,
+            help="the former backend's name",
+        )
+        parser.add_argument(
+            "--to", dest="new", required=True, type=arguments.name, help="the name in use"
+        )
         parser.add_argument(
             "--dry-run", action="store_true", help="count the links; change nothing"
         )
