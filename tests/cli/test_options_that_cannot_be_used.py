@@ -96,3 +96,21 @@ def test_an_unknown_folder_for_usher_s_own_files(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("USHER_STATE_HOME", UNKNOWN_HOME)
     result = CliRunner().invoke(main, [command])
     assert_not_run(result, "set HOME, or USHER_STATE_HOME")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"wishes": []}', '{"other": 1}'])
+@pytest.mark.parametrize("command", ["connect", "disconnect"])
+def test_a_damaged_file_of_an_earlier_connection_is_named(checkout: Path, command, content):
+    file = checkout.parent / "state/0123/subject.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    result = usher(command, checkout)
+    assert_not_run(result, "subject.json")
+
+
+def test_saved_options_of_a_newer_version_are_ignored(checkout: Path):
+    file = checkout.parent / "state/0123/subject.json"
+    file.parent.mkdir(parents=True)
+    options = {"target": str(checkout), "manage": f"{sys.executable} manage.py", "new": "x"}
+    file.write_text(json.dumps({"wishes": options, "root": "", "lms": "embedded"}))
+    assert_not_run(usher("connect", checkout), "does not start")

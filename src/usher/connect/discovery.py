@@ -494,8 +494,14 @@ def with_earlier_options(options: ApplicationOptions) -> ApplicationOptions:
     if not saved_entries:
         return options
     new_options = {key: value for key, value in vars(options).items() if value}
+    saved_options = {
+        # Options of a newer version are ignored.
+        key: str(value)
+        for key, value in saved_entries[0][OPTIONS].items()
+        if key in vars(options)
+    }
     return ApplicationOptions(
-        **{**saved_entries[0][OPTIONS], **new_options, "target": _normalize(options.target)}
+        **{**saved_options, **new_options, "target": _normalize(options.target)}
     )
 
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from usher.contract.connections import expand_home
+from usher.contract.connections import ConnectionsError, expand_home
 from usher.contract.envfile import EnvFile, write_private
 from usher.contract.provisioning import Description
 
@@ -38,9 +38,25 @@ def state_home() -> Path:
 
 
 def saved_applications() -> list[dict[str, Any]]:
-    """Returns the saved entries of ``save_application`` for all applications on this machine."""
-    files = sorted(state_home().glob(f"*/{_APPLICATION}"))
-    return [dict(json.loads(file.read_text())) for file in files]
+    """Returns the saved entries of ``save_application`` for all applications on this machine.
+    Raises ConnectionsError."""
+    return [_read_entry(file) for file in sorted(state_home().glob(f"*/{_APPLICATION}"))]
+
+
+def _read_entry(file: Path) -> dict[str, Any]:
+    """Returns the entry in a file of ``save_application``. Raises ConnectionsError."""
+    entry = _read_json(file)
+    if not isinstance(entry, dict) or not isinstance(entry.get(OPTIONS), dict):
+        raise ConnectionsError(f"{file} is not a file of usher connect; remove it")
+    return entry
+
+
+def _read_json(file: Path) -> Any:
+    """Returns the content of a JSON file. Raises ConnectionsError."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConnectionsError(f"{file} can't be read ({error}); repair or remove it") from error
 
 
 class RestartMark:
@@ -137,7 +153,7 @@ class SavedState:
     def examples(self) -> dict[str, str]:
         """Returns the example values that connect has written into the ``.env``."""
         file = self.folder / _EXAMPLES
-        return dict(json.loads(file.read_text())) if file.exists() else {}
+        return dict(_read_json(file)) if file.exists() else {}
 
     @property
     def had_no_env(self) -> bool:
@@ -147,7 +163,7 @@ class SavedState:
     def record(self) -> dict[str, Any] | None:
         """Returns what ``save_record`` saved; None if nothing was saved, or there was no record."""
         file = self.folder / _RECORD
-        return json.loads(file.read_text()) if file.exists() else None
+        return _read_json(file) if file.exists() else None
 
     def delete(self) -> str:
         shutil.rmtree(self.folder, ignore_errors=True)
