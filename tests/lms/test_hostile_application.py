@@ -125,6 +125,28 @@ def test_an_address_with_other_characters_is_another_address(lms: Lms, name: str
     assert error_code(result) == "validation-error"
 
 
+@pytest.mark.parametrize("field", ["username", "email"])
+def test_retired_names_and_addresses_are_taken_in_any_case(lms: Lms, name: str, field: str) -> None:
+    lms.execute(
+        "insert into user_api_userretirementstatus (created, modified, user_id, original_username, "
+        "original_email, original_name, retired_username, retired_email, current_state_id, "
+        "last_state_id, responses) "
+        "values ('2026-01-01', '2026-01-01', ?, ?, ?, '', '', '', 1, 1, '')",
+        10**9 + hash(name) % 10**6,
+        name,
+        f"{name}@x.example",
+    )
+    values = {"username": f"{name}_b", "email": f"{name}_b@x.example"}
+    values[field] = {"username": name.upper(), "email": f"{name.upper()}@x.example"}[field]
+
+    try:
+        result = post_one(lms, ACCOUNTS, **values)
+    finally:
+        lms.execute("delete from user_api_userretirementstatus where original_username = ?", name)
+
+    assert error_code(result) == f"duplicate-{field}"
+
+
 @pytest.mark.parametrize(
     "claims",
     [b"[" * 3000 + b"]" * 3000, rb'{"preferred_username": "\ud800", "iat": 1}'],

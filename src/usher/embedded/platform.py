@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from django.db.models.functions import Lower
+
 from usher.contract.failures import RegistrationError
 from usher.lms.bulk import save_new
 from usher.lms.enrollments import (
@@ -123,8 +125,10 @@ def course_key(text: str) -> Any:
 def retired_usernames(usernames: Iterable[str]) -> set[str]:
     from usher.embedded.user_api.models import UserRetirementStatus
 
-    statuses = UserRetirementStatus.objects.filter(original_username__in=list(usernames))
-    return set(statuses.values_list("original_username", flat=True))
+    # The platform ignores case: it hashes names in lower case.
+    names = {username.lower() for username in usernames}
+    statuses = UserRetirementStatus.objects.alias(lowered=Lower("original_username"))
+    return set(statuses.filter(lowered__in=names).values_list("original_username", flat=True))
 
 
 def create_retirement_states() -> None:
@@ -141,7 +145,9 @@ def reserved_emails(emails: Iterable[str]) -> set[str]:
     from usher.embedded.user_api.models import UserRetirementStatus
 
     addresses = list(emails)
-    retired = UserRetirementStatus.objects.filter(original_email__in=addresses)
+    lowered = {address.lower() for address in addresses}
+    retired = UserRetirementStatus.objects.alias(lowered=Lower("original_email"))
+    retired = retired.filter(lowered__in=lowered)
     recovering = AccountRecovery.objects.filter(secondary_email__in=addresses)
     return set(retired.values_list("original_email", flat=True)) | set(
         recovering.values_list("secondary_email", flat=True)
