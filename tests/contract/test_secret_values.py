@@ -95,6 +95,7 @@ def test_an_application_that_prints_its_settings_reveals_no_secret(checkout: Che
             'no database "postgres"',
         ),
         ("HOST_NAME", "shop.example.org", "shop.example.org", "shop.example.org"),
+        ("KEYCLOAK_URL", "https://sso.example", "https://sso.example", "https://sso.example"),
     ],
 )
 def test_parts_of_a_secret_that_an_error_quotes_are_hidden(name, value, message, shown):

@@ -9,8 +9,10 @@ from usher.contract.environment import SECRET_KEYS
 
 #: Secrets with fewer characters are not hidden.
 _MIN_SECRET_LENGTH = 8
-#: Words in the names of secret settings, including the application's own.
-_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|DSN|DATABASE_URL", re.IGNORECASE)
+#: Words in the names of secret settings, including the application's own. ``KEYCLOAK_URL`` is none.
+_SECRET_NAME = re.compile(
+    r"KEY(?!CLOAK)|SECRET|TOKEN|PASS|CREDENTIAL|DSN|DATABASE_URL", re.IGNORECASE
+)
 #: An address with a password. The password may contain characters that it should not, such as
 #: ``/`` and ``@``: then a parser finds other parts, and its error may quote a part of the password.
 _ADDRESS_WITH_PASSWORD = re.compile(r"(\w[\w+.-]*://[^:/?#@\s]*:)(\S+)(@\S*)")
