@@ -25,12 +25,12 @@ $(BIN)/python:
 
 # What the demo needs. Packages for tests and checks are installed by the first target that uses them.
 $(DEMO_STAMP): pyproject.toml requirements.lock | $(BIN)/python
-	@echo "Installing what the demo needs into $(VENV) ..."
+	@echo "Installing what the demo needs into $(VENV); this takes a minute or two ..."
 	@$(PIP) --constraint requirements.lock --editable '.[campus,embedded]'
 	@touch $(DEMO_STAMP)
 
 $(STAMP): $(DEMO_STAMP)
-	@echo "Installing what tests and checks need into $(VENV) ..."
+	@echo "Installing what tests and checks need into $(VENV); this takes a minute ..."
 	@$(PIP) --requirement requirements.lock
 	@touch $(STAMP)
 

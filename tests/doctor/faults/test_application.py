@@ -57,6 +57,11 @@ def refused(model, code, message="the LMS said so", **more):
             "type(client).objects.update(client_secret=make_password(secret))",
         ),
         (
+            "APP-11",
+            "edx-oauth-app is public",
+            "client.client_type = 'public'; client.save()",
+        ),
+        (
             "PRV-5",
             "invalid_client",
             "client.client_secret = 'another secret'; client.save()",

@@ -437,3 +437,32 @@ class SessionCookiesDiffer(Check):
             fix="use another host name for one of them, such as localhost in place of 127.0.0.1, "
             "or set another SESSION_COOKIE_NAME in the application's settings",
         )
+
+
+@check
+class LmsClientIsConfidential(Check):
+    """The LMS's client is confidential.
+
+    Symptom: none; whoever learns a learner's authorization code gets their tokens without the
+    secret.
+    Cause: somebody set the client type to *public* in the application's admin.
+    Fix: run `usher connect`, or choose *confidential* as the client type in the application's
+    admin.
+    """
+
+    id = "APP-11"
+    depends_on = ("PRV-1", "PRV-2")
+
+    def probe(self, context: Context) -> Finding:
+        client = context.application.client(context.lms_client_id)
+        client_type = client.get("client_type", "")
+        if not client_type:
+            raise NotKnownError("the application does not report the client's type")
+        if client_type != "confidential":
+            return failed(
+                f"{client.get('name')} is {client_type}, not confidential",
+                cause="the client was changed in the application's admin",
+                fix=CONNECT,
+                repair="provision",
+            )
+        return ok("the LMS's client needs its secret for every token")
