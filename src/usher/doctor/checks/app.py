@@ -443,7 +443,7 @@ class SessionCookiesDiffer(Check):
 class LmsClientIsConfidential(Check):
     """The LMS's client is confidential.
 
-    Symptom: none; whoever learns a learner's authorization code gets their tokens without the
+    Symptom: none; but a stolen authorization code gives a learner's tokens without the
     secret.
     Cause: somebody set the client type to *public* in the application's admin.
     Fix: run `usher connect`, or choose *confidential* as the client type in the application's
