@@ -54,8 +54,9 @@ class Locks:
         self._held.clear()
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        """Wraps the execution of every statement, and removes FOR UPDATE, which SQLite does not
-        support."""
+        """Executes a statement without FOR UPDATE, which SQLite does not support. Records the locks
+        that it would take on PostgreSQL, if it is in a transaction. Lets other threads run before
+        and after a write that is a transaction of its own."""
         for_update = _FOR_UPDATE.search(sql)
         waits = not (for_update and for_update["skip_locked"])
         table, table_of_work = self._locked_tables(sql, params)

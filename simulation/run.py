@@ -264,6 +264,8 @@ class Simulation:
     def _is_at_rest(self) -> bool:
         """Whether everything is in sync, the last sweep was done and no request is in flight.
         Raises InvariantBroken if this takes too long."""
+        # ``due_at`` is the earliest time of all rows. It is looked at first because it is at hand,
+        # while ``unsettled`` looks at every row.
         if self.invariants.records.due_at < float("inf") and self.invariants.unsettled():
             if self.scheduler.now > FAULTS_END_AT + MAX_REST_SECONDS:
                 raise InvariantBroken(

@@ -61,5 +61,6 @@ def test_the_error_for_a_program_that_does_not_exist_names_the_program(tmp_path:
 
 
 def test_a_command_without_env_file_and_folder_is_not_changed(tmp_path: Path) -> None:
+    # There is no such file.
     assert with_env_file("make", None, tmp_path / ".env") == "make"
     assert with_env_file("make", None, None) == "make"

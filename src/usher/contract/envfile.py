@@ -61,7 +61,8 @@ class Problem:
 @dataclass(frozen=True)
 class _Line:
     """One statement of the file. blank: the blank lines in front of it. text: its own characters,
-    with the line break."""
+    with the line break. key: None for a comment and for a malformed line. value: None
+    for these, and for a key without ``=``."""
 
     number: int
     blank: str
@@ -212,9 +213,10 @@ class EnvFile:
 
     def _replace(self, index: int, key: str, value: str) -> "EnvFile":
         """The file with another value in the line at ``index``. The text in front of the key and
-        the comment behind the value stay."""
+        the comment behind the value stay; without a value, the comment is left out."""
         line = self._lines[index]
         prefix = _match(_PREFIX, line.text)
+        # Without a value, the first ``=`` is in a comment, or there is none.
         rest = line.text[len(prefix) :].partition("=")[2].lstrip(" \t")
         tail = rest[len(_match(_VALUE, rest)) :] if line.value is not None else ""
         if not tail.strip():  # no comment: keeps only the line break

@@ -88,6 +88,8 @@ class Platform:
         return leftovers.find_edits(self.current_instance.root, self.current_instance.report)
 
     def connection(self) -> dict[str, str]:
+        """The fields of ``Connection`` that name this LMS. The field ``lms`` is ``tutor`` by
+        default."""
         instance = self.instance
         return {
             "tutor": str(instance.tutor),
