@@ -117,8 +117,8 @@ def _check_accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[s
 def _check_enrollments(
     verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]
 ) -> None:
-    """Compares the enrollments in the LMS with the journal. refused: kind and name of the refused
-    rows."""
+    """Compares the enrollments in the LMS with the journal. refused: kind and name of the rows that
+    the application has recorded as refused; ``journal.refused`` are those that must be refused."""
     names = dict(LmsAccount.objects.values_list("user__username", "username"))
     in_lms = {(user, key): (mode, is_active) for user, key, mode, is_active in dump["enrollments"]}
     for (username, key), (mode, is_active) in journal.enrollments.items():

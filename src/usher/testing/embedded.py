@@ -98,7 +98,7 @@ class UsherLms:
 @contextmanager
 def embedded(folder: Path, application_url: str) -> Iterator[UsherLms]:
     """Creates an LMS in ``folder``, connected to the application at ``application_url``, and serves
-    it until the block ends. Then deletes the folder."""
+    it until the block ends. Then deletes the folder, which stays after an error."""
     from usher.embedded.home import folder as lms_folder
     from usher.embedded.home.process import free_port, running_lms
 
