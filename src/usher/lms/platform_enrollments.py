@@ -16,7 +16,7 @@ from usher.lms.enrollments import (
     raising_refusals,
 )
 from usher.lms.errors import EnrollmentError, EnrollmentRefused
-from usher.lms.platform_receivers import DoneReceivers, replace_receivers_of_enrollments
+from usher.lms.platform_receivers import DoneReceivers, after_inserting_enrollments
 
 
 class UnsavedRow(NamedTuple):
@@ -176,7 +176,7 @@ def _insert_rows(unsaved_rows: Sequence[UnsavedRow]) -> list[State]:
         set_final_state()
         bulk.add_history(rows, update=True)
         set_first_state()
-    done_receivers = replace_receivers_of_enrollments(
+    done_receivers = after_inserting_enrollments(
         rows, [final_mode for _, final_mode in unsaved_rows]
     )
     save_receivers = [*history_receivers, *done_receivers.post_save]

@@ -254,7 +254,7 @@ class DoneReceivers:
     mode_changed: list[Receiver]
 
 
-def replace_receivers_of_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceivers:
+def after_inserting_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceivers:
     """Do the work of the receivers of new enrollments; return the replaced receivers.
 
     rows: CourseEnrollment, inserted, with the attributes they have before they become active.
