@@ -6,6 +6,8 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 
+from usher.contract import failures
+
 #: The longest text that any column here holds.
 MAX_LENGTH = 255
 
@@ -29,10 +31,4 @@ def body_of(request: HttpRequest, limit: int) -> bytes | None:
 def is_storable(text: str) -> bool:
     """Whether a database can store this text: it has no NUL, no half of a surrogate pair, and is
     not too long."""
-    if len(text) > MAX_LENGTH or "\x00" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return len(text) <= MAX_LENGTH and failures.is_storable(text)

@@ -8,6 +8,11 @@ def storable(text: str) -> str:
     return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
 
 
+def is_storable(text: str) -> bool:
+    """Whether a database can store the text: it has no NUL and no half of a surrogate pair."""
+    return storable(text) == text
+
+
 #: The error code of a course run whose key is malformed, and of its enrollments.
 MALFORMED = "malformed-course-key"
 

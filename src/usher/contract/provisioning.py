@@ -8,7 +8,7 @@ import json
 from dataclasses import MISSING, asdict, dataclass, field, replace
 from typing import Any
 
-from usher.contract.failures import storable
+from usher.contract.failures import is_storable
 
 VERSION = 1
 #: The longest username that Open edX's forms accept.
@@ -197,7 +197,7 @@ def _account_name(name: str, ending: str) -> str:
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str):
         raise DescriptionError(f"{place} is not text")
-    if storable(value) != value:
+    if not is_storable(value):
         raise DescriptionError(f"{place} has characters that no database can store")
     return value
 
@@ -265,7 +265,7 @@ def _check_types(record_class: Any, data: dict[str, Any], place: str) -> None:
             type_name = getattr(expected, "__name__", expected)
             raise DescriptionError(f"{place}.{name} is not {type_name}")
         texts = value if isinstance(value, list) else [value]
-        if any(isinstance(text, str) and storable(text) != text for text in texts):
+        if any(isinstance(text, str) and not is_storable(text) for text in texts):
             raise DescriptionError(f"{place}.{name} has characters that no database can store")
 
 

@@ -18,7 +18,7 @@ from django.contrib.sites.models import Site
 from django.db import IntegrityError, transaction
 from social_django.models import UserSocialAuth
 
-from usher.contract.failures import RegistrationError, storable
+from usher.contract.failures import RegistrationError, is_storable
 from usher.contract.limits import FULL_NAME_MAX_LENGTH
 from usher.lms import conf
 from usher.lms.accounts import lookup
@@ -80,7 +80,7 @@ def _refuse_unstorable(learner: Learner) -> None:
     errors = {
         field: f"The {field} is too long, or has characters that can't be stored."
         for field, text in texts.items()
-        if len(text) > FULL_NAME_MAX_LENGTH or storable(text) != text
+        if len(text) > FULL_NAME_MAX_LENGTH or not is_storable(text)
     }
     if errors:
         raise AccountRefused(RegistrationError.VALIDATION, errors)

@@ -12,7 +12,7 @@ import jwt
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
 
-from usher.contract.failures import storable
+from usher.contract.failures import is_storable
 from usher.contract.fingerprints import fingerprint
 from usher.lms import outgoing
 from usher.lms.connections.models import ConnectedApplication
@@ -60,14 +60,9 @@ def verify_logout_token(token: str, application: ConnectedApplication) -> str:
     _use_once(application, claims["jti"])
     # The LMS identifies learners by username; ``sub`` may be another identifier of the application.
     username = claims.get("username") or claims.get("preferred_username") or claims.get("sub")
-    if not isinstance(username, str) or not username or not _is_storable(username):
+    if not isinstance(username, str) or not username or not is_storable(username):
         raise TokenRefused("the token names no learner: username or sub is missing or malformed")
     return username
-
-
-def _is_storable(text: str) -> bool:
-    """Whether a database can store the text: it has no NUL and no half of a surrogate pair."""
-    return storable(text) == text
 
 
 def _claims(token: str, application: ConnectedApplication) -> dict[str, Any]:
@@ -162,7 +157,7 @@ def _check_claims(claims: dict[str, Any]) -> None:
     if "nonce" in claims:
         raise TokenRefused("the token carries a nonce, as only ID tokens may")
     jti = claims["jti"]
-    if not isinstance(jti, str) or not 0 < len(jti) <= LONGEST_TOKEN_ID or not _is_storable(jti):
+    if not isinstance(jti, str) or not 0 < len(jti) <= LONGEST_TOKEN_ID or not is_storable(jti):
         raise TokenRefused(
             f"the token's jti is not a text of at most {LONGEST_TOKEN_ID} characters"
         )
