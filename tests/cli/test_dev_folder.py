@@ -479,6 +479,17 @@ signal.pause()
 """
 
 
+def open_project(folder: Path) -> tuple[ProjectWithLms, ServerProcess, ServerProcess]:
+    """Opens the folder of ``usher dev`` for the project in ``folder``. Returns the servers, and of
+    these the project's own server and its worker, which are not started. The start does not wait
+    for an answer of the server."""
+    servers = ProjectWithLms(Project.at(folder), folder / "lms", some_ports())
+    servers.open()
+    project, worker = servers._create_project_processes()
+    project.ready_url = ""
+    return servers, project, worker
+
+
 class SavingConsole(Console):
     """When it shows the advice, saves the corrected code, as the integrator would. Returns only
     when the worker has ended or has read this code, so that ``usher dev`` notices the change late:
@@ -509,9 +520,7 @@ def test_a_failed_step_is_repeated_after_code_was_saved_during_the_start(
     code, started = tmp_path / "code_of_shop.py", tmp_path / "started.txt"
     (tmp_path / "manage.py").write_text(SLOW_WORKER)
     code.write_text("VERSION =\n")
-    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
-    servers.open()
-    _, worker = servers._create_project_processes()
+    servers, _, worker = open_project(tmp_path)
     attempts: list[str] = []
 
     def enroll_learner() -> str:
@@ -547,9 +556,7 @@ def test_the_option_once_ends_the_command_if_the_saved_code_is_broken(
     monkeypatch.setattr("usher.cli.dev.project_with_lms._RELOAD_SECONDS", 0.5)
     code = tmp_path / "code_of_shop.py"
     (tmp_path / "manage.py").write_text(WORKER)
-    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
-    servers.open()
-    _, worker = servers._create_project_processes()
+    servers, _, worker = open_project(tmp_path)
     code.write_text("VERSION =\n")
 
     def fail_with_worker() -> str:
@@ -612,10 +619,7 @@ def test_a_project_that_does_not_listen_after_a_change_is_restarted_once(
     code = tmp_path / "code.py"
     (tmp_path / "manage.py").write_text(RUNSERVER_SUBSTITUTE)
     code.write_text("VERSION = (\n")
-    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
-    servers.open()
-    project, _ = servers._create_project_processes()
-    project.ready_url = ""  # so that the start does not wait for an answer
+    servers, project, _ = open_project(tmp_path)
     try:
         servers._start_all([project])
         code.write_text("VERSION = (  \n")  # a change, but still a syntax error
@@ -667,10 +671,7 @@ def test_the_error_of_a_project_that_does_not_listen_is_reported_once(
     code = tmp_path / "code_of_shop.py"
     (tmp_path / "manage.py").write_text(SERVER_AND_WORKER_WITH_CODE)
     code.write_text(BROKEN_FOR_SERVER)
-    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
-    servers.open()
-    project, worker = servers._create_project_processes()
-    project.ready_url = ""  # so that the start does not wait for an answer
+    servers, project, worker = open_project(tmp_path)
     messages: list[str] = []
 
     def follow_until(text: str) -> bool:
@@ -701,10 +702,7 @@ def test_a_project_whose_worker_stopped_because_of_the_change_is_not_restarted(
     code = tmp_path / "code_of_shop.py"
     (tmp_path / "manage.py").write_text(SERVER_AND_WORKER_WITH_CODE)
     code.write_text("raise ValueError\n")
-    servers = ProjectWithLms(Project.at(tmp_path), tmp_path / "lms", some_ports())
-    servers.open()
-    project, worker = servers._create_project_processes()
-    project.ready_url = ""  # so that the start does not wait for an answer
+    servers, project, worker = open_project(tmp_path)
     try:
         servers._start_all([project, worker])
         code.write_text("raise ValueError('no shop')\n")

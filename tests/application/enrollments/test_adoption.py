@@ -28,22 +28,23 @@ DEMO = "course-v1:edX+DemoX+Demo_Course"
 E2E = "course-v1:edX+E2E-101+course"
 
 
-@pytest.fixture
-def learner(system_with_each_api):
-    """A learner with an LMS account and no enrollment."""
-    user = system_with_each_api.learner("instructed")
+def learner_with_account(system):
+    user = system.learner("instructed")
     ensure_account(user)
     assert reconcile(["account"]).failed == 0
     return user
+
+
+@pytest.fixture
+def learner(system_with_each_api):
+    """A learner with an LMS account and no enrollment."""
+    return learner_with_account(system_with_each_api)
 
 
 @pytest.fixture
 def learner_of_public_api(system):
     """As ``learner``, with the public API only."""
-    user = system.learner("instructed")
-    ensure_account(user)
-    assert reconcile(["account"]).failed == 0
-    return user
+    return learner_with_account(system)
 
 
 def enroll_in_lms(system_with_each_api, user, key=DEMO, mode="audit", is_active=True):
