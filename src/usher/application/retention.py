@@ -55,7 +55,8 @@ def forget_old() -> dict[str, int]:
 
 
 def remove(rows: QuerySet[Any]) -> int:
-    """Deletes these rows portion by portion. Returns how many."""
+    """Deletes these rows portion by portion, and stops after ``_MAX_ROWS``; the next call deletes
+    more. Returns how many were deleted."""
     count = 0
     while count < _MAX_ROWS:
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[:_ROWS_A_PORTION])
@@ -68,6 +69,7 @@ def remove(rows: QuerySet[Any]) -> int:
 
 def _remove_audit_events() -> int:
     days = int(getattr(settings, "USHER_AUDIT_DAYS", AUDIT_DAYS))
+    # 0 keeps them for ever.
     if days <= 0 or not apps.is_installed("usher.application.audit"):
         return 0
     from usher.application.audit.models import AuditEvent
@@ -76,15 +78,15 @@ def _remove_audit_events() -> int:
 
 
 def _remove_webhook_ids() -> int:
-    from usher.application.webhooks.services import expired_message_ids
+    from usher.application.webhooks.services import seen_messages_to_forget
 
-    return remove(expired_message_ids())
+    return remove(seen_messages_to_forget())
 
 
 def _remove_sign_out_ids() -> int:
-    from usher.application.provider.signout.receiving import expired_message_ids
+    from usher.application.provider.signout.receiving import seen_messages_to_forget
 
-    return remove(expired_message_ids())
+    return remove(seen_messages_to_forget())
 
 
 def _remove_session_records() -> int:

@@ -84,7 +84,7 @@ def _create_session(user):
 
     store = import_module(settings.SESSION_ENGINE).SessionStore()
     store[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
-    store[auth.BACKEND_SESSION_KEY] = _backend()
+    store[auth.BACKEND_SESSION_KEY] = _path_of_password_backend()
     store[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
     store.set_expiry(SESSION_SECONDS)
     store.create()
@@ -93,9 +93,10 @@ def _create_session(user):
     return store
 
 
-def _backend():
-    """Returns the authentication backend that checks passwords. An API gateway's backend would end
-    a session whose requests do not come through the gateway."""
+def _path_of_password_backend():
+    """Returns the dotted path of the authentication backend that checks passwords; if there is
+    none, that of the first backend. An API gateway's backend would end a session whose requests do
+    not come through the gateway."""
     from django.conf import settings
     from django.contrib.auth.backends import ModelBackend, RemoteUserBackend
     from django.utils.module_loading import import_string

@@ -57,7 +57,7 @@ def forget_clients() -> None:
 
 
 def lms_username(user: Any) -> str:
-    """The user's LMS username."""
+    """The user's LMS username. Reserves one if the user has none."""
     from usher.application.accounts.services import lms_username
 
     return lms_username(user)

@@ -201,7 +201,7 @@ def _malformed_runs() -> list[str]:
 
 
 def _name_clashes() -> list[str]:
-    """LMS usernames of learners that are or were reserved for another learner."""
+    """LMS usernames, of the newest accounts, that are or were reserved for another learner."""
     newest = LmsAccount.objects.order_by("-pk").values("pk")[:_MAX_SEARCHED]
     reservations_of_others = UsernameReservation.objects.filter(
         username__iexact=OuterRef("username"),

@@ -76,7 +76,8 @@ def pull_changes() -> int:
 
 
 def _pull(capability: str, make_due: Callable[[Items], int]) -> int:
-    """Reads one list of changes since its watermark. Returns how many rows were made due."""
+    """Reads one list of changes since its watermark, and moves the watermark. Returns how many rows
+    were made due; 0 without a request if the list was read a short time ago."""
     now = timezone.now()
     watermark = Watermark.objects.filter(name=capability).first()
     if watermark is not None and now - watermark.asked_at < _MIN_INTERVAL:
@@ -108,8 +109,8 @@ def _make_accounts_due(items: Items) -> int:
 
 
 def _make_enrollments_due(items: Items) -> int:
-    """Makes due the enrollments that differ, and records enrollments that were created in the LMS.
-    Returns how many there are of both."""
+    """Makes due the enrollments that differ, except refused ones, and records enrollments that were
+    created in the LMS. Returns how many there are of both."""
     enrollments = dict(_read_each(items, _read_enrollment))
     rows = Enrollment.objects.filter(
         user__lms_account__username__in={name for name, _ in enrollments},

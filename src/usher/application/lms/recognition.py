@@ -54,9 +54,9 @@ class Recognition:
         self._last_proof = _NEVER_ASKED
 
     def load(self, sample: Callable[[], tuple[int, Sequence[Any]]]) -> None:
-        """Reads the sample of known accounts, unless this was done a short time ago. Called in the
-        database thread. sample: returns how many accounts are known, and some of their
-        usernames."""
+        """Reads the sample of known accounts, unless a sample that is not empty was read a short
+        time ago. Called in the database thread. sample: returns how many accounts are known, and
+        some of their usernames."""
         now = time.monotonic()
         if not self._known_usernames or now - self._loaded_at > _REUSE_SECONDS:
             self._loaded_at, (self._total, self._known_usernames) = now, sample()

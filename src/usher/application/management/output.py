@@ -80,7 +80,7 @@ class EngineCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> Any:
         """Wraps the lines of errors that Django prints on the command line after
-        "CommandError: "."""
+        "CommandError: ". Exits with 1 if the reader of a pipe has gone."""
         try:
             return super().execute(*args, **options)
         except BrokenPipeError:  # as after `| head`
@@ -126,14 +126,13 @@ class EngineCommand(BaseCommand):
             yield lambda summary: bar.update(task, description=f"{title}: {summary.line()}")
 
     def note(self, text: str) -> None:
-        """Writes a message about a wait to standard error, to keep standard output free for the
-        result."""
+        """Writes a message to standard error, to keep standard output free for the result."""
         self.stderr.write(text)
 
     def finish_dry_run(self, count: int, noun: str, options: Any, **more: Any) -> None:
         """Writes the last line of a dry run. count: how many records would be changed. noun: the
         name of the counted records, such as ``records`` or ``tokens``. more: further keys of the
-        JSON object."""
+        JSON object; ``waiting`` (groups) and ``stopped`` also show in the printed line."""
         if options["json"]:
             data = Summary(changed=count).as_dict() | {"dry_run": True}
             self.stdout.write(json.dumps(data | more))
@@ -197,7 +196,7 @@ class EngineCommand(BaseCommand):
 
 def why_stopped(waiting: Iterable[Group] = ()) -> str:
     """Why nothing can be sent to the LMS now; '' if it can. waiting: groups of rows that wait; the
-    error of such a group may already be the reason."""
+    error of such a group may already be the reason. If none is, asks the LMS."""
     for group in waiting:
         if group.failure_class == FailureClass.SYSTEMIC or group.code == CircuitOpen.default_code:
             return group.message

@@ -36,7 +36,8 @@ class MetricsCounter(Observer):
 
 
 def record_outbox(messages: int, oldest_seconds: float) -> None:
-    """Records how many messages of the LMS were not yet delivered to this application."""
+    """Records how many messages the LMS has not delivered to this application yet, and the age of
+    the oldest."""
     recorder.set(metrics.OUTBOX, value=messages)
     recorder.set(metrics.OUTBOX_OLDEST, value=oldest_seconds)
 

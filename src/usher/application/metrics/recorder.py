@@ -100,6 +100,7 @@ class Recorder:
 
 def _write_all(added: dict[_Key, float], values: dict[_Key, float]) -> None:
     """Writes in a transaction, unless there is only one statement, which is atomic by itself."""
+    # Within the caller's transaction: a savepoint, so that an error does not break it.
     in_transaction = bool(added and values) or connection.in_atomic_block
     with transaction.atomic() if in_transaction else nullcontext():
         _write(added, "usher_metricvalue.value + excluded.value")

@@ -14,5 +14,5 @@ def deliver_sign_outs() -> int:
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator,unused-ignore]
 def forget_old() -> None:
-    """Deletes old rows: audit events, expired tokens, ids of webhook messages."""
+    """Deletes rows past their retention, see ``usher.application.retention``."""
     retention.forget_old()

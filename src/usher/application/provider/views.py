@@ -162,7 +162,8 @@ class TokenView(toolkit.TokenView):
         status: int,
     ) -> HttpResponse:
         """The answer to a token request that failed, which counts as a failure of this client: 429
-        if there were too many, else the toolkit's answer. headers, body, status: of the latter."""
+        if there were too many, else the toolkit's answer, of which 401 is written to the audit log.
+        headers, body, status: of the toolkit's answer."""
         if limited := _count_failure(request, client_id):
             return limited
         if status == 401:

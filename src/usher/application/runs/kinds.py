@@ -186,8 +186,9 @@ class ModeKind(LmsKind):
 def _write_modes(
     run: CourseRun, observed: list[ObservedMode], recorded: dict[_ModeKey, CourseMode]
 ) -> bool:
-    """Saves the modes that the LMS shows and deletes the rest. Returns whether anything changed.
-    recorded: the run's modes in the database; the function removes the modes that it keeps."""
+    """Saves the modes that the LMS shows, deletes the rest, and updates the run's upgrade deadline.
+    Returns whether anything changed. recorded: the run's modes in the database; the function
+    removes the modes that it keeps."""
     changed = False
     for mode in {(mode.slug, mode.currency): mode for mode in observed}.values():
         row = recorded.pop((mode.slug, mode.currency), None)

@@ -270,7 +270,7 @@ class Writer:
         self.summary = Summary()
         #: Known runs that were on no page so far.
         self.keys_not_in_lms = set(known)
-        #: Runs that were seen in the LMS before.
+        #: Runs that the LMS has shown before, except those that are marked as missing.
         self.observed_keys = {key for key, run in known.items() if run.digest}
         #: Some of the known runs that the LMS showed.
         self.sample_keys: list[str] = []
@@ -357,7 +357,8 @@ def _row(observed: ObservedRun, pk: int, digest_of_run: str, now: datetime) -> C
 
 
 def _create(runs: list[CourseRun]) -> None:
-    """Creates runs. Runs that another sync created in the meantime stay unchanged."""
+    """Creates runs and the rows of their modes. Runs that another sync created in the meantime stay
+    unchanged."""
     if not runs:
         return
     in_order = sorted(runs, key=lambda run: run.course_key)

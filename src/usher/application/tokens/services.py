@@ -117,8 +117,9 @@ def rotate_keys(*, batch: int = 500) -> tuple[int, int]:
 
 
 def _reencrypt(rows: list[LmsToken]) -> tuple[int, int]:
-    """Encrypts the tokens of these rows with the newest key. Returns how many rows were encrypted,
-    and how many were unreadable."""
+    """Encrypts the tokens of these rows with the newest key. Deletes the tokens that no key can
+    decrypt, and makes their rows due. Returns how many rows were encrypted, and how many were
+    unreadable."""
     rotated, unreadable = 0, []
     for row in rows:
         if not row.access_token and not row.refresh_token:

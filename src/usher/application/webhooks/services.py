@@ -42,8 +42,8 @@ def process_message(event_id: str, kind: str, username: str, course_id: str) -> 
     return is_new
 
 
-def expired_message_ids() -> QuerySet[ReceivedEvent]:
-    """Ids of messages that are too old to be accepted again."""
+def seen_messages_to_forget() -> QuerySet[ReceivedEvent]:
+    """The rows of messages that are too old to be accepted again."""
     # Longer than a signature is accepted: ``TOLERANCE_SECONDS`` before and after its time.
     too_old = timezone.now() - timedelta(seconds=4 * TOLERANCE_SECONDS)
     return ReceivedEvent.objects.filter(received_at__lt=too_old)

@@ -100,7 +100,7 @@ def _parse(body: bytes) -> _Message | None:
 
 
 def _read_time(message: dict[str, Any]) -> float | None:
-    """When the message was written, in seconds since 1970; None if it does not say."""
+    """When the message was written, in seconds since 1970; None if it has no valid time."""
     try:
         sent_at = moment(message.get("at"))
         return sent_at.timestamp() if sent_at else None

@@ -34,7 +34,8 @@ def copy_migrated(campus: Path, target: Path) -> None:
 
 
 def _version(campus: Path) -> str:
-    """A string that changes with every migration and with the list of apps."""
+    """A string that changes with the migrations, with the settings, which list the apps, and with
+    the versions of other packages."""
     digest = hashlib.sha256()
     for name in _PACKAGES:
         digest.update(f"{name} {version(name)}\n".encode())

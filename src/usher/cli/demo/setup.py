@@ -43,8 +43,9 @@ class SetUp:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Sets up the application and the LMS at the same time; does nothing if an earlier start
-        has done this. Raises DemoError at the first step that fails."""
+        """Reads or makes the pair's credentials. Then sets up the application and the LMS at the
+        same time, unless an earlier start has done this. Raises DemoError at the first step that
+        fails."""
         pair = self.pair
         for folder in (pair.application_home, pair.lms_home):
             folder.mkdir(parents=True, exist_ok=True)

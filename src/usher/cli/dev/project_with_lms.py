@@ -210,9 +210,9 @@ class ProjectWithLms(RunningServers):
     # -- steps
 
     def steps(self, *, recheck: bool) -> Iterator[tuple[str, Callable[[], str]]]:
-        """(name, action) of each step, in order. An action returns one line for people, or raises
-        DemoError. recheck: also creates accounts in this LMS that the database has from another
-        LMS."""
+        """(name, action) of each step, in order. Call an action before you request the next step,
+        which may depend on its result. An action returns one line for people, or raises DemoError.
+        recheck: also creates accounts in this LMS that the database has from another LMS."""
         yield "project", self._check_project
         yield "lms", self._make_lms
         yield "connected", lambda: self._connect_project(recheck=recheck)

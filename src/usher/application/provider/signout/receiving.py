@@ -45,8 +45,8 @@ def receive(request: HttpRequest, body: bytes) -> int:
         return _end_sessions(username, at) if is_new else 0
 
 
-def expired_message_ids() -> QuerySet[SeenSignOut]:
-    """Ids of messages that are too old to be accepted again."""
+def seen_messages_to_forget() -> QuerySet[SeenSignOut]:
+    """The rows of messages that are too old to be accepted again."""
     return SeenSignOut.objects.filter(received_at__lt=timezone.now() - _REPLAY_PERIOD)
 
 

@@ -166,7 +166,8 @@ def _claim() -> SignOutMessage | None:
 
 
 def _deliver(http: httpx.Client, message: SignOutMessage) -> bool:
-    """Sends the message. Returns whether the LMS accepted it."""
+    """Sends the message, and deletes it unless it is to be sent again. Returns whether the LMS
+    accepted it."""
     settings = conf.settings()
     issuer = oauth2_settings.OIDC_ISS_ENDPOINT or f"{settings.site_base_url}/oauth2"
     token = logout_tokens.make(message.application, message.subject, issuer)
