@@ -24,7 +24,7 @@ from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
 from usher.application.management.output import EngineCommand, describe_database_error
 from usher.application.runs.models import CourseMode, CourseRun
-from usher.application.runs.services import ensure_run
+from usher.application.runs.services import ensure_run, sync_runs
 from usher.client.client import LmsClient
 from usher.client.errors import AccessRefused, CircuitOpen
 from usher.engine import heartbeat
@@ -235,6 +235,13 @@ def test_a_dry_run_of_the_sync_of_all_runs_adds_no_run(system):
         r"✓ course runs: [1-9]\d* would be changed; nothing was changed", out.splitlines()[-1]
     )
     assert not CourseRun.objects.exists()
+
+
+def test_a_dry_run_of_the_sync_counts_no_run_that_is_marked_as_missing(system):
+    ensure_run("course-v1:Nobody+Knows+This")
+    sync_runs()
+    code, out, _ = run_command("sync_courseruns", "--dry-run")
+    assert (code, out) == (0, "✓ course runs: 0 would be changed; nothing was changed\n")
 
 
 def test_sync_courserun_without_run_or_all_is_rejected(db):

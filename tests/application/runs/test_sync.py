@@ -13,6 +13,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
 from usher.application.enrollments.services import enroll
+from usher.application.lms.drift import drift
 from usher.application.records.models import Grade
 from usher.application.runs import sync, tasks
 from usher.application.runs.models import CourseMode, CourseRun, RunModes
@@ -88,6 +89,15 @@ def test_a_run_is_marked_as_missing_until_the_lms_shows_it_again(system):
     CourseRun.objects.filter(course_key=DEMO).update(missing_since="2026-01-01T00:00:00Z")
     assert sync_runs([DEMO]).changed == 1
     assert CourseRun.objects.get(course_key=DEMO).missing_since is None
+
+
+def test_drift_announces_no_change_of_a_run_that_is_marked_as_missing(system):
+    key = ensure_run("course-v1:Nobody+Knows+This").course_key
+    [before] = [difference for difference in drift(["run"]) if difference.what == key]
+    assert before.action == "mark it as missing"
+    sync_runs()
+    [after] = drift(["run"])
+    assert (after.what, after.action, after.note) == (key, "", "marked as missing here")
 
 
 def test_a_sync_of_one_run_stores_only_that_run(system):

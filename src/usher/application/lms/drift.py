@@ -263,14 +263,18 @@ def _runs(lms: LmsClient, run: Any) -> Iterator[Difference]:
                     )
             elif known_run.digest != sync.digest(raw):
                 yield from _run(known_run.pk, raw)
+    missing = CourseRun.objects.filter(missing_since__isnull=False)
+    marked_keys = set(missing.values_list("course_key", flat=True))
     for key in sorted(keys_not_in_lms):
+        is_marked = key in marked_keys
         yield Difference(
             kind="run",
             what=key,
             field="exists",
             here="yes",
             there="no",
-            action="mark it as missing",
+            note="marked as missing here" if is_marked else "",
+            action="" if is_marked else "mark it as missing",
         )
 
 

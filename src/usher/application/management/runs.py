@@ -25,7 +25,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
         differences = [
             difference
             for difference in drift(["run"])
-            if not only_keys or difference.what in only_keys
+            if difference.action and (not only_keys or difference.what in only_keys)
         ]
         if not options["json"]:
             for difference in differences:
