@@ -10,7 +10,8 @@ import structlog
 
 
 def logger(name: str) -> Any:
-    """Takes an event and its values: ``log.info("sign-in", subject="ada")``."""
+    """A logger whose methods take an event and its values: ``log.info("sign-in", subject="ada")``.
+    name: of the logger in the standard library."""
     return structlog.wrap_logger(
         logging.getLogger(name), wrapper_class=structlog.stdlib.BoundLogger
     )

@@ -174,7 +174,8 @@ def _engine(rows: dict[str, Rows]) -> Engine:
 
 
 def _broker_error() -> str:
-    """The broker's address and error; '' if it answers, or if the project has none."""
+    """The broker's address and error, or ``NO_CELERY``; '' if the broker answers, or if the project
+    has none."""
     url = setup.broker_url()
     if not url:
         return ""

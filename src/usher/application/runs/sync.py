@@ -98,7 +98,7 @@ _UNREADABLE = "unreadable"
 
 
 def digest(raw: dict[str, Any]) -> str:
-    """A digest of the fields of a run that are synced."""
+    """A digest of the fields of a run that are synced, or ``_UNREADABLE``."""
     try:
         values: Any = (_read_fields(raw), raw["media"]["image"]["large"])
     except (KeyError, TypeError):

@@ -175,8 +175,9 @@ class Pair(RunningServers):
         self._lock = lock
 
     def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
-        """Sets up the application and the LMS, unless an earlier start has done this. report:
-        called after each step. Raises DemoError."""
+        """Writes the file that ``existing`` reads and the file for the shell. Then sets up the
+        application and the LMS, unless an earlier start has done this. report: called after each
+        step. Raises DemoError."""
         saved = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / FILE_NAME).write_text(json.dumps(saved))
         write_exports(self.environment_file, self.application_environment)

@@ -254,7 +254,8 @@ class ProjectWithLms(RunningServers):
         return "embedded LMS with two courses"
 
     def _restore_lms(self) -> str:
-        """Restores settings and records of the LMS. Returns a line with the differences found."""
+        """Restores settings and records of the LMS. Returns a line with the differences found, and
+        sets ``settings_restored``."""
         settings = self.lms_home / SETTINGS_FILE
         earlier_settings = settings.read_text() if settings.exists() else ""
         restored_records = self._write_settings_and_records()
@@ -280,7 +281,8 @@ class ProjectWithLms(RunningServers):
         return int(json.loads(out)["changed"])
 
     def _connect_project(self, *, recheck: bool) -> str:
-        """Creates tables, the LMS's OAuth2 client, course runs and the learner in the project.
+        """Creates tables, the LMS's OAuth2 client, course runs and the learner in the project. Sets
+        ``learner``, and writes the file for the shell and the record that ``existing`` reads.
         Returns lines about the changes. Raises DemoError. recheck: as for ``steps``."""
         client_id, lms_accounts = self.credentials.lms_client_id, accounts_in(self.lms_home)
         is_new_lms = not (self.home / prepared.FILE_NAME).exists()
@@ -628,7 +630,10 @@ class ProjectWithLms(RunningServers):
                 *("--port", str(self.ports.lms)),
             ],
             folder=self.lms_home,
-            environment={"USHER_LMS_HOME": str(self.lms_home), "DJANGO_SETTINGS_MODULE": ""},
+            environment={
+                "USHER_LMS_HOME": str(self.lms_home),
+                "DJANGO_SETTINGS_MODULE": "",  # this process's may be the project's
+            },
             log=self.home / "lms.log",
             ready_url=self.lms_url + LmsPath.HEARTBEAT,
         )
