@@ -106,6 +106,7 @@ def test_the_filter_of_each_state_finds_the_records_in_that_state(django_user_mo
             {"refused_at": now, "attempts": 3},
             {"refused_at": now, "observed_generation": 1},
             {"observed_generation": 1, "attempts": 1, "error_code": "x"},
+            {"observed_generation": 1, "created_in_lms_at": now, "observed_is_active": False},
         )
     ):
         user = django_user_model.objects.create_user(
@@ -115,6 +116,7 @@ def test_the_filter_of_each_state_finds_the_records_in_that_state(django_user_mo
     rows = LmsAccount.objects.all()
     for each_state in State:
         expected_rows = {row for row in rows if state(row) == each_state}
+        assert expected_rows, each_state
         assert set(in_state(rows, each_state)) == expected_rows
 
 

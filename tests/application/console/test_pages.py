@@ -98,7 +98,7 @@ def actions(row: Enrollment) -> list[tuple[str, str, dict[str, Any]]]:
 
 def all_rows() -> dict[str, list[Any]]:
     """All rows of Usher's tables."""
-    app_labels = ("usher", "usher_console", "usher_audit", "usher_provider")
+    app_labels = ("usher", "usher_engine", "usher_console", "usher_audit", "usher_provider")
     return {
         model.__name__: list(model._default_manager.order_by("pk").values())
         for label in app_labels

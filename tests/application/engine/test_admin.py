@@ -119,12 +119,14 @@ def test_an_enrollment_in_a_mistyped_run_can_be_deleted(system, staff):
     assert staff.post(delete_run, {"post": "yes"}).status_code == 302
 
 
-def test_deleting_a_learner_deletes_their_enrollments(system, staff):
+def test_a_learner_can_be_deleted_with_their_enrollments(system, staff):
+    """Although an enrollment alone can't be deleted while the LMS has it."""
     user = system.learner()
     enroll(user, ensure_run(DEMO), reconcile_now=True)
     url = reverse("admin:accounts_user_delete", args=[user.pk])
     assert staff.post(url, {"post": "yes"}).status_code == 302
     assert not get_user_model().objects.filter(pk=user.pk).exists()
+    assert not models.Enrollment.objects.exists()
 
 
 def test_an_enrollment_accepts_only_modes_of_its_run(staff):
@@ -148,6 +150,8 @@ def test_an_enrollment_accepts_only_modes_of_its_run(staff):
 
 
 class OnlyAudit(DefaultAdapter):
+    """Allows only the mode audit, and fails for learners named Bug."""
+
     def allowed_modes(self, user, run):
         if user.name == "Bug":
             raise KeyError("no such field")

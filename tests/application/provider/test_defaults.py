@@ -15,7 +15,8 @@ from usher.contract.environment import ALL_KEYS
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment has no variables that ``defaults.apply`` reads."""
-    for name in (*ALL_KEYS, "SITE_BASE_URL", "CELERY_BROKER_URL", "REDIS_URL"):
+    other_names = ("SITE_BASE_URL", "CELERY_BROKER_URL", "OIDC_RSA_PRIVATE_KEY")
+    for name in (*ALL_KEYS, *environment.OPTIONS, *other_names):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -82,8 +82,16 @@ def test_concurrent_callers_wait_for_the_same_answer() -> None:
     first_caller = threading.Thread(target=store_result, args=(answer_slowly,))
     first_caller.start()
     assert started.wait(LONGEST_WAIT)
-    second_caller = threading.Thread(target=store_result, args=(lambda: "second",))
+    is_asked_again = threading.Event()
+
+    def answer_again() -> str:
+        is_asked_again.set()
+        return "second"
+
+    second_caller = threading.Thread(target=store_result, args=(answer_again,))
     second_caller.start()
+    # Long enough for the second caller to ask the LMS, if it did not wait for the first one.
+    assert not is_asked_again.wait(0.2)
     may_answer.set()
     for caller in (first_caller, second_caller):
         caller.join(LONGEST_WAIT)

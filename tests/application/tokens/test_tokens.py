@@ -79,7 +79,7 @@ def test_concurrent_requests_renew_a_token_only_once(learner, faulty):
     expire(learner)
     tokens, errors = [], []
 
-    def store_token():
+    def get_token():
         try:
             tokens.append(access_token_for(learner))
         except Exception as error:  # noqa: BLE001 - shown by the assertion
@@ -87,7 +87,7 @@ def test_concurrent_requests_renew_a_token_only_once(learner, faulty):
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=store_token) for _ in range(6)]
+    threads = [threading.Thread(target=get_token) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,7 +112,8 @@ def test_access_token_for_fails_if_the_account_cannot_be_created(system, setting
         access_token_for(system.learner())
 
 
-def test_an_unlinked_account_is_refused_with_its_reason(learner, system):
+def test_the_token_of_an_unlinked_account_is_refused_with_its_reason(learner, system):
+    # With the learner's e-mail address, an LMS without usher.lms would link the account again.
     system.lms.shell(
         "from social_django.models import UserSocialAuth as S; "
         f"link = S.objects.get(uid={learner.lms_account.username!r}); "
@@ -230,4 +231,5 @@ def test_tokens_that_end_within_a_minute_are_renewed_once_and_then_reported(
     user = system_with_each_api.learner()
     with pytest.raises(LmsError, match="Raise the lifetime of access tokens in the LMS"):
         access_token_for(user)
-    assert len(faulty_with_each_api.requests) < 20
+    # One request is the renewal. With the public API, the first token comes from there, too.
+    assert faulty_with_each_api.count(TOKEN) in (1, 2)
