@@ -235,7 +235,7 @@ def _proxy_in_front_of_lms(system: System, settings: Any) -> Iterator[FaultyProx
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], bool]], None]:
+def eventually() -> Callable[..., None]:
     """A function that waits until a condition is true, 90 seconds at most by default."""
     import time
 

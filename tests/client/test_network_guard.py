@@ -86,8 +86,8 @@ def test_requests_to_the_lms_are_refused_whichever_library_sends_them(
 
 
 def test_requests_to_other_servers_are_not_refused(lms: HTTPServer) -> None:
-    url_of_another_server = f"http://127.0.0.1:{lms.server_port + 1}"
-    guard = NetworkGuard([url_of_another_server], RefusingOpener())
+    guarded_url = f"http://127.0.0.1:{lms.server_port + 1}"  # so that ``lms`` is another server
+    guard = NetworkGuard([guarded_url], RefusingOpener())
     sys.addaudithook(guard)
     guard.is_active = True
     try:

@@ -49,9 +49,8 @@ def test_an_empty_value_in_the_file_does_not_replace_a_value_of_the_environment(
 
 def test_the_error_for_a_program_that_does_not_exist_names_the_program(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
-    env_file.write_text(
-        "SITE=a b\n"
-    )  # another value in a shell, so ``run_with_env`` starts the program
+    # A shell would read another value from this line, so ``run_with_env`` starts the program.
+    env_file.write_text("SITE=a b\n")
     command = with_env_file("no-such-program", tmp_path, env_file)
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (

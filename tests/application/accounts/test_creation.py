@@ -230,7 +230,8 @@ def test_an_unreachable_lms_has_the_error_code_no_connection(system, settings):
 def test_a_disabled_provider_record_is_a_systemic_failure_and_refuses_no_account(system, faulty):
     user = system.learner("provider")
     account = ensure_account(user)
-    # The LMS answers only the check that it is the LMS, and fails at registrations and sign-ins.
+    # An LMS whose provider record is disabled fails at registrations and sign-ins, and answers the
+    # check that it is the LMS.
     faulty.decide = lambda _, path: "" if "/accounts?" in path else faults.ERROR_500
     summary = reconcile(["account"], user=user)
     assert summary.failures[0].failure_class == "systemic"

@@ -39,7 +39,9 @@ def test_an_account_sent_with_outdated_details_makes_the_profile_due(learner):
     job = Job(row, display_name=row.username, data=outdated)
     kind("account").settle([(job, Outcome(changed=True))], now)
     assert rows.due(now).exists()
-    assert rows.get().observed_name == "", "the public API sends only values that differ from it"
+    assert rows.get().observed_name == "", (
+        "the public API sends a name only if it differs from this one"
+    )
 
 
 def test_a_profile_whose_account_is_missing_in_the_lms_is_retried(learner):

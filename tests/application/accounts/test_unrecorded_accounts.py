@@ -71,9 +71,12 @@ def test_an_account_older_than_the_reservation_is_not_deactivated(
     assert system_with_each_api.account(unrecorded_account.username)["is_active"] is True
 
 
-def test_a_learner_who_is_activated_again_gets_an_active_account(system_with_batch_api):
+def test_the_unrecorded_account_of_a_learner_who_is_activated_again_becomes_active(
+    system_with_batch_api,
+):
     account = ensure_account(system_with_batch_api.learner())
     reconcile(["account"])
+    # As if the answer to the creation had been lost.
     LmsAccount.objects.update(created_in_lms_at=None, observed_generation=0)
     user = account.user
     for is_active in (False, True):

@@ -71,9 +71,7 @@ def test_the_page_shows_a_refusal_with_its_attempts_until_a_repair(
     assert AuditEvent.objects.get(name="console-repair").subject == user.username
 
 
-def test_a_repair_creates_missing_records_and_sends_nothing_else(
-    system: Any, staff: Client
-) -> None:
+def test_a_repair_of_a_learner_sends_nothing_of_other_learners(system: Any, staff: Client) -> None:
     user, other = system.learner(), system.learner()
     enroll(user, ensure_run(DEMO))
     enroll(other, ensure_run(DEMO))

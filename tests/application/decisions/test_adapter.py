@@ -65,7 +65,8 @@ def test_the_adapter_decides_usernames_and_full_names(settings: Any) -> None:
 
 
 class OnlyAccepted(DefaultAdapter):
-    """As in the guide's example, adds one condition to Usher's own decision about a learner."""
+    """As in the guide's example, adds one condition to Usher's own decision about a learner. Fails
+    for learners named Bug."""
 
     def is_eligible(self, user: Any) -> bool:
         if user.name == "Bug":

@@ -257,8 +257,8 @@ def test_return_values_of_a_wrong_type_are_refused(
 
 
 class QuerysetAdapter(DefaultAdapter):
-    """An adapter whose ``eligible`` and ``confirmed`` return ``answer``. If ``answer`` is an
-    exception, both methods raise ``answer``."""
+    """An adapter whose ``eligible``, ``confirmed`` and ``allowed_modes`` return ``answer``. If
+    ``answer`` is an exception, ``eligible`` and ``confirmed`` raise ``answer``."""
 
     answer: Any = None
 

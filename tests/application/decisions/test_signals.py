@@ -92,6 +92,7 @@ def test_a_deactivation_sends_a_signal(system: Any, received_signals: Any) -> No
     user, run = system.learner(), ensure_run(DEMO)
     enroll(user, run, reconcile_now=True)
     received_signals.clear()
+    # The public API can't deactivate an account, so the LMS's staff does it.
     system.lms.shell(
         "from django.contrib.auth.models import User; "
         f"User.objects.filter(username={user.lms_account.username!r}).update(is_active=False)"

@@ -210,6 +210,7 @@ def test_a_sweep_uses_indexes_and_scans_no_whole_table(row_ids):
             cursor.execute("RESET enable_seqscan")
     for plan in plans:
         assert any(index in plan for index in INDEXES)
+        # How PostgreSQL and SQLite describe a scan of a whole table.
         assert "Seq Scan" not in plan
         assert not re.search(r"SCAN \w+'", plan)
 

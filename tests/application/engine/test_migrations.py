@@ -17,7 +17,8 @@ NUMBER_OF_ROWS = 100_000
 
 
 def migrate_to(targets: list[tuple[str, str]]) -> Any:
-    """Migrates to these migrations, forward or back, and returns the models."""
+    """Migrates to these migrations, forward or back. Returns the registry of the models as they
+    are after them, in place of ``django.apps.apps``."""
     executor = MigrationExecutor(connection)
     executor.migrate(targets)
     return MigrationExecutor(connection).loader.project_state(targets).apps

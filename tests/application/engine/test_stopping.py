@@ -185,7 +185,7 @@ def test_stop_after_is_set_after_its_seconds_or_by_the_shared_stop():
 @pytest.fixture
 def sent_messages(monkeypatch, transactional_db):
     """The messages that sweeps and tasks send: (kind, number of the share). A share has ten rows.
-    No message reaches a worker."""
+    No message reaches a worker, and a sweep does nothing but send messages."""
     messages = []
     monkeypatch.setattr(tasks.work_share, "delay", lambda *args: messages.append(args))
     monkeypatch.setattr(tasks, "prepare_sweep", lambda: None)

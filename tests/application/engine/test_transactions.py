@@ -184,9 +184,9 @@ def test_two_concurrent_syncs_can_add_the_same_runs(transactional_db):
     ]
     barrier = threading.Barrier(2)
 
-    def write(pages):
+    def write(runs_in_order):
         writer = sync.Writer(sync.known_runs())
-        writer.compare(pages)
+        writer.compare(runs_in_order)
         barrier.wait(LONGEST_WAIT)
         writer.flush()
 

@@ -170,7 +170,9 @@ def test_response_types_other_than_code_are_refused(lms, response_type):
 
 
 @pytest.mark.parametrize("grant_type", ["password", "client_credentials", "rubbish", ""])
-def test_grant_types_without_code_or_refresh_token_are_refused(lms, learner, grant_type):
+def test_grant_types_other_than_authorization_code_and_refresh_token_are_refused(
+    lms, learner, grant_type
+):
     answer = lms.token(
         grant_type=grant_type, username=learner.username, password="correct horse battery"
     )

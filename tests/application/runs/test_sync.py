@@ -289,6 +289,7 @@ def test_a_mode_that_two_answers_lack_is_deleted(system, faulty):
     run = ensure_run(DEMO)
     sync_runs(modes=True)
     path_of_modes = f"/course_modes/v1/courses/{quote(DEMO, safe='')}"
+    # All answers lack a mode, so the answer that the worker asks for as a check lacks it, too.
     faulty.impostor = Impostor(
         "one mode",
         spoil=lambda body: json.dumps(json.loads(body)[:1]).encode(),

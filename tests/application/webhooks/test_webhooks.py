@@ -247,9 +247,7 @@ def test_signed_messages_with_malformed_json_or_values_are_refused(send, body):
 
 @pytest.mark.parametrize("event_id", ["1.2", "a b", "a\u00e9", "x" * 101, "", "."])
 def test_an_event_id_that_is_empty_too_long_or_has_other_characters_is_refused(send, event_id):
-    headers = {signatures.HEADER_EVENT_ID: event_id} if event_id.isascii() else {}
-    answer = send({"type": "x", "data": {}}, event_id=event_id, **headers)
-    assert answer.status_code == 401
+    assert send({"type": "x", "data": {}}, event_id=event_id).status_code == 401
 
 
 def test_a_signature_is_refused_if_the_event_id_contains_a_dot():
