@@ -26,6 +26,7 @@ from usher.client.errors import (
     LmsError,
     Misconfigured,
     NotTheLms,
+    Refused,
     ServerFailed,
     Throttled,
 )
@@ -453,9 +454,9 @@ def test_the_capabilities_are_not_known_if_the_answer_has_no_list_of_them(
 @pytest.mark.parametrize(
     "position", ["9" * 5000, "-1", "²", "1.0"], ids=["huge", "negative", "superscript", "fraction"]
 )
-def test_a_refused_item_whose_position_is_no_small_number_is_ignored(position: str) -> None:
+def test_a_refusal_of_items_at_impossible_positions_concerns_the_whole_batch(position: str) -> None:
     body = {"items": {position: {"mode": ["no"]}}}
-    with lms(answers_with(body, 400)) as client, pytest.raises(LmsError):
+    with lms(answers_with(body, 400)) as client, pytest.raises(Refused):
         batch.send(client, batch.ENROLLMENTS, [{"id": 1}])
 
 

@@ -350,7 +350,7 @@ def test_a_cell_that_a_spreadsheet_would_calculate_becomes_text(text: str) -> No
     assert text_of_cell("'quoted") == "'quoted", "no formula follows the quote"
 
 
-def test_the_message_of_a_value_that_usher_does_not_send_is_labelled_as_usher_s() -> None:
+def test_the_message_about_a_value_that_can_not_be_stored_is_labelled_as_usher_s() -> None:
     assert words.message_label("bad-value") == "Why"
 
 
