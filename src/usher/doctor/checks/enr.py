@@ -1,7 +1,7 @@
 """Enrollments."""
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from usher.contract.application_report import EnrollmentSample
 from usher.contract.failures import MALFORMED
@@ -17,6 +17,8 @@ _EARLIER_CHECKS = ("OPS-1", "OPS-2", "OPS-3", "SVC-2", "CRS-1")
 _MISMATCH = "mode-mismatch"
 _SYNC_ERROR = "has-sync-error"
 _GIVEN_UP = "given-up"
+#: The most pages of the LMS's enrollments that are read; the LMS returns 100 enrollments a page.
+_MAX_PAGES = 20
 _IN_ADMIN = "at the enrollment in the application's admin"
 _ENROLLMENT_CLOSED = (
     "the run does not accept enrollments now",
@@ -86,13 +88,21 @@ class EnrollmentsAreAccepted(Check):
 
 
 def read_lms_enrollments(context: Context, usernames: set[str]) -> dict[tuple[str, str], Any]:
-    """The enrollments of these learners in the LMS: (username, course key) → enrollment. Raises
-    NotKnownError."""
+    """All enrollments of these learners in the LMS: (username, course key) → enrollment. Raises
+    NotKnownError, also if there are too many."""
+    enrollments: dict[tuple[str, str], Any] = {}
     query = urlencode({"username": ",".join(sorted(usernames)), "page_size": 100})
-    answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
-    if answer.status_code != 200:
-        raise NotKnownError(f"{LmsPath.ENROLLMENTS} answers {answer.status_code}")
-    return {(row["user"], row["course_id"]): row for row in answer.json()["results"]}
+    for _ in range(_MAX_PAGES):
+        answer = context.lms.get(f"{LmsPath.ENROLLMENTS}?{query}", token=context.token)
+        if answer.status_code != 200:
+            raise NotKnownError(f"{LmsPath.ENROLLMENTS} answers {answer.status_code}")
+        page = answer.json()
+        enrollments |= {(row["user"], row["course_id"]): row for row in page["results"]}
+        # Only the query of ``next`` is used: behind a proxy, its scheme and host may be others.
+        query = urlsplit(page.get("next") or "").query
+        if not query:
+            return enrollments
+    raise NotKnownError("these learners have too many enrollments in the LMS to compare")
 
 
 @check
@@ -127,8 +137,8 @@ class EnrollmentsMatch(Check):
         return ok(f"the newest {quantity(len(rows), 'enrollment')} agree with the LMS")
 
     def _agree(self, row: EnrollmentSample, lms_enrollments: dict[tuple[str, str], Any]) -> bool:
-        """Whether the LMS has this enrollment of the application. If the application stores no
-        mode, any mode agrees."""
+        """Whether the enrollment is active in both with the same mode, or active in neither. If the
+        application stores no mode, any mode agrees."""
         enrollment = lms_enrollments.get((row["username"], row["course_key"]))
         if enrollment is None or not enrollment["is_active"]:
             return not row["is_active"]
