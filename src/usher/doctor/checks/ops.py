@@ -86,7 +86,8 @@ class CeleryRunsTasks(Check):
             return ok("the project uses no broker: `reconcile --watch` is its worker")
         if missing := celery.get("missing_tasks"):
             return failed(
-                f"{celery.get('workers')} Celery workers do not know {', '.join(missing)}",
+                f"{quantity(celery.get('workers', 0), 'Celery worker does', 'Celery workers do')} "
+                f"not know {', '.join(missing)}",
                 cause="the worker's Celery application did not find Usher's tasks",
                 fix="call app.autodiscover_tasks() in the project's celery.py, and add "
                 '"usher.application" to INSTALLED_APPS; then restart the workers',
