@@ -220,7 +220,7 @@ def _lms_username(user):
     if not _has_fields(ACCOUNT, "edx_username"):
         return user.get_username()
     row = ACCOUNT._base_manager.filter(user=user).order_by("-pk").first()
-    return row.edx_username if row else ""
+    return (row.edx_username or "") if row else ""
 
 
 def _learner_runs(reported_enrollments):
@@ -251,8 +251,8 @@ def _learners_without_username():
 
 
 def _malformed_course_keys():
-    """Course keys that are malformed. edx-opaque-keys is not used, since not every application has
-    it."""
+    """The newest malformed course keys, at most MAX_NAMED; only the newest runs are examined.
+    edx-opaque-keys is not used, since not every application has it."""
     keys = RUN._base_manager.order_by("-pk").values_list("courseware_id", flat=True)[:10_000]
     return [str(key) for key in keys if not COURSE_KEY.fullmatch(key or "")][:MAX_NAMED]
 
