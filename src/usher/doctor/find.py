@@ -405,7 +405,8 @@ def _manage_command(option: str, folder: Path | None, env_file: Path | None) -> 
 
 
 def _application_url(folder: Path | None, values: dict[str, str]) -> str:
-    """The application's address for browsers, from its ``.env`` or its edition."""
+    """The application's address for browsers, from its ``.env`` or its edition; '' if neither is
+    known."""
     for name in OWN_ADDRESSES:
         if urlsplit(values.get(name, "")).scheme in ("http", "https"):
             return values[name].rstrip("/")
@@ -419,7 +420,7 @@ def _application_url(folder: Path | None, values: dict[str, str]) -> str:
 
 
 def _application_url_from_tutor(root: Path | None) -> str:
-    """The address of the first application in the plugin's configuration."""
+    """The address of the first application in the plugin's configuration; '' if there is none."""
     try:
         config = yaml.safe_load((root / "config.yml").read_text()) if root else None
         application = (config or {}).get("USHER_APPLICATIONS", [])[0]

@@ -55,6 +55,7 @@ class Browser:
         csrf_cookies = [
             cookie for cookie in self.client.cookies.jar if "csrf" in cookie.name.lower()
         ]
+        # The application's cookie comes before the LMS's, because it was set first.
         token = (csrf_cookies[0].value if csrf_cookies else "") or ""
         headers = {"Referer": url, "X-CSRFToken": token}
         data = {"csrfmiddlewaretoken": token}

@@ -55,8 +55,9 @@ class ExpectationChecker:
                 yield self._check_one(expectation)
 
     def _check_one(self, expectation: Expectation) -> CheckedExpectation:
-        """Sends the request and compares the answer. The result is unknown if there is no answer,
-        or if the LMS throttles requests or has not enabled the feature."""
+        """Sends the request, compares the answer, and stores its values that later requests need.
+        The result is unknown if there is no answer, or if the LMS throttles requests or has not
+        enabled the feature."""
         try:
             answer = Answer.of(self.send(expectation))
         except httpx.HTTPError as error:
@@ -76,6 +77,7 @@ class ExpectationChecker:
         )
 
     def _store_values(self, expectation: Expectation, answer: Answer) -> None:
+        """Stores values of the answer's ``Location`` or body, which later requests use."""
         for name, expression in expectation.keep.items():
             text = f"{answer.headers.get('location', '')} {json.dumps(answer.body)}"
             if match := re.search(expression, text):

@@ -92,7 +92,8 @@ def remove(learner: RegisteredLearner, client: httpx.Client, token: str) -> str:
 
 
 def remove_if_present(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
-    """Like ``remove_as_service_worker``, but succeeds if the LMS has no such account."""
+    """Like ``remove_as_service_worker``, but does nothing and returns '' unless the LMS shows the
+    account."""
     client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     if client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
@@ -171,4 +172,4 @@ def _deactivate_as_service_worker(username: str, client: httpx.Client, token: st
     if answer.status_code != httpx.codes.OK:
         return False
     results = answer.json().get("results") or [{}]
-    return results[0].get("status") in ("updated", "exists")
+    return results[0].get("status") in ("updated", "exists")  # "exists": it was inactive before

@@ -174,7 +174,8 @@ class Application:
 
     @fact
     def tracked_by_git(self) -> bool:
-        """Whether git tracks the ``.env``. Raises NotKnownError without a ``.env``."""
+        """Whether git tracks the ``.env``; False if git can't be run or takes too long. Raises
+        NotKnownError without a ``.env``."""
         if self.env_file is None:
             raise NotKnownError("the application's .env is not known: give --application")
         try:
@@ -186,7 +187,7 @@ class Application:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
-            return False  # without git, nothing is tracked
+            return False
         return result.returncode == 0
 
 

@@ -130,7 +130,8 @@ class Command:
         return _values_of(self.env_file, os.environ) if self.env_file else {}
 
     def json(self, *arguments: str, stdin: str = "") -> Any:
-        """Returns the JSON object at the end of the command's output. Raises CommandError."""
+        """Returns the JSON object with which the command's output ends; the text before it must
+        contain no ``{``. Raises CommandError."""
         printed = self.output(*arguments, stdin=stdin)
         _, brace, rest = printed.partition("{")
         try:
