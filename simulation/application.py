@@ -40,8 +40,8 @@ _SETTINGS = {
 
 
 @functools.cache
-def empty_database() -> bytes:
-    """Sets up Django once. Returns the serialized SQLite database with which every seed starts."""
+def set_up() -> bytes:
+    """Sets up Django, once. Returns the serialized SQLite database with which every seed starts."""
     home = Path(tempfile.mkdtemp(prefix="usher-simulation-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ |= _SETTINGS
@@ -77,7 +77,7 @@ def empty_database() -> bytes:
 
 
 def reset() -> None:
-    """Empty the database and clear all caches of an earlier seed."""
+    """Restore the database with which every seed starts, and clear all caches."""
     from django.core.cache import cache
     from django.db import connection
 
@@ -88,7 +88,7 @@ def reset() -> None:
     from usher.engine import heartbeat
     from usher.engine.outages import outages
 
-    image = empty_database()
+    image = set_up()
     connection.ensure_connection()
     connection.connection.deserialize(image)
     cache.clear()

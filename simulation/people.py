@@ -143,8 +143,8 @@ class People:
             self._log("refused: within a transaction")
 
     def _act_on_enrollment(self, verb: str, act: Callable[[Any, Any, str], Any]) -> None:
-        """Call ``act`` with user, run and mode of an enrollment. verb: what the user does, for the
-        log."""
+        """Call ``act`` with the user and run of an enrollment, and any mode; if nobody is enrolled
+        yet, a learner enrolls instead. verb: what the user does, for the log."""
         from usher.application.enrollments.models import Enrollment
         from usher.application.enrollments.services import ModeNotAllowed, NotEnrolled
 

@@ -61,7 +61,7 @@ class Simulator:
         self._stack = ExitStack()
 
     def __enter__(self) -> Simulator:
-        application.empty_database()
+        application.set_up()
         self._stack.enter_context(_replace_real_world())
         return self
 
@@ -399,7 +399,7 @@ class Simulation:
         while self.actions_left:
             self.actions_left -= 1
             self.people.act_unless_deleted()
-            self.scheduler.wait(None, self.rng.expovariate(1 / 12.0))
+            self.scheduler.wait(None, self.rng.expovariate(1 / 12.0))  # 12 s on average
 
     def _run_beat(self) -> None:
         """Sweeps every minute, as Celery beat does; ends with a last sweep without failures."""
@@ -441,7 +441,7 @@ class Simulation:
     def notify(self, kind: str, username: str, key: str, *, must_arrive: bool = True) -> None:
         """Send a webhook of the LMS to the application, once or twice. username, key: the learner
         and the course run of the message, '' for none. must_arrive: False for a message that may be
-        lost."""
+        lost, and that an LMS without the plugin never sends."""
         from usher.application.webhooks.services import process_message
 
         if not must_arrive and (not self.has_plugin or self.rng.random() < 0.3):
