@@ -140,7 +140,8 @@ def create_retirement_states() -> None:
 
 
 def reserved_emails(emails: Iterable[str]) -> set[str]:
-    """Those of ``emails`` that were retired, or are the recovery address of an account."""
+    """Those of ``emails`` that were retired, or are the recovery address of an account; as stored,
+    which may differ in case."""
     from usher.embedded.student.models import AccountRecovery
     from usher.embedded.user_api.models import UserRetirementStatus
 
@@ -179,7 +180,6 @@ def account_errors(*, username: str, email: str, name: str, country: str) -> dic
         extra_fields["country"] = settings.REGISTRATION_EXTRA_FIELDS["country"]
     values = {"username": username, "email": email, "name": name, "country": country}
     form = Form({**values, "password": "not validated here"}, extra_fields)
-    form.fields.pop("terms_of_service", None)
     return {field: str(messages[0]) for field, messages in form.errors.items()}
 
 
