@@ -17,7 +17,8 @@ def award(
     grade: str = "",
     status: str = CertificateStatuses.downloadable,
 ) -> GeneratedCertificate:
-    """Give ``user`` the certificate of a run, or update the user's existing certificate."""
+    """Give ``user`` the certificate of a run, or update the user's existing certificate, and send
+    the event."""
     certificate, created = GeneratedCertificate.objects.update_or_create(
         user=user,
         course_id=key,

@@ -68,7 +68,8 @@ class UserStandingMiddleware:
 
 
 class LanguagePreferenceMiddleware:
-    """Sets the language cookie to the signed-in user's preference."""
+    """Sets the language cookie to the signed-in user's preference; deletes the cookie if the user
+    has none."""
 
     def __init__(self, get_response: View) -> None:
         self.get_response = get_response

@@ -105,7 +105,7 @@ def validate(data: Any, requester: User) -> EnrollmentRequest:
 
 def _add_or_update(requested: EnrollmentRequest) -> dict[str, Any]:
     """Update an existing enrollment if staff asked for another mode or activity; otherwise add the
-    enrollment."""
+    enrollment. Raises Refused, and this package's errors."""
     enrollment = services.get_enrollment(requested.user.username, requested.course_id)
     mode_changes = bool(
         enrollment and requested.mode is not None and enrollment["mode"] != requested.mode

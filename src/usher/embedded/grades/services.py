@@ -14,7 +14,8 @@ from usher.embedded.grades.models import PersistentCourseGrade
 def record(
     user: User, key: CourseKey, *, percent: float, letter: str = "", passed: bool = False
 ) -> PersistentCourseGrade:
-    """Store a grade. percent: from 0 to 1. A learner who has passed once does not lose the pass."""
+    """Store a grade, and send the event. percent: from 0 to 1. A learner who has passed once does
+    not lose the pass."""
     stored_grade = PersistentCourseGrade.objects.filter(user_id=user.pk, course_id=key).first()
     passed_at: datetime | None = stored_grade.passed_timestamp if stored_grade else None
     grade, _ = PersistentCourseGrade.objects.update_or_create(
@@ -35,6 +36,7 @@ def record(
             grading_policy_hash="",
             percent_grade=percent,
             letter_grade=letter,
+            # The event requires a time, even if the learner has not passed.
             passed_timestamp=grade.passed_timestamp or grade.modified,
         )
     )

@@ -39,7 +39,7 @@ def create_person(
 ) -> User:
     """Create a user with a profile. If a user with this username exists, set only its rights,
     whether it is active and, unless ``password`` is '', its password. password: '' for a random
-    password of a new user."""
+    password of a new user. name: '' for the username."""
     user, created = User.objects.get_or_create(username=username, defaults={"email": email})
     user.is_active, user.is_staff, user.is_superuser = active, staff or superuser, superuser
     if created or password:

@@ -29,7 +29,8 @@ class LtiUserFixView(APIView):
     http_method_names = ("post",)
 
     def post(self, request: Any) -> Any:
-        """200 without a body; 400 as text; 404 for an address that no LTI account has."""
+        """Frees the address ``email`` and retires the LTI account that has it. Answers 200 without
+        a body, 400 as text, or 404 for an address that no LTI account has."""
         email = request.data.get("email")
         if not email:
             return HttpResponseBadRequest("email is required")

@@ -228,8 +228,8 @@ class AnonymousUserId(models.Model):
 
 
 def anonymous_id_for_user(user: User, course_id: CourseKey | None = None) -> str:
-    """Always the same 32 hex digits for one user and course. course_id: None for the user's
-    pseudonym outside of courses."""
+    """Always the same 32 hex digits for one user and course, which the first call stores.
+    course_id: None for the user's pseudonym outside of courses."""
     row = AnonymousUserId.objects.filter(user=user, course_id=course_id).first()
     if row:
         return row.anonymous_user_id

@@ -32,7 +32,8 @@ def default_site_id() -> int:
 
 
 def clean_json(text: str) -> str:
-    """``text`` as tidy JSON of an object. Raises ValidationError for anything else."""
+    """``text`` as tidy JSON of an object; ``{}`` for an empty text. Raises ValidationError for
+    anything else."""
     if not text.strip():
         return "{}"
     try:

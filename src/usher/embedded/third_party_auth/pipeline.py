@@ -116,7 +116,8 @@ def get_username(
 
 
 def set_pipeline_timeout(strategy: Any, user: Any, *args: Any, **kwargs: Any) -> None:
-    """Limit how long an unfinished sign-in is kept, because several people may use one computer."""
+    """Unless the user is known already, limit how long an unfinished sign-in is kept, because
+    several people may use one computer."""
     if strategy.request and not user:
         strategy.request.session.set_expiry(strategy.setting("PIPELINE_TIMEOUT", 600))
 
@@ -155,8 +156,8 @@ def ensure_user_information(
 def user_details_force_sync(
     strategy: Any, details: dict[str, Any], user: Any = None, *args: Any, **kwargs: Any
 ) -> None:
-    """Copies the provider's e-mail address and name if the provider record says so; never the
-    username."""
+    """Copies the provider's e-mail address, names and country to the account if the provider record
+    says so; never the username, nor an e-mail address that another account has."""
     record = registry.find_by_backend(strategy.request.backend.name)
     if not user or not record or not record.sync_learner_profile_data:
         return
@@ -164,7 +165,7 @@ def user_details_force_sync(
     targets = {field: (user, field) for field in details if hasattr(user, field)}
     targets |= {"fullname": (user.profile, "name"), "country": (user.profile, "country")}
     targets.pop("username", None)
-    changed_fields = []
+    is_changed = False
     for detail, (model, field) in targets.items():
         value = details.get(detail)
         if value is None or getattr(model, field) == value:
@@ -175,8 +176,8 @@ def user_details_force_sync(
             )
             continue
         setattr(model, field, value)
-        changed_fields.append(detail)
-    if changed_fields:
+        is_changed = True
+    if is_changed:
         user.save()
         user.profile.save()
 

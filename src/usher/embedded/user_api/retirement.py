@@ -110,8 +110,8 @@ def request_retirement(user: User) -> None:
 
 
 def close_account(user: User) -> None:
-    """Delete the account's links, tokens and password, and replace its e-mail address, so that
-    nobody can sign in."""
+    """Delete the account's links, activation key, tokens and password, and replace its e-mail
+    address, so that nobody can sign in."""
     UserSocialAuth.objects.filter(user=user).delete()
     Registration.objects.filter(user=user).delete()
     get_refresh_token_model().objects.filter(user=user).delete()

@@ -59,9 +59,9 @@ class RegistrationView(APIView):
         extra_fields = settings.REGISTRATION_EXTRA_FIELDS
         fields = [{"name": name, "required": True} for name in _FORM_FIELDS]
         fields += [
-            {"name": name, "required": kind == "required"}
-            for name, kind in extra_fields.items()
-            if kind != "hidden"
+            {"name": name, "required": rule == "required"}
+            for name, rule in extra_fields.items()
+            if rule != "hidden"
         ]
         return JsonResponse({"method": "post", "submit_url": request.path, "fields": fields})
 
@@ -199,7 +199,9 @@ def _logout_target(request: HttpRequest) -> str:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def logout_view(request: HttpRequest) -> HttpResponse:
-    """End the session, then load every URL of IDA_LOGOUT_URI_LIST in a hidden frame."""
+    """End the session, then load the URLs of IDA_LOGOUT_URI_LIST in hidden frames. With
+    TPA_AUTOMATIC_LOGOUT_ENABLED and an unfinished sign-in, redirect to the ``logout_url`` of its
+    provider instead."""
     # Read before ``logout``, which deletes the session with the unfinished sign-in.
     provider = registry.provider_of_running_pipeline(request) if registry.is_enabled() else None
     logout(request)
