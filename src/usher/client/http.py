@@ -38,7 +38,7 @@ from usher.client.health import Health, HealthRecorder
 from usher.client.outgoing import Outgoing, is_header
 from usher.client.shared import SharedState
 from usher.client.tracing import span
-from usher.client.urgency import is_urgent, seconds_left
+from usher.client.urgency import check_before_sending, is_urgent, seconds_left
 
 #: Seconds to pause after 429 if the answer doesn't say how many.
 _DEFAULT_WAIT_SECONDS = 60.0
@@ -190,8 +190,8 @@ class Http:
         be sent a second time after a failure (default: only GET). subject: the run or learner that
         the request is about; an endpoint may fail for one subject and work for all others.
         request_id: for ``X-Request-ID``, '' for a new one. Raises Unreachable, TimedOut,
-        CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429), NotConfigured, and
-        Misconfigured for a header or token that can't be sent.
+        CircuitOpen, BadAnswer, ServerFailed (5xx), Throttled (429), NotConfigured, Misconfigured
+        for a header or token that can't be sent, and the error of ``sending_only_if``'s check.
         """
         if params:
             path += ("&" if "?" in path else "?") + urlencode(params, doseq=True)
@@ -238,6 +238,7 @@ class Http:
         self._host_circuit.enter()
         if self._per_second:
             self._wait_for_the_budget()
+        check_before_sending()
         began = time.monotonic()
         try:
             answer = self._exchange(outgoing, group)

@@ -2,18 +2,20 @@
 
 In a block ``with urgent():`` a request gets the next free time in the budget of requests, and does
 not wait for batches in progress. A block ``with within(seconds):`` limits the total time of this
-thread's requests; requests after that time raise TimedOut.
+thread's requests; requests after that time raise TimedOut. A block ``with sending_only_if(check):``
+calls ``check`` before each request.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 _until: ContextVar[float] = ContextVar("usher_until", default=math.inf)
+_check: ContextVar[Callable[[], None]] = ContextVar("usher_check", default=lambda: None)
 _urgent: ContextVar[bool] = ContextVar("usher_urgent", default=False)
 
 
@@ -46,3 +48,19 @@ def within(seconds: float) -> Iterator[None]:
         yield
     finally:
         _until.reset(token)
+
+
+def check_before_sending() -> None:
+    """Raises what the check of a block ``sending_only_if`` raises."""
+    _check.get()()
+
+
+@contextmanager
+def sending_only_if(check: Callable[[], None]) -> Iterator[None]:
+    """Calls ``check`` before each request within the block is sent, repeated requests included.
+    Whatever it raises is raised in place of sending the request."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)

@@ -146,29 +146,40 @@ def _sql_of(expression: Any) -> tuple[str, list[Any]]:
     return sql, list(parameters)
 
 
-def renew(kind: Kind, rows: Iterable[Any], lease_seconds: float) -> None:
+def renew(kind: Kind, rows: Iterable[Any], lease_seconds: float) -> set[int]:
     """Extends the leases of these rows to ``lease_seconds`` from now. Skips rows that another
-    worker has claimed since."""
+    worker has claimed since. Returns the ids of the rows that are not skipped."""
     rows, until = list(rows), database_now() + timedelta(seconds=lease_seconds)
-    retry_transaction(lambda: _still_leased(kind, rows).update(lease_until=until))
+
+    def extend() -> set[int]:
+        work_ids = _lock_leased(kind, rows)
+        Work.objects.filter(pk__in=work_ids.values()).update(lease_until=until)
+        return set(work_ids)
+
+    return retry_transaction(extend)
 
 
 def release(kind: Kind, rows: Iterable[Any]) -> None:
     """Ends the leases of rows that were not tried, so that any worker can claim the rows
     immediately. Skips rows that another worker has claimed since."""
     rows = list(rows)
-    retry_transaction(lambda: _still_leased(kind, rows).update(lease_owner="", lease_until=None))
+
+    def end() -> None:
+        work_ids = _lock_leased(kind, rows)
+        work = Work.objects.filter(pk__in=work_ids.values())
+        work.update(lease_owner="", lease_until=None)
+
+    retry_transaction(end)
 
 
-def _still_leased(kind: Kind, rows: Iterable[Any]) -> models.QuerySet[Work]:
-    """Work of the rows whose lease this worker still has; locked for the transaction."""
+def _lock_leased(kind: Kind, rows: Iterable[Any]) -> dict[int, int]:
+    """The row's id → the id of its work, for rows whose lease this worker still has. Locks the work
+    for the transaction."""
     owners = {row.pk: row.lease_owner for row in rows}
-    work = Work.objects.filter(
-        kind=kind.name, object_id__in=owners, lease_owner__in=set(owners.values())
-    )
-    # ``list`` runs the query, which sets the locks.
-    list(work.select_for_update().order_by("object_id").values_list("pk", flat=True))
-    return work
+    work = Work.objects.filter(kind=kind.name, object_id__in=owners)
+    leased = work.filter(lease_owner__in=set(owners.values())).select_for_update()
+    columns = leased.order_by("object_id").values_list("object_id", "pk", "lease_owner")
+    return {row_id: work_id for row_id, work_id, owner in columns if owners[row_id] == owner}
 
 
 def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:

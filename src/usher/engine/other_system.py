@@ -74,9 +74,13 @@ class Context:
         each question."""
         raise NotImplementedError
 
-    def working_on(self, kind: str, rows: int, *, is_urgent: bool) -> AbstractContextManager[Span]:
+    def working_on(
+        self, kind: str, rows: int, *, is_urgent: bool, before_sending: Callable[[], None]
+    ) -> AbstractContextManager[Span]:
         """A context manager that surrounds the requests of jobs. kind: the name of the jobs' kind.
-        rows: how many jobs. is_urgent: whether a person waits for at least one of them."""
+        rows: how many jobs. is_urgent: whether a person waits for at least one of them.
+        before_sending: to be called before each request is sent, repeated requests included; raises
+        when the request must not be sent any more."""
         return nullcontext(_NoSpan())
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,11 +209,13 @@ class Runner:
             self._probing.add(kind)
         limit = min(allowed or free, free)
         # The lease's owner is not needed here: each row has it as ``lease_owner``.
+        lease_ends_at = time.monotonic() + self._opts.lease_seconds
         _, rows = claim(kind, scope, limit, self._opts.lease_seconds, lane=lane)
         if len(rows) < limit:
             self._due.discard((kind, lane))
         if rows:
-            self._start_jobs(pool, kind, rows, is_urgent=scope.user_id is not None)
+            is_urgent = scope.user_id is not None
+            self._start_jobs(pool, kind, rows, lease_ends_at, is_urgent=is_urgent)
         else:
             self._probing.discard(kind)
         return len(rows)
@@ -246,9 +249,11 @@ class Runner:
         """Whether one request may have several rows of that kind."""
         return kind.always_in_batches or kind.batch_capability in self._context.batch
 
-    def _start_jobs(self, pool: Pool, kind: Kind, rows: list[Any], *, is_urgent: bool) -> None:
-        """Prepares claimed rows and submits their jobs. is_urgent: a person waits for each of the
-        rows, even for rows outside of the interactive lane."""
+    def _start_jobs(
+        self, pool: Pool, kind: Kind, rows: list[Any], lease_ends_at: float, *, is_urgent: bool
+    ) -> None:
+        """Prepares claimed rows and submits their jobs. lease_ends_at: as for ``Job``. is_urgent: a
+        person waits for each of the rows, even for rows outside of the interactive lane."""
         claimed_jobs = self._claimed_jobs.setdefault(kind, {})
         # If ``prepare`` fails, the rows of these jobs are released.
         claimed_jobs.update({row.pk: Job(row, display_name="") for row in rows})
@@ -256,8 +261,9 @@ class Runner:
         prepared = self._prepare(kind, rows)
         for job, _ in prepared:
             job.is_urgent = is_urgent or job.row.lane == Lane.INTERACTIVE
+            job.lease_ends_at = lease_ends_at
+        claimed_jobs.update({job.row.pk: job for job, _ in prepared})
         jobs = [job for job, outcome in prepared if outcome is None]
-        claimed_jobs.update({job.row.pk: job for job in jobs})
         finished = [(job, outcome) for job, outcome in prepared if outcome is not None]
         self._add_results(kind, finished)
         if self._is_batched(kind):
@@ -298,7 +304,7 @@ class Runner:
         """Sends one job, and puts its outcome into the queue."""
         if not self._begin([job]):
             return
-        with self._context.working_on(kind.name, 1, is_urgent=job.is_urgent) as span:
+        with self._working_on(kind, [job]) as span:
             outcome = self._act_once(kind, job)
             if self._needs_second_answer(job, outcome):
                 outcome = self._act_once(kind, job)
@@ -307,13 +313,13 @@ class Runner:
 
     def _act_once(self, kind: Kind, job: Job) -> Outcome:
         """The outcome of one attempt; every error becomes an outcome too."""
-        outcome = self._outcome_if_suspended() or _outcome_of(
-            lambda: self._recognise_and_act(kind, job)
-        )
+        outcome = _outcome_of(lambda: self._recognise_and_act(kind, job))
         return self._verify_refusals([outcome])[0]
 
     def _recognise_and_act(self, kind: Kind, job: Job) -> Outcome:
-        """The job's outcome. Raises if another server answers at the other system's address."""
+        """The job's outcome. Raises if another server answers at the other system's address, or if
+        the row's lease has ended."""
+        _require_leases([job])
         self._context.recognise()
         return kind.act(job, self._context)
 
@@ -321,9 +327,8 @@ class Runner:
         """Sends a batch, and puts the outcomes into the queue."""
         if not self._begin(jobs):
             return
-        is_urgent = _any_urgent(jobs)
-        with self._context.working_on(kind.name, len(jobs), is_urgent=is_urgent) as span:
-            first_results = self._act_many_once(kind, jobs)
+        with self._working_on(kind, jobs) as span:
+            first_results = self._send_many(kind, jobs)
             results, jobs_to_repeat = [], []
             for job, outcome in first_results:
                 if self._needs_second_answer(job, outcome):
@@ -331,14 +336,19 @@ class Runner:
                 else:
                     results.append((job, outcome))
             if jobs_to_repeat:
-                results += self._act_many_once(kind, jobs_to_repeat)
+                results += self._send_many(kind, jobs_to_repeat)
             _record_in_span(span, [outcome for _, outcome in results])
         self._events.put(_Finished(kind, results))
 
-    def _act_many_once(self, kind: Kind, jobs: list[Job]) -> list[Result]:
-        """As ``_act_once``, for a batch."""
-        outcome = self._outcome_if_suspended()
-        return [(job, outcome) for job in jobs] if outcome else self._send_many(kind, jobs)
+    def _working_on(self, kind: Kind, jobs: Sequence[Job]) -> AbstractContextManager[Span]:
+        """The context's ``working_on`` for these jobs, whose leases it checks before each
+        request."""
+        return self._context.working_on(
+            kind.name,
+            len(jobs),
+            is_urgent=_any_urgent(jobs),
+            before_sending=lambda: _require_leases(jobs),
+        )
 
     def _needs_second_answer(self, job: Job, outcome: Outcome) -> bool:
         """Whether to send the job a second time before its refusal counts.
@@ -348,14 +358,6 @@ class Runner:
         the other system, so its job needs no second answer.
         """
         return _is_refusal(outcome) and job.row.refused_at is None
-
-    def _outcome_if_suspended(self) -> Outcome | None:
-        """If this process was suspended for longer than its leases last: a failure, as the outcome
-        of its jobs. Otherwise None. Meanwhile another worker may have claimed the rows, and the
-        desired state may have changed."""
-        if time.monotonic() - self._renewed_at < self._opts.lease_seconds:
-            return None
-        return Outcome(error=LeaseEnded("The worker was suspended for longer than its lease."))
 
     def _verify_refusals(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Replaces refusals by a temporary error if the right system cannot be recognised now.
@@ -378,6 +380,7 @@ class Runner:
         itself, and so on, until only the row that causes the refusal fails."""
         observers.requesting(kind.name, len(jobs))
         try:
+            _require_leases(jobs)
             self._context.recognise()
             outcomes = self._verify_refusals(kind.act_many(jobs, self._context))
             return list(zip(jobs, outcomes, strict=True))
@@ -486,7 +489,9 @@ class Runner:
             saved_results = _write_outcomes(kind, results)
             claimed_jobs = self._claimed_jobs[kind]
             for job, _ in results:
-                claimed_jobs.pop(job.row.pk, None)
+                # A row whose lease had ended may be claimed again, by a newer job.
+                if claimed_jobs.get(job.row.pk) is job:
+                    del claimed_jobs[job.row.pk]
             self._update_gate(kind, results)
             self._report(kind.name, saved_results)
 
@@ -502,13 +507,19 @@ class Runner:
         self._probing.discard(kind)
 
     def _renew_leases(self) -> None:
-        """Renews the leases when a third of their length is over."""
-        if time.monotonic() - self._renewed_at < self._opts.lease_seconds / 3:
+        """Renews the leases when a third of their length is over. A lease that another worker has
+        taken over, for example while this process was suspended, ends for its job at once."""
+        now = time.monotonic()
+        if now - self._renewed_at < self._opts.lease_seconds / 3:
             return
-        self._renewed_at = time.monotonic()
+        self._renewed_at = now
         for kind, jobs in self._claimed_jobs.items():
             if jobs:
-                renew(kind, [job.row for job in jobs.values()], self._opts.lease_seconds)
+                rows = [job.row for job in jobs.values()]
+                renewed = renew(kind, rows, self._opts.lease_seconds)
+                for job in jobs.values():
+                    is_renewed = job.row.pk in renewed
+                    job.lease_ends_at = now + self._opts.lease_seconds if is_renewed else now
 
     def _drop_unsent(self) -> None:
         """After a stop: releases rows whose jobs no thread has begun, since no thread will begin
@@ -583,6 +594,13 @@ def _unwritable_message(error: Exception) -> str:
         f"The LMS's answer can't be stored here ({type(error).__name__}). "
         "The log of the worker says more."
     )
+
+
+def _require_leases(jobs: Iterable[Job]) -> None:
+    """Raises LeaseEnded if the lease of any of these jobs has ended. Another worker may have
+    claimed the row, and the desired state may have changed since."""
+    if time.monotonic() >= min(job.lease_ends_at for job in jobs):
+        raise LeaseEnded("The row's lease ended before the request was sent.")
 
 
 def _outcome_of(act: Callable[[], Outcome]) -> Outcome:

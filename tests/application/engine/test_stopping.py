@@ -1,5 +1,5 @@
 """A worker that is stopped waits for the answers to its requests, and keeps the rows of these
-requests claimed."""
+requests claimed. A worker whose leases have ended sends nothing more."""
 
 import subprocess
 import sys
@@ -9,17 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from tests.application.conftest import LONGEST_WAIT, make_learner
 from tests.application.engine.claiming import claim_rows
+from tests.support.faults import ERROR_500
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
-from usher.application.enrollments.services import change_mode, enroll
+from usher.application.enrollments.services import change_mode, enroll, unenroll
 from usher.application.runs.services import ensure_run
+from usher.contract.paths import LmsPath
 from usher.engine import services, tasks
 from usher.engine.models import OutstandingMessage
+from usher.engine.runner import Runner
 from usher.engine.stopping import SharedStop, StopAfter
 from usher.engine.work import Work
 
@@ -177,6 +180,109 @@ def test_stop_after_is_set_after_its_seconds_or_by_the_shared_stop():
     assert 0.1 < time.monotonic() - began < 60
     shared_stop.set()
     assert StopAfter(shared_stop, seconds=60).is_set()
+
+
+# Leases that have ended
+
+
+class HeldFailure:
+    """Holds back the first change of an enrollment until the test releases it. That request then
+    fails with status 500 and does not reach the LMS; all later requests do."""
+
+    def __init__(self, proxy):
+        self.arrived, self.may_fail = threading.Event(), threading.Event()
+        proxy.decide = self._decide
+
+    def _decide(self, method, path):
+        """The proxy's fault for each request."""
+        is_change = method == "POST" and (ENROLLMENT in path or LmsPath.USHER_ENROLLMENTS in path)
+        if not is_change or self.arrived.is_set():
+            return ""
+        self.arrived.set()
+        assert self.may_fail.wait(600)  # longer than any test waits
+        return ERROR_500
+
+
+@pytest.fixture
+def held_failure(faulty_with_each_api):
+    """See ``HeldFailure``. After the test, the request is released, so that its thread can end."""
+    held_failure = HeldFailure(faulty_with_each_api)
+    yield held_failure
+    held_failure.may_fail.set()
+
+
+def is_any_request_in_progress():
+    return any(thread.name.startswith("usher-lms") for thread in threading.enumerate())
+
+
+def test_a_request_is_not_repeated_after_its_lease_has_ended(
+    system_with_each_api, held_failure, settings, monkeypatch, eventually
+):
+    """The first worker's request fails after a second worker has sent the next change. A repeated
+    request would undo that change in the LMS."""
+    system, settings.USHER_LEASE_SECONDS = system_with_each_api, 1.0
+    row, errors = make_enrollment(system), []
+    username = row.user.lms_account.username
+
+    def lose_database(*_):
+        """Ends the pass while its request is in progress, so that it doesn't renew the lease."""
+        assert held_failure.arrived.wait(LONGEST_WAIT)
+        raise OperationalError("the database restarts")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("usher.engine.runner.Runner._collect", lose_database)
+        worker = start_reconciling(threading.Event(), errors)
+        worker.join(120)
+    assert [type(error) for error in errors] == [OperationalError]
+
+    unenroll(row.user, row.run)
+    # The second worker claims the row after the lease of the first one.
+    eventually(lambda: services.reconcile(["enrollment"]).changed)
+    row.refresh_from_db()
+    assert row.is_settled
+
+    held_failure.may_fail.set()
+    eventually(lambda: not is_any_request_in_progress())
+    assert system.enrollments(username) == {DEMO: ("audit", False)}
+
+
+def test_a_suspended_worker_sends_no_row_that_another_worker_has_claimed(
+    system, faulty, settings, monkeypatch, eventually
+):
+    """The suspended worker has sent one row, and a second row waits for a thread. When it resumes,
+    it first renews its leases."""
+    settings.USHER_LEASE_SECONDS, settings.USHER_CONCURRENCY = 1.0, 1
+    held_failure, errors = HeldFailure(faulty), []
+    make_enrollment(system)
+    second_row = make_enrollment(system)
+    resumed, has_renewed = threading.Event(), threading.Event()
+
+    def renew_after_suspension(runner):
+        """Suspends the first worker's database thread; its only other thread waits for the LMS. The
+        second worker runs in the main thread."""
+        is_first_worker = threading.current_thread() is not threading.main_thread()
+        if is_first_worker:
+            assert resumed.wait(LONGEST_WAIT)
+        renew_leases(runner)
+        if is_first_worker:
+            has_renewed.set()
+
+    renew_leases = Runner._renew_leases
+    monkeypatch.setattr(Runner, "_renew_leases", renew_after_suspension)
+    worker = start_reconciling(threading.Event(), errors)
+    assert held_failure.arrived.wait(LONGEST_WAIT)
+
+    unenroll(second_row.user, second_row.run)
+    eventually(lambda: services.reconcile(["enrollment"], user=second_row.user).changed)
+
+    resumed.set()
+    assert has_renewed.wait(LONGEST_WAIT)
+    requests_before = len(faulty.requests)
+    held_failure.may_fail.set()
+    worker.join(120)
+    assert errors == []
+    changes = [path for method, path in faulty.requests[requests_before:] if method == "POST"]
+    assert changes == [ENROLLMENT], "only the first row's request is repeated"
 
 
 # Celery's messages

@@ -14,7 +14,7 @@ from usher.client.batch import capabilities
 from usher.client.client import LmsClient
 from usher.client.shared import SharedState
 from usher.client.tracing import Span, span
-from usher.client.urgency import urgent
+from usher.client.urgency import sending_only_if, urgent
 from usher.engine.other_system import Ask, Context
 
 #: Issues this application's authorization codes, one for each request; uses the database.
@@ -77,9 +77,12 @@ class LmsContext(Context):
         return self.grants(list(questions))
 
     @contextmanager
-    def working_on(self, kind: str, rows: int, *, is_urgent: bool) -> Iterator[Span]:
+    def working_on(
+        self, kind: str, rows: int, *, is_urgent: bool, before_sending: Callable[[], None]
+    ) -> Iterator[Span]:
         with (
             urgent() if is_urgent else nullcontext(),
+            sending_only_if(before_sending),
             span(f"reconcile {kind}", usher__kind=kind, usher__rows=rows) as current,
         ):
             yield current
