@@ -29,6 +29,8 @@ KINDS = tuple(OWN_COLUMNS)
 FAULTS_END_AT, MAX_REST_SECONDS = 110.0, 4 * 3600.0
 #: For how long a process may be suspended: shorter than a lease, and longer.
 _PAUSE_SECONDS = (20.0, 70.0, 130.0)
+#: A worker that resumes renews its leases within this many seconds.
+_RENEWAL_SECONDS = 2.0
 
 
 @dataclass
@@ -506,10 +508,13 @@ class Simulation:
         return self.rng.choice(waiting or workers)
 
     def _kill(self) -> None:
-        # A worker that was paused may send a late request. It is not killed, because it must check
-        # the row of this request again.
-        never_paused = [worker for worker in self._running_workers() if worker.paused_until < 0]
-        if not (victim := self._choose_process(never_paused, self._kill)):
+        # A worker that resumes at the end of its lease may send a request before it renews the
+        # lease. If it were killed in between, the request might arrive after the lease.
+        latest_resumption = self.scheduler.now - _RENEWAL_SECONDS
+        workers = [
+            worker for worker in self._running_workers() if worker.paused_until < latest_resumption
+        ]
+        if not (victim := self._choose_process(workers, self._kill)):
             return
         self.event_log.add(victim, "is killed")
         self.scheduler.kill(victim)
