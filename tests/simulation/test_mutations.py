@@ -218,7 +218,7 @@ def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
 
         patch.setattr(kinds, "_write_modes", write_one_mode_of_each_slug)
 
-    assert_found(mutation, "in the end the modes of", first_seed=2)
+    assert_found(mutation, "in the end the modes of", first_seed=11)
 
 
 def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
@@ -244,4 +244,4 @@ def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
         # error ends the worker.
         patch.setattr(runner, "_write_outcomes", runner.write_back)
 
-    assert_found(mutation, "IntegrityError", first_seed=2)
+    assert_found(mutation, "IntegrityError", first_seed=11)
