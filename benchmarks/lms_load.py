@@ -95,7 +95,7 @@ class Load:
                 return
 
     def send_and_measure(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Returns the numbers of items and requests, items a second, items of the largest request,
+        """Sends the items. Returns the numbers of items and requests, items a second, items of the largest request,
         concurrent requests at the end, and percentiles of the page's seconds meanwhile."""
         remaining, sizes = list(items), []
         lock = threading.Lock()
@@ -140,8 +140,8 @@ class Load:
 
     @contextmanager
     def _requesting_the_page(self) -> Iterator[list[float]]:
-        """Requests the page repeatedly during the block. Yields a list to which it adds the seconds
-        of each request."""
+        """Requests the page repeatedly during the block, and counts failures in ``page_failed``.
+        Yields a list to which it adds the seconds of each request."""
         seconds: list[float] = []
         stop = threading.Event()
 

@@ -74,7 +74,8 @@ def commands_page() -> str:
 
 
 def manage_page() -> str:
-    """Every `manage.py` command of Usher with its own options."""
+    """Every `manage.py` command that Usher adds to an application, with its own options. Sets up
+    Django with the reference application's settings."""
     sys.path.insert(0, str(ROOT / "campus"))
     os.environ["DJANGO_SETTINGS_MODULE"] = "campus.settings"
     import django

@@ -227,8 +227,8 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
 
 def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> None:
     """Creates learners without account and token, each enrolled in a run with an outdated title.
-    Reconciles twice and prints what happened. Raises SystemExit if something is not in sync
-    afterwards.
+    Reconciles twice and prints what happened. Raises SystemExit if accounts or enrollments are
+    missing in the LMS, or still due, afterwards.
     """
     course = lms.shell(OFFER_COURSE.format(mode=MODE[checkout.edition]))
     stem = f"real{int(time.time())}x"

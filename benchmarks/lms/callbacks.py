@@ -18,7 +18,8 @@ class CallbackFailed(Exception):
 
 @dataclass
 class Callbacks:
-    """Opens a connection for each request, as python-social-auth does."""
+    """The ``ApplicationRequests`` that reach a real application, whose server is at ``server_url``.
+    Opens a connection for each request, as python-social-auth does."""
 
     world: World
     server_url: str

@@ -186,8 +186,9 @@ def reset_implausible_times(kind: Kind, lease_seconds: float) -> int:
     """Resets timestamps that a clock jump moved into the future. Returns how many rows it changed.
 
     Such a timestamp is a retry later than twice the longest delay, to which jitter adds at most
-    half; a lease longer than ten times ``lease_seconds``; or a due time in the future of a row that
-    was never tried. Also deletes settled work whose lease has run out.
+    half; a lease longer than ten times ``lease_seconds``; or a due time more than ``CLOCKS_APART``
+    in the future of a row that is not in sync and was never tried. Also deletes settled work whose
+    lease has run out.
     """
     now = database_now()
     work = Work.objects.filter(kind=kind.name)

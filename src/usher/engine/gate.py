@@ -44,7 +44,8 @@ class Gate:
         self._state = state
 
     def allowed_rows(self) -> int | None:
-        """How many rows may be claimed now: None for any number, 1 for a probe, 0 for none."""
+        """How many rows may be claimed now: None for any number, 1 for a probe, 0 for none. The
+        caller that gets 1 has claimed the probe: all others get 0 for ``_PROBE_SECONDS``."""
         if not self.is_closed:
             return None
         if self._state.remaining(self.key) > 0:

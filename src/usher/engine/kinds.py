@@ -97,7 +97,8 @@ class Kind:
         return self.rows().unsettled().without_work()
 
     def column_of(self, other: type[models.Model]) -> str:
-        """The column of this kind's rows that refers to ``other``; '' when there is none."""
+        """The column of this kind's rows that refers to ``other``: ``pk`` if they are themselves
+        rows of ``other``; '' when there is none."""
         if self.model is other:
             return "pk"
         for column in self.model._meta.concrete_fields:

@@ -325,8 +325,8 @@ class Reconciled(models.Model):
         self._state.fields_cache.pop("work", None)
 
     def want(self, at: datetime | None = None, **changes: Any) -> bool:
-        """Changes the desired state, makes the row due and saves it. Returns False, and saves
-        nothing, if the desired state is already so.
+        """Changes the desired state, makes the row due, saves it and notifies the workers. Returns
+        False, and saves nothing, if the desired state is already so.
 
         The caller has locked the row (``select_for_update``) or has just created it. at: the
         database's time, if the caller knows it already.

@@ -64,8 +64,8 @@ class Context:
         return None
 
     def for_jobs(self, ask: Ask) -> Self:
-        """This context for the jobs, which must not use the database: by ``ask`` they send their
-        questions, objects that only ``answers`` has to understand, to the database thread."""
+        """The context that jobs get. They must not use the database: they call ``ask`` to send a
+        question to the database thread. A question is any object that ``answers`` understands."""
         return self
 
     def answers(self, questions: Sequence[Any]) -> list[Any]:

@@ -496,7 +496,8 @@ class Runner:
             self._report(kind.name, saved_results)
 
     def _update_gate(self, kind: Kind, results: list[Result]) -> None:
-        """Closes the kind's gate after a systemic failure; opens it after a success."""
+        """Closes the kind's gate after a systemic failure; opens it after a success. Also records
+        whether an outage begins or ends."""
         outcomes = [outcome for _, outcome in results]
         outages.record_outcomes(kind.name, outcomes, self.state, other_system())
         gate = Gate(kind.name, self.state)

@@ -35,8 +35,10 @@ def write_back(kind: Kind, results: Sequence[Result]) -> list[Result]:
 
 
 def _write_in_transaction(kind: Kind, results: Sequence[Result]) -> list[Result]:
-    """Called in a transaction. Locks rows in the order of the kinds and by ascending id within a
-    kind, so that two workers cannot deadlock."""
+    """Writes the outcomes of rows whose lease this worker still has; returns only these results.
+
+    Called in a transaction. Locks rows in the order of the kinds and by ascending id within a kind,
+    so that two workers cannot deadlock."""
     kind.settle_earlier_kinds(results)
     locked, now = _lock_leased(kind, results)
     owned = [(job, outcome) for job, outcome in results if job.row.pk in locked]

@@ -31,7 +31,7 @@ def registration_rate(group: str, request: Any) -> str | None:
 
 
 def presented_token(request: Any) -> str:
-    """The token in ``Authorization: Bearer`` or in the registration header, or ''."""
+    """The token in ``Authorization: Bearer`` (or ``JWT``) or in the registration header, or ''."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() in ("bearer", "jwt") and token:
         return token.strip()

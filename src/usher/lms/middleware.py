@@ -93,7 +93,8 @@ class ApplicationSignIn:
 
 
 class DirectRegistration:
-    """Refuses registrations that don't come from an application, while an application is connected.
+    """Refuses registrations that don't come from an application. Installed only if
+    ``USHER_BACKENDS`` names an application.
 
     Otherwise anybody could register with a learner's username and e-mail address before that
     learner's first sign-in, which would then fail. Registrations by an application carry the

@@ -439,8 +439,9 @@ def _add_forum_roles(rows: Sequence[Any]) -> Receiver | None:
 
 
 def _idle_verification_receiver(rows: Sequence[Any], modes: Iterable[str]) -> Receiver | None:
-    """The receiver that sets the expiry date of learners' approved identity verifications, if no
-    learner has one; otherwise None."""
+    """The receiver that sets the expiry date of learners' approved identity verifications, if there
+    is nothing to set: no enrollment is in the verified mode, or no learner has an approved
+    verification. Otherwise, and if the receiver is not a known one, None."""
     receiver = _known_receiver(
         post_save,
         type(rows[0]),

@@ -65,6 +65,7 @@ def _process_batch(items: list[Item], application: ConnectedApplication, site: S
     with outbox.collecting_changes(outbox.OwnChanges(application, EventType.ACCOUNT, pairs)):
         batch = _Batch(items, application, site)
         with batch.writes.counting():
+            # One item alone may be here because inserting a whole batch failed.
             outcomes_of_new_accounts = batch.create_new_accounts(items) if len(items) > 1 else {}
             outcomes = [
                 outcomes_of_new_accounts.get(number) or batch.process_one(item)
@@ -167,7 +168,8 @@ class _Batch:
         return _outcome(item, status, user)
 
     def _refuse_protected(self, user: Any, learner: Learner, item: Item) -> None:
-        """A service worker may neither change nor act for accounts with rights in the LMS."""
+        """Raises AccountRefused if the item would change an account with rights in the LMS, or get
+        its tokens."""
         if is_protected(user) and (item["tokens"] or account_differs(user, learner)):
             message = (
                 f"{user.username} is staff of this LMS: the service worker may neither change that "

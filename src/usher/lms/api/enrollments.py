@@ -57,6 +57,7 @@ def _process_batch(
     with outbox.collecting_changes(outbox.OwnChanges(application, EventType.ENROLLMENT, pairs)):
         batch = _Batch(request, items, application, cache)
         with batch.writes.counting():
+            # One item alone may be here because inserting a whole batch failed.
             outcomes_of_new_enrollments = batch.enroll_new_learners(items) if len(items) > 1 else {}
             return [
                 outcomes_of_new_enrollments.get(number) or batch.process_one(item)

@@ -94,6 +94,7 @@ class MomentField(serializers.Field):
             moment = datetime.fromisoformat(str(data).replace(" ", "+"))
         except ValueError as error:
             raise serializers.ValidationError("Not an ISO 8601 date and time.") from error
+        # Outside of the years 1 to 9999 the conversion to UTC would overflow.
         if not 1970 <= moment.year <= 9000:
             raise serializers.ValidationError("Not between the years 1970 and 9000.")
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

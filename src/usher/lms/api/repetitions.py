@@ -118,7 +118,8 @@ def _replace_tokens_by_row_ids(outcomes: list[Item]) -> list[Item]:
 
 def _restore_tokens(outcomes: list[Item], application: ConnectedApplication) -> list[Item]:
     """Put the tokens back into ``outcomes``; mint new ones in place of tokens that were revoked or
-    used. Learners who became staff or were unlinked since the first request get no tokens."""
+    used. Learners who became staff, were deactivated or were unlinked since the first request get
+    no tokens."""
     outcomes_by_token_row = {
         outcome["tokens"]["row"]: outcome for outcome in outcomes if outcome.get("tokens")
     }

@@ -31,7 +31,7 @@ class Tokens(dict[str, Any]):
 
 
 def mint_tokens(users: list[Any], client_id: str) -> list[Tokens]:
-    """An access and a refresh token for each user, in order.
+    """Save an access and a refresh token for each user; return the tokens in the users' order.
 
     Access tokens live as long as those of the LMS's token endpoint.
     """

@@ -92,7 +92,7 @@ class CourseRuns(ServiceWorkerView):
 
 
 class Links(ServiceWorkerView):
-    """GET: the LMS account that one learner signs in to."""
+    """GET: the LMS account that a learner signs in to, and the one with the learner's username."""
 
     def get(self, request: Request) -> Response:
         query = _validate(LinksQuery(data=request.query_params.dict()))

@@ -146,7 +146,8 @@ def count_waiting(application: ConnectedApplication) -> dict[str, float]:
 
 
 def message_url(kind: str, application: Any) -> str:
-    """The URL to send messages of this kind to; '' when the application has none."""
+    """The URL to send messages of this kind to; '' when the application has no such URL, or no
+    secret to sign messages with."""
     if not application.webhook_secret:
         return ""
     if kind == EventType.SIGNED_OUT:

@@ -21,7 +21,8 @@ LOGIN_SERVICE = "login-service"
 
 
 def provision_client(spec: Application, outcome: ProvisioningResult) -> tuple[Any, bool]:
-    """Create or update the client. Returns the client, and whether it existed before (adopted)."""
+    """Create or update the client. Returns the client, and whether it is adopted, see
+    ``_find_client``."""
     model = get_application_model()
     client, adopted = _find_client(spec)
     created = client is None

@@ -45,11 +45,12 @@ def remove_service_clients(
 def _provision_account(
     spec: contract.ServiceClient, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> tuple[Any, bool]:
-    """The account that the client acts as, and whether it was created for this client alone.
+    """The account that the client acts as, and whether it was created for this client alone. If
+    ``spec`` names a separate account, creates or updates it. Raises ProvisioningError.
 
     A client that syncs course runs acts as the service worker, which is staff. The client that
-    retires learners could close any account, so it acts as a separate account that has only the
-    permission to retire learners.
+    retires learners could close any account, so it acts as a separate staff account whose only
+    permission is to retire learners.
     """
     if not spec.username:
         workers = ServiceWorker.objects.select_related("user").filter(application=application)

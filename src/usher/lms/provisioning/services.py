@@ -84,7 +84,7 @@ def find_site(domain: str) -> Site:
 def _provision_application(
     spec: Application, worker: ServiceWorker | None, site: Site, outcome: ProvisioningResult
 ) -> None:
-    _check_names_are_free(spec)
+    _refuse_backend_of_another(spec)
     providers.provision_provider(spec, site, outcome)
     client, adopted = clients.provision_client(spec, outcome)
     application = _record_connection(spec, client, site, outcome, adopted=adopted)
@@ -94,7 +94,7 @@ def _provision_application(
     _warn_about_lms_settings(spec, site, outcome)
 
 
-def _check_names_are_free(spec: Application) -> None:
+def _refuse_backend_of_another(spec: Application) -> None:
     """Raises ProvisioningError if another application has the backend's name."""
     other = ConnectedApplication.objects.filter(backend=spec.backend).exclude(name=spec.name)
     if conflicting := other.first():
@@ -107,8 +107,10 @@ def _check_names_are_free(spec: Application) -> None:
 def _record_connection(
     spec: Application, client: Any, site: Site, outcome: ProvisioningResult, *, adopted: bool
 ) -> ConnectedApplication:
-    """Create or update the ConnectedApplication. client: the application's OAuth client. adopted:
-    whether the client existed before; recorded only when the application is new."""
+    """Create or update the ConnectedApplication. If the backend's name differs, first disable the
+    old provider record and move the learners' links. client: the application's OAuth client.
+    adopted: whether the client existed before provisioning; recorded only when the application is
+    new."""
     connected = ConnectedApplication.objects.filter(name=spec.name).first()
     created = connected is None
     if connected is None:

@@ -28,8 +28,8 @@ TOKEN_SCOPE = "read write email profile"  # noqa: S105 - scopes
 def provision_superuser(spec: contract.Superuser, outcome: ProvisioningResult) -> None:
     """Create the superuser, and link it to the application of ``spec.backend``, if there is one.
 
-    An existing account with that username may be another person's. Such an account is neither
-    linked nor made a superuser; the outcome gets a warning instead.
+    An existing account that may be another person's is neither linked nor made a superuser; the
+    outcome gets a warning instead.
     """
     if reason := _why_not_superuser(spec):
         outcome.items.append(Item("superuser", spec.username, "kept"))
@@ -89,7 +89,8 @@ def provision_service_worker(
     outcome: ProvisioningResult,
 ) -> None:
     """Create or update the service worker of ``application``, and its token, which belongs to the
-    application's OAuth client ``client``. Raises ProvisioningError."""
+    application's OAuth client ``client``. A service worker of another username that the application
+    had before no longer acts for it. Raises ProvisioningError."""
     _refuse_unsuitable_account(spec, application)
     _deactivate_former_workers(spec, application, outcome)
     user, created = get_or_create_user(spec.username, spec.email)
@@ -136,7 +137,8 @@ def _refuse_unsuitable_account(
 def _deactivate_former_workers(
     spec: contract.ServiceWorker, application: ConnectedApplication, outcome: ProvisioningResult
 ) -> None:
-    """Deactivate the application's former service workers, which had other usernames."""
+    """Detach the application's former service workers, which had other usernames: delete their
+    provisioned tokens, and deactivate the accounts that provisioning created."""
     former_workers = ServiceWorker.objects.select_related("user").filter(application=application)
     for worker in former_workers.exclude(user__username=spec.username):
         for row in get_access_token_model().objects.filter(user=worker.user):
@@ -180,8 +182,8 @@ def get_or_create_user(username: str, email: str, password: str = "") -> tuple[A
 def _provision_token(
     worker: ServiceWorker, spec: contract.ServiceWorker, client: Any, outcome: ProvisioningResult
 ) -> None:
-    """Create or update the token. Its expiry is extended when less than half of its lifetime is
-    left."""
+    """Create or update the token, and delete the worker's former one. The expiry is extended when
+    less than half of the lifetime is left. Raises ProvisioningError."""
     now = timezone.now()
     lifetime = timedelta(days=spec.token_days)
     token = find_access_token(spec.token)

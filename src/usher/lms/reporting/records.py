@@ -161,7 +161,8 @@ def service_worker(application: ConnectedApplication | None = None) -> report.Se
 
 
 def learners(application: ConnectedApplication | None = None) -> report.Learners:
-    """Learners of ``application``, or of all connected applications."""
+    """Learners of ``application``, or of all connected applications. ``by_backend`` always counts
+    the links of every backend."""
     connected = ConnectedApplication.objects.values("backend")
     links = UserSocialAuth.objects.filter(provider__in=connected)
     if application is not None:
