@@ -95,8 +95,9 @@ class Load:
                 return
 
     def send_and_measure(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """Sends the items. Returns the numbers of items and requests, items a second, items of the largest request,
-        concurrent requests at the end, and percentiles of the page's seconds meanwhile."""
+        """Sends the items. Returns the numbers of items and requests, items a second, items of the
+        largest request, concurrent requests at the end, and percentiles of the page's seconds
+        meanwhile."""
         remaining, sizes = list(items), []
         lock = threading.Lock()
 

@@ -259,8 +259,8 @@ def retry_waiting() -> int:
 
 
 def sweep_twice() -> None:
-    """Runs two sweeps at the same time. Broker errors are ignored, since later sweeps find the same
-    rows."""
+    """Sends two sweeps to the workers at the same time. Broker errors are ignored, since later
+    sweeps find the same rows."""
     from kombu.exceptions import OperationalError
 
     from usher.engine.tasks import sweep

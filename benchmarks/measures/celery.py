@@ -65,6 +65,7 @@ def _measure_seconds(
         lambda: all(" ready." in worker.log for worker in running_workers), "the workers' start"
     )
     setup.ours.call("create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH)
+    # Several messages for each worker, so that none is idle because another took its message.
     cost = setup.ours.call("process_with_celery", redis_url=redis_url, messages=4 * workers)
     for worker in running_workers:
         worker.stop()

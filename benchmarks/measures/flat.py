@@ -32,7 +32,7 @@ def flat(setup: Setup, few: int, many: int, rounds: int) -> OperationTimes:
     """Creates a database with ``few`` and one with ``many`` learners, then measures both in
     turn."""
     result = OperationTimes((few, many), {operation: {} for operation in OPERATIONS})
-    env = {size: _database(setup, size) for size in (few, many)}
+    env = {size: _prepare_application(setup, size) for size in (few, many)}
     with (
         RemoteModule("benchmarks.ours", env[few]) as small,
         RemoteModule("benchmarks.ours", env[many]) as large,
@@ -49,8 +49,9 @@ def flat(setup: Setup, few: int, many: int, rounds: int) -> OperationTimes:
     return result
 
 
-def _database(setup: Setup, size: int) -> dict[str, str]:
-    """Environment variables of an application with its own database."""
+def _prepare_application(setup: Setup, size: int) -> dict[str, str]:
+    """Creates a database for ``size`` learners, with tables but no learners yet. Returns the
+    environment variables of an application that uses this database."""
     env = setup.our_env | {
         "DATABASE_URL": setup.postgresql.url(f"flat{size}"),
         "USHER_USE_BATCH_API": "false",

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,18 +77,26 @@ def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
         if source is not None:
             earlier = stack.enter_context(_serve(server, "usher_test_before", base, source))
         results = [_round(current, earlier, number, items) for number in range(rounds)]
-        medians = {
-            name: statistics.median(result[name] for result in results) for name in results[0]
-        }
-        ratios = [medians.pop(f"{kind}_over_before", None) for kind in ("accounts", "enrollments")]
+        figures = medians(results)
+        ratios = [figures.pop(f"{kind}_over_before") for kind in ("accounts", "enrollments")]
         return {
-            **medians,
+            **figures,
             "over_before": min(ratio for ratio in ratios if ratio) if all(ratios) else None,
             "failed": current.failed,
             "failed_before": earlier.failed if earlier is not None else None,
             "deadlocks": server.deadlocks(),
             "refused": len(current.refused),
         }
+
+
+def medians(rounds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Name of a figure → its median over the rounds; None if a round has no such figure."""
+    result: dict[str, float | None] = {}
+    for name in rounds[0]:
+        values = [figures[name] for figures in rounds]
+        numbers = [value for value in values if value is not None]
+        result[name] = statistics.median(numbers) if len(numbers) == len(values) else None
+    return result
 
 
 def _round(current: Load, earlier: Load | None, number: int, items: int) -> dict[str, Any]:
