@@ -239,7 +239,7 @@ def _journey(context: Context) -> Finding:
         return skipped(str(error))
     except JourneyError as error:
         return failed(
-            str(error),
+            "; ".join(filter(None, (str(error), learner.leftover_text))),
             cause="not known: no check failed; the logs of this minute may show it",
             fix=fixes.adapt(fixes.LMS_LOGS, context),
         )
@@ -300,11 +300,15 @@ def _run_learner_script(context: Context, action: str, username: str) -> dict[st
 
 
 def _remove_lms_account(learner: _Learner) -> str:
-    """Removes the LMS account. Returns a text about what could not be removed, or ''. After an
-    unfinished sign-in, assumes that the account has the learner's username in the application."""
+    """Removes the LMS account. Returns a text about what could not be removed, or '', also if the
+    LMS does not answer. After an unfinished sign-in, assumes that the account has the learner's
+    username in the application."""
     name, token = learner.lms_username or learner.username, learner.context.token
     runs = [learner.run] if learner.run else []
-    with httpx.Client(
-        base_url=learner.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
-    ) as http:
-        return learners.remove_if_present(name, runs, http, token)
+    try:
+        with httpx.Client(
+            base_url=learner.context.lms.url, timeout=_TIMEOUT, headers=agents.DOCTOR
+        ) as http:
+            return learners.remove_if_present(name, runs, http, token)
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return f"the account {name} may still be in the LMS: {error or type(error).__name__}"
