@@ -191,7 +191,8 @@ def _stored_connections() -> list[Connection]:
 
 
 def _connection_of(folder: Path) -> Connection | None:
-    """The newest connection of the application in this folder; None without one."""
+    """The newest connection of the application in this folder or a folder above it; None without
+    one."""
     connections_here = [
         connection
         for connection in _stored_connections()

@@ -78,8 +78,8 @@ def show(report: Report, console: Console, *, verbose: bool = False) -> None:
 
 
 def _show_short(report: Report, console: Console) -> None:
-    """Prints a line for each family; then notes, failures and warnings in full, causes first; then
-    the skipped checks with the reason."""
+    """Prints a line for each family and for a successful journey; then notes, failures and warnings
+    in full, causes first; then the skipped checks with the reason."""
     # The line of the journey belongs to no family, so its id has no number.
     checks = [line for line in report.lines if "-" in line.id]
     families = [(name, list(lines)) for name, lines in groupby(checks, _family)]

@@ -68,7 +68,8 @@ class Tutor:
 
     @fact
     def config(self) -> dict[str, Any]:
-        """The content of config.yml. Raises NotKnownError if it is missing or not YAML."""
+        """The content of config.yml; {} if it is no mapping. Raises NotKnownError if it is missing
+        or not YAML."""
         path = self._known_root / "config.yml"
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ THREADS = 16
 
 def serve(folder: Path, host: str, port: int, threads: int = THREADS) -> None:
     """Serve until the process is terminated."""
+    # For the worker, which Granian starts as another process.
     os.environ[HOME_VARIABLE] = str(folder.resolve())
     os.environ["DJANGO_SETTINGS_MODULE"] = "usher.embedded.settings"
     os.environ[SERVER_VARIABLE] = str(os.getpid())

@@ -22,7 +22,7 @@ def _backends() -> dict[str, type[BaseAuth]]:
 
 
 def oauth_backend_names() -> list[str]:
-    """Backend names that a record may have: the names of the backends in
+    """Backend names that a record may have: the names of the OAuth backends in
     AUTHENTICATION_BACKENDS."""
     return [name for name, backend in _backends().items() if issubclass(backend, OAuthAuth)]
 

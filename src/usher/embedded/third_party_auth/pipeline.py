@@ -52,7 +52,8 @@ class AuthEntryError(AuthException):
 
 
 def clean_username(username: str = "") -> str:
-    """The provider's username with characters that aren't allowed replaced by underscores."""
+    """The parts of the provider's username that are allowed, joined by underscores, and cut to the
+    greatest length."""
     return "_".join(re.findall(r"[a-zA-Z0-9\-]+", username))[:USERNAME_MAX_LENGTH]
 
 

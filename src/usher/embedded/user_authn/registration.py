@@ -163,9 +163,9 @@ def _token_refusal(code: str, message: str) -> RegistrationRefused:
 
 
 def _fetch_identity(request: Any, data: dict[str, Any]) -> dict[str, Any]:
-    """The owner of the learner's access token, according to the application. Sets
-    ``request.backend`` and ``request.social_strategy``, which ``_link_account`` uses. Raises
-    RegistrationRefused."""
+    """The owner of the learner's access token, according to the application. Sets what
+    ``_link_account`` uses: ``request.backend``, ``request.social_strategy`` and the session's
+    ``auth_entry``. Raises RegistrationRefused."""
     name, token = data["provider"], data.get("access_token")
     request.social_strategy = load_strategy(request)
     request.backend = load_backend(
