@@ -182,3 +182,9 @@ def test_env_5_is_unknown_if_manage_py_fails_without_a_python_traceback(
     report = run(create_context(Places(env_file=env_file, manage=manage)), ["ENV-5"])
     assert report.root_causes == []
     assert [line.id for line in report.unknown] == ["ENV-5"]
+
+
+def test_a_report_is_read_after_output_that_is_not_utf_8(tmp_path: Path) -> None:
+    """A container's program may write to the terminal in another encoding."""
+    command = Command(("printf", "na\\357ve\\n{}"), tmp_path)
+    assert command.json() == {}

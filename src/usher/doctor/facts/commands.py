@@ -66,6 +66,7 @@ class Command:
                 input=stdin,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=seconds,
                 check=False,
             )
