@@ -238,7 +238,7 @@ class People:
     # Staff
 
     def _retry_refused(self) -> None:
-        """Retry refused rows, as the admin's action does."""
+        """Retry refused enrollments and accounts, as the admin's action does."""
         from usher.application.accounts.models import LmsAccount
         from usher.application.enrollments.models import Enrollment
 

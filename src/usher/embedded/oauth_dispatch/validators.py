@@ -60,6 +60,8 @@ class LmsOAuth2Validator(OAuth2Validator):
     def get_default_scopes(
         self, client_id: str, request: Any, *args: Any, **kwargs: Any
     ) -> list[str]:
+        """Also ``user_id`` for a service client with this scope: as on the platform, such a client
+        need not ask for it."""
         scopes = list(super().get_default_scopes(client_id, request, *args, **kwargs))
         requests_default_scopes = request.grant_type == "client_credentials" and not request.scopes
         if requests_default_scopes and ApplicationModelScopes().has_user_id(request.client):
