@@ -196,7 +196,8 @@ def learner_home() -> report.LearnerHome:
 
 
 def direct_registration() -> bool:
-    """Whether people can register in the LMS without an application."""
+    """Whether people can register in the LMS without an application. Wrong for a connection by hand
+    with an empty ``USHER_BACKENDS``: False, although everybody can register there."""
     is_closed = ConnectedApplication.objects.exists() and not getattr(
         settings, "USHER_DIRECT_REGISTRATION", False
     )
