@@ -70,7 +70,8 @@ def broker_url() -> str:
 
 
 def _send(user_id: int | None) -> None:
-    """Sends the task. If that fails, only notes when: the next sweep finds the rows."""
+    """Sends the task. If that fails, only notes when, and sends nothing for ``_PAUSE_SECONDS``: the
+    next sweep finds the rows."""
     global _failed_at
     if _failed_at and time.monotonic() - _failed_at < _PAUSE_SECONDS:
         return

@@ -69,7 +69,8 @@ class Summary:
             self.failures.append(failure)
 
     def add(self, other: Summary) -> Summary:
-        """Adds the counts and failures of another pass; returns this summary."""
+        """Adds the counts, failures and waiting rows of another pass, but not its ``refused``.
+        Returns this summary."""
         self.changed += other.changed
         self.unchanged += other.unchanged
         self.failed += other.failed

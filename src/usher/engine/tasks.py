@@ -41,7 +41,9 @@ def _shutting_down(**_kwargs: Any) -> None:
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work(user_id: int | None = None) -> None:
-    """Reconciles the due rows of one user, who may be waiting for the result, or of all users."""
+    """Reconciles the due rows of one user, who may be waiting for the result, or of all users, for
+    ``SHARE_SECONDS`` at most. For all users, then sends messages for the rows that are still due.
+    """
     with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
         reconcile(user=user_id, stop=StopAfter(stopping, SHARE_SECONDS))
     if user_id is None and not stopping.is_set():
@@ -50,8 +52,9 @@ def work(user_id: int | None = None) -> None:
 
 @shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def work_share(kind: str, number: int) -> None:
-    """Reconciles due rows of one kind, concurrently with other workers. number: the message's
-    number among the messages of its kind, from 0."""
+    """Reconciles due rows of one kind, concurrently with other workers, for ``SHARE_SECONDS`` at
+    most. Then sends the message again if rows are still due. number: the message's number among the
+    messages of its kind, from 0."""
     message = _message_name(kind, number)
     outstanding.extend(message, 2 * SHARE_SECONDS)  # a pass ends some seconds after it must stop
     try:

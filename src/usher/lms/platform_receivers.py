@@ -499,8 +499,8 @@ def _idle_enterprise_enrollment_receiver(rows: Sequence[Any]) -> Receiver | None
 
 
 def _add_external_updates(rows: Sequence[Any]) -> None:
-    """Add the row of the experiment *external course updates* for each learner who is enrolled by
-    somebody else."""
+    """Record for learners who are enrolled by somebody else that they take no part in the
+    experiment *external course updates*, unless they have a row already."""
     if _known_function(f"{_SCHEDULES}.config.set_up_external_updates_for_enrollment") is None:
         return
     from crum import get_current_request

@@ -84,6 +84,8 @@ def find_site(domain: str) -> Site:
 def _provision_application(
     spec: Application, worker: ServiceWorker | None, site: Site, outcome: ProvisioningResult
 ) -> None:
+    """Create or update all records of one application. worker: None if the description names none
+    for it. Raises ProvisioningError."""
     _refuse_backend_of_another(spec)
     providers.provision_provider(spec, site, outcome)
     client, adopted = clients.provision_client(spec, outcome)
