@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.sidecar.conftest import System, name_for
+from usher.sidecar.learners import error_message_of
 
 #: The mode in which each application enrolls learners by default.
 MODE = {"mitxonline": "audit", "mitxpro": "no-id-professional"}
@@ -151,6 +152,23 @@ def test_differences_are_printed_and_end_with_exit_code_1(report: Any, system: S
         result.output.split()
     )
     assert "usher reconcile repairs the" in result.output
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"email": [{"user_message": "It is\ntaken."}, {"user_message": "Ask."}]},
+            "It is taken. Ask.",
+        ),
+        ({"error_code": "duplicate-email"}, "duplicate-email"),
+        ("The LMS\nrefuses it.", "The LMS refuses it."),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_the_reason_of_a_given_up_account_is_one_line(data: Any, message: str) -> None:
+    assert error_message_of(data) == message
 
 
 def test_learners_given_up_by_the_application_are_listed_with_the_reason(

@@ -171,9 +171,9 @@ def _enrollment(adapter: Adapter, row: dict[str, Any]) -> Enrollment:
 
 
 def error_message_of(data: Any) -> str:
-    """Returns the LMS's message in an error that the application has stored, on one line. Other
-    data than such a message is cut to 300 characters."""
-    if isinstance(data, dict):
+    """Returns the LMS's messages in an error that the application has stored, on one line. Other
+    data than such messages is cut to 300 characters; '' for None or no data."""
+    if isinstance(data, dict) and data:
         messages = [
             str(entry["user_message"])
             for entries in data.values()
@@ -181,7 +181,8 @@ def error_message_of(data: Any) -> str:
             for entry in entries
             if isinstance(entry, dict) and entry.get("user_message")
         ]
-        if messages:
-            return " ".join(messages)
-        return (sentence_of(data) or str(data.get("error_code") or data))[:300]
-    return sentence_of(data)[:300]
+        other_text = sentence_of(data) or str(data.get("error_code") or data)
+        text = " ".join(messages) or other_text[:300]
+    else:
+        text = sentence_of(data)[:300]
+    return " ".join(text.split())
