@@ -244,7 +244,7 @@ def test_a_learner_whose_lock_the_application_holds_is_skipped(
     result_after_release = system.usher("reconcile", "--json")
     numbers = json.loads(result_after_release.stdout)["kinds"]["account"]
     assert (numbers["done"], numbers["skipped"]) == (1, 0)
-    assert "1 learners are locked" in result_after_release.stderr
+    assert "1 learner is locked" in result_after_release.stderr
 
 
 def lock_of_application(system: System) -> Lock:

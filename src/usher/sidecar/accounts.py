@@ -76,9 +76,10 @@ def _reconcile(
         until += lock.expire_seconds + SECONDS_AFTER_EXPIRY
     locked = _process_due_learners(session, due, summary, send, page_size)
     if locked and summary.waits_for_locks:
+        learners = "1 learner is" if len(locked) == 1 else f"{len(locked)} learners are"
         summary.notify(
-            f"{len(locked)} learners are locked, by {session.adapter.title} or by a sidecar that "
-            "was killed; waiting until the locks end"
+            f"{learners} locked, by {session.adapter.title} or by a sidecar that was killed; "
+            "waiting until the locks end"
         )
     while locked and time.monotonic() < until:
         time.sleep(LOCK_CHECK_SECONDS)
