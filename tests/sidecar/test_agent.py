@@ -40,7 +40,7 @@ def test_an_application_with_the_known_tables_is_accepted(
     check(agent, adapter_of(application.name))  # raises NotAsKnown if a table or column is missing
 
 
-def test_a_release_that_renamed_a_column_is_refused_with_its_name(
+def test_the_check_names_everything_that_a_release_lacks(
     agent: Agent, application: StandIn
 ) -> None:
     adapter = adapter_of(application.name)

@@ -161,11 +161,11 @@ def test_new_rows_that_reconcile_leaves_to_the_application_are_counted(
     other_new_rows = system.json("reconcile")["new"].get("account", 0)
     system.create_users(name)
 
-    def set_creation_time(time: str) -> None:
+    def set_creation_time(expression: str) -> None:
         system.application.run(
             "from datetime import timedelta\nfrom django.utils import timezone\n"
             "from users.models import User\n"
-            f"User.objects.filter(username={name!r}).update(created_on={time})\nresult = None"
+            f"User.objects.filter(username={name!r}).update(created_on={expression})\nresult = None"
         )
 
     set_creation_time("timezone.now()")

@@ -308,6 +308,12 @@ def test_name_and_email_of_an_account_deactivated_in_the_lms_are_not_changed(
     )
     change_user(system, name)
     assert system.json("reconcile", "--kind", "profile")["kinds"] == {}
+    stored = system.lms.shell(
+        "from django.contrib.auth import get_user_model\n"
+        f"user = get_user_model().objects.get(username={name!r})\n"
+        "print(user.profile.name, user.email)"
+    )
+    assert stored == f"Name {name} {name}@example.org"
 
 
 def test_grades_and_certificates_that_the_application_lacks_are_listed(system: System) -> None:
@@ -338,7 +344,9 @@ def test_grades_and_certificates_that_the_application_lacks_are_listed(system: S
 
 
 @pytest.mark.parametrize("key", ["", "no-key", "course-v1:a+b", "a/b/c/d", "course-v1:é+b+c"])
-def test_grades_are_compared_although_a_run_has_no_course_key(system: System, key: str) -> None:
+def test_a_run_without_a_course_key_is_no_error_in_the_comparison_of_grades(
+    system: System, key: str
+) -> None:
     """No path of the LMS leads to such a key."""
     name = name_for(system, "oddkey")
     if not system.rows("users.User", "pk", username=name):

@@ -158,4 +158,6 @@ def test_an_account_keeps_its_email_address_if_the_application_has_none(system: 
     system.json("reconcile", "--kind", "account")
     set_column(system, "email", {name: ""})
     assert system.json("reconcile", "--kind", "profile", "--user", name)["kinds"] == {}
+    (account,) = system.api("GET", f"/api/user/v1/accounts?username={name}")
+    assert account["email"] == f"{name}@example.org"
     system.deactivate_users(name)

@@ -58,14 +58,14 @@ def test_a_mode_that_a_run_does_not_offer_is_requested_once() -> None:
             raise EnrollmentRefused("no such mode", code="mode-not-offered", status=400)
 
     lms: Any = SimpleNamespace(enroll=enroll)
-    system: Any = SimpleNamespace(lms=lms)
+    session: Any = SimpleNamespace(lms=lms)
     items = [
         {"id": number, "username": "ada", "course_id": course, "mode": "no-id-professional"}
         | {"is_active": True, "force": True}
         for number, course in enumerate(["a", "a", "b", "a", "b"])
     ]
     with ThreadPoolExecutor(1) as pool:
-        send = make_sender(system, pool, batched=False)
+        send = make_sender(session, pool, batched=False)
         results = send(items, fallback_mode="audit")
         assert {result["status"] for result in results.values()} == {"changed"}
         assert Counter(requests) == {

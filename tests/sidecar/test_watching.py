@@ -61,8 +61,8 @@ def test_a_slow_pass_runs_less_often() -> None:
     assert full.next_kind(now=next_pass_at) == ACCOUNT_KIND
 
 
-def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
-    """The LMS has several limits, so passes over other kinds may continue."""
+def test_a_pass_that_a_rate_limit_of_the_lms_ends_is_repeated() -> None:
+    """The error ends no other pass: the LMS has several limits, so these may continue."""
     limited = [Throttled("Rate limited by the LMS (courses).", retry_after=0.01)]
     summaries: list[Summary] = []
 
@@ -71,13 +71,13 @@ def test_a_rate_limit_of_the_lms_stops_only_the_pass_that_meets_it() -> None:
             raise limited.pop()
         found.add(RUN, DONE, "course-v1:a+b+c")
 
-    system: Any = SimpleNamespace(
+    session: Any = SimpleNamespace(
         agent=SimpleNamespace(busy_seconds=0.0), adapter=SimpleNamespace(title="MIT xPro")
     )
     scope = PassScope(kinds=(RUN,))
     watching = Watching(scope, WatchState(), summaries.append)
     with patch("usher.sidecar.watching.reconcile", reconcile):
-        assert watching._run_pass_within_rate_limit(system, scope, PassThreads([])) == 0.0
+        assert watching._run_pass_within_rate_limit(session, scope, PassThreads([])) == 0.0
     first, second = (each.as_data()["kinds"][RUN] for each in summaries)
     assert (first[FAILED], second[DONE]) == (1, 1)
 
