@@ -212,6 +212,7 @@ def test_a_service_worker_that_is_linked_as_a_learner_is_a_protected_account(
 ) -> None:
     """An operator may have linked the service worker by mistake."""
     worker_id = lms.value("select id from auth_user where username = ?", OTHER_WORKER["username"])
+    # Otherwise the account would be protected because it is staff.
     lms.execute("update auth_user set is_staff = 0 where id = ?", worker_id)
     lms.execute(
         "insert into social_auth_usersocialauth (provider, uid, user_id, extra_data, created, "

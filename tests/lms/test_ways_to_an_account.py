@@ -128,7 +128,7 @@ def test_accounts_have_the_same_rows_in_whichever_way_they_are_created(
         assert created[table] == registered[table], table
 
 
-def test_a_new_account_is_logged_in_whichever_way_it_is_created(lms: Lms, name: str) -> None:
+def test_the_log_has_a_new_account_in_whichever_way_it_is_created(lms: Lms, name: str) -> None:
     """The plugin logs a change when it receives the signals of an account."""
     for number, create in enumerate((create_by_registration, create_by_batch, create_by_sign_in)):
         create(lms, f"{name}{number}")
