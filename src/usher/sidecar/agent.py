@@ -139,7 +139,8 @@ def answer_all(channel):
 
 
 def close_ended_connections():
-    """Closes database connections that have ended, so that the next request does not fail."""
+    """Closes database connections that have ended, so that the next request does not fail, and
+    those that are older than the application's CONN_MAX_AGE."""
     from django.db import close_old_connections
 
     close_old_connections()
@@ -190,7 +191,8 @@ def find_model(label):
 
 
 def has_field(model, path):
-    """Whether the path, such as ``user__email``, leads to a column, through relations."""
+    """Whether the path, such as ``user__email``, leads to a field or a column, through
+    relations."""
     from django.core.exceptions import FieldDoesNotExist
 
     names = path.split("__")
@@ -267,7 +269,8 @@ def page(request):
 
     ``after``: the ``next`` of the page before, or null. ``related``: name → {model, column, fields,
     filter, exclude}: rows of another table, whose ``column`` refers to the page's rows. Returns
-    {rows, next, related}. ``next`` is null on the last page. ``related``: name → rows.
+    {rows, next, related}. ``next`` is null on the last page, which may have no rows. ``related``:
+    name → rows.
     """
     model, fields, limit = find_model(request["model"]), request["fields"], row_limit(request)
     rows = apply_conditions(all_rows(model), request)
@@ -510,6 +513,7 @@ class Change:
         self.row, self.values, self.new = row, values, new
 
     def apply(self):
+        """Sets the values in the instance, without saving it, and returns the instance."""
         for name, value in self.values.items():
             setattr(self.row, name, value)
         return self.row
@@ -537,7 +541,8 @@ def outcome_and_change(model, row, *, locked, exists):
 
 
 def as_field_type(model, name, value):
-    """Converts a value from JSON to the field's type."""
+    """Converts a value from JSON, or a time as for ``resolve_time``, to the field's type. Returns
+    None, lists and objects as they are."""
     field = next(f for f in model._meta.concrete_fields if name in (f.name, f.attname))
     value = resolve_time(value)
     if value is None or isinstance(value, (dict, list)):
@@ -559,7 +564,8 @@ def save(model, changes, request):
 
 
 def saving_writes_only_the_row(model):
-    """Whether saving a row of this model only writes the row."""
+    """Whether saving a row of this model only writes the row. Receivers of ``pre_save`` don't
+    count: ``send_pre_save`` calls them."""
     from django.db.models import Model
     from django.db.models.signals import post_save
 
