@@ -39,8 +39,9 @@ _SECONDS_BETWEEN_DUE_CHECKS = 0.5
 #: Seconds until the next try if the application or the LMS can't be reached: the first pause,
 #: doubled each time, and the longest.
 _FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 2.0, 60.0
-#: Seconds of pause for each second that the application's database worked. Quick and full passes
-#: together use at most a fifth of the database's time.
+#: Seconds of pause for each second that the application's database worked for the thread of the
+#: passes, which reads rows. Quick and full passes together use at most a fifth of the database's
+#: time for that.
 QUICK_PAUSE_FACTOR, FULL_PAUSE_FACTOR = 5.0, 30.0
 #: Seconds between the starts of two full passes that compare with the LMS; longer if a pass takes
 #: long, so that these passes use at most a twentieth of the time.
@@ -153,7 +154,7 @@ class QuickPasses:
 
     def finish_pass(self, started: float, busy_seconds: float) -> float:
         """Records that the pass which began at ``started`` has ended. Returns the seconds until the
-        next pass. busy_seconds: seconds that the application's database worked."""
+        next pass. busy_seconds: as ``_run_pass_within_rate_limit`` returns them."""
         self._last_start = started
         return max(SECONDS_BETWEEN_PASSES, QUICK_PAUSE_FACTOR * busy_seconds)
 
@@ -178,8 +179,8 @@ class FullPasses:
         return None
 
     def finish_pass(self, kind: str, started: float, ended: float, busy_seconds: float) -> None:
-        """Sets the time of the next pass of this kind. busy_seconds: seconds that the application's
-        database worked."""
+        """Sets the time of the next pass of this kind. busy_seconds: as
+        ``_run_pass_within_rate_limit`` returns them."""
         if kind in _RECORDED_KINDS:
             self._due_times[kind] = ended + max(
                 SECONDS_BETWEEN_PASSES, FULL_PAUSE_FACTOR * busy_seconds
@@ -304,7 +305,8 @@ class Watching:
     def _run_pass_within_rate_limit(
         self, session: Session, scope: PassScope, threads: PassThreads
     ) -> float:
-        """Runs one pass. Returns seconds that the application's database worked.
+        """Runs one pass. Returns the seconds that the application's database worked for this
+        thread. Threads that process a page of accounts or enrollments don't count.
 
         If the LMS limits the rate of requests, waits and runs the pass again. The limit concerns
         the kinds of this pass only, so other threads continue.
