@@ -245,8 +245,8 @@ def reconcile_compared(
 
 
 def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> None:
-    """Creates enrollments as the application's sync does. Unlike that sync, uses the LMS's mode and
-    writes audit rows."""
+    """Creates the rows of enrollments that only the LMS has, as the application's own sync of a
+    learner does. Unlike that sync, uses the LMS's mode and writes audit rows."""
     columns, run_keys = session.adapter.enrollments.columns, _run_keys(session, page)
     due = [pair for pair in page if summary.row_memory.is_due(ADOPT, _retry_key_of_adoption(pair))]
     if not due:

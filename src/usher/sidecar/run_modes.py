@@ -175,8 +175,9 @@ def reconcile_run_modes(
     only_run: str = "",
     changed_within_seconds: float | None = None,
 ) -> None:
-    """Writes the modes of runs that differ. batched, only_run, changed_within_seconds: as for
-    ``compare_modes``. Raises LmsError if the LMS refuses all runs for the same reason."""
+    """Adds the LMS's modes to the application's runs that lack them, and corrects their upgrade
+    deadlines. batched, only_run, changed_within_seconds: as for ``compare_modes``. Raises LmsError
+    if the LMS refuses all runs for the same reason."""
     table = session.adapter.run_modes
     if table is None:
         return

@@ -212,8 +212,8 @@ def reconcile_runs(
     only_run: str = "",
     changed_within_seconds: float | None = None,
 ) -> None:
-    """Writes differences with the model's own ``save`` and validation. only_run,
-    changed_within_seconds: as for ``select_runs``."""
+    """Copies what differs from the LMS to the application's runs, with the model's own ``save`` and
+    validation. only_run, changed_within_seconds: as for ``select_runs``."""
     for page in compare_runs(
         session,
         only_run=only_run,
