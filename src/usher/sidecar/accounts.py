@@ -297,8 +297,9 @@ def _send_and_rename(session: Session, page: list[Learner], send: Send) -> Gener
 
 
 def _rename_if_name_taken(session: Session, page: list[Learner], results: Results) -> list[Learner]:
-    """Returns the learners who got another username; none if the LMS username is the username in
-    the application, which must not change."""
+    """Gives the learners whose username is taken in the LMS another one, which the LMS suggests.
+    Returns these learners; none if the LMS username is the username in the application, which must
+    not change."""
     if session.adapter.username_table != "account":
         return []
     renamed_learners = []
@@ -431,6 +432,8 @@ def _record_accounts(
 
 
 def _record_tokens(session: Session, tokens: list[tuple[Learner, TokenPair]]) -> None:
+    """Inserts the tokens. A token that another process has stored meanwhile stays. The results are
+    not read: a learner who still has no token is due again."""
     token = session.adapter.token
     rows = [
         {

@@ -71,9 +71,9 @@ class LmsRecord:
 
 
 class PublicAccounts:
-    """An instance is called with a page of learners. It yields results about once a second: primary
-    key → result in the batch API's form. Several pages may be in progress at a time. Use it as a
-    context manager."""
+    """Creates LMS accounts and tokens with the public API. An instance is called with a page of
+    learners. It yields results about once a second: primary key → result in the batch API's form.
+    Several pages may be in progress at a time. Use it as a context manager."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -93,8 +93,8 @@ class PublicAccounts:
 
     @property
     def _grants(self) -> Grants:
-        """The grants, created at the first use: if nobody is due, the application needs no OAuth
-        record."""
+        """The grants. The first use creates them, because the application needs no OAuth record if
+        nobody is due, and deletes expired codes and tokens of a killed sidecar."""
         with self._grants_lock:
             if self._cached_grants is None:
                 self._cached_grants = Grants(self._session, find_lms_record(self._session))
@@ -290,7 +290,7 @@ class Grants:
 
     def __call__(self, request: AuthorizationRequest) -> str:
         """Returns a new code. Raises Misconfigured unless the client id and redirect URI are the
-        same as in the LMS's record."""
+        same as in the LMS's record, and SidecarError if the code can't be stored."""
         self._check(request)
         future: Future[str] = Future()
         with self._waiting_lock:
