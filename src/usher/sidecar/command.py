@@ -353,7 +353,8 @@ def _warn_if_without_run_modes(
 def _open_application(
     options: ApplicationOptions, console: Console
 ) -> Iterator[tuple[Checkout, Adapter, Agent]]:
-    """Shows on a terminal that the application is starting, which may take minutes."""
+    """As ``open_application``. Shows on a terminal that the application is starting, which may take
+    minutes."""
     with ExitStack() as stack:
         starting = f"starting manage.py of {escape(printable(options.target))}"
         with console.status(starting) if console.is_terminal else nullcontext():

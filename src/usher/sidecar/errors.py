@@ -32,8 +32,8 @@ class AgentFailed(SidecarError):
 
 
 class RequestFailed(SidecarError):
-    """The agent answered with an error. code, message: of the agent's error. The message begins
-    with the class of the application's exception."""
+    """The agent answered with an error. code, message: of the agent's error. If the code is
+    ``failed``, the message begins with the class of the application's exception."""
 
     def __init__(self, title: str, code: str, message: str) -> None:
         advice = _database_advice(message) if code == "failed" else ""

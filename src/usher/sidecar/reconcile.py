@@ -100,7 +100,7 @@ def check_scope(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
 
 def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
     """Returns why no account is created for a user; '' if the user is eligible. user: e-mail
-    address or username."""
+    address or username of a user that the application has."""
     named_user = Selection().narrowed_by(user_condition(user))
     eligible = adapter.eligible_users.narrowed_by(*named_user.filter)
     page = next(iter(read_learners(agent, adapter, selection=eligible, with_enrollments=False)), [])

@@ -72,13 +72,13 @@ class RowMemory:
         self._pauses[kind, retry_key] = Pause(time.monotonic() + seconds, seconds)
 
     def _forget_expired(self) -> None:
-        """Removes entries an hour after their pause ended: a row that still fails has a newer entry
-        by then. The next removal waits until the number of entries has doubled, so that few of many
-        calls remove anything."""
-        an_hour_ago = time.monotonic() - REFUSED_PAUSE
+        """Removes entries ``REFUSED_PAUSE`` after their pause ended: a row that still fails has a
+        newer entry by then. The next removal waits until the number of entries has doubled, so that
+        few of many calls remove anything."""
+        oldest_end = time.monotonic() - REFUSED_PAUSE
         with self._claim_lock:
             remaining = {
-                key: pause for key, pause in list(self._pauses.items()) if pause.until > an_hour_ago
+                key: pause for key, pause in list(self._pauses.items()) if pause.until > oldest_end
             }
             self._pauses, self._prune_at_count = remaining, max(_MAX_PAUSES, 2 * len(remaining))
 
@@ -154,9 +154,10 @@ class Summary:
         request_id: str = "",
         retry_key: Any = None,
     ) -> None:
-        """Counts one row. what: the learner or the run, or both. code: of the refusal, or ''.
-        request_id: of the request that the LMS refused, or ''. retry_key: as for
-        ``RowMemory.record``; None if the row needs no pause. Several threads may call this."""
+        """Counts one row. what: the learner or the run, or both. code: of the refusal or failure,
+        or ''. request_id: of the request to the LMS that was refused or failed, or ''. retry_key:
+        as for ``RowMemory.record``; None if the row needs no pause. Several threads may call
+        this."""
         entry = {
             "kind": kind,
             "what": what,

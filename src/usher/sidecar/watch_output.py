@@ -18,8 +18,9 @@ _ANSWERED = (DONE, REFUSED, INVALID)
 
 
 class WatchOutput(ReconcileOutput):
-    """Several threads may report passes. With ``as_json`` each pass is one object, even if it is
-    equal to the object of the pass before."""
+    """The output of ``--watch``: lines for people report a lasting failure once. With ``as_json``
+    each pass is one object, even if it is equal to the object of the pass before. Several threads
+    may report passes."""
 
     def __init__(self, as_json: bool) -> None:
         super().__init__(as_json)
@@ -33,7 +34,8 @@ class WatchOutput(ReconcileOutput):
 
     def print_trouble(self, reason: str, wait: float) -> None:
         """Prints why the application or the LMS can't be reached, unless it was printed already: a
-        later attempt may report the same reason in a longer sentence."""
+        later attempt may report the same reason in a longer sentence. wait: seconds until the next
+        attempt; not printed, because later waits differ and print nothing."""
         reason = reason.strip().rstrip(".")
         if any(printed in reason for printed in self._printed_reasons):
             return

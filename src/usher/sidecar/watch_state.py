@@ -98,7 +98,8 @@ class WatchState:
         self.last_pass, self.trouble = now(), None
 
     def _record_reason(self, entry: dict[str, str], ended_at: datetime) -> None:
-        """Adds the row, or updates the one of the same kind and the same learner or run."""
+        """Adds the row, or updates the one of the same kind and the same learner or run. If there
+        are ``_MAX_REFUSED`` rows, adds no other."""
         key = (entry["kind"], entry["what"])
         if (row := self._refused.get(key)) is not None:
             row.result, row.reason, row.last = entry["result"], entry["reason"], ended_at

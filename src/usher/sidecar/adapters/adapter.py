@@ -95,7 +95,8 @@ class Selection:
     exclude: tuple[Condition, ...] = ()
 
     def narrowed_by(self, *conditions: Condition, exclude: tuple[Condition, ...] = ()) -> Selection:
-        """Returns the selection with further conditions, all of which must hold too."""
+        """Returns the selection with further conditions, all of which must hold too. exclude:
+        conditions none of which may hold."""
         return Selection((*self.filter, *conditions), (*self.exclude, *exclude))
 
     def request(self) -> dict[str, Any]:

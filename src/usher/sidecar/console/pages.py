@@ -116,8 +116,9 @@ def _refusal_panel(kind: str, reason: str, rows: list[RefusedRow]) -> str:
 
 
 def _list_line(subject: str, detail: str) -> str:
-    """Renders one line, with a link to the learner's page. subject: an e-mail address, which may be
-    followed by " in " and a course key."""
+    """Renders one line. subject: an e-mail address, which becomes a link to the learner's page, or
+    another name of a record, such as a course key. Either may be followed by " in " and a course
+    key."""
     who, _, where = subject.partition(" in ")
     link = f'<a href="/learners/?{escape(urlencode({"q": who}))}">{escape(who)}</a>'
     name = link if "@" in who else escape(who)
