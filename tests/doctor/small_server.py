@@ -22,9 +22,11 @@ class Answer:
 
 
 @contextmanager
-def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[str]:
-    """Serves ``answers`` by path, without the query, and yields the address. Other paths answer
-    404. threads: whether the server answers several requests at a time."""
+def serving(
+    answers: Mapping[str, Answer], *, other_paths: int = 404, threads: bool = True
+) -> Iterator[str]:
+    """Serves ``answers`` by path, without the query, and yields the address. other_paths: the
+    status for all other paths. threads: whether the server answers several requests at a time."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -32,7 +34,7 @@ def serving(answers: Mapping[str, Answer], *, threads: bool = True) -> Iterator[
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             self.rfile.read(length)
-            answer = answers.get(self.path.split("?")[0], Answer(404, {}))
+            answer = answers.get(self.path.split("?")[0], Answer(other_paths, {}))
             body = b"" if answer.body is None else answer.body
             if not isinstance(body, bytes):
                 body = json.dumps(body).encode()

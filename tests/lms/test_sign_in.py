@@ -607,6 +607,8 @@ class TestDirectRegistration:
         with connected_lms(USHER_DIRECT_REGISTRATION=True) as lms, lms.browser() as browser:
             assert browser.post(self.PATH, data=self.form(name)).status_code == 200
 
-    def test_an_lms_without_an_application_allows_direct_registration(self, name: str) -> None:
+    def test_an_lms_whose_settings_name_no_application_allows_direct_registration(
+        self, name: str
+    ) -> None:
         with connected_lms(USHER_BACKENDS={}) as lms, lms.browser() as browser:
             assert browser.post(self.PATH, data=self.form(name)).status_code == 200

@@ -228,6 +228,7 @@ def journey_line(context: Context) -> Line:
 def _journey(context: Context) -> Finding:
     """Makes the steps up to the first that fails, and removes the learner. Returns the finding."""
     username = temporary_learners.new_username("doctor")
+    learner: _Learner | None = None
     try:
         with _test_learner(context, username) as learner:
             steps_done = []
@@ -236,23 +237,30 @@ def _journey(context: Context) -> Finding:
                 _run_step(step)
                 steps_done.append(_title(step))
     except NotKnownError as error:
-        return skipped(str(error))
+        # Without a learner, nothing is left: the application could not create one.
+        return skipped(_with_leftovers(error, learner) if learner else str(error))
     except JourneyError as error:
         return failed(
-            "; ".join(filter(None, (str(error), learner.leftover_text))),
+            _with_leftovers(error, learner) if learner else str(error),
             cause="not known: no check failed; the logs of this minute may show it",
             fix=fixes.adapt(fixes.LMS_LOGS, context),
         )
     if learner.leftover_text:
         return warning(
             learner.leftover_text,
-            cause="the LMS has no way to remove learners",
-            fix=f"make {learner.lms_username} inactive in the LMS's admin",
+            cause="the test learner could not be removed everywhere",
+            fix=f"delete {username} in the application's admin, and make the LMS account inactive "
+            "in the LMS's admin",
         )
     seen = f"{', '.join(steps_done)}; {username} is removed"
     if learner.notes:
         return note(seen, cause="; ".join(learner.notes))
     return ok(seen)
+
+
+def _with_leftovers(error: Exception, learner: _Learner) -> str:
+    """The error's text, and what could not be removed of the learner."""
+    return "; ".join(filter(None, (str(error), learner.leftover_text)))
 
 
 def _run_step(step: Callable[[], None]) -> None:
@@ -282,10 +290,12 @@ def _test_learner(context: Context, username: str) -> Iterator[_Learner]:
             yield learner
         finally:
             # First from the application, because its worker would create the LMS account again.
+            leftovers: list[str] = []
             try:
-                _run_learner_script(context, "remove", username)
+                leftovers.append(_remove_from_application(learner))
             finally:
-                learner.leftover_text = _remove_lms_account(learner)
+                leftovers.append(_remove_lms_account(learner))
+                learner.leftover_text = "; ".join(filter(None, leftovers))
 
 
 def _run_learner_script(context: Context, action: str, username: str) -> dict[str, Any]:
@@ -297,6 +307,16 @@ def _run_learner_script(context: Context, action: str, username: str) -> dict[st
     parameters = f"STEP = {action!r}, {username!r}\n"
     result: dict[str, Any] = context.application.manage.json("shell", stdin=parameters + script)
     return result
+
+
+def _remove_from_application(learner: _Learner) -> str:
+    """Removes the learner from the application. Returns a text about what could not be removed, or
+    ''."""
+    try:
+        _run_learner_script(learner.context, "remove", learner.username)
+    except NotKnownError as error:
+        return f"{learner.username} may still be in the application: {error}"
+    return ""
 
 
 def _remove_lms_account(learner: _Learner) -> str:

@@ -284,8 +284,9 @@ class OnlyApplicationCreatesAccounts(Check):
     """Only the application creates accounts.
 
     Symptom: somebody else has a learner's username or e-mail address in the LMS.
-    Cause: people can register in the LMS directly.
-    Fix: remove USHER_DIRECT_REGISTRATION from the LMS's settings, and restart the LMS.
+    Cause: people can register in the LMS directly, because USHER_DIRECT_REGISTRATION is on or
+    USHER_BACKENDS names no application.
+    Fix: correct that setting of the LMS, and restart the LMS.
     """
 
     id = "LMS-10"
@@ -297,13 +298,15 @@ class OnlyApplicationCreatesAccounts(Check):
         is_open = context.lms.report.get("direct_registration")
         if is_open is None:
             raise NotKnownError("the LMS does not report whether people can register there")
-        if is_open:
-            return warning(
-                "anybody can register in the LMS itself",
-                cause="USHER_DIRECT_REGISTRATION is on",
-                fix=f"remove USHER_DIRECT_REGISTRATION from its settings, then {LMS_SETTINGS}",
-            )
-        return ok("people can't register in the LMS itself")
+        if not is_open:
+            return ok("people can't register in the LMS itself")
+        if context.lms.setting("USHER_BACKENDS"):
+            cause = "USHER_DIRECT_REGISTRATION is on"
+            fix = f"remove USHER_DIRECT_REGISTRATION from its settings, then {LMS_SETTINGS}"
+        else:
+            cause = "USHER_BACKENDS names no application, so usher.lms refuses no registration"
+            fix = LMS_SETTINGS
+        return warning("anybody can register in the LMS itself", cause=cause, fix=fix)
 
 
 @check

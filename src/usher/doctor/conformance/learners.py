@@ -92,12 +92,15 @@ def remove(learner: RegisteredLearner, client: httpx.Client, token: str) -> str:
 
 
 def remove_if_present(username: str, runs: list[str], client: httpx.Client, token: str) -> str:
-    """Like ``remove_as_service_worker``, but does nothing and returns '' unless the LMS shows the
+    """Like ``remove_as_service_worker``, but does nothing and returns '' if the LMS has no such
     account."""
     client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
-    if client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code != 200:
+    status = client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=headers).status_code
+    if status == httpx.codes.NOT_FOUND:
         return ""
+    if status != httpx.codes.OK:
+        return f"the account {username} may still be in the LMS, which answered {status}"
     return remove_as_service_worker(username, runs, client, token)
 
 

@@ -18,6 +18,7 @@ from usher.contract.fingerprints import fingerprint
 from usher.lms import conf, outgoing
 from usher.lms.connections.models import ConnectedApplication, ServiceWorker
 from usher.lms.provisioning.clients import login_service_id
+from usher.lms.settings.apply import is_enabled
 
 #: Seconds to connect to the application's token endpoint, and to wait for its answer.
 PROBE_TIMEOUT = (5, 25)
@@ -196,12 +197,8 @@ def learner_home() -> report.LearnerHome:
 
 
 def direct_registration() -> bool:
-    """Whether people can register in the LMS without an application. Wrong for a connection by hand
-    with an empty ``USHER_BACKENDS``: False, although everybody can register there."""
-    is_closed = ConnectedApplication.objects.exists() and not getattr(
-        settings, "USHER_DIRECT_REGISTRATION", False
-    )
-    return not is_closed
+    """Whether people can register in the LMS without an application."""
+    return not is_enabled(settings) or bool(getattr(settings, "USHER_DIRECT_REGISTRATION", False))
 
 
 def connections() -> list[report.Connection]:
