@@ -221,14 +221,14 @@ def test_a_row_that_another_write_created_is_not_created_again(
     assert [found["access_token"] for found in stored["rows"]] == ["a" * 30]
 
 
-def test_other_rows_of_a_batch_are_written_if_one_is_refused(
+def test_only_the_row_that_lacks_a_required_value_is_refused(
     agent: Agent, application: StandIn
 ) -> None:
-    (user_pk,) = application.run(CREATE_USERS.format(count=1, name="batch"))
+    users = application.run(CREATE_USERS.format(count=2, name="batch"))
     model = adapter_of(application.name).token.model
     rows = [
-        {"find": {"user_id": UNKNOWN_PK}, "set": {"refresh_token": None}},
-        {"find": {"user_id": user_pk}, "set": {"refresh_token": "r"}},
+        {"find": {"user_id": pk}, "set": {"refresh_token": token}}
+        for pk, token in zip(users, [None, "r"], strict=True)
     ]
     first, second = agent.ask("write", model=model, rows=rows)
     assert first["outcome"] == "refused"
