@@ -48,12 +48,13 @@ def record_accounts(system: System, *names: str, token: bool = True) -> None:
     )
 
 
-def differences_of(report: Any, name: str) -> set[str]:
-    """The report's sentences about records of the learner with this username."""
+def differences_of(report: Any, mailbox: str) -> set[str]:
+    """The report's sentences about records of the learner whose e-mail address begins with
+    ``mailbox``: the username, unless a test changed the address."""
     return {
         entry["difference"]
         for entry in report["differences"]
-        if entry["what"].startswith(name + "@")
+        if entry["what"].startswith(mailbox + "@")
     }
 
 

@@ -219,8 +219,7 @@ def reconcile_compared(
     changed_within_seconds: float | None = None,
 ) -> None:
     """Processes all differences of ``kind``. user, run, changed_within_seconds: as for
-    ``find_differing``. Raises LmsError if the LMS refuses all learners for
-    the same reason."""
+    ``find_differing``. Raises LmsError if the LMS refuses all learners for the same reason."""
     with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
         send = make_sender(session, pool, batched=batched)
         pages = find_differing(

@@ -136,8 +136,8 @@ def _record_enrolled(
     kind: str,
 ) -> None:
     """Records results. A row that changed meanwhile is not written; if it was refunded, the new
-    enrollment is ended. kind: only of ``ENROLLMENT`` values are set; of the kinds of ``comparing``,
-    the agent only finds the rows that changed meanwhile."""
+    enrollment is ended. kind: for ``ENROLLMENT`` values are set in the rows; for the kinds of
+    ``comparing``, the agent only finds the rows that changed meanwhile."""
     table = session.adapter.enrollments
     results = session.agent.ask(
         "write",

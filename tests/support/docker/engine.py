@@ -26,8 +26,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class ContainerEngine:
-    """home: the folder of the commands, the recorded calls and the state. lms: a folder with a
-    ``manage.py``, by default an embedded LMS that is created in ``home`` when first needed."""
+    """A stand-in for ``docker`` and ``kubectl``. home: the folder of the commands, the recorded
+    calls and the state. lms: a folder with a ``manage.py``, by default an embedded LMS that is
+    created in ``home`` when first needed."""
 
     home: Path
     lms: Path | None = None
