@@ -1,7 +1,9 @@
 """For all tests: settings that save time, and the database of tests that use Django."""
 
 import functools
+import os
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from usher.cli.demo.database import copy_migrated
 
 CAMPUS = Path(__file__).resolve().parents[1] / "campus"
+
+# Texts name the program usher by its path if a shell does not find it.
+os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
 
 # Otherwise each of a thousand clients reads all certificates of the machine.
 ssl.create_default_context = functools.cache(ssl.create_default_context)

@@ -83,7 +83,7 @@ def run_in_folder(folder: Path, *arguments: str) -> "subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "usher.cli.main", *arguments],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        env={"PATH": f"/usr/bin:/bin:{Path(sys.executable).parent}", "HOME": str(folder)},
         capture_output=True,
         text=True,
     )
@@ -126,6 +126,22 @@ def test_why_names_an_error_of_the_project_without_a_traceback(tmp_path: Path) -
     assert result.returncode == 2
     assert "settings.py, line 1: SyntaxError" in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+def test_why_prints_commands_that_can_be_typed_outside_of_the_project(tmp_path: Path) -> None:
+    project, here = tmp_path / "project", tmp_path / "here"
+    for folder in (project, here):
+        folder.mkdir()
+    (project / "manage.py").write_text(
+        "from usher.contract.terminal import wrap\n"
+        "print(wrap('Afterwards: `python manage.py reconcile --recheck --user ann`', 0))\n"
+    )
+    command = f"{sys.executable} manage.py reconcile --recheck --user ann"
+    result = run_in_folder(here, "why", "ann", "--application", str(project))
+    printed_words = result.stdout.replace(" \\\n", " ").split()
+    assert printed_words == ["Afterwards:", "$", *f"(cd {project} && {command})".split()]
+    result = run_in_folder(project, "why", "ann")
+    assert "$ python manage.py reconcile --recheck --user ann\n" in result.stdout
 
 
 def test_why_explains_that_the_settings_lack_the_apps_of_usher(tmp_path: Path) -> None:

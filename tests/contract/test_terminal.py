@@ -2,10 +2,12 @@
 
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from usher.contract.terminal import WIDTH, command_line, printable, wrap
+from usher.contract.terminal import WIDTH, as_typed, command_line, printable, wrap
 from usher.doctor.check import failed, note, ok, warning
 
 
@@ -130,3 +132,40 @@ def test_a_short_command_is_not_broken_and_a_long_command_has_a_line_of_its_own(
     lines = wrap(f"First look, then run: `{command}`. Then go on.", indent=4).splitlines()
     assert lines == ["First look, then run:", f"    $ {command}", "    Then go on."]
     assert wrap(f"Run: `{command}`", indent=4).splitlines() == ["Run:", f"    $ {command}"]
+
+
+@pytest.fixture
+def outside_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a virtual environment that is not on PATH; it is the current folder."""
+    program = tmp_path / ".venv" / "bin" / "usher"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(program.parent / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Run `usher doctor`.", "Name it:\n$ usher doctor --application FOLDER"],
+    ids=["inline", "line"],
+)
+def test_usher_is_named_by_its_path_if_it_is_not_on_path(outside_path: Path, text: str) -> None:
+    assert wrap(text, 0) == text.replace("usher", ".venv/bin/usher")
+
+
+def test_usher_is_named_so_that_it_can_be_typed_in_the_current_folder(
+    outside_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (outside_path / "elsewhere").mkdir()
+    monkeypatch.chdir(outside_path / "elsewhere")
+    assert as_typed("usher doctor") == f"{outside_path}/.venv/bin/usher doctor"
+    assert command_line("$ usher dev", 2) == f"  $ {outside_path}/.venv/bin/usher dev"
+
+
+def test_usher_on_path_is_named_by_its_name(
+    outside_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(outside_path / ".venv" / "bin"))
+    assert wrap("Run `usher doctor`.", 0) == "Run `usher doctor`."

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from usher.contract import exits
 from usher.contract.connections import EMBEDDED, Connection, ConnectionsError, read_all
-from usher.contract.terminal import wrap
+from usher.contract.terminal import as_typed, wrap
 
 
 @click.command()
@@ -35,15 +35,16 @@ def status(as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     if not all_connections:
-        console.print(
+        text = (
             "No connection was made on this machine. Make one:\n"
             "$ usher connect --application DIR\n"
             "An LMS of `usher dev` or of the demo is not listed here."
         )
+        console.print(wrap(text, indent=0))
         return
     for connection in all_connections:
         _show(connection, console)
-    console.print("\nCheck them with: usher doctor")
+    console.print(f"\nCheck them with: {as_typed('usher doctor')}")
 
 
 def _show(connection: Connection, console: Console) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 WIDTH = 80
 #: A command in a sentence: text in backticks.
@@ -14,6 +18,11 @@ _COMMAND = re.compile(r"`([^`\n]+)`")
 _MAX_INLINE_LENGTH = 30
 #: In place of a space at which a line must not be broken. ``printable`` removes it from texts.
 _SPACE = "\x1f"
+#: The environment variable with which a command of ``usher`` tells the ``manage.py`` that it runs
+#: how a person types this ``manage.py``. ``ARGUMENTS`` is in place of the arguments.
+MANAGE_AS_TYPED, ARGUMENTS = "USHER_MANAGE_AS_TYPED", "ARGUMENTS"
+#: How texts write the application's ``manage.py`` in a command.
+_MANAGE = "python manage.py "
 #: Escape sequences that colour text.
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -29,6 +38,28 @@ def printable(text: str) -> str:
     application or an LMS could otherwise control the operator's terminal."""
     lines = COLOURS.sub("", text).replace("\r\n", "\n").replace("\t", " ")
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in lines)
+
+
+def as_typed(command: str) -> str:
+    """A command as the reader of this output can type it. If ``usher`` is not on PATH, names its
+    file. In the output of a ``manage.py`` that a command of ``usher`` runs, names its folder and
+    settings. command: may begin with ``$ ``."""
+    prompt = "$ " if command.startswith("$ ") else ""
+    line = command.removeprefix("$ ")
+    if line.startswith("usher "):
+        return f"{prompt}{_usher_program()}{line.removeprefix('usher')}"
+    if line.startswith(_MANAGE) and (manage := os.environ.get(MANAGE_AS_TYPED)):
+        return prompt + manage.replace(ARGUMENTS, line.removeprefix(_MANAGE))
+    return command
+
+
+def _usher_program() -> str:
+    """The name of the program ``usher``; its path if the shell does not find it by its name."""
+    program = Path(sys.executable).parent / "usher"
+    if shutil.which("usher") or not program.is_file():
+        return "usher"
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
 def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
@@ -66,7 +97,7 @@ def wrap(text: str, indent: int) -> str:
     """
     first, *rest = [
         f"$ {part}" if is_command else part
-        for line in printable(text).split("\n")
+        for line in _with_typed_commands(printable(text)).split("\n")
         for part, is_command in _parts_of_line(line)
     ]
     if first.startswith("$ "):
@@ -81,6 +112,12 @@ def wrap(text: str, indent: int) -> str:
         else:
             lines.append((" " * indent + _wrapped_line(line, indent)).rstrip())
     return "\n".join(lines)
+
+
+def _with_typed_commands(text: str) -> str:
+    """The text with its commands as the reader can type them."""
+    lines = [as_typed(line) if line.startswith("$ ") else line for line in text.split("\n")]
+    return _COMMAND.sub(lambda match: f"`{as_typed(match[1])}`", "\n".join(lines))
 
 
 def _parts_of_line(line: str) -> list[tuple[str, bool]]:
@@ -107,6 +144,7 @@ def command_line(line: str, indent: int) -> str:
     command is indented by ``indent`` columns, or by fewer columns if it then fits on one line. A
     longer command is split into lines that end with a backslash, as in a shell. A command stays on
     one line if one of its words is too long for a line."""
+    line = as_typed(line)
     if len(line) + _MIN_INDENT <= WIDTH:
         return " " * min(indent, WIDTH - len(line)) + line
     start = " " * min(indent, _MIN_INDENT)

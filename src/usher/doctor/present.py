@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from usher.contract import exits
-from usher.contract.terminal import WIDTH, command_line, wrap
+from usher.contract.terminal import WIDTH, as_typed, command_line, wrap
 from usher.doctor import fixes
 from usher.doctor.check import Status, all_checks, quantity
 from usher.doctor.context import CONNECTED
@@ -55,11 +55,11 @@ def show(report: Report, console: Console, *, verbose: bool = False) -> None:
     )
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
     if is_short:
-        _say(console, "Each check: usher doctor --verbose", "dim")
+        _say(console, f"Each check: {as_typed('usher doctor --verbose')}", "dim")
     if report.named_ids:
         _say(console, "Only the checks named by --only, and their dependencies, were made.")
         if report.exit_code == exits.DONE:
-            _say(console, "All checks: usher doctor")
+            _say(console, f"All checks: {as_typed('usher doctor')}")
             return
     elif report.stage == CONNECTED and report.silent_servers:
         verb = "does" if len(report.silent_servers) == 1 else "do"
@@ -173,7 +173,8 @@ def _format_fix(fix: str, *, indent: int, label: str) -> str:
     """``label`` and a fix. Sentences are wrapped; each command is on a line of its own, so that it
     can be copied. All lines after the first are indented."""
     lines = []
-    for text, is_command in fixes.split_into_commands(fix):
+    for part, is_command in fixes.split_into_commands(fix):
+        text = as_typed(part) if is_command else part
         if not is_command:
             fits = len(label) <= indent
             lines.append(label + wrap(text, indent) if fits else wrap(label + text, indent))

@@ -25,6 +25,7 @@ from usher.contract import exits
 from usher.contract.folders import DEV_FOLDER
 from usher.contract.oauth import DEFAULT_BACKEND
 from usher.contract.paths import LmsPath
+from usher.contract.terminal import as_typed
 
 #: Seconds between two attempts of a step.
 _SECONDS_BETWEEN_ATTEMPTS = 0.5
@@ -207,7 +208,14 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
         ("LMS superuser", f"{SUPERUSER}   {password}"),
         ("logs", f"{home}/project.log, worker.log, lms.log"),
         ("manage.py", f"{cd}. {env} && python manage.py shell"),
-        ("doctor", f"{cd}usher doctor"),
+        (
+            "doctor",
+            as_typed(
+                f"usher doctor --application {quote(str(relative_to_here(folder)))}"
+                if cd
+                else "usher doctor"
+            ),
+        ),
     )
     show_rows(rows, console)
     say(

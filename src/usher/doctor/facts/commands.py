@@ -13,6 +13,7 @@ from typing import Any
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.secret_values import Secrets
 from usher.contract.shell import with_env_file
+from usher.contract.terminal import ARGUMENTS, MANAGE_AS_TYPED
 from usher.contract.tracebacks import is_traceback, summary_of_output
 from usher.doctor.facts.memo import NotKnownError
 
@@ -90,7 +91,7 @@ class Command:
             result = subprocess.run(
                 words,
                 cwd=self.folder,
-                env=self._whole_environment(),
+                env=self._whole_environment() | self._name_in_output(),
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
@@ -114,6 +115,12 @@ class Command:
             )
         sys.stderr.write(result.stderr)
         return result.returncode
+
+    def _name_in_output(self) -> dict[str, str]:
+        """Makes ``manage.py`` name itself in its output as a person in this folder types it."""
+        if not self.environment and self.folder in (None, Path.cwd()):
+            return {}  # it is typed as the output says
+        return {MANAGE_AS_TYPED: self.as_typed(ARGUMENTS)}
 
     def _summary(self, output: str) -> str:
         """The error in the command's output, without secret values of its settings."""

@@ -8,7 +8,7 @@ from usher.application.management.output import EngineCommand
 from usher.application.management.users import find_user
 from usher.console.comparisons import Comparison
 from usher.console.learners import comparing, repairing, services
-from usher.contract.terminal import wrap
+from usher.contract.terminal import as_typed, wrap
 
 #: Whether a value differs in the LMS → the mark of its line. None: unknown.
 _MARKS = {True: "✗", False: "✓", None: "-"}
@@ -88,9 +88,10 @@ class Command(EngineCommand):
         if compared.command:
             self.stdout.write(f"{wrap(details.link_condition, indent=0)}\n$ {compared.command}")
         if any(_REPAIR_BUTTON in comparison.advice for comparison in compared.comparisons):
-            command = f"python manage.py compare_learner {shlex.quote(details.username)} --repair"
+            name = shlex.quote(details.username)
+            command = as_typed(f"$ python manage.py compare_learner {name} --repair")
             self.stdout.write(
-                f"“{_REPAIR_BUTTON}” is a button in the console. Here, it is:\n$ {command}"
+                f"“{_REPAIR_BUTTON}” is a button in the console. Here, it is:\n{command}"
             )
 
 
