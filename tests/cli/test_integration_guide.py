@@ -133,7 +133,8 @@ class Integrator:
         return result.stdout + result.stderr
 
     def write_files_below(self, heading: str) -> None:
-        """Writes the files below this heading of the page."""
+        """Writes the files below this heading of the page. Text that the page puts at the end of a
+        file is appended."""
         for path, code in files(section(heading)).items():
             with (self.folder / path.rstrip("+")).open("a" if path.endswith("+") else "w") as file:
                 file.write(code)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from usher.cli.main import COMMANDS, main
 
 
-def test_help_lists_every_command_without_importing_a_package() -> None:
+def test_help_lists_every_command_and_imports_no_package_but_usher_cli() -> None:
     program = (
         "import sys; from usher.cli.main import main\n"
         "try: main(['--help'])\n"

@@ -59,12 +59,14 @@ def assert_not_run(result: Result, reason: str) -> None:
         ("x" * 300, "File name too long"),
     ],
 )
-def test_an_application_that_cannot_be_read(checkout: Path, command, target, reason):
+def test_an_application_that_cannot_be_read_is_refused_with_the_reason(
+    checkout: Path, command, target, reason
+):
     assert_not_run(usher(command, target), reason)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_with_an_open_quote(checkout: Path, command):
+def test_a_command_with_an_open_quote_is_refused(checkout: Path, command):
     assert_not_run(
         usher(command, checkout, "--manage", "python 'manage.py"), "no closing quotation"
     )
@@ -76,12 +78,12 @@ def test_a_wrong_option_is_a_json_object_with_json(checkout: Path):
 
 
 @pytest.mark.parametrize("option", ["--env-file", "--lms-home"])
-def test_a_path_with_an_unknown_home_folder(checkout: Path, option):
+def test_a_path_with_an_unknown_home_folder_is_refused(checkout: Path, option):
     assert_not_run(usher("connect", checkout, option, UNKNOWN_HOME), "~ names no user's folder")
 
 
 @pytest.mark.parametrize("command", ["connect", "drift"])
-def test_a_program_that_is_no_executable_or_gets_too_much_environment(checkout: Path, command):
+def test_the_error_of_a_program_that_cannot_be_started_is_shown(checkout: Path, command):
     script = checkout / "manage.sh"
     script.write_text("exec ./manage.py\n")  # without a first line that names the interpreter
     script.chmod(0o755)
@@ -92,7 +94,9 @@ def test_a_program_that_is_no_executable_or_gets_too_much_environment(checkout: 
 
 
 @pytest.mark.parametrize("command", ["status", "disconnect", "doctor"])
-def test_an_unknown_folder_for_usher_s_own_files(monkeypatch: pytest.MonkeyPatch, command):
+def test_an_unknown_folder_for_usher_s_own_files_is_refused(
+    monkeypatch: pytest.MonkeyPatch, command
+):
     monkeypatch.setenv("USHER_STATE_HOME", UNKNOWN_HOME)
     result = CliRunner().invoke(main, [command])
     assert_not_run(result, "set HOME, or USHER_STATE_HOME")
@@ -113,4 +117,5 @@ def test_saved_options_of_a_newer_version_are_ignored(checkout: Path):
     file.parent.mkdir(parents=True)
     options = {"target": str(checkout), "manage": f"{sys.executable} manage.py", "new": "x"}
     file.write_text(json.dumps({"wishes": options, "root": "", "lms": "embedded"}))
+    # The saved options were read: the command goes on to manage.py, which fails.
     assert_not_run(usher("connect", checkout), "does not start")

@@ -215,6 +215,7 @@ def test_a_migration_without_containers_works_in_any_folder_with_the_settings_of
     target = target_of(shop, manage=f"{sys.executable} manage.py")
     target.manage.placeholders = {"MAILGUN_KEY": "no-key-yet", "SECRET_KEY": "generated"}
     command = target.manage.runnable("migrate")
+    # A generated secret is not printed.
     assert "SECRET_KEY=usher-placeholder" in command
     assert "generated" not in command
     result = subprocess.run(
@@ -227,6 +228,10 @@ def test_a_migration_without_containers_and_env_gets_only_the_placeholders(shop:
     shop.env_file.unlink()
     target = target_of(shop, manage="python manage.py")
     assert target.manage.runnable("migrate") == f"(cd {shop.folder} && python manage.py migrate)"
+    target.manage.placeholders = {"MAILGUN_KEY": "no-key-yet"}
+    assert target.manage.runnable("migrate") == (
+        f"(cd {shop.folder} && env MAILGUN_KEY=no-key-yet python manage.py migrate)"
+    )
 
 
 def test_a_missing_env_is_created_from_the_example_if_the_operator_agrees(shop: PlainCheckout):
@@ -261,6 +266,7 @@ def test_a_dry_run_examines_an_application_with_the_example_in_place_of_a_missin
     target.checkout = with_example(target.checkout)
     assert target.differing_keys({"OPENEDX_API_BASE_URL": "http://lms.example.org"}) == []
     assert not shop.env_file.exists()
+    # An existing ``.env`` is read, not the example.
     shop.env_file.write_text("")
     assert with_example(replace(target.checkout, example=None)).settings_file == shop.env_file
 

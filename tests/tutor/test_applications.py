@@ -113,7 +113,7 @@ def test_a_description_is_the_same_after_a_round_trip_through_json() -> None:
     assert Description.from_json(description.to_json()) == description
 
 
-def test_a_description_has_a_service_worker_and_a_superuser_only_if_one_is_configured() -> None:
+def test_a_description_has_a_service_worker_and_only_if_configured_a_superuser() -> None:
     description = describe(config(USHER_SUPERUSER_USERNAME="edx"))
     assert description.service_worker is not None
     assert description.service_worker.username == "mit_Application_serviceworker"

@@ -104,7 +104,7 @@ def test_a_learner_signs_in_to_a_provisioned_lms_until_the_records_are_removed(
     assert_learner_signs_in_to_the_lms(connected)
     assert_service_worker_token_works(connected)
     assert_provisioning_again_changes_nothing(connected)
-    assert_report_has_the_settings_of_the_patches(connected)
+    assert_report_has_the_settings_of_the_patches_and_no_secret(connected)
     assert_removal_ends_sign_in_and_provisioning_restores_it(connected)
 
 
@@ -141,7 +141,7 @@ def assert_provisioning_again_changes_nothing(connected: Connected) -> None:
     assert {item["outcome"] for item in connected.provision()} == {"unchanged"}
 
 
-def assert_report_has_the_settings_of_the_patches(connected: Connected) -> None:
+def assert_report_has_the_settings_of_the_patches_and_no_secret(connected: Connected) -> None:
     result = connected.root.run("local", "do", "usher-report")
     report = json.loads(result.stdout[result.stdout.index("{\n") :])
     assert report["features"]["THIRD_PARTY_AUTH_HINT"] == f"oa2-{DEFAULT_BACKEND}"

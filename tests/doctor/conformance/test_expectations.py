@@ -63,10 +63,13 @@ def test_every_recording_has_an_expectation() -> None:
     assert sorted(set(RECORDINGS) - recordings_with_expectation) == []
 
 
-def test_ids_are_unique_and_sources_exist() -> None:
+def test_ids_are_unique_and_every_expectation_has_a_sentence_and_recordings() -> None:
     ids = [expectation.id for expectation in load()]
     assert len(ids) == len(set(ids))
-    assert all(expectation.source and expectation.says for expectation in load())
+    for expectation in load():
+        assert expectation.says
+        assert expectation.source
+        assert set(expectation.source) <= set(RECORDINGS), expectation.id
 
 
 @pytest.mark.parametrize(("expectation", "number"), EXPECTATIONS_AND_RECORDINGS)

@@ -70,7 +70,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             system.application.run(CREATE_LEARNER)
             _wait_until_quiet(system)
             system.remember()
-            system.restore_records()
+            system.restore_records()  # sets the worker's times, as after each later test
             yield system
         finally:
             system.close()
@@ -79,7 +79,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture
 def reconfigurable_system(running: System) -> Iterator[System]:
     """The system for tests that call ``serve_lms_with`` or ``serve_application_with``. It keeps the
-    settings of the previous test, to save a restart; the fixture ``system`` restores them."""
+    settings of the previous test, to save a restart; the fixture ``system`` restores them. The
+    records are restored after each test."""
     yield running
     running.restore_records()
 

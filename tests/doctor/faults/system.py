@@ -66,12 +66,13 @@ class System:
     # -- the databases
 
     def remember(self) -> None:
-        """Copies both databases, for ``restore``."""
+        """Copies both databases, for ``restore_records``."""
         for path in (self._lms_database, self._application_database):
             _copy(path, _copy_path(path))
 
     def restore_records(self) -> None:
-        """Restores both databases to their state at ``remember``, while the processes use them."""
+        """Restores both databases to their state at ``remember``, while the processes use them. The
+        times at which the worker last did something become now."""
         for path in (self._lms_database, self._application_database):
             _copy(_copy_path(path), path)
         _keep_worker_times_current(self._application_database)
@@ -96,16 +97,16 @@ class System:
     # -- the settings
 
     def serve_lms_with(self, **settings: Any) -> None:
-        """Restarts the LMS with these settings in its ``lms.env.yml``. ``restore_settings`` undoes
-        the change."""
+        """Restarts the LMS with these settings in its ``lms.env.yml``, and restores both databases.
+        ``restore_settings`` undoes the change."""
         original = self._remember_file(self.pair.lms_home / "lms.env.yml", "lms")
         changed = {**yaml.safe_load(original), **settings}
         (self.pair.lms_home / "lms.env.yml").write_text(yaml.safe_dump(changed))
         self._restart("lms")
 
     def serve_application_with(self, **values: str) -> None:
-        """Restarts the application with these values in its ``.env``. ``restore_settings`` undoes
-        the change."""
+        """Restarts the application with these values in its ``.env``, and restores both databases.
+        ``restore_settings`` undoes the change."""
         # From the original file: values of an earlier call don't stay.
         envfile.write_private(
             self.pair.env_file, self._remember_file(self.pair.env_file, "application")
@@ -114,8 +115,8 @@ class System:
         self._restart("application")
 
     def restore_settings(self) -> None:
-        """Restarts the application or the LMS with its original settings if a test has changed
-        them."""
+        """If a test has changed the settings of the application or the LMS, restarts it with its
+        original settings and restores both databases."""
         for path, original in list(self._original_files.items()):
             path.write_bytes(original.content)
             self._restart(original.server)

@@ -199,7 +199,9 @@ def test_conformance_has_exit_code_2_if_the_lms_does_not_answer(tmp_path: Path) 
     assert "does not answer" in result.stderr
 
 
-def test_the_staff_page_shows_the_checks_to_staff_only(system: System) -> None:
+def test_the_staff_page_shows_the_checks_to_staff_and_not_to_anonymous_visitors(
+    system: System,
+) -> None:
     import httpx
 
     # The session cookie of somebody who belongs to the staff.

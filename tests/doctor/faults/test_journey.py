@@ -33,6 +33,7 @@ def test_the_application_creates_the_account_if_the_lms_has_no_plugin(system: Sy
         FEATURES=FEATURES,
     )
     try:
+        # Without the worker, which would create the account, too.
         with system.stopped("worker"):
             finding = journey_finding(system)
     finally:
