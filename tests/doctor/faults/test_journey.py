@@ -76,7 +76,8 @@ def test_the_journey_fails_if_sign_out_leaves_the_lms_session(
     # the application's keys, the LMS can't check messages.
     system_with_micro_frontend.serve_application_with(LOGOUT_REDIRECT_URL="")
     system_with_micro_frontend.lms.run(
-        "from usher.lms.connections.models import ConnectedApplication\n"
+        # The restart has restored the LMS's database, and so removed the flag.
+        USE_MICRO_FRONTEND + "from usher.lms.connections.models import ConnectedApplication\n"
         "ConnectedApplication.objects.update(jwks_url='')"
     )
     finding = journey_finding(system_with_micro_frontend)
