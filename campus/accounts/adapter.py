@@ -35,8 +35,8 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         return str(username)
 
     def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
-        """Skip the confirmation of the e-mail address for users created by staff: they have no
-        ``EmailAddress``, which sign-up creates."""
+        """Record the e-mail address of a user created by staff as confirmed, so that allauth does
+        not ask for a confirmation. Such a user has no ``EmailAddress``, which sign-up creates."""
         if not kwargs.get("signup") and user.email and not user.emailaddress_set.exists():
             EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
         response: HttpResponse | None = super().pre_login(request, user, **kwargs)

@@ -8,7 +8,7 @@ from dotenv import dotenv_values
 
 CAMPUS_DIR = Path(__file__).resolve().parent.parent
 _TRUE = {"1", "true", "yes", "on"}
-_FALSE = {"0", "false", "no", "off", ""}
+_FALSE = {"0", "false", "no", "off"}
 
 
 class Environment:
@@ -25,8 +25,8 @@ class Environment:
         return self.values.get(name, "").strip() or default
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """The value as a boolean. Raises ImproperlyConfigured for other words than true, false and
-        their synonyms."""
+        """The value as a boolean; ``default`` when it is absent or empty. Raises
+        ImproperlyConfigured for other words than true, false and their synonyms."""
         value = self.text(name, str(default)).lower()
         if value not in _TRUE | _FALSE:
             raise ImproperlyConfigured(f"{name} is {value!r}: write true or false.")

@@ -140,8 +140,8 @@ def dashboard_link() -> str:
 
 
 def stage(run: CourseRun, now: datetime | None = None) -> str:
-    """A phrase for the state of a run at the time ``now``, None for the present, such as when it
-    starts."""
+    """A phrase for the state of a run, such as ``Starts soon``. now: the time of the state; None
+    for the present."""
     now = now or timezone.now()
     if run.end and run.end <= now:
         return "Ended"
