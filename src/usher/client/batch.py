@@ -88,8 +88,9 @@ def capabilities(lms: LmsClient) -> frozenset[str] | None:
 
 
 def application_name(lms: LmsClient, *, ask: bool = False) -> str:
-    """The application's name in the LMS; '' if the name is not known. ask: send a request if no
-    earlier answer contained the name."""
+    """The application's name in the LMS, as in the last answer that ``capabilities`` has read; ''
+    if the name is not known. ask: call ``capabilities`` first, which sends a request unless its
+    last answer is recent."""
     if ask:
         capabilities(lms)
     with _lock:
@@ -125,8 +126,9 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
 
 
 def links_of(lms: LmsClient, username: str) -> ObservedLinks | None:
-    """Which LMS account the application's learner of that name signs in to; None if the LMS doesn't
-    report links, because its ``usher.lms`` is missing or too old. Raises LmsError."""
+    """Which LMS account the application's learner of that name signs in to; None if the answer has
+    another status than 200, as from an LMS whose ``usher.lms`` is missing or too old. Raises
+    LmsError."""
     query = {"username": username, "client_id": lms.who.client_id}
     body = _get_or_none(lms, LmsPath.USHER_LINKS, query)
     return None if body is None else read_links(body)
@@ -336,8 +338,8 @@ def _results_by_id(results: Any, ids: Set[Any], request_id: str) -> dict[Any, di
 
 def _json_or_refusal(lms: LmsClient, answer: Answer) -> Any:
     """The JSON of a successful answer. Raises _InvalidItems or another refusal for the statuses of
-    the batch API. Raises NotTheLms for any other status: then no batch endpoint answered, and the
-    status says nothing about the items."""
+    the batch API. For any other status, forgets the LMS's capabilities and raises NotTheLms: then
+    no batch endpoint answered, and the status says nothing about the items."""
     if answer.status < 300:
         return answer.json()
     if answer.status in (400, 401, 403, 422):

@@ -109,9 +109,8 @@ class LmsClient:
         return {name: payloads.read_account(data) for name, data in self._account_data(usernames)}
 
     def existing(self, usernames: Sequence[str]) -> frozenset[str]:
-        """Those of ``usernames`` that the LMS has an account of. As ``accounts``, but reads nothing
-        else of the accounts, so that a malformed value of one account says nothing about the
-        others."""
+        """Those of ``usernames`` that the LMS has an account of. Unlike ``accounts``, reads only
+        the usernames, so it does not fail if another value of one account is malformed."""
         return frozenset(name for name, _ in self._account_data(usernames))
 
     def _account_data(self, usernames: Sequence[str]) -> Iterator[tuple[str, Any]]:

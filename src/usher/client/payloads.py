@@ -227,7 +227,8 @@ def moment(value: Any) -> datetime | None:
 
 def text(value: Any, *, max_length: int, noun: str = "a text") -> str:
     """``value``, a text, a number or None, as text of at most ``max_length`` characters; the rest
-    is cut off. Raises BadValue. noun: the value, for the message."""
+    is cut off. Raises BadValue for a value of another type, and for NUL and half of a surrogate
+    pair, which databases can't store. noun: the value, for the message."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise BadValue(noun, value)
     result = str(value if value is not None else "")
@@ -257,8 +258,9 @@ def safe_link(value: Any, *, max_length: int) -> str:
 
 
 def number(value: Any, noun: str, *, highest: int = _HIGHEST_INTEGER) -> int:
-    """A whole number from 0 to ``highest``. Raises BadValue if it is out of this range, ValueError
-    or TypeError if it is not a number. noun: the value, for the message."""
+    """``value``, a number or its digits, as a whole number from 0 to ``highest``; a fraction is cut
+    off. Raises BadValue for a number out of this range and for true or false, and ValueError,
+    TypeError or OverflowError for anything else. noun: the value, for the message."""
     if isinstance(value, bool) or not 0 <= int(value) <= highest:
         raise BadValue(noun, value)
     return int(value)
