@@ -46,7 +46,7 @@ class Connection:
     manage: str = ""
     #: The file with the application's settings.
     env_file: str = ""
-    #: The application's address for browsers, as given on the command line; '' if it was detected.
+    #: The application's address for browsers, given on the command line or detected.
     url: str = ""
     #: The application's address for the LMS's server, as given on the command line; '' if it was
     #: detected.
@@ -81,7 +81,7 @@ class Connection:
 
 def config_home() -> Path:
     """``USHER_CONFIG_HOME``, else ``USHER_STATE_HOME``, else ``$XDG_CONFIG_HOME/usher``, else
-    ``~/.config/usher``."""
+    ``~/.config/usher``. Raises ConnectionsError."""
     for name in ("USHER_CONFIG_HOME", "USHER_STATE_HOME"):
         if folder := os.environ.get(name):
             return expand_home(folder)

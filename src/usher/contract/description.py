@@ -90,7 +90,8 @@ def entries_of(config: Mapping[str, Any]) -> list[Entry]:
 def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that ``usher.lms.settings`` reads at the top level of lms.env.yml. No secrets.
 
-    Empty while USHER_SIGN_IN is off: the LMS then behaves as without Usher. Raises EntryError.
+    Empty while USHER_SIGN_IN is off or no application is connected: the LMS then behaves as without
+    Usher. Raises EntryError.
     """
     entries = entries_of(config)
     if not config["USHER_SIGN_IN"] or not entries:

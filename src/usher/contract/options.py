@@ -36,6 +36,7 @@ class _CommandLine(_Text):
 class _PathText(_Text):
     def check(self, value: str) -> None:
         try:
+            # Raises the errors of a path that can't be used. The file itself may be missing.
             Path(value).expanduser().resolve().exists()
         except RuntimeError as error:
             raise ValueError("~ names no user's folder, or links lead in a circle") from error

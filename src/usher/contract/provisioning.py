@@ -249,8 +249,9 @@ def _build(record_class: Any, data: Any, place: str) -> Any:
 
 
 def _check_types(record_class: Any, data: dict[str, Any], place: str) -> None:
-    """Raises DescriptionError if a field is not a text, number or list of texts, as it should be.
-    Fields that contain records are built, and so checked, by themselves."""
+    """Raises DescriptionError if a field is not a text, number or list of texts, as it should be,
+    or has a text that no database can store. Fields that contain records are built, and so checked,
+    by themselves."""
     for name, value in data.items():
         expected = record_class.__dataclass_fields__[name].type
         if expected in (ServiceWorker | None, list[ServiceClient]):
