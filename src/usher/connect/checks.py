@@ -131,6 +131,7 @@ def _probes_inside(
     return {
         "redirect-uri": lambda: _check_redirect_uri(*ask_once()),
         "from-the-application": lambda: _check_from_the_application(ask_once()[1], addresses),
+        # Last, because it compares ``target.facts``, which the checks above read again.
         "settings-in-force": lambda: _check_settings_in_force(target, description, addresses),
     }
 
@@ -355,6 +356,7 @@ def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
 
 def _check_application_client(client: httpx.Client, application: Application) -> Check:
     """Checks that the application knows the LMS's client id and secret."""
+    # Not ``access_token_url``, which may be an address for the LMS's containers only.
     token_url = application.authorization_url.removesuffix("authorize/") + "token/"
     data = {
         "client_id": application.client_id,

@@ -333,6 +333,7 @@ class DisconnectionFromTutor(Disconnection):
 
     def _files_step(self) -> Step:
         description = self._platform.instance.description_file
+        # The wheels of Usher from which the plugin had the LMS's image built.
         wheels = self._platform.instance.root / "env/build/openedx/usher"
 
         def remove() -> str:

@@ -163,7 +163,7 @@ def embedded_home() -> Path:
 
 
 def _unused_host(present_connections: list[Connection]) -> str:
-    """Returns a host name of this machine at which none of the connected applications is served.
+    """Returns 127.0.0.1, or localhost if a connected application is served at 127.0.0.1.
 
     Browsers share cookies between the ports of a host, so LMS and application need different hosts.
     """

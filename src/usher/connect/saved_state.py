@@ -109,7 +109,9 @@ class SavedDescription:
 
 
 class SavedState:
-    """The state of one application before Usher; saved once, never overwritten."""
+    """What connect saves about one application: its ``.env`` and its OAuth2 record from the time
+    before Usher, which are never overwritten; the options of the last connect; and the example
+    values that connect has written."""
 
     def __init__(self, application: str) -> None:
         """application: the path of the application's ``.env``, or its address."""

@@ -404,7 +404,8 @@ class TargetApplication:
         )
 
     def differing_keys(self, values: dict[str, str]) -> list[str]:
-        """Returns the keys whose values in the ``.env`` differ."""
+        """Returns the keys whose values differ in the ``.env``, or in a dry run without a ``.env``
+        in the example that it would be created from."""
         path = self.checkout.settings_file
         present = envfile.EnvFile.read(path).values() if path else {}
         return [key for key, value in values.items() if present.get(key) != value]
@@ -486,8 +487,9 @@ class TargetApplication:
         return f"{_count_settings(len(keys))} written" if keys else "mode set to 0600"
 
     def restore_env(self, written_values: dict[str, str]) -> str:
-        """Restores the saved values; without a saved copy, removes values that Usher wrote. Returns
-        what was done, for people."""
+        """Restores the saved values, and deletes the ``.env`` if there was none before Usher and
+        nothing is left in it. Without a saved copy, removes values that Usher wrote. Returns what
+        was done, for people."""
         path = self.checkout.env_file
         if path is None or not path.exists():
             return "there is no .env"

@@ -161,7 +161,7 @@ class EmbeddedLms:
         return configuration.description_of(self.config_file, config | values)
 
     def clear(self, *, purge: bool) -> None:
-        """Deletes the rendered files; with ``purge`` the whole folder."""
+        """Deletes the description, which holds secrets; with ``purge`` the whole folder."""
         if purge:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:

@@ -6,7 +6,8 @@ from typing import Any
 
 
 def find_edits(root: Path, report: dict[str, Any]) -> Iterator[str]:
-    """Yields a line for each edit: where it is, and what the operator must do or Tutor will do."""
+    """Yields a line for each edit of the manual procedure, which the plugin replaces: where it is,
+    and what the operator must do or Tutor will do. report: the result of ``inspect_root``."""
     private = root / "env/build/openedx/requirements/private.txt"
     if private.is_file() and private.read_text(errors="replace").strip():
         yield (

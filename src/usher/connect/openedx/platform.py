@@ -153,7 +153,8 @@ class Platform:
 
     def has_usher_in_image(self) -> bool:
         """Whether Usher is in the image. A job examines the image, because a running container may
-        be older than the image."""
+        be older than the image. If the job fails for another reason than a missing Usher, Usher is
+        in the image."""
         if not self._has_image():
             return False
         return not isinstance(self._parse_preview(self._preview_by_job), ImageLacksUsher)

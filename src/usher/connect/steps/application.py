@@ -58,7 +58,7 @@ class ApplicationSteps:
         """Returns the steps to apply after the LMS knows the application."""
         target = self._target
         if not target.checkout.env_file:
-            return []
+            return []  # its operator gets the settings in a file: see ``record_steps``
         steps = [
             Step(
                 id=f"env:{target.name}",
