@@ -59,7 +59,8 @@ def count_all_rows(model: type[Any]) -> Count:
 
 
 def _estimate_by_statistics(model: type[Any]) -> int:
-    """The number of rows in PostgreSQL's statistics; 0 with other databases."""
+    """The number of rows in PostgreSQL's statistics; -1 before the table's first statistics, 0 with
+    other databases."""
     if connection.vendor != "postgresql":
         return 0
     with connection.cursor() as cursor:

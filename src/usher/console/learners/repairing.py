@@ -39,8 +39,10 @@ _SECONDS_BETWEEN_READS = 0.1
 
 
 def repair(user: Any) -> Summary:
-    """Retries the records that are not in sync, including refused ones, and renews an invalid
-    token. Waits some seconds for the LMS.
+    """Requests an account if the learner may have one and has none, renews an invalid token, and
+    retries the records that are not in sync, including refused ones. Reads an account and
+    enrollments that are in sync from the LMS, and sends them again if they differ there. Waits some
+    seconds for the LMS.
 
     The summary's ``by_others`` is the number of records that a worker had already claimed; the
     function waits a few seconds for that worker. Raises InTransaction within a transaction.

@@ -15,9 +15,9 @@ _REPAIR_ADVICE = "Repair now obtains a new one."
 
 @dataclass(frozen=True)
 class TokenCheck:
-    """result: what was found, in words. is_wrong: whether the LMS or this application can't use the
-    token; None if there is no token to check. is_useless: whether the token can be deleted without
-    loss."""
+    """result: what was found, in words. is_wrong: whether the token can't be used, or is of
+    another account; None if there is no token to check. is_useless: whether the token can be
+    deleted without loss."""
 
     result: str
     is_wrong: bool | None
@@ -26,8 +26,9 @@ class TokenCheck:
 
 
 def check(token: LmsToken, username: str) -> TokenCheck:
-    """Asks the LMS to which account the token belongs. Raises LmsError when the LMS does not
-    answer."""
+    """Checks whether the token is a valid token of the LMS account ``username``. The LMS is asked
+    only about a token that can be decrypted and has not expired. Raises LmsError if the LMS does
+    not answer, or refuses for another reason than an invalid token."""
     if not token.access_token:
         advice = "A token is obtained when it is needed."
         return TokenCheck("none yet", is_wrong=None, advice=advice)

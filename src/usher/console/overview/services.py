@@ -77,8 +77,8 @@ class KindCounts:
 
     @property
     def oldest_age(self) -> str:
-        """How long that record has been due, as text; '' for less than a second, or if none is
-        due."""
+        """How long the record that has waited longest has been due, as text; '' for less than a
+        second, or if no record is due."""
         seconds = (
             (timezone.now() - self.oldest_due_at).total_seconds() if self.oldest_due_at else 0.0
         )
@@ -137,10 +137,10 @@ class Messages:
     """The messages between the application and the LMS.
 
     received_at: when the LMS's last webhook arrived. pulled_at: when the LMS's list of changes
-    was last read. sign_outs: the number of sign-out messages that wait for the LMS.
-    sign_outs_oldest_at: when the oldest of these was made. outbox_seen_at: when the LMS last
-    reported its outbox. outbox_count: the number of messages that were not delivered then; None if
-    unknown. outbox_oldest_age: how long the oldest of these had waited, as text."""
+    was last read. sign_outs: the number of sign-out messages that wait for the LMS, counted up
+    to a thousand. sign_outs_oldest_at: when the oldest of these was made. outbox_seen_at: when the
+    LMS last reported its outbox. outbox_count: the number of messages that were not delivered then;
+    None if unknown. outbox_oldest_age: how long the oldest of these had waited, as text."""
 
     received_at: datetime | None
     pulled_at: datetime | None
@@ -458,7 +458,8 @@ def _outbox() -> dict[str, Any]:
 
 
 def _newest_watermark(*names: str) -> datetime | None:
-    """When the last of these lists was read, or of this regular work was done; None for never."""
+    """The latest time in the watermarks of these names: when a list was read, or regular work was
+    done. None for never."""
     marks = Watermark.objects.filter(name__in=names).order_by("-asked_at")
     return marks.values_list("asked_at", flat=True).first()
 

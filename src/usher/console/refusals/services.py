@@ -37,7 +37,8 @@ _ROWS_PER_QUERY = 1000
 @dataclass(frozen=True)
 class Group:
     """Refused records of one kind and code. first_refused_at, last_refused_at: when the first and
-    the last of them were refused. message: the LMS's message about the newest."""
+    the last of them were refused. message: the error message of the newest, from the LMS or, as
+    ``message_label`` says, from Usher. examples: the newest records."""
 
     kind: str
     code: str
@@ -164,7 +165,8 @@ def _ignored_one_by_one(kind: Kind) -> Exists:
 def newest_refusals(
     kind: Kind, code: str, limit: int, before: str = "", decisions: IgnoreDecisions | None = None
 ) -> list[Refusal]:
-    """The first ``limit`` records of one group, the last refused first.
+    """The first ``limit`` records of this kind and code that are refused and not ignored, the last
+    refused first.
 
     before: the ``position`` of the last record on the previous page; '' for the first page.
     decisions: None to read them from the database.
