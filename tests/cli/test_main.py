@@ -172,6 +172,18 @@ def test_without_a_connection_and_tutor_there_is_nothing_to_disconnect(tmp_path:
     result = run_in_folder(tmp_path, "disconnect")
     assert result.stdout == "Nothing to do: no connection was made on this machine.\n"
     assert result.returncode == 0
+    result = run_in_folder(tmp_path, "disconnect", "--application", ".")
+    assert " ".join(result.stdout.split()) == (
+        "Nothing to do: no connection of this application was made on this machine."
+    )
+    assert result.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["connect", "disconnect"])
+def test_a_folder_that_does_not_exist_is_named_before_tutor(command: str, tmp_path: Path) -> None:
+    result = run_in_folder(tmp_path, command, "--application", "no-such-folder")
+    assert result.stderr.startswith("no-such-folder is neither a folder nor an http address")
+    assert result.returncode == 2
 
 
 def test_disconnect_refuses_a_tutor_that_is_not_a_program(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from usher.connect import checks, development_server, manual
-from usher.connect.application.checkout import ApplicationOptions, recognise
+from usher.connect.application.checkout import ApplicationOptions, check_exists, recognise
 from usher.connect.application.example import make_env
 from usher.connect.application.target import TargetApplication
 from usher.connect.connecting import Connecting, Options
@@ -18,6 +18,7 @@ from usher.connect.disconnecting import disconnection_for
 from usher.connect.discovery import (
     CommandOptions,
     LmsContext,
+    are_known,
     connected_applications,
     connection_of,
     find_connected,
@@ -174,6 +175,8 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
         ]
         if not applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
+        for application in applications:
+            check_exists(application)
         options_given = replace(options_given, applications=applications)
         context = find_lms(with_earlier_lms(options_given))
         for application in options_given.applications:
@@ -263,14 +266,16 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
         applications = [
             with_earlier_options(application) for application in options_given.applications
         ]
+        for application in applications:
+            check_exists(application)
         options_given = replace(options_given, applications=applications)
         try:
             context = find_lms(options_given)
         except Refused:
-            is_named = applications or options_given.tutor or options_given.tutor_root
-            if is_named or connections.read_all():
+            if options_given.tutor or options_given.tutor_root or are_known(applications):
                 raise
-            view.print_nothing_to_do("no connection was made on this machine")
+            whose = " of this application" if applications else ""
+            view.print_nothing_to_do(f"no connection{whose} was made on this machine")
             return
         targets, names = find_connected(options_given, context)
         root = str(context.lms.folder)

@@ -505,6 +505,17 @@ def with_earlier_options(options: ApplicationOptions) -> ApplicationOptions:
     )
 
 
+def are_known(applications: list[ApplicationOptions]) -> bool:
+    """Whether this machine has a connection, or an interrupted one, of any of these applications;
+    without applications, whether it has one at all. Raises Refused."""
+    if not applications:
+        return bool(_stored_connections() or saved_applications())
+    locations = {_normalize(options.target) for options in applications}
+    return any(
+        locations & {connection.application, connection.url} for connection in _stored_connections()
+    ) or any(map(_saved_entries, applications))
+
+
 def _saved_entries(options: ApplicationOptions) -> list[dict[str, Any]]:
     """Returns the entries that ``remember`` has saved for this application."""
     target = _normalize(options.target)

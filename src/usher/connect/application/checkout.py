@@ -82,10 +82,7 @@ def recognise(options: ApplicationOptions) -> Checkout:
     """Returns the application that the options name. Raises Refused, naming the missing option."""
     if urlsplit(options.target).scheme in ("http", "https"):
         return _at_address(options)
-    folder = Path(options.target).expanduser()
-    if not folder.is_dir():
-        raise Refused(f"{options.target} is neither a folder nor an http address")
-    folder = folder.resolve()
+    folder = _folder_of(options)
     edition = _edition_of(folder, options)
     manage, compose = _manage_of(folder, options)
     return Checkout(
@@ -100,6 +97,20 @@ def recognise(options: ApplicationOptions) -> Checkout:
         compose=compose,
         url=options.url.rstrip("/"),
     )
+
+
+def check_exists(options: ApplicationOptions) -> None:
+    """Raises Refused if the options name a folder that does not exist."""
+    if urlsplit(options.target).scheme not in ("http", "https"):
+        _folder_of(options)
+
+
+def _folder_of(options: ApplicationOptions) -> Path:
+    """Returns the folder that the options name. Raises Refused if it does not exist."""
+    folder = Path(options.target).expanduser()
+    if not folder.is_dir():
+        raise Refused(f"{options.target} is neither a folder nor an http address")
+    return folder.resolve()
 
 
 def _at_address(options: ApplicationOptions) -> Checkout:
