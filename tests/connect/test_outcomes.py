@@ -1,6 +1,7 @@
 """How ``usher connect`` reports that it ended early."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -71,3 +72,20 @@ def test_the_fix_for_a_stopped_gateway_is_the_command_that_starts_it():
         "start its API gateway (in its checkout: "
         "`docker compose --profile keycloak --profile apisix up -d`)"
     )
+
+
+def test_the_settings_of_an_application_that_was_not_asked_again_are_not_compared():
+    application = SimpleNamespace(backend="ol-oauth2")
+    target = SimpleNamespace(
+        checkout=SimpleNamespace(manage=("python", "manage.py"), env_file=Path(".env")),
+        # From before connect wrote the .env.
+        facts={"settings": {"OPENEDX_API_CLIENT_ID": "earlier"}},
+        env_values=lambda *_: {"OPENEDX_API_CLIENT_ID": "written"},
+    )
+    addresses = SimpleNamespace(lms_url=f"http://127.0.0.1:{free_port()}")
+    with httpx.Client(trust_env=False) as client:
+        arguments: list[Any] = [client, target, application, None, addresses]
+        probes = checks._probes_inside(*arguments)
+        results = {check.id: check for check in checks._results(probes, reason_to_skip="")}
+    assert results["settings-in-force"].seen == results["redirect-uri"].seen
+    assert "Connection refused" in results["redirect-uri"].seen

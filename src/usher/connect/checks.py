@@ -131,8 +131,9 @@ def _probes_inside(
     return {
         "redirect-uri": lambda: _check_redirect_uri(*ask_once()),
         "from-the-application": lambda: _check_from_the_application(ask_once()[1], addresses),
-        # Last, because it compares ``target.facts``, which the checks above read again.
-        "settings-in-force": lambda: _check_settings_in_force(target, description, addresses),
+        "settings-in-force": lambda: _check_settings_in_force(
+            ask_once()[1], target, description, addresses
+        ),
     }
 
 
@@ -491,11 +492,15 @@ def _check_from_the_application(report: dict[str, Any], addresses: Addresses) ->
 
 
 def _check_settings_in_force(
-    target: TargetApplication, description: Description, addresses: Addresses
+    report: dict[str, Any],
+    target: TargetApplication,
+    description: Description,
+    addresses: Addresses,
 ) -> Check:
-    """Checks that the running application uses the values that were written."""
+    """Checks that the running application uses the values that were written. report: the
+    application's own, made after the values were written."""
     expected = target.env_values(description, addresses)
-    actual = target.facts["settings"]
+    actual = report["settings"]
     wrong_settings = [
         key
         for key, value in actual.items()
