@@ -37,8 +37,8 @@ class Count:
 
 
 def count_rows(rows: QuerySet[Any], limit: int = MAX_EXACT_COUNT) -> Count:
-    """Returns the number of rows: counted up to ``limit``; beyond it, the query planner's
-    estimate."""
+    """Returns the number of rows: counted up to ``limit``; beyond it, the query planner's estimate
+    or, without one, ``limit`` plus 1 as a lower bound."""
     count = rows.order_by()[: limit + 1].count()
     if count <= limit:
         return Count(count)

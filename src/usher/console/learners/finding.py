@@ -39,8 +39,8 @@ class SearchResult:
 
 
 def find(text: str) -> SearchResult:
-    """Searches for exactly this id, username, e-mail address or LMS username; if nobody matches,
-    for names and addresses that begin with the text."""
+    """Searches for exactly this id, username, e-mail address or LMS username; if nobody matches and
+    the text is not too short, for usernames and e-mail addresses that begin with the text."""
     text = text.strip()
     if not text or not is_storable(text):
         return SearchResult()

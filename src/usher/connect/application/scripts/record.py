@@ -250,7 +250,8 @@ def _load_django():
 
 
 def reserve_superuser(params):
-    """Reserves the superuser's username in the LMS, so that no learner can get it."""
+    """Reserves the superuser's username in the LMS, so that no learner can get it. Returns
+    "superuser" (the result of ``_superuser``)."""
     from usher.application.accounts.services import ensure_account
 
     ensure_account(_superuser_record())
