@@ -130,6 +130,7 @@ def test_a_moved_folder_of_usher_dev_leads_to_its_project(project: Path, tmp_pat
 
 
 def test_the_env_file_names_the_lms_unless_usher_dev_is_running(project: Path):
+    # This .env names no LMS.
     (project / ".env").write_text("SITE_BASE_URL=https://shop.example.org\n")
     assert find_places(DoctorOptions()).dev_home
     # The .env names an LMS, and `usher dev` is stopped.

@@ -147,8 +147,13 @@ def assert_report_has_the_settings_of_the_patches_and_no_secret(connected: Conne
     assert report["features"]["THIRD_PARTY_AUTH_HINT"] == f"oa2-{DEFAULT_BACKEND}"
     assert report["providers"][0]["enabled"] is True
     assert f"{connected.shop.url}/logout/" in report["settings"]["IDA_LOGOUT_URI_LIST"]
-    for secret in re.findall(
-        r'_(?:secret|token)": "(\w{32,})"', connected.root.description().to_json()
+    description = connected.root.description()
+    assert description.service_worker is not None
+    application = description.applications[0]
+    for secret in (
+        description.service_worker.token,
+        application.client_secret,
+        application.oauth_client_secret,
     ):
         assert secret not in result.stdout
 
