@@ -73,16 +73,18 @@ def test_the_headline_of_a_passed_or_skipped_check_is_its_title(finding: Finding
     assert line("SVC-1", finding).headline == "Title of SVC-1"
 
 
-def test_headlines_of_failures_begin_without_a_pronoun() -> None:
+def test_headlines_of_findings_begin_without_a_pronoun() -> None:
     """The headline is printed without the check's title, to which a pronoun would refer."""
+    # Functions with the headline among their positional arguments.
+    functions = ("failed", "warning", "note", "_failed", "_wrong_address", "_refused")
     sentences = []
     for path in sorted((SOURCES / "doctor" / "checks").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and node.args:
+            if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                sentence = ast.unparse(node.args[0]).lstrip("f").strip("'\"")
-                if name in ("failed", "warning", "note", "_failed", "_wrong", "_refused"):
-                    sentences.append(sentence)
+                if name in functions:
+                    texts = map(ast.unparse, node.args)
+                    sentences += [text.lstrip("f").strip("'\"") for text in texts]
     assert sentences
     assert [text for text in sentences if text.startswith(("it ", "its ", "they "))] == []
 
