@@ -1,5 +1,5 @@
-"""The folder of ``usher dev`` is readable by its owner only; the project's files are not
-changed."""
+"""``usher dev``: its private folder, its checks of the project, and the restarts of the project and
+its worker after changes of the code."""
 
 import shutil
 import stat

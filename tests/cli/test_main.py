@@ -1,4 +1,4 @@
-"""The ``usher`` command: its help, and its message if a package can't be imported."""
+"""The ``usher`` command: its help, its exit codes, and its messages if it can't run."""
 
 import subprocess
 import sys

@@ -19,7 +19,8 @@ from usher.tutor import compose, configuration
 from usher.tutor.description import host_aliases
 
 ENTRY = {"name": "shop", "root_url": "https://shop.example", "backend": "ol-oauth2"}
-#: Parts of hostile values, each with a meaning in some rendered file.
+#: Parts of hostile values, each with a meaning in some rendered file. MARK is replaced by the path
+#: of a file that must never exist: it would show that a value was executed.
 PARTS = [
     "\n",
     "\nimport os\n",
