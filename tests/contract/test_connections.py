@@ -53,7 +53,7 @@ def test_forgetting_the_last_connection_deletes_the_file_and_leftovers_of_killed
     connections.remember(make_connection("shop"))
     connections.remember(make_connection("museum"))
     connections.remember(make_connection(root="/root/b"))
-    (home / ".connections.json.killed").write_text("{")
+    (home / ".connections.json.usher-killed").write_text("{")
     connections.forget("/root/a")
     assert [connection.key for connection in connections.read_all()] == [("/root/b", "shop")]
     connections.forget("/root/b", "shop")

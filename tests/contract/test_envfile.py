@@ -1,9 +1,12 @@
 """The editor of ``.env`` files: what it reads, refuses and keeps."""
 
+import errno
 import io
+import os
 import stat
 import string
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,15 @@ from dotenv import dotenv_values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from usher.contract.envfile import EnvFile, EnvFileError, format_value, update, write
+from usher.contract.envfile import (
+    EnvFile,
+    EnvFileError,
+    format_value,
+    update,
+    why_not_writable,
+    write,
+    write_private,
+)
 
 #: Names, values and whole files of settings. A token can be written without quotes.
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,12}", fullmatch=True)
@@ -259,3 +270,101 @@ def test_a_file_in_utf_16_without_a_mark_is_refused_with_its_line(tmp_path: Path
     path.write_bytes("A=1\n".encode("utf-16-le"))
     with pytest.raises(EnvFileError, match=r"line 1: a NUL character; save the file as UTF-8"):
         EnvFile.read(path)
+
+
+def test_a_file_that_can_not_be_written_keeps_its_content_and_the_error_names_it(tmp_path: Path):
+    file = tmp_path / ".env"
+    file.write_text("A=1\n")
+    # A process that may write files of ten bytes only.
+    script = (
+        "import pathlib, resource, sys; from usher.contract import envfile;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10));"
+        "envfile.write_private(pathlib.Path(sys.argv[1]), b'x' * 100)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, file], capture_output=True, text=True, check=False
+    )
+    assert f"FileNotWritten: {file} can't be written: File too large" in result.stderr
+    assert file.read_text() == "A=1\n"
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+def test_the_error_of_a_refused_write_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=rf"\.env can't be written: .*free space in {tmp_path}$"):
+        write_private(tmp_path / ".env", b"A=1\n")
+
+
+def test_the_temporary_file_of_a_killed_process_is_deleted_by_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / ".env"
+    script = (
+        "import os, pathlib, sys; from usher.contract import envfile;"
+        "os.fsync = lambda number: os.kill(os.getpid(), 9);"
+        "envfile.write_private(pathlib.Path(sys.argv[1]), b'SECRET=1')"
+    )
+    assert subprocess.run([sys.executable, "-c", script, file], check=False).returncode == -9
+    own_file = tmp_path / "..env.template"
+    own_file.touch()
+    assert len(list(tmp_path.iterdir())) == 2
+
+    # The next write deletes it first, as it may have filled the disk.
+    folder_when_written = []
+    monkeypatch.setattr(os, "fsync", lambda number: folder_when_written.extend(tmp_path.iterdir()))
+    write_private(file, b"A=1\n")
+    assert len(folder_when_written) == 2
+    assert set(tmp_path.iterdir()) == {file, own_file}
+
+
+def test_the_temporary_file_of_a_running_process_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file, sync = tmp_path / ".env", os.fsync
+
+    def write_meanwhile(number: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        write_private(file, b"A=other\n")
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", write_meanwhile)
+    write_private(file, b"A=1\n")
+    assert file.read_text() == "A=1\n"
+
+
+def test_a_symbolic_link_to_a_missing_file_stays_a_link(tmp_path: Path):
+    link = tmp_path / ".env"
+    link.symlink_to("elsewhere/app.env")
+    write_private(link, b"A=1\n")
+    assert link.is_symlink()
+    assert (tmp_path / "elsewhere/app.env").read_text() == "A=1\n"
+
+
+def test_a_file_that_can_not_be_written_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / ".env"
+    assert why_not_writable(file) is None
+    assert why_not_writable(tmp_path / "missing/folder/.env") is None
+    file.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    assert "belongs to another user; run this command as its owner" in str(why_not_writable(file))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert f"make {tmp_path} writable" in str(why_not_writable(file))
+
+
+def test_the_mode_of_a_written_file_does_not_depend_on_the_umask(tmp_path: Path):
+    former_mask = os.umask(0o077)
+    try:
+        write_private(tmp_path / "script", b"", mode=0o755)
+        os.umask(0)
+        write_private(tmp_path / "secret", b"")
+    finally:
+        os.umask(former_mask)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"script": 0o755, "secret": 0o600}

@@ -409,6 +409,10 @@ def _exit_code_of_errors(view: View) -> Iterator[None]:
     except connections.ConnectionsError as error:
         has_changed = view.has_preparations or view.changed
         code, message = exits.FAILED if has_changed else exits.NOT_RUN, str(error)
+    except OSError as error:  # while Usher reads or writes files of its own
+        changes = "The earlier steps are done" if view.has_begun else "Nothing was changed"
+        code = exits.FAILED if view.has_begun else exits.NOT_RUN
+        message = f"{error}\n{changes}; run the command again afterwards."
     except ConnectError as error:
         message = f"{error}\nThe earlier steps are done; run the command again to continue."
         code = exits.FAILED

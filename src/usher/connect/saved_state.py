@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from usher.contract.connections import ConnectionsError, expand_home
-from usher.contract.envfile import EnvFile, write_private
+from usher.contract.envfile import EnvFile, remove_private, write_private
 from usher.contract.provisioning import Description
 
 #: Files of one application: the earlier ``.env``; a mark that there was none; the earlier OAuth2
@@ -79,13 +79,7 @@ class RestartMark:
         write_private(self._file, b"")
 
     def clear(self) -> None:
-        _remove(self._file)
-
-
-def _remove(file: Path) -> None:
-    """Deletes a file and the temporary files that an interrupted write left next to it."""
-    for path in (file, *file.parent.glob(f".{file.name}.*")):
-        path.unlink(missing_ok=True)
+        remove_private(self._file)
 
 
 class SavedDescription:
@@ -105,7 +99,7 @@ class SavedDescription:
         return Description.from_json(self._file.read_text()) if self._file.exists() else None
 
     def delete(self) -> None:
-        _remove(self._file)
+        remove_private(self._file)
 
 
 class SavedState:

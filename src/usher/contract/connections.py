@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from usher.contract.envfile import write_private
+from usher.contract.envfile import remove_private, write_private
 
 #: How the LMS is run.
 TUTOR, EMBEDDED = "tutor", "embedded"
@@ -179,7 +179,4 @@ def _write(connections: Iterable[Connection]) -> None:
         data = {"version": _VERSION, "connections": items}
         write_private(file, (json.dumps(data, indent=1) + "\n").encode())
     else:
-        file.unlink(missing_ok=True)
-    # A process that was killed while it wrote has left its temporary file.
-    for leftover in file.parent.glob(f".{_FILE}.*"):
-        leftover.unlink(missing_ok=True)
+        remove_private(file)

@@ -8,12 +8,16 @@ writes only text that both of them, and a shell, read the same. Reading uses pyt
 parser, without expansion.
 """
 
+import errno
+import fcntl
+import glob
 import io
 import os
 import re
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,10 +37,31 @@ _SAME_IN_A_SHELL = re.compile(
 )
 _CURLY_QUOTES = "“”‘’„«»"
 PRIVATE_MODE = 0o600
+#: What to do if the operating system refuses to replace a file, by the number of the error.
+#: {folder}: the file's folder.
+_REMEDIES = {
+    errno.ENOSPC: "free space in {folder}",
+    errno.EDQUOT: "free space in {folder}",
+    errno.EACCES: "run this command as its owner, or make {folder} writable",
+    errno.EPERM: "run this command as its owner, and make the file and {folder} writable",
+    errno.EROFS: "mount the file system of {folder} writable",
+    errno.EBUSY: "it is mounted as a single file; mount {folder} in its place",
+}
 
 
 class EnvFileError(ValueError):
     """The file can't be read or the value can't be written; the message says which and why."""
+
+
+class FileNotWritten(OSError):
+    """A file can't be written and has its former content. The message names the file, the cause and
+    what to do."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        remedy = _REMEDIES.get(error.errno or 0, "").format(folder=path.parent)
+        cause = error.strerror or str(error)
+        super().__init__(f"{path} can't be written: {cause}" + (f"; {remedy}" if remedy else ""))
+        self.errno = error.errno
 
 
 @dataclass(frozen=True)
@@ -284,13 +309,11 @@ def update(path: Path, values: Mapping[str, str], *, backup: Path | None = None)
 
 
 def write(path: Path, content: EnvFile, *, backup: Path | None = None) -> bool:
-    """Replaces the file at ``path`` with ``content``, mode 0600, in one step: other processes see
-    the old file or the new one, never a part. A symbolic link is followed. Returns False if
+    """Replaces the file at ``path`` with ``content``, as ``write_private`` does. Returns False if
     nothing had to be written.
 
     backup: file that gets the former content, mode 0600, unless it exists already.
     """
-    path = Path(os.path.realpath(path))
     former = path.read_bytes() if path.exists() else None
     if backup is not None and former is not None and not backup.exists():
         write_private(backup, former)
@@ -301,23 +324,77 @@ def write(path: Path, content: EnvFile, *, backup: Path | None = None) -> bool:
     return True
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Replaces the file at ``path`` in one step. The new file has mode 0600 before anything is
-    written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # mkstemp makes the file with mode 0600.
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+def write_private(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """Replaces the file at ``path`` in one step: other processes see the old file or the new one,
+    never a part. A symbolic link is followed. The new file has mode 0600 before anything is
+    written, and ``mode`` afterwards. Raises FileNotWritten.
+
+    Temporary files of processes that were killed while they wrote the same file are deleted.
+    """
+    path = Path(os.path.realpath(path))
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _keep_owner(temporary, path)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _delete_leftovers(path)  # first, because they may fill the disk
+        handle, temporary = _new_temporary_file(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                _keep_owner(file.fileno(), path)
+                os.fsync(file.fileno())
+                temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FileNotWritten(path, error) from error
+
+
+def remove_private(path: Path) -> None:
+    """Deletes a file that ``write_private`` wrote, if there is one, and the temporary files of
+    processes that were killed while they wrote it."""
+    path.unlink(missing_ok=True)
+    _delete_leftovers(path)
+
+
+def why_not_writable(path: Path) -> FileNotWritten | None:
+    """Why this user can't, or should not, replace the file, as far as it is known before the
+    attempt; None if nothing speaks against it."""
+    path = Path(os.path.realpath(path))
+    folder = next(folder for folder in path.parents if folder.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        return FileNotWritten(path, OSError(number, os.strerror(number)))
+    if os.geteuid() != 0 and path.exists() and path.stat().st_uid != os.geteuid():
+        # The new file would belong to this user, and its owner could not read it any more.
+        return FileNotWritten(path, PermissionError(errno.EPERM, "it belongs to another user"))
+    return None
+
+
+def _new_temporary_file(path: Path) -> tuple[int, Path]:
+    """Makes an empty file, mode 0600, next to ``path``. Returns its descriptor and its path. The
+    descriptor has a lock: as long as it is open, no other process takes the file for a leftover."""
+    while True:
+        # mkstemp makes the file with mode 0600.
+        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path), dir=path.parent)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # deleted by another process before it was locked
+
+
+def _delete_leftovers(path: Path) -> None:
+    """Deletes the temporary files of processes that were killed while they wrote ``path``."""
+    for leftover in path.parent.glob(glob.escape(_temporary_prefix(path)) + "*"):
+        with suppress(OSError), leftover.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+            leftover.unlink()
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}.usher-"
 
 
 def write_exports(path: Path, values: Mapping[str, str]) -> None:
@@ -327,12 +404,12 @@ def write_exports(path: Path, values: Mapping[str, str]) -> None:
     write_private(path, "".join(lines).encode())
 
 
-def _keep_owner(temporary: Path, path: Path) -> None:
-    """Keeps the file's owner when root replaces it: the application must still be able to read
-    it."""
+def _keep_owner(handle: int, path: Path) -> None:
+    """Gives the open file the owner of ``path`` when root replaces it: the application must still
+    be able to read it."""
     if os.geteuid() == 0 and path.exists():
         owner = path.stat()
-        os.chown(temporary, owner.st_uid, owner.st_gid)
+        os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 def _match(pattern: re.Pattern[str], text: str) -> str:

@@ -1,6 +1,5 @@
 """Creates the missing ``.env`` of a checkout from its example file."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +51,5 @@ def _example_in(folder: Path) -> Path | None:
 
 
 def _copy(example: Path, path: Path) -> str:
-    # If the ``.env`` is a symbolic link to a missing file, create that file, as when settings are
-    # written.
-    write_private(Path(os.path.realpath(path)), example.read_bytes())
+    write_private(path, example.read_bytes())
     return f"{path} created from {example.name}"

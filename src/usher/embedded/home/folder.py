@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from usher.contract.envfile import write_private
 from usher.contract.oauth import BACKENDS
 from usher.embedded.conf.files import HOME_VARIABLE, SECRETS_FILE, SETTINGS_FILE
 from usher.embedded.conf.jwt import new_private_jwk
@@ -88,13 +89,6 @@ def _initial_settings(plan: Plan) -> dict[str, Any]:
     return {**settings, **plan.settings}
 
 
-def _write_file(path: Path, text: str, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    path.chmod(mode)  # ``os.open`` does not change the mode of an existing file
-
-
 def make(folder: Path, plan: Plan) -> None:
     """Create the LMS folder and its database, or update them. An existing LMS keeps its secrets and
     its data. Raises FolderError."""
@@ -113,11 +107,12 @@ def write(folder: Path, plan: Plan) -> None:
                 "SECRET_KEY": secrets.token_urlsafe(48),
                 "JWT_PRIVATE_SIGNING_JWK": new_private_jwk(),
             }
-            _write_file(folder / SECRETS_FILE, json.dumps(secret), 0o600)
+            write_private(folder / SECRETS_FILE, json.dumps(secret).encode())
         text = yaml.safe_dump(settings, sort_keys=True, allow_unicode=True)
         # Mode 0600: the settings may contain DATABASE_URL or SOCIAL_AUTH_OAUTH_SECRETS.
-        _write_file(folder / SETTINGS_FILE, text, 0o600)
-        _write_file(folder / "manage.py", _MANAGE_PY.format(python=sys.executable), 0o755)
+        write_private(folder / SETTINGS_FILE, text.encode())
+        manage_py = _MANAGE_PY.format(python=sys.executable).encode()
+        write_private(folder / "manage.py", manage_py, mode=0o755)
     except OSError as error:
         raise FolderError(f"the LMS folder {folder} can't be created: {error}") from error
     if not settings.get("DATABASE_URL") and not os.environ.get("LMS_DATABASE_URL"):
