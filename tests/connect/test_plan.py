@@ -1,13 +1,15 @@
 """A plan checks each step before it is applied, and can be interrupted at any point."""
 
 import errno
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usher.connect.errors import ConnectError, NeedsPerson, StepFailed
+from usher.connect.errors import ConnectError, NeedsPerson, Refused, StepFailed
 from usher.connect.plan import Plan, Step, apply
 
 
@@ -95,6 +97,18 @@ def test_a_plan_killed_at_any_point_ends_in_the_same_state(kills):
     world.killed_at = None
     apply(world.plan(NAMES), SilentProgress())
     assert world.values == dict.fromkeys(NAMES, 1)
+
+
+def test_a_plan_is_refused_before_the_first_change_if_a_due_step_can_not_write_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    world = World()
+    steps = [world.step("a"), replace(world.step("b"), file=tmp_path / ".env")]
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(Refused, match=rf"{tmp_path}/\.env can't be written: Permission denied"):
+        Plan(facts={}, steps=steps).find_due()
+    world.values["b"] = 1  # a file that needs no change may be read-only
+    assert Plan(facts={}, steps=steps).find_due().due == {"a"}
 
 
 def test_a_step_without_effect_stops_the_plan():

@@ -205,6 +205,7 @@ class Disconnection(ABC):
                 ),
                 is_done=lambda: target.is_env_restored(env_values),
                 apply=lambda: target.restore_env(env_values),
+                file=target.checkout.env_file,
             )
         ]
         if application:

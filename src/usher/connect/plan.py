@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from usher.connect.errors import ConnectError, StepFailed
+from usher.connect.errors import ConnectError, Refused, StepFailed
+from usher.contract import envfile
 from usher.contract.envfile import EnvFileError
 
 
@@ -16,7 +18,7 @@ class Step:
     reason: why it is necessary, for people; is_done: returns whether the change is already made,
     and changes nothing; apply: makes the change and returns a description of it; trust_apply: do
     not call ``is_done`` after ``apply``, because it would be slow or come too early; details:
-    returns lines to show with the plan.
+    returns lines to show with the plan; file: a file that ``apply`` replaces.
     """
 
     id: str
@@ -27,6 +29,7 @@ class Step:
     apply: Callable[[], str]
     trust_apply: bool = False
     details: Callable[[], list[str]] = list
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,13 @@ class Plan:
         """Determines which steps are due and returns the plan itself.
 
         A step that depends on an earlier due step may be impossible to check yet; its ``is_done``
-        then returns False.
+        then returns False. Raises Refused if the file of a due step can't be written.
         """
         self.due = {step.id for step in self.steps if not step.is_done()}
+        for step in self.steps:
+            is_due = step.id in self.due
+            if is_due and step.file and (error := envfile.why_not_writable(step.file)):
+                raise Refused(str(error))
         return self
 
     def as_data(self) -> dict[str, Any]:

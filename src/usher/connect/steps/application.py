@@ -75,6 +75,7 @@ class ApplicationSteps:
                     self._expected_env(self._configuration.description_or_error())
                 ),
                 details=self._changed_lines,
+                file=target.checkout.env_file,
             )
         ]
         if target.checkout.compose:

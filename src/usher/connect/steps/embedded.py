@@ -37,6 +37,7 @@ class EmbeddedSteps(ConfigurationSteps):
                 reason="ids, secrets and the LMS's settings are derived from this list; mode 0600",
                 is_done=self.is_configured,
                 apply=self.configure,
+                file=embedded.config_file,
             ),
             Step(
                 id="lms-render",
