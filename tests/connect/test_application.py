@@ -335,6 +335,21 @@ def test_restoring_deletes_an_env_that_connect_created(shop: PlainCheckout):
     shop.env_file.touch()  # the fixture's ``docker compose down`` needs the file
 
 
+def test_restoring_keeps_a_symbolic_link_to_an_env_that_connect_created(shop: PlainCheckout):
+    target = target_of(shop)
+    values = target.env_values(description(application(shop.url)), ADDRESSES)
+    shop.env_file.unlink()
+    real_file = shop.folder / "elsewhere.env"
+    shop.env_file.symlink_to(real_file)
+    target.write_env(values)
+    assert real_file.is_file()
+    target.restore_env(values)
+    assert shop.env_file.is_symlink()
+    assert not real_file.exists()
+    assert target.is_env_restored(values)
+    shop.env_file.touch()  # the fixture's ``docker compose down`` needs the file
+
+
 def test_new_settings_take_effect_only_in_recreated_containers(shop: PlainCheckout):
     shop.up()
     target = target_of(shop)

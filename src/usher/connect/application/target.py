@@ -102,10 +102,9 @@ class TargetApplication:
     @property
     def own_url(self) -> str:
         """The application's own address, not its API gateway's: from its settings, else its
-        edition's default, else the operator's option; '' if unknown."""
+        edition's default; '' if unknown."""
         edition = self.checkout.edition
-        default = edition.root_url if edition else self.checkout.url
-        return str(self.facts.get("site", "") or default).rstrip("/")
+        return str(self.facts.get("site", "") or (edition.root_url if edition else "")).rstrip("/")
 
     @property
     def gateway_url(self) -> str:
@@ -501,7 +500,7 @@ class TargetApplication:
             return f"no saved copy; removed {', '.join(keys) or 'nothing'}"
         restored = present.restored(self._written_keys, saved)
         if self.saved_state.had_no_env and not restored.text.strip():
-            path.unlink()
+            path.resolve().unlink()  # a symbolic link to a missing file was there before
             return "removed; there was none before Usher"
         envfile.write(path, restored)
         saved_values = saved.values()
