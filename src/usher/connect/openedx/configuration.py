@@ -4,6 +4,7 @@
 the file itself is replaced, in Tutor's own format, with mode 0600.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,27 @@ MAX_BACKEND_NAME_LENGTH = 30
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Returns the content of ``config.yml``; {} if there is no file."""
-    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    """Returns the content of ``config.yml``; {} if there is no file. Raises Refused."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Refused(f"{path} can't be read: {error.strerror}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.match(r" *\t", line):
+            raise Refused(
+                f"{path}, line {number}: a tab in the indentation; YAML allows only spaces there"
+            )
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise Refused(f"{path}{place}: not YAML: {getattr(error, 'problem', error)}") from error
+    if data is not None and not isinstance(data, dict):
+        raise Refused(f"{path}, line 1: not a list of settings (NAME: value)")
+    return data or {}
 
 
 def require_safe(values: dict[str, Any]) -> dict[str, Any]:

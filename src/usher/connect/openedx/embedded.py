@@ -29,7 +29,7 @@ from usher.contract import connections
 from usher.contract.applications import EntryError
 from usher.contract.description import DEFAULTS, lms_settings
 from usher.contract.envfile import write_private
-from usher.contract.provisioning import Description
+from usher.contract.provisioning import Description, DescriptionError
 
 #: The default port, as in MITx Online's default OPENEDX_API_BASE_URL.
 PORT = 18000
@@ -139,11 +139,13 @@ class EmbeddedLms:
         address."""
         if not (self.is_current and self.description_file.is_file()):
             return False
-        present = yaml.safe_load((self.folder / "lms.env.yml").read_text()) or {}
+        try:
+            present = configuration.read(self.folder / "lms.env.yml")
+        except Refused:  # malformed; ``render`` replaces it
+            return False
         expected = self._settings() | {"LMS_ROOT_URL": self.lms_url}
-        return self.description_file.read_text() == self._description_json() and all(
-            present.get(key) == value for key, value in expected.items()
-        )
+        is_described = self.description_file.read_bytes() == self._description_json().encode()
+        return is_described and all(present.get(key) == value for key, value in expected.items())
 
     def render(self) -> None:
         """Writes ``lms.env.yml`` and ``usher.json`` from ``config.yml``."""
@@ -152,9 +154,14 @@ class EmbeddedLms:
         write_private(self.description_file, self._description_json().encode())
 
     def description(self) -> Description | None:
+        """Returns the rendered description; the one that follows from ``config.yml`` if the file is
+        malformed; None without a file. Raises Refused."""
         if not self.description_file.is_file():
             return None
-        return Description.from_json(self.description_file.read_text())
+        try:
+            return Description.from_json(self.description_file.read_text(errors="replace"))
+        except DescriptionError:
+            return self.description_after({})
 
     def description_after(self, values: dict[str, Any]) -> Description:
         config = configuration.read(self.config_file)

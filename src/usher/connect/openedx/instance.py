@@ -9,9 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from usher.connect.errors import Refused, ToolFailed, ToolMissing
+from usher.connect.openedx import configuration
 from usher.connect.process import Runner
 
 #: mode on the command line -> Tutor's command for it.
@@ -142,20 +141,7 @@ def _require_usable_root(root: Path, origin: str) -> Path:
             f"{root} ({origin}) holds no config.yml; name the right root with --tutor-root, or "
             "create the platform first: tutor local launch"
         )
-    text = config.read_text(errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if re.match(r" *\t", line):
-            raise Refused(
-                f"{config}, line {number}: a tab in the indentation; YAML allows only spaces there"
-            )
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise Refused(f"{config}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    if data is not None and not isinstance(data, dict):
-        raise Refused(f"{config}, line 1: not a list of settings (NAME: value)")
+    configuration.read(config)
     for place in (root, config, root / "env"):
         if place.exists() and not os.access(place, os.W_OK):
             raise Refused(
