@@ -5,12 +5,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -470,3 +472,29 @@ def test_a_malformed_configuration_is_refused_with_its_line(tmp_path: Path):
     lms.config_file.write_text("A: 1\nB: [\n")
     with pytest.raises(Refused, match=rf"{lms.config_file}, line 3: not YAML"):
         lms.generated_secrets()
+
+
+def test_an_lms_whose_connect_was_killed_when_it_had_started_it_can_be_stopped(tmp_path: Path):
+    home = tmp_path / "lms"
+    address = f"http://localhost:{free_port()}"
+    init = [sys.executable, "-m", "usher.embedded", "init", str(home), "--root-url", address]
+    subprocess.run(init, capture_output=True, check=True)
+    port = urlsplit(address).port
+    assert port
+    script = (
+        "import os, pathlib, subprocess, sys\n"
+        "from usher.connect.openedx.serving import Server\n"
+        "class KilledAfterwards(subprocess.Popen):\n"
+        "    def __init__(self, *arguments, **options):\n"
+        "        super().__init__(*arguments, **options)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "subprocess.Popen = KilledAfterwards\n"
+        "Server(pathlib.Path(sys.argv[1]), '127.0.0.1', int(sys.argv[2])).start()\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(home), str(port)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    server = Server(home, "127.0.0.1", port)
+    assert server.is_running
+    assert server.stop()
+    assert not server.is_running
+    assert not answers(f"{address}/heartbeat")

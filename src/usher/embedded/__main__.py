@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from usher.contract.envfile import write_private
 
 #: Port to serve on if neither the option nor the root URL names one.
 DEFAULT_PORT = 8000
@@ -34,6 +37,8 @@ def _serve(options: argparse.Namespace) -> int:
     from usher.embedded.conf.files import SettingsFileError, read_settings
     from usher.embedded.home.server import serve
 
+    if options.pid_file:
+        write_private(options.pid_file, f"{os.getpid()}\n".encode())
     try:
         root = urlsplit(str(read_settings(options.folder)["LMS_ROOT_URL"]))
     except SettingsFileError as error:
@@ -82,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", type=int, default=0, help="port to serve on (default: the root URL's port)"
     )
+    serve.add_argument("--pid-file", type=Path, help="file that gets the id of the process")
     serve.add_argument("--threads", type=int, default=16, help="threads that answer requests")
     serve.set_defaults(run=_serve)
     replay = commands.add_parser("replay", help="compare the embedded LMS with recordings")

@@ -6,6 +6,7 @@ id of another program, that program is never stopped.
 
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ class Server:
         self.log = home / "lms.log"
         self.command = [
             *(sys.executable, "-m", "usher.embedded", "serve", str(home)),
-            *("--host", host, "--port", str(port)),
+            *("--host", host, "--port", str(port), "--pid-file", str(self._pid_file)),
         ]
 
     @property
@@ -48,7 +49,9 @@ class Server:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ToolFailed(f"the LMS in {self._home} runs already") from error
-            process = subprocess.Popen(
+            # The process itself writes the file, also if this command is killed now.
+            self._pid_file.unlink(missing_ok=True)
+            subprocess.Popen(
                 self.command,
                 cwd=self._home,
                 # Connect may run in the environment of an application with other settings.
@@ -60,7 +63,6 @@ class Server:
                 # The process inherits the lock and holds it until it ends.
                 pass_fds=[lock.fileno()],
             )
-            self._pid_file.write_text(f"{process.pid}\n")
 
     def check(self) -> None:
         """Raises ToolFailed, with the end of the log, if the process has ended."""
@@ -73,7 +75,9 @@ class Server:
         """Stops the process; returns whether it was running. Raises ToolFailed."""
         if not self.is_running:
             return False
-        pid = int(self._pid_file.read_text())
+        pid = self._wait_for_pid()
+        if pid is None:
+            return False
         self._signal(pid, signal.SIGTERM)
         if not self._wait_until_stopped():
             self._signal(pid, signal.SIGKILL)
@@ -81,6 +85,21 @@ class Server:
                 raise ToolFailed(f"the LMS in {self._home} does not stop; end process {pid}")
         self._pid_file.unlink(missing_ok=True)
         return True
+
+    def _wait_for_pid(self) -> int | None:
+        """Returns the id of the process, which writes it when it starts; None if the process has
+        ended before. Raises ToolFailed."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.is_running:
+            with suppress(OSError, ValueError):
+                return int(self._pid_file.read_text())
+            if time.monotonic() > deadline:
+                raise ToolFailed(
+                    f"the LMS in {self._home} runs, and {self._pid_file} does not hold the id of "
+                    f"its process; stop it: fuser -k {shlex.quote(str(self._lock_file))}"
+                )
+            time.sleep(0.1)
+        return None
 
     def _signal(self, pid: int, number: signal.Signals) -> None:
         """Sends a signal to the process group: the server process and its workers."""
