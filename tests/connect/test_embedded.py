@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -309,6 +310,7 @@ def test_the_operator_must_start_an_application_whose_manage_py_another_program_
     assert result.returncode == exits.UNFINISHED, result.stdout + result.stderr
     assert "restart shop, so that it reads its .env again" in result.stdout
     assert f"nothing answers at {operator.shop.url}" in result.stderr
+    assert re.search("skipped +redirect-uri", result.stdout)
     assert "Then run usher connect again" in result.stderr
 
 
@@ -345,6 +347,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_error(500)
 http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 """
+
+
+def test_an_application_whose_settings_lack_its_address_is_served_at_that_of_the_option(
+    tmp_path: Path,
+):
+    shop = ScriptedShop(tmp_path, SERVER_SCRIPT)
+    shop.target.facts = {"site": ""}
+    shop.target.checkout = replace(
+        shop.target.checkout, edition=None, url=f"http://localhost:{shop.port}"
+    )
+    with shop.running_server() as started:
+        assert started is not None
+        assert started.command.rstrip(")").endswith(f"127.0.0.1:{shop.port}")
 
 
 def test_a_development_server_that_answers_500_counts_as_started_and_is_stopped(tmp_path: Path):

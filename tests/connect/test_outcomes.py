@@ -2,6 +2,7 @@
 
 import errno
 import io
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,9 +13,10 @@ import pytest
 
 from tests.support.checkout import free_port
 from usher.connect import checks
-from usher.connect.application.target import TargetApplication
+from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.command import _exit_code_of_errors
 from usher.connect.errors import Refused
+from usher.connect.manual import Manual
 from usher.connect.view import View
 from usher.contract import exits
 from usher.contract.envfile import FileNotWritten
@@ -81,6 +83,23 @@ def test_an_error_about_a_file_of_usher_says_whether_something_was_changed(
     code, screen = end_command(error, view, monkeypatch)
     assert code == exits.FAILED
     assert "The earlier steps are done; run the command again afterwards." in screen
+
+
+def test_the_command_to_run_next_names_the_program_if_usher_is_not_on_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    program = tmp_path / "a folder with a long name" / "bin" / "usher"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(program.parent / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("NO_COLOR", "1")
+    addresses = SimpleNamespace(lms_url="http://lms.example")
+    View(as_json=False).print_connected([], cast(Addresses, addresses), Manual())
+    # On a line of its own, not broken in the middle.
+    assert capsys.readouterr().out.splitlines()[-1].strip() == (
+        f"$ {shlex.quote(str(program))} doctor --journey"
+    )
 
 
 def test_the_fix_for_a_stopped_gateway_is_the_command_that_starts_it():

@@ -46,6 +46,8 @@ REPAIR_COMMAND = "repair_missing_courseware_records"
 PROGRESS_SECONDS = 10.0
 #: Seconds between two attempts while waiting.
 _SECONDS_BETWEEN_ATTEMPTS = 0.5
+#: The id of the check of the redirect URI.
+_REDIRECT_URI = "redirect-uri"
 #: The id of a check whose result is not shown.
 _NOT_SHOWN = ""
 #: The address is required with a code, and is not used: the code is invalid.
@@ -69,16 +71,17 @@ def run(
         ]
         yield from answering
         both_answer = all(check.outcome == "ok" for check in answering)
+        silence = "" if both_answer else "the application or the LMS does not answer"
         yield from _results(
-            _probes_over_http(client, target, application, description, addresses),
-            "" if both_answer else "the application or the LMS does not answer",
+            _probes_over_http(client, target, application, description, addresses), silence
         )
-        results_inside = list(
-            _results(
-                _probes_inside(client, target, application, description, addresses),
-                reason_to_skip="",
-            )
-        )
+        results_inside = []
+        for name, probe in _probes_inside(
+            client, target, application, description, addresses
+        ).items():
+            # To send its redirect URI, the LMS may first need an answer of the application.
+            reason_to_skip = silence if name == _REDIRECT_URI else ""
+            results_inside += _results({name: probe}, reason_to_skip)
         yield from results_inside
     can_sign_in = both_answer and all(check.outcome == "ok" for check in results_inside)
     reason_to_skip = "" if can_sign_in else "an earlier check failed"
@@ -129,7 +132,7 @@ def _probes_inside(
         return {}
     ask_once = functools.cache(lambda: _ask_application(client, target, application, addresses))
     return {
-        "redirect-uri": lambda: _check_redirect_uri(*ask_once()),
+        _REDIRECT_URI: lambda: _check_redirect_uri(*ask_once()),
         "from-the-application": lambda: _check_from_the_application(ask_once()[1], addresses),
         "settings-in-force": lambda: _check_settings_in_force(
             ask_once()[1], target, description, addresses
@@ -341,7 +344,7 @@ def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
     """Checks that the application accepts the redirect URI that the LMS sends."""
     plain = redirect_uri.partition("?")[0]
     if report["accepts"]:
-        return Check("redirect-uri", "ok", f"the application accepts {plain}")
+        return Check(_REDIRECT_URI, "ok", f"the application accepts {plain}")
     registered = report["record"]["redirect_uris"].split() if report["record"] else []
     if plain in registered:
         fix = (
@@ -349,10 +352,10 @@ def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
             "adds redirect_state to it: remove that parameter in its OAUTH2_VALIDATOR_CLASS, or "
             "keep the toolkit below 3.4"
         )
-        return Check("redirect-uri", "failed", f"refuses {redirect_uri}", fix)
+        return Check(_REDIRECT_URI, "failed", f"refuses {redirect_uri}", fix)
     fix = f"registered: {', '.join(registered) or 'none'}; is --lms-url the LMS's own address?"
     seen = f"refuses {redirect_uri}" if redirect_uri else "the LMS's sign-in sends no redirect URI"
-    return Check("redirect-uri", "failed", seen, fix)
+    return Check(_REDIRECT_URI, "failed", seen, fix)
 
 
 def _check_application_client(client: httpx.Client, application: Application) -> Check:

@@ -11,7 +11,7 @@ from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.development_server import StartedServer
 from usher.connect.manual import Manual
 from usher.connect.plan import Check, Plan, Step
-from usher.contract.terminal import as_typed, printable, wrap
+from usher.contract.terminal import printable, wrap
 
 #: Outcome of a check → the beginning of its line.
 _MARKS = {
@@ -133,8 +133,7 @@ class View:
         self._print_list("Left to you:", manual.left)
         text = f"{addresses.lms_url} signs in through {_titles(targets)}."
         self._print(f"\nConnected: {_wrap_text(text, indent=11)}")
-        command = as_typed("usher doctor --journey")
-        self._print_next(f"sign in once in a private window, then run: {command}")
+        self._print_next("sign in once in a private window, then run `usher doctor --journey`")
 
     def _print_list(self, heading: str, lines: list[str]) -> None:
         if lines:

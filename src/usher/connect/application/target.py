@@ -102,9 +102,10 @@ class TargetApplication:
     @property
     def own_url(self) -> str:
         """The application's own address, not its API gateway's: from its settings, else its
-        edition's default; '' if unknown."""
+        edition's default, else the operator's option; '' if unknown."""
         edition = self.checkout.edition
-        return str(self.facts.get("site", "") or (edition.root_url if edition else "")).rstrip("/")
+        default = edition.root_url if edition else self.checkout.url
+        return str(self.facts.get("site", "") or default).rstrip("/")
 
     @property
     def gateway_url(self) -> str:
