@@ -99,8 +99,10 @@ print(course)
 
 @dataclass
 class Checkout:
-    """A checkout of the application. manage: the command that runs its manage.py. env: environment
-    variables of all its processes."""
+    """A checkout of the application. manage: the command that runs its manage.py.
+
+    env: environment variables of ``command``. env_file: a file with the application's settings,
+    which ``usher`` gets in place of ``env``."""
 
     edition: str
     folder: Path

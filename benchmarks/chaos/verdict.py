@@ -123,16 +123,16 @@ def _check_enrollments(
     in_lms = {(user, key): (mode, is_active) for user, key, mode, is_active in dump["enrollments"]}
     for (username, key), (mode, is_active) in journal.enrollments.items():
         mode_in_lms, is_active_in_lms = in_lms.pop((names.get(username, ""), key), (None, None))
-        name = f"enrollment {username} in {key}"
-        if ("enrollment", name.removeprefix("enrollment ")) in journal.refused:
+        name = f"{username} in {key}"
+        if ("enrollment", name) in journal.refused:
             continue
         # An enrollment that was ended before it was sent may be missing in the LMS.
         if mode_in_lms is None and is_active:
-            verdict.lost.append(f"{name}: not in the LMS")
+            verdict.lost.append(f"enrollment {name}: not in the LMS")
         elif mode_in_lms and is_active_in_lms != is_active:
-            verdict.wrong.append(f"{name}: active is {is_active_in_lms} in the LMS")
+            verdict.wrong.append(f"enrollment {name}: active is {is_active_in_lms} in the LMS")
         elif mode_in_lms and is_active and mode_in_lms != mode:
-            verdict.wrong.append(f"{name}: {mode_in_lms} in the LMS, {mode} desired")
+            verdict.wrong.append(f"enrollment {name}: {mode_in_lms} in the LMS, {mode} desired")
     # ``in_lms`` now has only the enrollments that are not in the journal.
     for (username, key), (_, is_active) in in_lms.items():
         if is_active:

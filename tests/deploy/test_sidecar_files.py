@@ -53,7 +53,7 @@ def parsed_options(words):
     return command.make_context(name, rest).params
 
 
-def test_the_compose_override_watches_the_application_in_its_own_container(service):
+def test_the_compose_service_watches_the_application_and_extends_its_service_web(service):
     options = parsed_options(service["command"])
     assert options["watching"]
     assert options["application"] == "/src"

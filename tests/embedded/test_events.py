@@ -4,8 +4,8 @@ import json
 
 from tests.support.embedded import EmbeddedLms
 
-#: A script that collects the events in the list ``sent``, and sets the variables ``user`` and
-#: ``key`` for the script that follows.
+#: A script that collects events about enrollments and certificates in the list ``sent``, and sets
+#: the variables ``user`` and ``key`` for the script that follows.
 LISTEN = """
 import json
 from openedx_events.learning import signals
@@ -13,14 +13,12 @@ sent = []
 def listen(name):
     def receiver(signal, **kwargs):
         data = kwargs.get("enrollment") or kwargs.get("certificate")
-        detail = [str(data.mode)] if data else [kwargs["user"].pii.username]
+        sent.append([name, str(data.mode)])
         if hasattr(data, "is_active"):
-            detail.append(data.is_active)
-        sent.append([name, *detail])
+            sent[-1].append(data.is_active)
     getattr(signals, name).connect(receiver, weak=False)
-for name in ("STUDENT_REGISTRATION_COMPLETED", "COURSE_ENROLLMENT_CREATED",
-             "COURSE_ENROLLMENT_CHANGED", "COURSE_UNENROLLMENT_COMPLETED",
-             "CERTIFICATE_CREATED", "CERTIFICATE_CHANGED"):
+for name in ("COURSE_ENROLLMENT_CREATED", "COURSE_ENROLLMENT_CHANGED",
+             "COURSE_UNENROLLMENT_COMPLETED", "CERTIFICATE_CREATED", "CERTIFICATE_CHANGED"):
     listen(name)
 from django.contrib.auth.models import User
 from opaque_keys.edx.keys import CourseKey
@@ -30,8 +28,8 @@ key = CourseKey.from_string("course-v1:edX+DemoX+Demo_Course")
 
 
 def collect_events(lms: EmbeddedLms, name: str, script: str) -> list[list[object]]:
-    """Registers the learner ``name`` and runs ``script`` in the LMS. Returns the events that were
-    sent meanwhile: name of the signal, mode, and for enrollments whether they are active."""
+    """Registers the learner ``name``, and then runs ``script`` in the LMS. Returns the events that
+    the script caused: name of the signal, mode, and for enrollments whether they are active."""
     lms.register(name)
     text = LISTEN.replace("{name!r}", repr(name)) + script + "\nprint(json.dumps(sent))"
     return json.loads(lms.shell(text))

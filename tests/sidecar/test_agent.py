@@ -16,7 +16,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from tests.sidecar.conftest import checkout_of
-from tests.support.stand_ins import StandIn
+from tests.support.stand_ins import REQUIRED, StandIn
 from usher.connect.application.checkout import Checkout
 from usher.sidecar.adapters.known import adapter_of, check
 from usher.sidecar.agent import SAMPLE_SIZE, message_of
@@ -307,10 +307,10 @@ def test_an_application_that_does_not_start_is_reported_with_its_output(
         application.env_file.write_text(text)
 
 
-def test_the_agent_s_command_line_has_no_secret(checkout: Checkout, application: StandIn) -> None:
+def test_the_agent_s_command_line_has_no_secret(checkout: Checkout) -> None:
     with Agent(checkout) as agent:
         command = Path(f"/proc/{agent.pid}/cmdline").read_bytes()
-        assert b"django-secret" not in command
+        assert REQUIRED["SECRET_KEY"].encode() not in command
 
 
 def test_the_agent_ends_when_its_parent_is_killed(checkout: Checkout, application: StandIn) -> None:

@@ -222,8 +222,8 @@ def test_storing_a_mode_in_only_one_of_two_currencies_is_found():
 
 
 def test_ending_the_worker_because_of_a_row_that_can_not_be_written_is_found():
-    """Such a row was a mode in two currencies, while the database allowed each mode only once for a
-    run."""
+    """A run had the same mode in two currencies, and a former constraint of the database allowed
+    each mode of a run only once: the modes could not be written, and the error ended the worker."""
 
     def mutation(patch: Patch) -> None:
         from django.db import IntegrityError

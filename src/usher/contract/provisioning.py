@@ -203,7 +203,8 @@ def _text(value: Any, place: str) -> str:
 
 
 def _build_optional(record_class: Any, data: dict[str, Any], key: str, place: str = "") -> Any:
-    """The record ``data[key]``; None if there is none. place: as for ``_build``, '' for ``key``."""
+    """The record ``data[key]``; None if there is none. place: as for ``_build``; by default, the
+    key."""
     return None if data.get(key) is None else _build(record_class, data[key], place or key)
 
 

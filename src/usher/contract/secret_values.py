@@ -53,14 +53,16 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def _forms_of(value: str) -> Iterator[str]:
-    """Yields the value, its lines, the items of a list with commas, and the password in an address
-    with its parts."""
+    """Yields the texts in which an error may quote the value of a secret setting: the whole value
+    and each line. If it is an address with a password, also the password and the parts of the
+    password; if it is no address, also each item of a list with commas."""
     yield value
     yield from (line.strip() for line in value.splitlines())
     if match := _ADDRESS_WITH_PASSWORD.search(value):
         before, password, after = match.groups()
         forms = {password, unquote(password), *_DIVIDERS.split(password)}
-        # A password such as the user's own name would be hidden in all messages about the user.
+        # Leaves out forms that the rest of the address contains: a password that is also the user's
+        # name would be hidden in all messages about the user.
         yield from (form for form in forms if form not in before + after)
     elif "://" not in value:
         yield from (item.strip() for item in value.split(","))

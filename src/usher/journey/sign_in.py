@@ -192,7 +192,8 @@ def _browser_with_session(target: Target, session: dict[str, Any]) -> Iterator[B
 
 
 def _fix_for_no_sign_in(target: Target, final_url: str, session_cookie: str) -> str:
-    """Returns advice if the LMS did not sign the learner in and sign-in ended at ``final_url``."""
+    """Returns advice if the LMS did not sign the learner in and sign-in ended at ``final_url``.
+    session_cookie: the name of the application's session cookie."""
     if session_cookies_collide(target.application_url, session_cookie, target.lms_url):
         return (
             f"the application and the LMS have a session cookie named {session_cookie} on the same "
@@ -209,7 +210,8 @@ def _fix_for_no_sign_in(target: Target, final_url: str, session_cookie: str) -> 
 
 
 def _sign_in_learner(browser: Browser, target: Target, username: str, session_cookie: str) -> str:
-    """Signs the learner in to the LMS. Returns a sentence for people. Raises BrokenError."""
+    """Signs the learner in to the LMS. Returns a sentence for people. Raises BrokenError.
+    session_cookie: the name of the application's session cookie, for the error's advice."""
     try:
         page = browser.follow(target.sign_in_url(LmsPath.DASHBOARD), only=target.hosts)
     except LoopError as error:

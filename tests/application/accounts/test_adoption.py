@@ -456,6 +456,7 @@ def test_a_list_with_decisions_is_not_overwritten(csv_list: Any) -> None:
 def test_a_list_saved_by_a_spreadsheet_is_read(
     system: Any, csv_list: Any, encoding: str, delimiter: str
 ) -> None:
+    # A spreadsheet would read both usernames, which begin with = and -, as formulas.
     user = system.learner(f"Zoë_{secrets.token_hex(4)}")
     get_user_model().objects.filter(pk=user.pk).update(username=(name := f"=Zoë{user.pk}"))
     make_lms_account(system, f"-{secrets.token_hex(4)}", user.email)

@@ -124,7 +124,9 @@ def application_entries(path: Path, report: dict[str, Any]) -> list[dict[str, An
 def with_entry(
     earlier_entries: list[dict[str, Any]], entry: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Returns ``earlier_entries`` with this application's entry updated, or added at the end."""
+    """Returns ``earlier_entries`` with this application's entry updated, or added at the end. An
+    updated entry keeps the earlier values that ``entry`` lacks, except the addresses of an API
+    gateway that the application no longer has."""
     names = [item.get("name") for item in earlier_entries]
     if entry["name"] not in names:
         return [*earlier_entries, entry]

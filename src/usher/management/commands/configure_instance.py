@@ -110,9 +110,11 @@ class Command(EngineCommand):
     def _create_records(
         self, addresses: list[str], passwords: dict[str, str], options: Any
     ) -> dict[str, Any]:
-        """Creates these users, the OAuth2 record, and the rows of the courses and of the test
-        learner. Returns the values to print. passwords: username → password, of the users to
-        create."""
+        """Creates the users, the LMS's OAuth2 record, and the rows of the courses and of the test
+        learner. Returns the values to print.
+
+        addresses: the LMS's, for the redirect URIs of its record. passwords: username → password,
+        of the users to create."""
         users = {
             name: instance.make_user(
                 name,
