@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.connect.test_application import application
+from tests.doctor.small_server import Answer, serving
 from tests.support.checkout import checkout_of
-from usher.connect.application.checkout import ApplicationOptions
+from usher.connect.application.checkout import ApplicationOptions, recognise
+from usher.connect.application.remote import RemoteApplication
 from usher.connect.application.target import Addresses, TargetApplication
 from usher.connect.errors import Refused
+from usher.contract.paths import ApplicationPath
 from usher.contract.secret_values import Secrets
 
 MARK = "usher-answer: "
@@ -27,6 +31,19 @@ ANSWERS = [
     MARK + '{"scopes": "user:read", "usher": 1, "django": null, "settings": []}',
     MARK + '{"scopes": null}',
 ]
+
+
+@pytest.mark.parametrize("body", [b"no json", b"[]", b"[" * 100_000], ids=range(3))
+def test_a_remote_application_whose_token_endpoint_answers_no_object_has_no_record(
+    body: bytes,
+) -> None:
+    with serving({ApplicationPath.TOKEN: Answer(400, body)}) as url:
+        options = ApplicationOptions(url, name="shop")
+        remote = RemoteApplication(recognise(options), options, Secrets())
+        lms = Addresses("http://lms.example", "http://lms.example", lms_on_this_machine=False)
+        assert not remote.record_agrees(application(url), lms)
+        # It does not say that it has none.
+        assert remote.has_record(application(url))
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))

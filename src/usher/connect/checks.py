@@ -23,6 +23,7 @@ from usher.connect.openedx.lms import Lms
 from usher.connect.plan import Check
 from usher.connect.process import Output
 from usher.contract import agents
+from usher.contract.answers import json_object
 from usher.contract.editions import START_GATEWAY
 from usher.contract.paths import LmsPath
 from usher.contract.provisioning import RETIREMENT, Application, Description, ServiceWorker
@@ -380,7 +381,7 @@ def _check_service_worker(
     """Checks that the LMS accepts the token of the application's service worker."""
     worker = description.service_worker_of(name)
     answer = client.get(addresses.lms_url + LmsPath.ME, headers=_authorization_of(worker))
-    username = _parse_json(answer).get("username")
+    username = json_object(answer.content).get("username")
     if worker and username == worker.username:
         return Check("service-worker", "ok", f"its token is {username}'s")
     return Check("service-worker", "failed", f"{LmsPath.ME} answers {answer.status_code}")
@@ -418,7 +419,7 @@ def _check_service_clients(
         data = {"client_id": service.client_id, "client_secret": service.client_secret}
         url = addresses.lms_url + LmsPath.ACCESS_TOKEN
         token_answer = client.post(url, data={**data, **JWT_GRANT})
-        if not (jwt := str(_parse_json(token_answer).get("access_token") or "")):
+        if not (jwt := str(json_object(token_answer.content).get("access_token") or "")):
             error = _oauth_error(token_answer)
             return Check(name, "failed", f"{service.purpose}: the LMS answers {error}")
         headers = {"Authorization": f"JWT {jwt}"}
@@ -464,7 +465,7 @@ def _fetch_report(
     answer = client.get(url, headers=_authorization_of(worker))
     if not answer.is_success:
         raise ToolFailed(f"{url} answers {answer.status_code}")
-    return _parse_json(answer)
+    return json_object(answer.content)
 
 
 def _check_lms_reaches_application(
@@ -595,15 +596,6 @@ def _run_command(
     return summary or parse(command[0], output)
 
 
-def _parse_json(answer: httpx.Response) -> dict[str, Any]:
-    """Returns the JSON object in the answer; {} if it has none."""
-    try:
-        data = answer.json()
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def _oauth_error(answer: httpx.Response) -> str:
     """Returns the answer's OAuth error code; its HTTP status if it has none."""
-    return str(_parse_json(answer).get("error") or answer.status_code)
+    return str(json_object(answer.content).get("error") or answer.status_code)

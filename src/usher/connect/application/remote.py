@@ -10,6 +10,7 @@ from usher.connect.application.manage import as_line
 from usher.connect.application.target import SCRIPT, Addresses, TargetApplication
 from usher.connect.errors import NeedsPerson, Refused
 from usher.contract import agents
+from usher.contract.answers import json_object
 from usher.contract.envfile import EnvFile, write_private
 from usher.contract.oauth import SCOPE_USER_READ
 from usher.contract.paths import ApplicationPath
@@ -89,9 +90,9 @@ class RemoteApplication(TargetApplication):
                 headers=agents.CONNECT,
                 timeout=TIMEOUT,
             )
-            return str(answer.json().get("error", ""))
-        except (httpx.HTTPError, ValueError, AttributeError):
+        except httpx.HTTPError:
             return ""
+        return str(json_object(answer.content).get("error", ""))
 
     def remove_record(self, client_id: str) -> str:
         """Writes a script that deletes the LMS's OAuth2 record. Always raises NeedsPerson."""

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from usher.contract.answers import json_object
 from usher.contract.environment import Env
 from usher.contract.paths import LmsPath, in_path
 from usher.contract.report import TokenProbe
@@ -17,7 +18,6 @@ from usher.doctor.facts.memo import NotKnownError
 from usher.doctor.facts.web import (
     NoAnswerError,
     host_of,
-    json_object,
     query_of,
     resolves,
     same_origin,
@@ -141,7 +141,7 @@ def _request_answer(context: Context, url: str) -> ServerAnswer:
     # The heartbeat answers 503 if a service fails; the other API answers 401 without a token.
     lms_statuses = (200, 503) if url.endswith(LmsPath.HEARTBEAT) else (200, 401)
     # Both APIs answer with a JSON object, also for errors.
-    is_json_object = content_type == "application/json" and bool(json_object(answer))
+    is_json_object = content_type == "application/json" and bool(json_object(answer.content))
     is_lms = is_json_object and answer.status_code in lms_statuses
     return ServerAnswer(answers=True, is_lms=is_lms, text=text)
 

@@ -2,12 +2,12 @@
 
 from datetime import datetime, timedelta
 
+from usher.contract.answers import json_object
 from usher.contract.environment import Env
 from usher.contract.paths import LmsPath, in_path
 from usher.doctor.check import Check, Finding, check, failed, ok, quantity, skipped, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.memo import NotKnownError
-from usher.doctor.facts.web import json_object
 from usher.doctor.fixes import CONNECT, PROVISION, lms_manage, setting
 
 #: A token that expires within this time is reported. Weekly provisioning renews it before.
@@ -16,7 +16,7 @@ _SOON = timedelta(days=14)
 
 def _owner_of_token(context: Context) -> str:
     """The username of the service worker's token, according to the LMS. Raises NotKnownError."""
-    username = json_object(context.lms.me).get("username")
+    username = json_object(context.lms.me.content).get("username")
     if not isinstance(username, str) or not username:
         raise NotKnownError(f"{LmsPath.ME} of the LMS names no user")
     return username
@@ -144,7 +144,7 @@ class ServiceWorkerIsActive(Check):
         account = context.lms.get(f"{LmsPath.ACCOUNTS}/{in_path(name)}", token=context.token)
         if account.status_code != 200:
             raise NotKnownError(f"the LMS answers {account.status_code} about the account {name}")
-        return bool(json_object(account).get("is_active", True))
+        return bool(json_object(account.content).get("is_active", True))
 
 
 @check

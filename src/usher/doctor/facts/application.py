@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from usher.contract.answers import json_object
 from usher.contract.application_report import ApplicationReport, Client, RowError, Rows
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
@@ -18,7 +19,7 @@ from usher.contract.paths import ApplicationPath
 from usher.contract.refusals import sentence_of
 from usher.doctor.facts.commands import Command
 from usher.doctor.facts.memo import NotKnownError, fact
-from usher.doctor.facts.web import Web, json_object
+from usher.doctor.facts.web import Web
 
 _REPORT_SCRIPT = "application_script.py"
 #: Kind in the report → its name for people.
@@ -124,7 +125,7 @@ class Application:
         them. The process reports them only to a request with the same service worker's token."""
         proof = proof_of(self.setting_in_env_file(Env.OPENEDX_SERVICE_WORKER_API_TOKEN))
         try:
-            data = json_object(self.get(ApplicationPath.HEALTH_READY, token=proof))
+            data = json_object(self.get(ApplicationPath.HEALTH_READY, token=proof).content)
         except NotKnownError:
             return {}
         fingerprints = data.get("configuration")

@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import httpx
 
+from usher.contract.answers import json_object
 from usher.contract.paths import LmsPath
 from usher.contract.report import LmsReport, Provider, Site
 from usher.doctor.facts.memo import NotKnownError, fact
-from usher.doctor.facts.web import NoAnswerError, Web, json_object
+from usher.doctor.facts.web import NoAnswerError, Web
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Lms:
             answer = self.web.request("GET", url, token=self.token, timeout=60)
         except NoAnswerError:
             return None
-        report = cast(LmsReport, json_object(answer))
+        report = cast(LmsReport, json_object(answer.content))
         return report if answer.status_code == httpx.codes.OK and "version" in report else None
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:

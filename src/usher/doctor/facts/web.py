@@ -146,15 +146,6 @@ def _read(streamed: httpx.Response, url: str) -> httpx.Response:
     )
 
 
-def json_object(answer: httpx.Response) -> dict[str, Any]:
-    """The JSON object in an answer; empty if the answer is something else."""
-    try:
-        data = answer.json()
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "it took too long"
