@@ -161,7 +161,8 @@ def test_a_malformed_cookie_is_ignored(lms: Lms, claims: bytes) -> None:
     assert answer.status_code < 500
 
 
-#: Serves one answer to each request. If ``rest`` is not empty, it is sent again and again.
+#: Serves one answer to each request. If ``rest`` is not empty, it is sent again and again; a single
+#: byte ten times a second.
 SERVER = """
 import socket, threading, time
 def serve(head, rest=b""):
@@ -173,6 +174,7 @@ def serve(head, rest=b""):
             end = time.monotonic() + 30
             while rest and time.monotonic() < end:
                 peer.sendall(rest)
+                time.sleep(0 if len(rest) > 1 else 0.1)
         except OSError:
             pass
         peer.close()
@@ -212,6 +214,46 @@ def test_a_webhook_s_redirect_is_neither_read_nor_parsed(lms: Lms, head: bytes) 
         "    print('=' + sender._post(session, message, url), time.monotonic() - started < 10)\n"
     )
     assert run_script(lms, script) == ["answered 302 True"]
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "], ids=["status", "headers"])
+def test_a_webhook_s_answer_that_arrives_byte_by_byte_is_no_answer(lms: Lms, head: bytes) -> None:
+    script = (
+        "from usher.lms import outgoing\n"
+        "from usher.lms.events import sender\n"
+        "from usher.lms.events.models import Message\n"
+        "from usher.lms.connections.models import ConnectedApplication\n"
+        "from django.utils import timezone\n"
+        "message = Message(application=ConnectedApplication(webhook_secret='s' * 40),\n"
+        "    type='account.changed', username='a', created=timezone.now())\n"
+        f"url = serve({head!r}, b'x')\n"
+        "outgoing.ANSWER_SECONDS, seconds = 1.0, getattr(outgoing, 'ANSWER_SECONDS', 0)\n"
+        "started = time.monotonic()\n"
+        "try:\n"
+        "    with sender.Session() as session:\n"
+        "        error = sender._post(session, message, url)\n"
+        "finally:\n"
+        "    outgoing.ANSWER_SECONDS = seconds\n"
+        "print('=' + error[:9], time.monotonic() - started < 10)\n"
+    )
+    assert run_script(lms, script) == ["no answer True"]
+
+
+def test_keys_that_arrive_byte_by_byte_are_unavailable(lms: Lms) -> None:
+    script = (
+        "from usher.lms import outgoing\n"
+        "from usher.lms.signout import tokens\n"
+        "url = serve(b'HTTP/1.1 200 OK\\r\\n\\r\\n', b'x')\n"
+        "outgoing.ANSWER_SECONDS, seconds = 1.0, getattr(outgoing, 'ANSWER_SECONDS', 0)\n"
+        "started = time.monotonic()\n"
+        "try:\n"
+        "    print('=', tokens._keys(url))\n"
+        "except tokens.KeysUnavailable:\n"
+        "    print('=unavailable', time.monotonic() - started < 10)\n"
+        "finally:\n"
+        "    outgoing.ANSWER_SECONDS = seconds\n"
+    )
+    assert run_script(lms, script) == ["unavailable True"]
 
 
 def test_a_malformed_webhook_address_is_no_answer(lms: Lms) -> None:
