@@ -33,8 +33,10 @@ def request_lms_account(user: Any, **_: Any) -> None:
 
 
 @receiver(email_changed, dispatch_uid="campus.email_changed")
-def follow_changed_address(request: Any, user: Any, **_: Any) -> None:
-    record("e-mail-changed", subject=user.username, actor=user, request=request)
+def follow_changed_address(request: Any, user: Any, from_email_address: Any, **_: Any) -> None:
+    # allauth sends the signal also when a new user's first address is confirmed.
+    if from_email_address is not None:
+        record("e-mail-changed", subject=user.username, actor=user, request=request)
     follow_profile(user)
 
 

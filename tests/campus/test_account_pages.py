@@ -52,6 +52,7 @@ def test_signing_up_requires_the_code_that_was_mailed(client, mailoutbox):
     assert LmsAccount.objects.get(user=user).username == "ada"
     assert AuditEvent.objects.filter(name="sign-up", subject="ada", actor=user).exists()
     assert AuditEvent.objects.filter(name="sign-in", subject="ada", succeeded=True).exists()
+    assert not AuditEvent.objects.filter(name="e-mail-changed").exists(), "it is the first one"
 
 
 def test_the_mail_about_the_code_has_the_site_s_name(client, mailoutbox, settings):
@@ -248,6 +249,7 @@ def test_a_changed_email_address_is_used_after_its_confirmation(browser, learner
     browser.post("/accounts/confirm-email/", {"code": code_in(mailoutbox[-1])})
     learner.refresh_from_db()
     assert learner.email == "new@learners.example"
+    assert AuditEvent.objects.filter(name="e-mail-changed", subject="ada", actor=learner).exists()
 
 
 def test_usernames_and_email_addresses_are_unique_regardless_of_case():
