@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -138,6 +139,28 @@ def test_a_malformed_request_target_is_answered_with_400(address: str) -> None:
     connection.endheaders()
     assert connection.getresponse().status == 400
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/", 501), ("DELETE", "/", 501), ("GET", "/a b", 400)]
+)
+def test_pages_about_errors_have_the_headers_of_the_other_pages(
+    address: str, method: str, path: str, status: int
+) -> None:
+    own_page = httpx.get(address, trust_env=False)
+    with socket.create_connection(server_address(address), timeout=60) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+    assert answer.status == status
+    for name in server._HEADERS:
+        assert answer.headers.get_all(name) == [own_page.headers[name]]
+
+
+def server_address(address: str) -> tuple[str, int]:
+    """The host and the port of an address."""
+    parts = urlsplit(address)
+    return str(parts.hostname), int(parts.port or 0)
 
 
 def test_the_pages_listen_on_loopback_only(address: str) -> None:

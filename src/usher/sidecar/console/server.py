@@ -198,12 +198,19 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         data = body.encode(errors="replace")
         self.send_response(status)
-        for name, value in {**_HEADERS, **(headers or {})}.items():
+        for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def end_headers(self) -> None:
+        """Adds the headers of every answer, also to the pages about errors that http.server makes
+        by itself, as for an unknown method."""
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Logs nothing, because addresses may hold a key or a learner's name."""
