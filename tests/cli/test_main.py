@@ -128,6 +128,12 @@ def test_why_names_an_error_of_the_project_without_a_traceback(tmp_path: Path) -
     assert "Traceback" not in result.stderr
 
 
+def test_why_passes_an_empty_run_on_to_the_project_which_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text("import sys; print(sys.argv[1:])\n")
+    assert run_in_folder(tmp_path, "why", "ann").stdout == "['why', '--', 'ann']\n"
+    assert run_in_folder(tmp_path, "why", "ann", "").stdout == "['why', '--', 'ann', '']\n"
+
+
 def test_why_prints_commands_that_can_be_typed_outside_of_the_project(tmp_path: Path) -> None:
     project, here = tmp_path / "project", tmp_path / "here"
     for folder in (project, here):

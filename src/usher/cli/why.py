@@ -14,7 +14,7 @@ from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, fi
 
 @click.command()
 @click.argument("learner")
-@click.argument("run", default="")
+@click.argument("run", required=False)
 @click.option(
     "--application",
     type=PATH_OR_ADDRESS,
@@ -28,17 +28,17 @@ from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, fi
     help="Instead, read the learner's records from the LMS now and compare them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def why(learner: str, run: str, application: str, compare: bool, as_json: bool) -> None:
+def why(learner: str, run: str | None, application: str, compare: bool, as_json: bool) -> None:
     """Explain the state of LEARNER (e-mail, username or LMS username), or of the learner's
     enrollment in RUN.
 
     Exit code 1: the application knows no such learner or run; with --compare, something differs or
     is not in sync. 2: the application was not found, or its manage.py can't be run.
     """
-    if compare and run:
+    if compare and run is not None:
         raise click.UsageError("--compare compares all records of a learner: leave out the run.")
     path = application or ("." if Path("manage.py").is_file() else "")
-    arguments = [*(["--json"] if as_json else []), "--", learner, *([run] if run else [])]
+    arguments = [*(["--json"] if as_json else []), "--", learner, *([] if run is None else [run])]
     try:
         manage = find_places(DoctorOptions(application=path)).manage
         if manage is None:

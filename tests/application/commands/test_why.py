@@ -51,6 +51,13 @@ def test_why_describes_a_learner_before_and_after_enrollment(system: Any) -> Non
     assert "Pending" not in story
 
 
+@pytest.mark.parametrize("key", ["", " "])
+def test_why_refuses_an_empty_course_key(system: Any, key: str) -> None:
+    """As from a shell's variable that is not set. The story of all runs would hide the mistake."""
+    with pytest.raises(CommandError, match="The course key is empty"):
+        why(system.learner().email, key)
+
+
 def test_why_shows_the_lms_s_message_of_a_refusal(system: Any) -> None:
     user = system.learner()
     row = enroll(user, ensure_run("course-v1:edX+Nowhere+1"), reconcile_now=True)

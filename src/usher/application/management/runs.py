@@ -92,6 +92,8 @@ def find_run(key: str) -> CourseRun:
 
 def _validated_key(key: str) -> str:
     key = key.strip()
+    if not key:
+        raise CommandError("The course key is empty. It looks like course-v1:ORG+NUMBER+RUN.")
     try:
         validate_course_key(key)
     except ValidationError as error:

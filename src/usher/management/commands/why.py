@@ -29,12 +29,12 @@ class Command(EngineCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("learner", help="e-mail address, username or LMS username")
-        parser.add_argument("run", nargs="?", default="", help="only this course key")
+        parser.add_argument("run", nargs="?", help="only this course key")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def act(self, **options: Any) -> None:
         user = find_user(options["learner"])
-        run = find_run(options["run"]) if options["run"] else None
+        run = None if options["run"] is None else find_run(options["run"])
         story = [*explain(user, run)]
         states = {sentence.state for sentence in story}
         if State.REFUSED in states:
