@@ -76,7 +76,7 @@ def run(
         yield from _results(
             _probes_over_http(client, target, application, description, addresses), silence
         )
-        results_inside = []
+        results_inside: list[Check] = []
         for name, probe in _probes_inside(
             client, target, application, description, addresses
         ).items():
