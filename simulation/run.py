@@ -417,9 +417,11 @@ class Simulation:
                 return
 
     def _knows_batch_api(self) -> bool:
-        """Whether the client knows that the LMS has the batch API, if the LMS has it. Only the
-        batch API finds changes that no message reported, and a client remembers for some minutes
-        that an LMS has no batch API."""
+        """Whether the client knows that the LMS has the batch API; True also if the LMS has none.
+
+        The last sweep must know it, since only the batch API finds changes that no message
+        reported. A client that found no batch API does not ask again for some minutes.
+        """
         from usher.client.batch import capabilities
 
         return not self.has_plugin or bool(capabilities(self.client()))

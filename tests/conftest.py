@@ -60,13 +60,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _depends_on_database(item: pytest.Item) -> bool:
     """Whether to run the test with each database. Tests that use an LMS are mostly about requests
-    and answers, so only marked ones are run with each database."""
+    and answers, so of these only the ones marked ``each_database`` are run with each database."""
     names = set(getattr(item, "fixturenames", ()))
     if not (DATABASE_FIXTURES & names or item.get_closest_marker("django_db")):
         return False
     if item.get_closest_marker("each_database"):
         return True
-    return not (names & (LMS_FIXTURES | {"screen"}) or item.get_closest_marker("any_database"))
+    return not (LMS_FIXTURES & names or item.get_closest_marker("any_database"))
 
 
 @pytest.fixture(scope="session")

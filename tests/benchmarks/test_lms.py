@@ -43,7 +43,8 @@ def register(browser, username, email=""):
 
 
 def check_shape(answer, name):
-    """Checks the answer's status and the names of its body's fields against a recording."""
+    """Checks the answer's status and the names of its body's fields against a recording. Returns
+    the recorded body."""
     expected = recorded_response(name)
     assert answer.status_code == expected["status"]
     assert set(answer.json()) == set(expected["body"])
@@ -53,8 +54,8 @@ def check_shape(answer, name):
 def test_registrations_are_answered_as_in_the_recordings(browser):
     check_shape(register(browser, "one"), "020_register_sso_created.json")
     registration = register(browser, "ONE", "other@x.example")
-    body = check_shape(registration, "022_register_duplicate_username.json")
-    assert registration.json()["error_code"] == body["error_code"]
+    recorded_body = check_shape(registration, "022_register_duplicate_username.json")
+    assert registration.json()["error_code"] == recorded_body["error_code"]
     duplicate = register(browser, "one")
     assert duplicate.json()["error_code"] == "duplicate-email-username"
 
@@ -114,8 +115,8 @@ def test_enrollments_are_answered_as_in_the_recordings(browser):
     unknown = enroll(user="nobody")
     assert unknown.status_code == recorded_response("054_enroll_unknown_user.json")["status"]
     response = browser.get("/api/enrollment/v1/enrollments/?username=three", headers=WORKER)
-    body = check_shape(response, "071_enrollments_admin_by_usernames.json")
-    assert set(response.json()["results"][0]) == set(body["results"][0])
+    recorded_body = check_shape(response, "071_enrollments_admin_by_usernames.json")
+    assert set(response.json()["results"][0]) == set(recorded_body["results"][0])
 
 
 def test_course_pages_have_the_recorded_fields_and_show_changed_runs(lms_url, browser):

@@ -68,9 +68,12 @@ def answers_with(body: Any, status: int = 200, **headers: str) -> AnswerFunction
     "value", ["²", "1e400", "-5", "nan", "٣", "9" * 400, "12, 13", "Wed, 21 Oct 2099 07:28:00 GMT"]
 )
 @pytest.mark.parametrize(("status", "error"), [(429, Throttled), (503, ServerFailed)])
-def test_a_malformed_retry_after_is_replaced_by_a_guess(
+def test_a_retry_after_that_is_not_understood_is_replaced_by_a_guess(
     status: int, error: type[LmsError], value: str
 ) -> None:
+    """The client understands a number of seconds of up to nine digits. It understands no date,
+    although HTTP allows dates."""
+
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(status, headers=[(b"Retry-After", value.encode())], content=b"{}")
 

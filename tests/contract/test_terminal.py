@@ -46,7 +46,8 @@ def test_a_command_that_fits_a_line_stays_on_a_line_of_its_own(command: str, ind
 
 
 def test_a_long_command_at_the_beginning_of_a_text_starts_on_the_next_line() -> None:
-    """The caller has written the columns in front of the text."""
+    """The caller has already written ``indent`` columns of the first line. Only a command that fits
+    behind these columns stays on that line."""
     assert wrap(SHORT, indent=24) == SHORT
     output = "  ✗ APP-1  " + wrap(f"`{LONG}`", indent=11)
     assert output == "  ✗ APP-1  \n" + command_line(f"$ {LONG}", indent=11)

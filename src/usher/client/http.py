@@ -401,7 +401,8 @@ def _should_repeat(error: LmsError, *, is_repeatable: bool) -> bool:
 
 
 def _seconds_in_header(answer: Answer) -> float | None:
-    """The seconds in ``Retry-After``; None if it is missing or is no whole number."""
+    """The seconds in ``Retry-After``; None if it is missing or anything but a whole number of at
+    most nine digits."""
     value = answer.headers.get("retry-after", "")
     return min(float(value), _MAX_WAIT_SECONDS) if _WHOLE_SECONDS.fullmatch(value) else None
 

@@ -65,11 +65,12 @@ class Engine(TypedDict, total=False):
 
     #: How long the oldest due row of any kind has been waiting.
     overdue_seconds: float
-    #: Why Celery's broker does not answer; '' if the broker answers or none is used.
+    #: Why Celery's broker does not answer, or ``NO_CELERY``; '' if the broker answers or none is
+    #: used.
     broker_error: str
-    #: ``closed`` or ``open``: the circuit breaker of the LMS.
+    #: ``open`` if the LMS's circuit breaker stopped the last attempt of a row; else ``closed``.
     breaker: str
-    #: Why the circuit breaker is open.
+    #: Why the circuit breaker is open; '' if it is closed.
     breaker_reason: str
     #: Seconds since a worker was last seen alive; None if no worker was ever seen.
     worker_seen_seconds: float | None

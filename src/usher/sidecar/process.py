@@ -213,9 +213,7 @@ class Agent:
             self._process.stdin.flush()
         except OSError as error:
             if timed_out.is_set():
-                reason = self._timeout_reason(
-                    self._silence_timeout, silence_ends_at=time.monotonic()
-                )
+                reason = self._silence_reason(self._silence_timeout)
                 raise AgentFailed(reason + self._last_output()) from error
             raise self._process_ended_error() from error
         finally:
@@ -261,13 +259,15 @@ class Agent:
 
     def _timeout_reason(self, silence_timeout: float, silence_ends_at: float) -> str:
         """Returns which of the two timeouts ended the request, as a sentence."""
-        title = self._checkout.title
         if time.monotonic() >= silence_ends_at:
-            return f"{title} did not answer for {silence_timeout:.0f} seconds"
+            return self._silence_reason(silence_timeout)
         return (
-            f"{title} worked on one request for {self._request_timeout:.0f} seconds; is a table of "
-            "its database locked?"
+            f"{self._checkout.title} worked on one request for {self._request_timeout:.0f} "
+            "seconds; is a table of its database locked?"
         )
+
+    def _silence_reason(self, silence_timeout: float) -> str:
+        return f"{self._checkout.title} did not answer for {silence_timeout:.0f} seconds"
 
     def _listen(self) -> None:
         """Reads lines: those with the mark are the agent's answers, all others the application's

@@ -52,8 +52,9 @@ def write_hosts(env: Path, names: Sequence[str]) -> None:
 
 
 def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
-    """Returns the text of a compose file, changed so that ``names`` resolve to this machine in
-    ``service``. Raises ComposeError."""
+    """Returns the text of a compose file, changed so that ``names``, and no names of earlier calls,
+    resolve to this machine in ``service``. Raises ComposeError if one of ``names`` is no host name,
+    or if the file does not define the service."""
     # Removes the lines that an earlier call, or an earlier version of Usher, has inserted.
     begin = rf"(?:{_BEGIN}|{_EARLIER_BEGIN})"
     text = re.sub(rf"^ *{begin}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)
@@ -84,9 +85,10 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     if other_hosts is None:
         return _insert(text, service_match.start("block"), margin, ["extra_hosts:", *items])
     # Another plugin has written an ``extra_hosts`` list. A second list would make the file invalid,
-    # so the items are added to that list, with its indentation.
-    indent = other_hosts["indent"].removeprefix(margin)
+    # so the items are added at the beginning of that list, with its indentation.
     position = service_match.start("block") + other_hosts.start("indent")
+    # ``_insert`` adds ``margin``, so only the rest of the list's indentation is added here.
+    indent = other_hosts["indent"].removeprefix(margin)
     return _insert(text, position, margin, [indent + item.lstrip() for item in items])
 
 

@@ -22,7 +22,8 @@ class ModeNotAllowed(ValueError):
 
 
 def check_mode(user: Any, run: CourseRun, mode: str) -> None:
-    """Raises ModeNotAllowed when the learner can't have that mode in the run."""
+    """Raises ModeNotAllowed when the learner can't have that mode in the run, or ``mode`` is empty;
+    and AdapterFailed when the project's adapter does not say which modes are allowed."""
     require_user(user)
     require_run(run)
     require_mode(mode)

@@ -195,8 +195,9 @@ class EngineCommand(BaseCommand):
 
 
 def why_stopped(waiting: Iterable[Group] = ()) -> str:
-    """Why nothing can be sent to the LMS now; '' if it can. waiting: groups of rows that wait; the
-    error of such a group may already be the reason. If none is, asks the LMS."""
+    """Why nothing can be sent to the LMS now; '' if requests can be sent. waiting: groups of rows
+    that wait. The error of one of them is the reason if it concerns all rows. Otherwise asks the
+    LMS."""
     for group in waiting:
         if group.failure_class == FailureClass.SYSTEMIC or group.code == CircuitOpen.default_code:
             return group.message

@@ -108,8 +108,8 @@ class ServerProcess:
             raise ProcessEnded(report)
 
     def end_report(self) -> str:
-        """'' while the process runs. If it has ended by itself: a message with the cause or the end
-        of its log."""
+        """If the process has ended by itself: a message with the cause or the end of its log. ''
+        while it runs, before its start and after ``stop``."""
         if self.process is None or self.process.poll() is None:
             return ""
         reason = _reason_for_end(self.process.returncode)

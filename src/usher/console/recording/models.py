@@ -32,8 +32,9 @@ class Attempt(models.Model):
 
 
 class WorkDone(models.Model):
-    """How many records one process handled in one minute. changed: changed in the LMS. unchanged:
-    found in sync. failed: will be retried. refused: refused by the LMS."""
+    """How many outcomes one process wrote in one minute; a record that is tried twice has two
+    outcomes. worker: the process, which may also be a command or a web server. changed: changed in
+    the LMS. unchanged: found in sync. failed: will be retried. refused: refused by the LMS."""
 
     minute = models.DateTimeField()
     worker = models.CharField(max_length=120)

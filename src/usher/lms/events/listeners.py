@@ -80,7 +80,7 @@ def note_changes_before_save(
     sender: Any, instance: Any, update_fields: Any = None, **kwargs: Any
 ) -> None:
     """Set ``_usher_changes`` on the instance: whether this save changes a field that applications
-    use."""
+    use. False for a new user or profile: its link, which follows, is recorded instead."""
     if instance._state.adding:
         instance._usher_changes = False
         return
