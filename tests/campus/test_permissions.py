@@ -4,6 +4,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
+from django.db.models import F
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -16,6 +17,7 @@ from usher.application.enrollments.services import enroll
 from usher.application.health import staff
 from usher.application.provider.clients import ensure_client
 from usher.application.runs.services import ensure_run
+from usher.application.states import State
 from usher.contract.fingerprints import configuration_fingerprints, proof_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
@@ -32,9 +34,10 @@ def learner():
     return user
 
 
-def run_action(browser, model, action):
-    """Runs the action of the model's admin on all rows. Returns the page after it."""
-    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+def run_action(browser, model, action, query=""):
+    """Runs the action of the model's admin on all rows. query: the filter of the page. Returns the
+    page after it."""
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist", query=query)
     ids = list(model.objects.values_list("pk", flat=True))
     return browser.post(url, {"action": action, "_selected_action": ids}, follow=True)
 
@@ -73,6 +76,23 @@ def test_an_action_runs_with_its_permission(learner):
         "Marked as done: 1" in run_action(browser, models.Retirement, "mark_done").content.decode()
     )
     assert models.Retirement.objects.get().refused_at is None
+
+
+@pytest.mark.parametrize("query", [{}, {"state": State.PENDING}])
+def test_a_retirement_marked_as_done_leaves_the_filter_and_has_no_work_left(learner, query):
+    models.Retirement.objects.make_due()
+    browser = staff_browser("usher.view_retirement", "usher.close_retirements")
+    page = run_action(browser, models.Retirement, "mark_done", query)
+    assert "Marked as done: 1" in page.content.decode()
+    assert models.Retirement.objects.get().work is None
+
+
+def test_an_activated_account_that_leaves_the_filter_is_counted(learner):
+    models.LmsAccount.objects.update(observed_generation=F("generation"))
+    models.LmsAccount.objects.all().forget_work()
+    browser = staff_browser("usher.view_lmsaccount", "usher.activate_accounts")
+    page = run_action(browser, models.LmsAccount, "activate", {"state": State.IN_SYNC})
+    assert "Activated: 1." in page.content.decode()
 
 
 def test_every_action_in_the_admin_declares_its_own_permission():

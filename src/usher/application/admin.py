@@ -240,9 +240,11 @@ class LmsAccountAdmin(DeletedWithLearnerAdmin):
     @admin.action(description="Activate in the LMS", permissions=["activate"])
     def activate(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """For accounts that the LMS's staff deactivated. The sync worker does not activate them."""
-        for account in queryset.select_related("user"):
+        # Once activated, an account may no longer match the filter of the page.
+        accounts = list(queryset.select_related("user"))
+        for account in accounts:
             reactivate(account.user)
-        self.message_user(request, f"Activated: {len(queryset)}. A worker will update the LMS.")
+        self.message_user(request, f"Activated: {len(accounts)}. A worker will update the LMS.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The username can't be changed, because the LMS identifies the learner by it."""
@@ -296,8 +298,11 @@ class RetirementAdmin(ReconciledAdmin):
 
     @admin.action(description="Mark as done by hand in the LMS", permissions=["close"])
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        count = queryset.update(observed_generation=F("generation"))  # counts as in sync
-        queryset.model._default_manager.filter(pk__in=queryset.values("pk")).forget_work()
+        # Once in sync, a row may no longer match the filter of the page.
+        ids = list(queryset.values_list("pk", flat=True))
+        rows = queryset.model._default_manager.filter(pk__in=ids)
+        count = rows.update(observed_generation=F("generation"))  # counts as in sync
+        rows.forget_work()
         self.message_user(request, f"Marked as done: {count}.")
 
 
