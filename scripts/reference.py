@@ -39,9 +39,10 @@ def exits_table() -> list[str]:
         "|---|---|",
         *(f"| {code} | {meaning} |" for code, meaning in rows.items()),
         "",
-        "`usher why` has the exit codes of `manage.py why`. Commands of `manage.py` end with "
-        f"{exits.FAILED} for",
-        f"any error, as all of Django's do, and with {exits.NOT_RUN} for a wrong option.",
+        "`usher why` ends with the exit code of the `manage.py` command that it runs, or with "
+        f"{exits.NOT_RUN} if it can't",
+        f"run it. Commands of `manage.py` end with {exits.FAILED} for any error, as Django's do,",
+        f"and with {exits.NOT_RUN} for a wrong option.",
         "",
     ]
 

@@ -408,7 +408,7 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
     campus.check_backend("mitxpro-oauth2")
     # The LMS's record is created with an exemption, because this backend sends no PKCE.
     application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
-    assert campus.write_record(application_entry, ADDRESSES) == "created, PKCE relaxed for it"
+    assert campus.write_record(application_entry, ADDRESSES) == "created, PKCE made optional for it"
     # python-social-auth adds redirect_state to the registered address.
     redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
     result = campus.examine_again(application_entry, ADDRESSES, redirect_uri)

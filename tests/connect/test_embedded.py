@@ -425,7 +425,7 @@ def test_a_new_address_of_the_application_changes_only_the_configuration_of_the_
     # Nothing is written yet.
     plan = connecting.plan({}, running=False)
     assert plan.due >= {"lms-config", "lms-render", "record:shop", "env:shop"}
-    assert text_of_step(plan, "record:shop").startswith("create the OAuth2 application")
+    assert text_of_step(plan, "record:shop").startswith("create the OAuth client")
 
     # Record and .env are as the plan would write them. The LMS's configuration is still without
     # this application, as it is without a new address.
@@ -438,7 +438,7 @@ def test_a_new_address_of_the_application_changes_only_the_configuration_of_the_
     assert plan.due >= {"lms-config", "lms-render"}
     assert not plan.due & {"record:shop", "env:shop"}
     # There is a record now, so the step would update it.
-    assert text_of_step(plan, "record:shop").startswith("update the OAuth2 application")
+    assert text_of_step(plan, "record:shop").startswith("update the OAuth client")
 
 
 def text_of_step(plan: Plan, step_id: str) -> str:

@@ -279,7 +279,7 @@ def test_console_and_metrics_require_watch_without_a_dry_run(
 ) -> None:
     result = system.usher("reconcile", *options)
     assert result.exit_code == 2
-    assert "go with --watch" in result.output
+    assert "need --watch" in result.output
 
 
 def test_an_invalid_metrics_port_is_refused(system: System) -> None:

@@ -213,9 +213,9 @@ class Disconnection(ABC):
             steps.append(
                 Step(
                     id=f"record:{target.name}",
-                    where=f"{target.checkout.title}, OAuth2 application",
-                    what="remove the LMS's OAuth2 record, or restore the earlier one",
-                    reason="the LMS no longer signs in with it",
+                    where=f"{target.checkout.title}, OAuth client",
+                    what="remove the LMS's OAuth client, or restore the earlier one",
+                    reason="the LMS no longer signs learners in with it",
                     is_done=lambda: not target.has_record(application),
                     apply=lambda: target.remove_record(client_id),
                     trust_apply=True,

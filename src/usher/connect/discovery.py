@@ -326,8 +326,8 @@ def find_connected(
             targets.append(_examined_target(options, context))
         except Refused as error:
             warning = (
-                f"{options.name} can't be reached and keeps its OAuth2 record and .env. Disconnect "
-                f"it later: {error}"
+                f"{options.name} can't be reached and keeps the LMS's OAuth client and its "
+                f".env. Disconnect it later: {error}"
             )
             context.warnings.append(warning)
     description = SavedDescription(folder).description()

@@ -43,7 +43,7 @@ def sort_steps(
     for target in targets:
         title = target.checkout.title
         steps.done += [
-            f"{title}: OAuth2 application {EDX_OAUTH_APP} with the LMS's redirect URI",
+            f"{title}: OAuth client {EDX_OAUTH_APP} with the LMS's redirect URI",
             f"{title}: its settings in {target.checkout.env_file or 'a file for its operator'}",
             f"LMS: provider record, OAuth client and service worker for {title}",
         ]

@@ -20,7 +20,7 @@ class Env:
     OPENEDX_SERVICE_WORKER_API_TOKEN = "OPENEDX_SERVICE_WORKER_API_TOKEN"  # noqa: S105 - a name
     #: Name of the LMS's sign-in backend for this application, such as `ol-oauth2`.
     OPENEDX_OAUTH_PROVIDER = "OPENEDX_OAUTH_PROVIDER"
-    #: Name of the OAuth application that the LMS signs learners in with. Default: `edx-oauth-app`.
+    #: Name of the OAuth client with which the LMS signs learners in. Default: `edx-oauth-app`.
     OPENEDX_OAUTH_APP_NAME = "OPENEDX_OAUTH_APP_NAME"
     #: Path at the LMS that starts sign-in; it names the same backend as `OPENEDX_OAUTH_PROVIDER`.
     OPENEDX_SOCIAL_LOGIN_PATH = "OPENEDX_SOCIAL_LOGIN_PATH"

@@ -173,8 +173,8 @@ def _nothing_found_message(folder: Path) -> str:
         "No connection was made from here, and there is no demo, application or Tutor root in "
         "this folder. Go to the folder of your project's manage.py, or name it:\n"
         "$ usher doctor --application FOLDER\n"
-        "If it has no LMS yet, run `usher dev` or `usher connect` there. --tutor-root and --lms "
-        "name an LMS without an application."
+        "If it has no LMS yet, run `usher dev` or `usher connect` there. To check an LMS without "
+        "an application, name it with --tutor-root or --lms."
     )
 
 

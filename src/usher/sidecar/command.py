@@ -235,7 +235,7 @@ def reconcile_command(
     """
     scope = reconciling.PassScope(kinds=kinds or reconciling.DEFAULT_KINDS, user=user, run=run)
     if (with_console or metrics_at) and (dry_run or not watching):
-        raise click.UsageError("--console and --metrics go with --watch.")
+        raise click.UsageError("--console and --metrics need --watch.")
     watch_output = WatchOutput(as_json)
     output = watch_output if watching and not dry_run else ReconcileOutput(as_json)
     with _reporting_errors(output):

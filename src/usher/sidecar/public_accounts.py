@@ -341,7 +341,7 @@ class Grants:
         if _without_state(request.redirect_uri) not in self.record.redirect_uris:
             raise Misconfigured(
                 f"{_without_state(request.redirect_uri)[:200]} is not a redirect URI of the LMS's "
-                f"OAuth application in {title}: add it there.",
+                f"OAuth client in {title}: add it there.",
                 code="another-redirect-uri",
             )
 
@@ -359,7 +359,7 @@ def find_lms_record(session: Session) -> LmsRecord:
     )
     if not page["rows"]:
         raise SidecarError(
-            f"{session.adapter.title} has no OAuth application named {name!r} for the LMS; connect "
+            f"{session.adapter.title} has no OAuth client named {name!r} for the LMS; connect "
             "them first: usher connect"
         )
     (row,) = page["rows"]

@@ -97,7 +97,8 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
 @click.option(
     "--move",
     is_flag=True,
-    help="Replace the learner's link to another account, so that the learner loses that account",
+    help="If the learner is linked to another LMS account, move the link; the learner loses "
+    "access to that account",
 )
 def usher_link(
     username: tuple[str, ...],

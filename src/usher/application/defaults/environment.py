@@ -105,9 +105,9 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "USHER_CLIENT_ADDRESS_HEADER": _header,
     # Concurrent requests of one worker to the LMS. Default: 32.
     "USHER_CONCURRENCY": _whole_number(1),
-    # Minutes between two digests of refusals that the console mails to `MANAGERS`. With 0 there is
-    # no digest; refusals are mailed as they happen, at most one mail in 15 minutes. Default: 60,
-    # and 0 while `DEBUG` is on.
+    # Minutes between two mails to `MANAGERS` about refused records, if the console is installed.
+    # With 0, or without the console, refusals are mailed as they happen, at most one mail in 15
+    # minutes. Default: 60, and 0 while `DEBUG` is on.
     "USHER_DIGEST_MINUTES": _whole_number(0),
     # Whose state is kept if a recorded enrollment was changed in the LMS: `application` or `lms`.
     # Default: `application`.
@@ -126,7 +126,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     # than the share `USHER_MISSING_SHARE`, nothing is changed until an operator runs a command with
     # `--accept-missing`. Default: 20.
     "USHER_MISSING_COUNT": _whole_number(0),
-    # The share of known objects that `USHER_MISSING_COUNT` describes, from 0 to 1. Default: 0.05.
+    # The share of known objects that may be missing in the LMS, from 0 to 1; see
+    # `USHER_MISSING_COUNT`. Default: 0.05.
     "USHER_MISSING_SHARE": _share,
     # Requests a second that all workers together send to the LMS; `0` for no limit. Default: `0`.
     "USHER_REQUESTS_A_SECOND": _not_negative,

@@ -45,7 +45,7 @@ def lms_application() -> Any:
     application = get_application_model().objects.filter(name=name).order_by("id").first()
     if application is None:
         raise NotConnected(
-            f"There is no OAuth2 application named {name}: run `manage.py configure_instance`."
+            f"There is no OAuth client named {name}: run `manage.py configure_instance`."
         )
     return application
 
@@ -136,6 +136,5 @@ def _require_registered(application: Any, code_request: AuthorizationRequest) ->
     ):
         redirect = code_request.redirect_uri.partition("?")[0][:200]
         raise NotConnected(
-            f"{redirect} is not a redirect URI of the OAuth2 application {application.name}: "
-            "add it."
+            f"{redirect} is not a redirect URI of the OAuth client {application.name}: add it."
         )

@@ -295,7 +295,7 @@ class TargetApplication:
         self._last_params = {}  # the facts are out of date: ``record_agrees`` reads them again
         answer = self._run_script(self._params("write", application, addresses))
         result = "created" if answer["created"] else f"changed: {', '.join(answer['changed'])}"
-        return result + (", PKCE relaxed for it" if answer["relaxed"] else "")
+        return result + (", PKCE made optional for it" if answer["relaxed"] else "")
 
     def examine_again(
         self, application: Application, addresses: Addresses, redirect_uri: str

@@ -34,8 +34,8 @@ class ApplicationSteps:
         verb = "update" if target.facts.get("record") else "create"
         step = Step(
             id=f"record:{target.name}",
-            where=f"{target.checkout.title}, OAuth2 application",
-            what=f"{verb} the OAuth2 application that the LMS signs in with",
+            where=f"{target.checkout.title}, OAuth client",
+            what=f"{verb} the OAuth client with which the LMS signs learners in",
             reason="it holds the LMS's client id, secret and redirect URI",
             is_done=self._with_description(
                 lambda description: target.record_agrees(

@@ -21,7 +21,7 @@ class ClocksAgree(Check):
 
     Symptom: tokens are "not yet valid", or expire at once.
     Cause: the clock of one machine, or of a virtual machine that slept, is wrong.
-    Fix: synchronize that clock, for example with systemd-timesyncd.
+    Fix: synchronise that clock, for example with systemd-timesyncd.
     """
 
     id = "CLK-1"

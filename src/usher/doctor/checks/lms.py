@@ -208,7 +208,7 @@ class LoginServiceClientExists(Check):
     """The LMS has its own login-service client.
 
     Symptom: every sign-in answers 500.
-    Cause: the OAuth application `login-service-client-id`, which sign-in cookies need, is missing.
+    Cause: the OAuth client `login-service-client-id`, which sign-in cookies need, is missing.
     Fix: run Tutor's initialization, which creates it.
     """
 
@@ -219,10 +219,10 @@ class LoginServiceClientExists(Check):
         if "login_service" not in context.lms.report:
             raise NotKnownError("the LMS does not report its login service")
         if context.lms.report["login_service"]:
-            return ok("the OAuth application login-service-client-id is there")
+            return ok("the OAuth client login-service-client-id is there")
         return failed(
-            "the OAuth application login-service-client-id is missing",
-            cause="the LMS was not initialized to the end, or the application was deleted",
+            "the OAuth client login-service-client-id is missing",
+            cause="the LMS was not initialized to the end, or the client was deleted",
             fix=PROVISION,
             repair="provision",
         )

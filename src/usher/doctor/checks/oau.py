@@ -30,7 +30,7 @@ _REPAIR = manage("repair_missing_courseware_records")
 def _clients(context: Context) -> list[OAuthClient]:
     """The OAuth clients of the LMS. Raises NotKnownError."""
     if "oauth_clients" not in context.lms.report:
-        raise NotKnownError("the LMS does not report its OAuth applications")
+        raise NotKnownError("the LMS does not report its OAuth clients")
     return context.lms.report["oauth_clients"]
 
 
@@ -152,7 +152,7 @@ class ApplicationClientIsComplete(Check):
     def _failed(self, seen: str) -> Finding:
         return failed(
             seen,
-            cause="the LMS's OAuth application was not made by provisioning, or was changed since",
+            cause="the application's client was not made by provisioning, or was changed since",
             fix=CONNECT,
             repair="provision",
         )

@@ -21,8 +21,8 @@ _MANY_ATTEMPTS = 20
 class SyncWorkerIsRunning(Check):
     """The sync worker is running.
 
-    Symptom: differences between the application and the LMS stay.
-    Cause: no worker runs, or the broker is down.
+    Symptom: records have been due for more than five minutes.
+    Cause: no worker processes them: none runs, or the broker is down.
     Fix: start Celery's worker and beat, or without Celery run `manage.py reconcile --watch`.
     """
 
@@ -143,9 +143,10 @@ def _duration(seconds: float) -> str:
 class RefusalsAreNotRetried(Check):
     """Refused records are not retried endlessly.
 
-    Symptom: the same thousand errors every hour.
+    Symptom: the same errors again and again.
     Cause: records that the LMS refuses permanently are retried.
-    Fix: none is needed: they are kept as refused, with the reason, until somebody retries them.
+    Fix: run `manage.py reconcile --recheck` for the kind that the finding names. A record that the
+    LMS refuses again is kept as refused, with the reason, until somebody retries it.
     """
 
     id = "OPS-2"
@@ -293,12 +294,12 @@ _MAX_SHOWN = 3
 
 @check
 class LmsIsNotOverloaded(Check):
-    """The application does not overload a failing LMS.
+    """Requests to the LMS are not paused.
 
-    Symptom: the LMS is overwhelmed after an outage.
-    Cause: all requests come at once. While the LMS fails, a circuit breaker stops requests and
-    lets a few through to see whether the LMS has recovered.
-    Fix: start the LMS; requests then continue automatically.
+    Symptom: records wait although a worker runs.
+    Cause: the LMS failed many times in a row. A circuit breaker then stops requests, so that they
+    do not overload the LMS, and tries one request from time to time until the LMS works again.
+    Fix: read the LMS's log, or start the LMS. Requests then continue automatically.
     """
 
     id = "OPS-3"

@@ -23,8 +23,8 @@ class TutorIsSupported(Check):
     """Tutor is installed, in a supported release.
 
     Symptom: `tutor` is not found, or does not know a command.
-    Cause: another virtualenv is active, or the release is older or newer.
-    Fix: install a supported release in Tutor's own virtualenv.
+    Cause: another virtual environment is active, or the release is older or newer.
+    Fix: install a supported release in Tutor's own virtual environment.
     """
 
     id = "TUT-1"
@@ -37,7 +37,7 @@ class TutorIsSupported(Check):
         if not number:
             return failed(
                 "the command tutor is not found",
-                cause="Tutor is not installed, or its virtualenv is not active",
+                cause="Tutor is not installed, or its virtual environment is not active",
                 fix=fix,
             )
         if int(number[0]) not in _SUPPORTED:

@@ -147,7 +147,7 @@ class Application:
         for client in self.report.get("clients", []):
             if client.get("client_id") == client_id:
                 return client
-        raise NotKnownError("the application has no OAuth2 record with the LMS's client id")
+        raise NotKnownError("the application has no OAuth client with the LMS's client id")
 
     def rows(self, kind: str) -> Rows:
         """Returns the report's counts and errors of a kind of records, such as ``account``. Raises

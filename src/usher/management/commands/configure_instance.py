@@ -23,7 +23,7 @@ CLIENT_SECRET = "USHER_EDX_OAUTH_SECRET"  # noqa: S105 - a name
 
 
 class Command(EngineCommand):
-    help = "Prepare this application for an LMS: OAuth2 record, superuser, test learner, courses."
+    help = "Prepare this application for an LMS: OAuth client, superuser, test learner, courses."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -32,8 +32,8 @@ class Command(EngineCommand):
             nargs="?",
             default="none",
             choices=["none", "linux", "macos"],
-            help="operating system of the machine with the LMS's containers; none: the LMS does "
-            "not run in containers (default)",
+            help="operating system of the machine with the LMS's containers: linux or macos; none: "
+            "the LMS does not run in containers (default)",
         )
         parser.add_argument(
             "--gateway", default="", help="IP address of the gateway of the LMS's container network"
@@ -65,8 +65,8 @@ class Command(EngineCommand):
             "--edx-oauth-secret",
             default="",
             metavar="SECRET",
-            help="the client secret that the LMS has; the process list shows it, so rather set the "
-            f"environment variable {CLIENT_SECRET}",
+            help="the client secret that the LMS has; the process list shows an option, so use the "
+            f"environment variable {CLIENT_SECRET} instead",
         )
         parser.add_argument(
             "--no-input",

@@ -14,7 +14,9 @@ class Command(EngineCommand):
         self.add_accept_missing(parser)
         selection = parser.add_mutually_exclusive_group(required=True)
         # Takes a value, as in MIT's command, so that scripts which call that command still work.
-        selection.add_argument("--all", metavar="ALL", help="all runs; write --all ALL")
+        selection.add_argument(
+            "--all", metavar="ALL", help="all runs; needs a value, as in MIT's command: --all ALL"
+        )
         selection.add_argument("--run", metavar="KEY", help="one run, by its course key")
 
     def act(self, **options: Any) -> None:

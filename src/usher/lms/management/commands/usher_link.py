@@ -52,7 +52,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--move",
             action="store_true",
-            help="replace the learner's link to another LMS account; that access ends",
+            help="if the learner is linked to another LMS account, move the link; the learner "
+            "loses access to that account",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -68,11 +69,11 @@ class Command(BaseCommand):
         errors: list[str] = []
         if options["account"] and not options["unlink"]:
             raise CommandError(
-                "--account goes with --unlink only: without --unlink, a learner is linked to the "
+                "--account needs --unlink: without --unlink, a learner is linked to the "
                 "LMS account that has the learner's username"
             )
         if options["account"] and len(names) > 1:
-            raise CommandError("--account goes with one --username")
+            raise CommandError("--account allows only one --username")
         for username in names:
             try:
                 outcome = self._change(username, application.backend, options)

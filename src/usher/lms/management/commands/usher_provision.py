@@ -41,7 +41,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["purge"] and not options["remove"]:
             # The exit code that argparse uses for wrong options.
-            raise CommandError("--purge only goes with --remove", returncode=2)
+            raise CommandError("--purge needs --remove", returncode=2)
         try:
             description = Description.from_json(_read(options["file"]))
             if options["remove"]:
