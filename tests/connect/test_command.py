@@ -61,7 +61,7 @@ def test_an_image_without_usher_stops_connect_until_it_is_built(
     machine: Machine, shop: PlainCheckout
 ):
     answer = machine.connect(shop, code=exits.UNFINISHED)
-    assert "Remains for you: the LMS's image has no Usher yet" in answer["error"]
+    assert "Left to you: the LMS's image has no Usher yet" in answer["error"]
     assert f"tutor --root {machine.root.path} images build openedx" in answer["error"]
     # The steps that switch sign-in over were not applied.
     assert answer["changed"] == ["tutor-config", "tutor-plugin", "record:shop"]
@@ -71,7 +71,7 @@ def test_an_image_without_usher_stops_connect_until_it_is_built(
     arguments = ("connect", *options_for(shop), "--no-prove")
     code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "n"}, *arguments)
     assert code == exits.UNFINISHED, screen
-    assert "Remains for you" in screen
+    assert "Left to you" in screen
     code, screen = machine.converse({"Apply these changes?": "y", "Build it now?": "y"}, *arguments)
     assert code == 0, screen
     assert "docker buildx build" in screen

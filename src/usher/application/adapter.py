@@ -229,7 +229,7 @@ class DefaultAdapter:
         if omitted := len(lines) - len(lines_of_mail):
             lines_of_mail.append(f"… and {omitted} more.")
         text = "Open edX refused:\n\n" + "\n".join(lines_of_mail)
-        text += f"\n\n{REFUSED_NEXT} Choose Retry in the admin.\n"
+        text += f"\n\n{REFUSED_NEXT} Choose “Retry in background” in the admin.\n"
         return f"Open edX refused {len(lines)} of our records", text
 
 

@@ -401,7 +401,7 @@ def _exit_code_of_errors(view: View) -> Iterator[None]:
         if view.has_begun:
             message = "interrupted; completed steps are kept. Run the command again"
     except NeedsPerson as error:
-        code, message = exits.UNFINISHED, f"Remains for you: {error}"
+        code, message = exits.UNFINISHED, f"Left to you: {error}"
     except (Refused, EnvFileError) as error:
         # An EnvFileError while a step writes is reported by plan.apply as StepFailed.
         changes = "Nothing else was changed." if view.has_preparations else "Nothing was changed."

@@ -66,14 +66,15 @@ def sort_steps(
 def _unnecessary(lms: Platform | EmbeddedLms, targets: Sequence[TargetApplication]) -> list[str]:
     """Returns sentences about manual steps that nobody needs to do, with the reason."""
     sentences = [
-        "copying ids and secrets between the admins: connect has set them in both",
+        "copying ids and secrets from one admin site to the other: connect has set them in both",
         "signing in as the service worker to extend its token: connect has created the token",
     ]
     if not all(target.checkout.runs_here for target in targets):
         sentences.append("looking up the address of docker's gateway: OPENEDX_IP is host-gateway")
     if isinstance(lms, Platform):
         sentences.append(
-            "lms/envs/private.py, and pip install in the container: a plugin does both"
+            "editing lms/envs/private.py, and pip install in the container: the Tutor plugin "
+            "replaces both"
         )
     return sentences
 

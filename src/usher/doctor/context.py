@@ -21,7 +21,7 @@ from usher.doctor.facts.web import Web
 from usher.doctor.fixes import Deployment
 
 #: How far the setup is, as a sentence for people: the values of ``Context.stage``.
-NOT_BEGUN = "single sign-on is not set up at the LMS"
+NOT_BEGUN = "sign-in through the application is not set up in the LMS"
 RECORD_NEXT = "the LMS's settings are done; its provider record comes next"
 APPLICATION_NEXT = "the LMS is set up; the application's settings come next"
 CONNECTED = "connected"

@@ -79,7 +79,7 @@ def _reconcile(
         learners = "1 learner is" if len(locked) == 1 else f"{len(locked)} learners are"
         summary.notify(
             f"{learners} locked, by {session.adapter.title} or by a sidecar that was killed; "
-            "waiting until the locks end"
+            "waiting until the locks expire"
         )
     while locked and time.monotonic() < until:
         time.sleep(LOCK_CHECK_SECONDS)

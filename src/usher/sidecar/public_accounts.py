@@ -335,7 +335,7 @@ class Grants:
         if request.client_id != self.record.client_id:
             raise Misconfigured(
                 f"The LMS signs in with the client id {request.client_id[:100]}, but {title} knows "
-                f"it as {self.record.client_id}: correct its provider record.",
+                f"it as {self.record.client_id}: correct the LMS's provider record.",
                 code="another-client",
             )
         if _without_state(request.redirect_uri) not in self.record.redirect_uris:

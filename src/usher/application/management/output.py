@@ -65,8 +65,8 @@ class EngineCommand(BaseCommand):
         parser.add_argument(
             "--accept-missing",
             action="store_true",
-            help="continue even if many objects are missing in the LMS; otherwise the command "
-            "changes nothing then, because another LMS may have answered",
+            help="continue even if many objects are missing in the LMS; without this option the "
+            "command then changes nothing, because another LMS may have answered",
         )
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:

@@ -137,7 +137,8 @@ class UsernamesAreUnique(Check):
                 or f"{quantity(learners['other_name'], 'learner has', 'learners have')} another "
                 "username in the LMS",
                 cause="the username was changed in the LMS, or a link was edited",
-                fix="in the LMS's admin, restore the username, or the uid of the user social auth",
+                fix="in the LMS's admin, restore the username, or the uid of the learner's "
+                "user social auth record",
             )
         return ok("every linked learner has the same username in the LMS")
 
