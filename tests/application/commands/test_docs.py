@@ -1,4 +1,4 @@
-"""Every command and snippet in README and docs is valid for its program.
+"""Every command and snippet in README, docs and pages for staff is valid for its program.
 
 The tests only parse the commands. ``tests/cli/test_docs_run.py`` names the test that runs each
 command."""
@@ -99,6 +99,19 @@ def check_python_command(words: list[str]) -> None:
             import_module(words[1])
     else:
         assert (ROOT / words[0]).is_file(), words
+
+
+def commands_in_templates() -> Iterator[tuple[str, str]]:
+    """(template, command) of each command of manage.py that a page for staff shows."""
+    for folder in ("src/usher", "campus"):
+        for template in sorted((ROOT / folder).rglob("templates/**/*.html")):
+            for command in re.findall(r"<code>(manage\.py [\w -]+)</code>", template.read_text()):
+                yield template.name, command
+
+
+@pytest.mark.parametrize(("template", "command"), list(commands_in_templates()))
+def test_every_command_on_a_page_for_staff_has_valid_arguments(template: str, command: str) -> None:
+    check_python_command(shlex.split(command))
 
 
 @pytest.mark.parametrize(("page", "code"), list(blocks_in("python")), ids=lambda text: text[:30])

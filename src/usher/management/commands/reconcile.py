@@ -34,8 +34,8 @@ class Command(EngineCommand):
             action="append",
             choices=kind_names(),
             metavar="KIND",
-            help=f"only this kind: {', '.join(kind_names())}; may be repeated. A mode is a mode of a "
-            "course run",
+            help=f"only this kind: {', '.join(kind_names())}; may be repeated; mode: the modes of "
+            "course runs",
         )
         parser.add_argument(
             "--user", metavar="NAME", help="only this learner, by username or e-mail address"
