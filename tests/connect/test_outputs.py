@@ -93,6 +93,7 @@ def test_the_output_of_a_failing_command_becomes_a_check(
     ("classes", "failed", "expected_outcome"),
     [
         ([], 0, "ok"),
+        (["systemic"], 0, "failed"),  # a list that was not read, which counts as no row
         (["rejected"], 1, "warning"),
         (["rejected", "systemic"], 2, "failed"),
         (["rejected"], 2, "failed"),  # the output has more failures than it lists

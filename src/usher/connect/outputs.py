@@ -96,7 +96,7 @@ def check_of_summary(name: str, command: str, stdout: str) -> Check | None:
     except (ValueError, LookupError, TypeError):
         return None
     counts = f"{command}: {changed} changed, {unchanged} unchanged"
-    if not failed:
+    if not failed and not failures:  # a list that could not be read counts as no row
         return Check(name, "ok", f"{counts}, no failures")
     other_failures = [
         failure for failure in failures if failure["failure_class"] != FailureClass.REJECTED

@@ -49,10 +49,13 @@ class Summary:
     changed: int = 0
     #: How many rows matched the other system already.
     unchanged: int = 0
-    #: The first of the rows that ``failed`` counts.
+    #: Unread lists, and the first of the rows that ``failed`` counts.
     failures: list[Failure] = field(default_factory=list)
     #: How many rows failed and have not succeeded since.
     failed: int = 0
+    #: How many lists of the other system could not be read to their end. Their failures are in
+    #: ``failures``, and not counted in ``failed``, since a list is not a row.
+    unread_lists: int = 0
     #: How many of the rows that the caller made due another worker has processed.
     by_others: int = 0
     #: Rows that are tried again without anybody's help. They wait for another row, for something in
@@ -68,6 +71,11 @@ class Summary:
         if len(self.failures) < MAX_KEPT_FAILURES:
             self.failures.append(failure)
 
+    def fail_list(self, failure: Failure) -> None:
+        """Counts and keeps the failure of a list that could not be read."""
+        self.unread_lists += 1
+        self.failures.insert(0, failure)
+
     def add(self, other: Summary) -> Summary:
         """Adds the counts, failures and waiting rows of another pass, but not its ``refused``.
         Returns this summary."""
@@ -76,6 +84,7 @@ class Summary:
         self.failed += other.failed
         self.by_others += other.by_others
         self.failures.extend(other.failures[: MAX_KEPT_FAILURES - len(self.failures)])
+        self.unread_lists += other.unread_lists
         self.waiting.extend(other.waiting)
         return self
 
@@ -91,6 +100,9 @@ class Summary:
             f"{self.unchanged} unchanged",
             f"{self.failed} failed",
         ]
+        if self.unread_lists:
+            noun = "list" if self.unread_lists == 1 else "lists"
+            counts.append(f"{self.unread_lists} {noun} not read")
         for count, label in (
             (self.by_others, "done by another worker"),
             (self.waiting_count, "waiting"),

@@ -164,9 +164,9 @@ class EngineCommand(BaseCommand):
         unread: str = "",
         **more: Any,
     ) -> None:
-        """Writes the last line. Exits with 1 if a row failed, if rows wait because nothing can be
-        sent to the LMS now, or if ``unread`` is given. Rows that wait for another reason do not
-        count as failed.
+        """Writes the last line. Exits with 1 if a row failed, if a list of the LMS was not read,
+        or if rows wait because nothing can be sent to the LMS now. Rows that wait for another
+        reason do not count as failed.
 
         noun: the name of the counted rows. parts: name → summary, for one line each instead of the
         one last line. unread: a sentence about a list of the LMS that could not be read to its
@@ -179,15 +179,16 @@ class EngineCommand(BaseCommand):
             for failure in summary.failures[:_MAX_SHOWN]:
                 text = f"{failure.kind} {failure.what}: {failure.message} [{failure.code}]"
                 self.stdout.write(f"✗ failed  {wrap(text, 10)}")
-            if summary.failed > _MAX_SHOWN:
-                self.stdout.write(f"  … and {summary.failed - _MAX_SHOWN} more, see the admin")
+            more_failures = summary.failed + summary.unread_lists - _MAX_SHOWN
+            if more_failures > 0:
+                self.stdout.write(f"  … and {more_failures} more, see the admin")
             self.show_earlier(summary)
             if stopped:
                 self.show_stopped(stopped)
             for name, part in (parts or {noun: summary}).items():
-                mark = "✗" if part.failed or stopped else "✓"
+                mark = "✗" if part.failed or part.unread_lists or stopped else "✓"
                 self.stdout.write(f"{mark} {name}: {part.line()}")
-        if summary.failed or stopped:
+        if summary.failed or summary.unread_lists or stopped:
             raise SystemExit(1)
 
     def show_stopped(self, reason: str) -> None:

@@ -47,7 +47,6 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     total = Summary().add(run_summary).add(mode_summary)
     unread = ""
     if not is_list_complete(run_summary):
-        run_summary.failed -= 1  # the failure of the course list, which is not a run
         unread = "The LMS's list of course runs could not be read to its end."
     run_count = (
         run_summary.changed + run_summary.unchanged + run_summary.failed + run_summary.waiting_count

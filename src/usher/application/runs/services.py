@@ -27,8 +27,6 @@ PATIENCE_SECONDS = 1800.0
 #: Seconds that the sync of one run by its key may wait for retries.
 _PATIENCE_FOR_ONE_RUN = 90.0
 _KEYS_A_STATEMENT = 500
-#: The subject of the failure which says that the course list could not be read to its end.
-_COURSE_LIST = "list of the LMS"
 
 
 class UnknownRun(ValueError):
@@ -101,7 +99,7 @@ def sync_runs_and_modes(
 
 def is_list_complete(summary: Summary) -> bool:
     """Whether the LMS's course list was read to its end."""
-    return not any(failure.what == _COURSE_LIST for failure in summary.failures)
+    return not summary.unread_lists
 
 
 def _sync_modes(**options: Any) -> Summary:
@@ -132,7 +130,7 @@ def _sync_all(
         missing = _find_missing(lms, writer, accept_missing)
     except LmsError as error:
         writer.flush()
-        summary.fail(Failure.from_error("run", _COURSE_LIST, error))
+        summary.fail_list(Failure.from_error("run", "list of the LMS", error))
         return summary
     writer.flush()
     _mark_missing(missing, summary)

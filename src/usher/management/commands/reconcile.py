@@ -92,7 +92,7 @@ class Command(EngineCommand):
             if stop.is_set():
                 raise KeyboardInterrupt  # ``EngineCommand.handle`` reports it
         if made_due is not None and made_due.failure:
-            summary.fail(made_due.failure)
+            summary.fail_list(made_due.failure)
         services.add_earlier(summary, kinds, **scope)
         self.finish(summary, "records", options)
 
