@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -252,6 +253,31 @@ def test_the_notice_names_the_connection_that_is_checked(
     (tmp_path / "shop").mkdir()
     monkeypatch.chdir(first_folder)
     assert connection_notice(DoctorOptions()).startswith("Checking Shop, ")
+
+
+def test_the_notice_names_the_demo_that_is_checked_if_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USHER_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+    def start_demo(name: str, started_at: int) -> None:
+        home = tmp_path / ".demo" / name
+        for part in ("application/.env", "lms/lms.env.yml", "lms/manage.py", "lock"):
+            (home / part).parent.mkdir(parents=True, exist_ok=True)
+            (home / part).touch()
+        (home / "lms/lms.env.yml").write_text("LMS_ROOT_URL: http://lms")
+        os.utime(home / "lock", (started_at, started_at))
+
+    start_demo("mitxonline", started_at=1)
+    assert connection_notice(DoctorOptions()) == ""
+    start_demo("mitxpro", started_at=2)
+    assert find_places(DoctorOptions()).demo_home == tmp_path / ".demo/mitxpro"
+    assert connection_notice(DoctorOptions()) == (
+        "Checking .demo/mitxpro, the newest of 2 demos. To check another: "
+        "--application .demo/mitxonline"
+    )
+    assert connection_notice(DoctorOptions(application=".demo/mitxonline")) == ""
 
 
 def test_a_project_is_checked_before_a_connection_of_another_folder(

@@ -127,8 +127,13 @@ def _options_from_folder(options: DoctorOptions) -> DoctorOptions:
 
 def _newest_demo(folder: Path) -> Path | None:
     """The folder of the demo in this checkout that was started last; None without a demo."""
+    return next(iter(_demos(folder)), None)
+
+
+def _demos(folder: Path) -> list[Path]:
+    """The folders of the demos in this checkout; first the one that was started last."""
     demos = [demo for demo in sorted((folder / ".demo").glob("*")) if _is_demo_folder(demo)]
-    return max(demos, key=lambda demo: (demo / "lock").stat().st_mtime, default=None)
+    return sorted(demos, key=lambda demo: (demo / "lock").stat().st_mtime, reverse=True)
 
 
 def _default_tutor_root() -> Path | None:
@@ -202,11 +207,19 @@ def _connection_of(folder: Path) -> Connection | None:
 
 
 def connection_notice(options: DoctorOptions) -> str:
-    """Returns a sentence that names the connection that is checked, or ''. The operator needs it if
-    the options name no installation, and there are several connections or the only connection
-    belongs to another folder."""
+    """Returns a sentence that names the connection or demo that is checked, or ''. The operator
+    needs it if the options name no installation, and there are several connections or demos, or the
+    only connection belongs to another folder."""
     if not options.name_no_installation:
         return ""
+    if demos := [str(demo.relative_to(Path.cwd())) for demo in _demos(Path.cwd())]:
+        newest, *others = demos
+        if not others:
+            return ""
+        return (
+            f"Checking {newest}, the newest of {len(demos)} demos. To check another: "
+            f"--application {' or '.join(others)}"
+        )
     all_connections = _stored_connections()
     completed = _options_from_folder(options)
     place = (completed.application, completed.url)
