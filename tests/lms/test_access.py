@@ -125,6 +125,84 @@ def test_a_linked_account_with_another_username_is_refused_and_not_changed(
     assert lms.execute(state, new_username) == before
 
 
+@pytest.fixture
+def owner_and_stranger(lms: Lms, name: str) -> tuple[str, str]:
+    """Two learners of the application. The LMS's staff renamed the accounts of both: the second
+    learner's account has the first learner's username now."""
+    owner, stranger = f"{name}_a", f"{name}_b"
+    create_learner(lms, owner)
+    create_learner(lms, stranger)
+    rename = "update auth_user set username = ? where username = ?"
+    lms.execute(rename, f"{owner}_new", owner)
+    lms.execute(rename, owner, stranger)
+    return owner, stranger
+
+
+class TestAccountsThatWereRenamed:
+    """An item of an enrollment names its learner by ``uid``, the name at sign-in."""
+
+    ENROLLMENTS_OF = (
+        "select e.course_id, e.is_active from student_courseenrollment e join auth_user u "
+        "on u.id = e.user_id where u.username = ?"
+    )
+
+    @pytest.mark.parametrize("number_of_items", [1, 3])
+    def test_the_account_of_another_learner_is_not_enrolled(
+        self, lms: Lms, owner_and_stranger: tuple[str, str], number_of_items: int
+    ) -> None:
+        owner, _ = owner_and_stranger
+        item = {"username": owner, "uid": owner, "course_id": DEMO}
+        items = [{"id": number, **item} for number in range(number_of_items)]
+
+        answer = post(lms, ENROLLMENTS, *items)
+
+        for result in answer.json()["results"]:
+            assert result["status"] == "refused"
+            assert result["error"]["code"] == "linked-elsewhere"
+            assert f"The learner {owner} does not sign in" in result["error"]["message"]
+        assert lms.execute(self.ENROLLMENTS_OF, owner) == []
+
+    def test_the_account_of_another_learner_is_not_unenrolled(
+        self, lms: Lms, owner_and_stranger: tuple[str, str]
+    ) -> None:
+        """Not even if it has the requested state already."""
+        owner, stranger = owner_and_stranger
+        item = {"id": 1, "username": owner, "course_id": DEMO}
+        enrolled = first_result(post(lms, ENROLLMENTS, {**item, "uid": stranger}))
+        assert enrolled["status"] == "changed"
+
+        for is_active in (True, False):
+            change = {**item, "uid": owner, "is_active": is_active}
+            refused = first_result(post(lms, ENROLLMENTS, change))
+            assert refused["error"]["code"] == "linked-elsewhere"
+
+        assert lms.execute(self.ENROLLMENTS_OF, owner) == [(DEMO, 1)]
+
+    @pytest.mark.parametrize("uid", [{}, {"uid": ""}], ids=["missing", "empty"])
+    def test_an_item_without_uid_is_found_by_username_alone(
+        self, lms: Lms, owner_and_stranger: tuple[str, str], uid: dict[str, str]
+    ) -> None:
+        owner, _ = owner_and_stranger
+        item = {"id": 1, "username": owner, "course_id": DEMO, **uid}
+        assert first_result(post(lms, ENROLLMENTS, item))["status"] == "changed"
+
+    def test_an_account_of_several_learners_is_enrolled_for_each(self, lms: Lms, name: str) -> None:
+        create_learner(lms, name)
+        lms.execute(
+            "insert into social_auth_usersocialauth "
+            "(provider, uid, user_id, extra_data, created, modified) select provider, ?, user_id, "
+            "extra_data, created, modified from social_auth_usersocialauth where uid = ?",
+            f"{name}_too",
+            name,
+        )
+        items = [
+            {"id": uid, "username": name, "uid": uid, "course_id": DEMO}
+            for uid in (name, f"{name}_too", name.upper())
+        ]
+        results = post(lms, ENROLLMENTS, *items).json()["results"]
+        assert [result["status"] for result in results] == ["changed", "unchanged", "refused"]
+
+
 RIGHTS = [{"is_staff": 1}, {"is_superuser": 1}, {"is_staff": 1, "is_superuser": 1}]
 
 

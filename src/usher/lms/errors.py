@@ -32,9 +32,11 @@ class AccountRefused(UsherLmsError):
 
 
 class EnrollmentError(StrEnum):
-    """Why an enrollment was refused; the public enrollment API gives the same reasons in words."""
+    """Why an enrollment was refused; the public enrollment API gives most of these reasons in
+    words."""
 
     UNKNOWN_USER = "unknown-user"
+    LINKED_ELSEWHERE = RegistrationError.LINKED_ELSEWHERE.value
     UNKNOWN_RUN = "unknown-run"
     MODE_UNAVAILABLE = "mode-unavailable"
     MODE_MISMATCH = "mode-mismatch"

@@ -26,7 +26,12 @@ from usher.engine.registry import kind
 from usher.engine.services import reconcile
 
 DEMO = "course-v1:edX+DemoX+Demo_Course"
+E2E = "course-v1:edX+E2E-101+course"
 ENROLLMENT = "/api/enrollment/v1/enrollment"
+RENAME = (
+    "from django.contrib.auth import get_user_model as g; "
+    "g().objects.filter(username={name!r}).update(username={other!r})"
+)
 DATES_OF_CLOSED_RUN = {
     "start": "2019-01-01",
     "end": "2020-01-01",
@@ -355,3 +360,40 @@ def test_an_enrollment_of_an_unknown_learner_leaves_a_refused_account_refused(tr
     accounts.set_work(refused_at=None, error_code="")
     kind("enrollment").settle_earlier_kinds([(Job(row, display_name="x"), Outcome(error=error))])
     assert accounts.get().due_at is not None
+
+
+def test_an_account_that_got_the_learner_s_name_is_not_enrolled(system_with_batch_api):
+    """The LMS's staff renamed two accounts, so that the account of another learner has the name
+    that the learner has here. The learner's records continue when the accounts have their names
+    again."""
+    system, run = system_with_batch_api, ensure_run(DEMO)
+    user, other_user = system.learner("owner"), system.learner("stranger")
+    enroll(user, run)
+    enroll(other_user, run)
+    reconcile(["account", "enrollment"])
+    name, other_name = user.lms_account.username, other_user.lms_account.username
+    system.lms.shell(RENAME.format(name=name, other=f"{name}_new"))
+    system.lms.shell(RENAME.format(name=other_name, other=name))
+
+    ended = unenroll(user, run, reconcile_now=True)
+    new = enroll(user, ensure_run(E2E), reconcile_now=True)
+
+    assert [ended.error_code, new.error_code] == ["linked-elsewhere", "linked-elsewhere"]
+    assert [ended.refused_at, new.refused_at] == [None, None]
+    assert system.enrollments(name) == {DEMO: ("audit", True)}  # the other learner's
+    reconcile(["account"], user=user)
+    account = LmsAccount.objects.get(user=user)
+    assert (account.error_code, bool(account.refused_at)) == ("linked-elsewhere", True)
+
+    system.lms.shell(RENAME.format(name=name, other=other_name))
+    system.lms.shell(RENAME.format(name=f"{name}_new", other=name))
+    for model in (LmsAccount, Enrollment):
+        model.objects.filter(user=user).make_due()
+    reconcile(["account", "enrollment"], user=user)
+    account.refresh_from_db()
+    assert account.is_settled, account.error_message
+    for row in (ended, new):
+        row.refresh_from_db()
+        assert row.is_settled, row.error_message
+    assert system.enrollments(name) == {DEMO: ("audit", False), E2E: ("audit", True)}
+    assert system.enrollments(other_name) == {DEMO: ("audit", True)}

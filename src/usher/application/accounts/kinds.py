@@ -225,7 +225,7 @@ def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
     Includes enrollments that a worker has claimed: the worker may have found no account, and not
     have written that result yet.
     """
-    failed = Q(work__error_code__in=(*waiting.CODES, "unknown-user"))
+    failed = Q(work__error_code__in=(*waiting.CODES, *waiting.NO_OWN_ACCOUNT))
     pending = Q(work__refused_at=None, observed_generation__lt=F("generation"))
     Enrollment.objects.filter(failed | pending).make_due_after(accounts, now)
 

@@ -10,10 +10,14 @@ from usher.application.accounts.eligibility import INACTIVE, SENTENCES
 from usher.application.accounts.models import LmsAccount
 from usher.application.adapter import AdapterFailed, adapter
 from usher.client.errors import CircuitOpen, LmsError, NotConfigured
+from usher.contract.failures import RegistrationError
 
 NO_ACCOUNT, REFUSED = "no-account", "account-refused"
 #: The error codes of records that wait for an account.
 CODES = {NO_ACCOUNT, REFUSED, *SENTENCES}
+#: The LMS's error codes for an enrollment whose learner has no LMS account of this username: there
+#: is none, or it is another learner's, after accounts were renamed in the LMS.
+NO_OWN_ACCOUNT = ("unknown-user", RegistrationError.LINKED_ELSEWHERE.value)
 #: The error codes of an account for which no request was sent.
 _NOT_SENT = {CircuitOpen.default_code, NotConfigured.default_code}
 

@@ -21,7 +21,7 @@ from usher.client import batch
 from usher.client.client import LmsClient
 from usher.client.errors import BadAnswer, EnrollmentRefused, LmsError, Refused
 from usher.client.payloads import ObservedEnrollment, read_enrollment
-from usher.contract.failures import MALFORMED, FailureClass
+from usher.contract.failures import MALFORMED, FailureClass, RegistrationError
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 from usher.engine.kinds import Job, Outcome
 from usher.engine.summary import Failure
@@ -106,7 +106,7 @@ class EnrollmentKind(LmsKind):
         try:
             return self._act(job, context)
         except EnrollmentRefused as error:
-            raise _temporary_if_unknown_learner(error) from error
+            raise _temporary_without_own_account(error) from error
 
     def _act(self, job: Job, context: LmsContext) -> Outcome:
         """Reads the LMS where the job's data says so, and sends what differs. Raises LmsError."""
@@ -150,19 +150,21 @@ class EnrollmentKind(LmsKind):
                 return self.act(job, context)
             result = batch.result_of(results, job.row.pk)
             if result["status"] == "refused":
-                if not job.data.is_active:
-                    return self.act(job, context)  # finds out whether the learner is enrolled
-                raise batch.refusal_of(result, EnrollmentRefused)
+                refusal = batch.refusal_of(result, EnrollmentRefused)
+                if job.data.is_active or refusal.code == RegistrationError.LINKED_ELSEWHERE:
+                    raise refusal
+                return self.act(job, context)  # finds out whether the learner is enrolled
             observed = read_enrollment(result)
             _require_desired_state(job.data, observed)
             outcome = _outcome(job, observed)
             outcome.changed = result["status"] == "changed"
             return outcome
         except LmsError as error:
-            return Outcome(error=_temporary_if_unknown_learner(error))
+            return Outcome(error=_temporary_without_own_account(error))
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
-        """Rechecks accounts that the LMS does not know, and runs in which the LMS refused learners.
+        """Rechecks accounts that the LMS does not have under the learner's username, and runs in
+        which the LMS refused learners.
 
         If the check finds that the run is missing or that its modes changed, the refused
         enrollments are sent again as soon as the run or the mode exists. Accounts that were refused
@@ -171,7 +173,7 @@ class EnrollmentKind(LmsKind):
         LmsAccount.objects.not_refused().make_due_after(
             job.row
             for job, outcome in results
-            if outcome.error and outcome.error.code == "unknown-user"
+            if outcome.error and outcome.error.code in waiting.NO_OWN_ACCOUNT
         )
         refusing_runs = {
             job.row.run_id
@@ -328,6 +330,9 @@ def _batch_item(job: Job) -> dict[str, Any]:
     return {
         "id": job.row.pk,
         "username": data.username,
+        # Usher's applications name a learner at sign-in by the LMS username. If the account of that
+        # name is linked to another learner, because it was renamed, the LMS refuses the item.
+        "uid": data.username,
         "course_id": data.course_key,
         # Unenrolling does not change the mode in the LMS, as with the public API.
         "mode": data.mode if data.is_active else "",
@@ -336,9 +341,10 @@ def _batch_item(job: Job) -> dict[str, Any]:
     }
 
 
-def _temporary_if_unknown_learner(error: LmsError) -> LmsError:
-    """A temporary error in place of the refusal of an unknown learner, since the account will be
-    created again; any other error as it is."""
-    if isinstance(error, EnrollmentRefused) and error.code == "unknown-user":
+def _temporary_without_own_account(error: LmsError) -> LmsError:
+    """A temporary error in place of the refusal of a learner whose account the LMS does not have
+    under the username; any other error as it is. The account is rechecked: it is created again, or
+    shows that it was renamed."""
+    if isinstance(error, EnrollmentRefused) and error.code in waiting.NO_OWN_ACCOUNT:
         return LmsError(error.message, code=error.code, status=error.status)
     return error

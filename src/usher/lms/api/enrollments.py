@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from social_django.models import UserSocialAuth
 
@@ -29,10 +29,11 @@ def process_enrollments(
 
     items: validated by ``api.forms.EnrollmentItem``. An outcome's ``status`` is ``changed``,
     ``unchanged`` or ``refused``. Users who aren't learners of the application are refused as
-    unknown. Three queries for each transaction find the enrollments that already have the requested
-    state; the rest are changed as the platform's own API changes them. request_id: with '', no
-    outcomes are stored for a repetition. Raises RequestIdReused when an earlier request used the
-    request id for other items.
+    unknown. An item with a ``uid`` is also refused if its account is not linked to this learner.
+    Three queries for each transaction find the enrollments that already have the requested state;
+    the rest are changed as the platform's own API changes them. request_id: with '', no outcomes
+    are stored for a repetition. Raises RequestIdReused when an earlier request used the request id
+    for other items.
     """
     stored_outcomes = StoredOutcomes(application, "enrollments", request_id, items)
     cache: dict[Any, Any] = {}
@@ -86,12 +87,18 @@ class _Batch:
         #: Shows whether an item was refused before or after the first write for it.
         self.writes = WriteCounter()
         names = {item["username"] for item in items}
-        learners = UserSocialAuth.objects.filter(provider=application.backend)
-        users: Any = get_user_model().objects.select_related("profile")
-        users = users.filter(username__in=names, pk__in=learners.values("user_id"))
+        links = UserSocialAuth.objects.filter(
+            provider=application.backend, user__username__in=names
+        ).select_related("user__profile")
         #: Username → user, for learners of the application. Exact matches only: a case-insensitive
         #: database finds more.
-        self.users = {user.username: user for user in users if user.username in names}
+        self.users: dict[str, Any] = {}
+        #: Username → uids of the learners who sign in to this account.
+        self.uids: dict[str, set[str]] = defaultdict(set)
+        for link in links:
+            if link.user.username in names:
+                self.users[link.user.username] = link.user
+                self.uids[link.user.username].add(link.uid)
         #: Course id → course key, or None for a malformed course id.
         self.keys = {item["course_id"]: _parse_course_key(item["course_id"]) for item in items}
         keys = {key for key in self.keys.values() if key is not None}
@@ -120,7 +127,7 @@ class _Batch:
         pairs: set[tuple[int, Any]] = set()  # (user id, course key) of the items before
         for number, item in enumerate(items):
             user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
-            if user is None or key not in self.runs:
+            if user is None or key not in self.runs or not self._is_learners_account(item):
                 continue
             pair = (user.pk, key)
             # ``process_one`` handles a second item for the same enrollment, after the first.
@@ -166,15 +173,29 @@ class _Batch:
         return _outcome(item, status, state_after)
 
     def _find_user_and_run(self, item: Item) -> tuple[Any, Any]:
-        """The item's user and course key. Raises EnrollmentRefused if one of them is unknown."""
+        """The item's user and course key. Raises EnrollmentRefused if one of them is unknown, or if
+        the account is another learner's."""
         user, key = self.users.get(item["username"]), self.keys[item["course_id"]]
         if user is None:
             message = f"The user {item['username']} does not exist for this application."
             raise EnrollmentRefused(EnrollmentError.UNKNOWN_USER, message)
+        if not self._is_learners_account(item):
+            message = (
+                f"The learner {item['uid']} does not sign in to the LMS account "
+                f"{item['username']}: an account was renamed, or a link was changed. The "
+                "enrollment was not changed."
+            )
+            raise EnrollmentRefused(EnrollmentError.LINKED_ELSEWHERE, message)
         if key is None or key not in self.runs:
             message = f"No course '{item['course_id']}' found for enrollment"
             raise EnrollmentRefused(EnrollmentError.UNKNOWN_RUN, message)
         return user, key
+
+    def _is_learners_account(self, item: Item) -> bool:
+        """Whether the learner ``uid`` signs in to the account ``username``. True if the item has
+        no uid."""
+        uid = item.get("uid")
+        return not uid or uid in self.uids[item["username"]]
 
     def _change(self, user: Any, key: Any, item: Item) -> State:
         """Set the enrollment as the item asks; return its state afterwards. Raises

@@ -56,6 +56,7 @@ class AccountItem(serializers.Serializer):
 class EnrollmentItem(serializers.Serializer):
     id = IdField()
     username = text_field()
+    uid = text_field(required=False)
     course_id = text_field()
     mode = serializers.CharField(
         required=False, allow_null=True, allow_blank=True, default=None, max_length=100
