@@ -47,13 +47,50 @@ def test_a_block_of_an_earlier_version_is_replaced() -> None:
     assert with_hosts(earlier, "lms", []) == GENERATED
 
 
-@pytest.mark.parametrize("indent", ["    ", "      "])
-def test_hosts_of_another_plugin_are_kept(indent: str) -> None:
-    other_hosts = f'    extra_hosts:\n{indent}- "other:1.2.3.4"\n'
-    text = GENERATED.replace("    volumes", other_hosts + "    volumes", 1)
+def with_other_hosts(lines: str) -> str:
+    """GENERATED with these lines in the service lms."""
+    return GENERATED.replace("    volumes", lines + "    volumes", 1)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '    extra_hosts:\n    - "other:1.2.3.4"\n',
+        '    extra_hosts:\n      - "other:1.2.3.4"\n',
+        '    extra_hosts:  # of a plugin\n\n      # the other\n      - "other:1.2.3.4"\n',
+    ],
+)
+def test_hosts_of_another_plugin_are_kept(lines: str) -> None:
+    text = with_other_hosts(lines)
     changed = with_hosts(text, "lms", NAMES)
     assert services(changed)["lms"]["extra_hosts"] == [*HOSTS, "other:1.2.3.4"]
     assert with_hosts(changed, "lms", []) == text
+
+
+def test_hosts_are_added_to_the_mapping_of_another_plugin() -> None:
+    text = with_other_hosts("    extra_hosts:\n        other: 1.2.3.4\n")
+    changed = with_hosts(text, "lms", NAMES)
+    assert changed.count("extra_hosts:") == 1
+    assert services(changed)["lms"]["extra_hosts"] == {
+        "other": "1.2.3.4",
+        "a.local": "host-gateway",
+        "b.local": "host-gateway",
+    }
+    assert with_hosts(changed, "lms", []) == text
+
+
+def test_hosts_are_added_to_an_empty_list_of_another_plugin() -> None:
+    text = with_other_hosts("    extra_hosts:\n")
+    changed = with_hosts(text, "lms", NAMES)
+    assert changed.count("extra_hosts:") == 1
+    assert services(changed)["lms"]["extra_hosts"] == HOSTS
+    assert with_hosts(changed, "lms", []) == text
+
+
+@pytest.mark.parametrize("value", ["[]", '["other:1.2.3.4"]', "{other: 1.2.3.4}", "*hosts"])
+def test_hosts_of_another_plugin_on_one_line_are_refused(value: str) -> None:
+    with pytest.raises(ComposeError, match="extra_hosts of the service lms is written on one line"):
+        with_hosts(with_other_hosts(f"    extra_hosts: {value}\n"), "lms", NAMES)
 
 
 def test_the_error_about_a_missing_service_names_the_service() -> None:

@@ -78,18 +78,24 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     if service_match is None or margin_match is None:
         raise ComposeError(f"no service {service}; to render the file again: tutor config save")
     margin = margin_match[0]  # the indentation of the service's keys
+    start, block = service_match.start("block"), service_match["block"]
     items = [f'  - "{name}:host-gateway"' for name in names]
-    other_hosts = re.search(
-        rf"^{margin}extra_hosts:.*\n(?P<indent> *)- ", service_match["block"], flags=re.MULTILINE
-    )
-    if other_hosts is None:
-        return _insert(text, service_match.start("block"), margin, ["extra_hosts:", *items])
-    # Another plugin has written an ``extra_hosts`` list. A second list would make the file invalid,
-    # so the items are added at the beginning of that list, with its indentation.
-    position = service_match.start("block") + other_hosts.start("indent")
-    # ``_insert`` adds ``margin``, so only the rest of the list's indentation is added here.
-    indent = other_hosts["indent"].removeprefix(margin)
-    return _insert(text, position, margin, [indent + item.lstrip() for item in items])
+    key = re.search(rf"^{margin}extra_hosts: *(?P<value>[^\s#].*)?.*\n", block, flags=re.MULTILINE)
+    if key is None:
+        return _insert(text, start, margin, ["extra_hosts:", *items])
+    if key["value"]:
+        raise ComposeError(
+            f"extra_hosts of the service {service} is written on one line; write a line for each"
+        )
+    # Another plugin has written ``extra_hosts``. A second one would make the file invalid, so the
+    # names are added at the beginning of the other's list or mapping, with its indentation.
+    first = re.compile(r"(?: *(?:#.*)?\n)*(?P<indent> *)(?P<dash>- )?").match(block, key.end())
+    if first and (first["dash"] or len(first["indent"]) > len(margin)):
+        form = '- "{}:host-gateway"' if first["dash"] else '"{}": host-gateway'
+        # ``_insert`` adds ``margin``, so only the rest of the indentation is added here.
+        indent = first["indent"].removeprefix(margin)
+        items = [indent + form.format(name) for name in names]
+    return _insert(text, start + key.end(), margin, items)
 
 
 def _insert(text: str, position: int, margin: str, lines: Sequence[str]) -> str:
