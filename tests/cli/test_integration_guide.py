@@ -411,7 +411,7 @@ def test_the_test_of_the_page_passes_and_the_fixtures_work(integrator: Integrato
     output = integrator.run(
         "python -m pytest -q -p no:cacheprovider test_orders.py test_fixtures.py"
     )
-    assert "8 passed" in output  # the page's test and those of FIXTURE_TESTS
+    assert "9 passed" in output  # the page's test and those of FIXTURE_TESTS
 
 
 def test_a_refused_request_fails_the_test_or_its_teardown(integrator: Integrator) -> None:
@@ -476,11 +476,19 @@ def test_a_request_to_another_lms_is_refused(django_user_model, settings):
 
 @pytest.fixture(autouse=True)
 def expect_refusal(request, _usher_refuse_lms):
-    """This test expects the refusal."""
+    """These tests expect the refusal."""
     yield
-    if request.node.name == "test_a_request_to_another_lms_is_refused":
+    if request.node.name.startswith("test_a_request_to_another_lms"):
         assert _usher_refuse_lms.refused_urls
         _usher_refuse_lms.refused_urls.clear()
+
+
+def test_a_request_to_another_lms_than_that_of_usher_lms_is_refused(usher_lms, settings):
+    from usher.application.lms_client import client
+
+    settings.OPENEDX_API_BASE_URL = "http://other.example.org"
+    with pytest.raises(LmsTrafficRefused, match="http://other.example.org"):
+        client().confirm_lms()
 
 
 @pytest.mark.parametrize("repetition", [1, 2])

@@ -134,7 +134,7 @@ def _usher_lms_process(
 
 @pytest.fixture
 def usher_lms(
-    _usher_refuse_lms: None,
+    _usher_refuse_lms: RefusingOpener | None,
     _usher_lms_process: UsherLms,
     live_server: Any,
     transactional_db: None,
@@ -144,12 +144,13 @@ def usher_lms(
     course runs and no learners."""
     from usher.client.connection import opened_by
     from usher.testing import connection
-    from usher.testing.refusal import opener_that_allows
+    from usher.testing.refusal import RefusingOpener, opener_that_allows
 
     _usher_lms_process.reset()
     connection.set_up(settings, lms_url=_usher_lms_process.url, application_url=live_server.url)
     # Requests to other LMSes stay refused.
-    with opened_by(opener_that_allows(_usher_lms_process.url)):
+    refusing_opener = _usher_refuse_lms or RefusingOpener()
+    with opened_by(opener_that_allows(_usher_lms_process.url, refusing_opener.open)):
         yield _usher_lms_process
     connection.forget_clients()
 

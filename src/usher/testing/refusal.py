@@ -89,14 +89,13 @@ def _equivalent_hosts(host: str) -> tuple[str, ...]:
     return _LOOPBACK if host in _LOOPBACK else (host,)
 
 
-def opener_that_allows(allowed_url: str) -> Opener:
+def opener_that_allows(allowed_url: str, opener_of_others: Opener) -> Opener:
     """An opener for ``usher.client.connection.opened_by``: opens real connections to the LMS at
-    ``allowed_url``, and raises LmsTrafficRefused for any other LMS."""
+    ``allowed_url``, and calls ``opener_of_others`` for any other LMS."""
     from usher.client.connection import over_the_network
 
     def open_connection(base_url: str, ssl_context: ssl.SSLContext | None) -> Transport:
-        if base_url != allowed_url:
-            raise LmsTrafficRefused(base_url)
-        return over_the_network(base_url, ssl_context)
+        opener = over_the_network if base_url == allowed_url else opener_of_others
+        return opener(base_url, ssl_context)
 
     return open_connection
