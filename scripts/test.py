@@ -117,9 +117,8 @@ class Run:
         self.totals = Totals()
         #: Tests that failed and passed when they were run once more.
         self.passed_when_rerun: list[str] = []
-        #: Groups and tests that ``rerun_failed`` runs once more.
-        self._groups_to_rerun: list[Group] = []
-        self._tests_to_rerun: list[str] = []
+        #: Groups, each with its tests, that ``rerun_failed`` runs once more.
+        self._to_rerun: list[tuple[Group, list[str]]] = []
         self._print_lock = threading.Lock()
 
     def run_group(self, group: Group) -> bool:
@@ -130,19 +129,19 @@ class Run:
         self.totals.passed += totals.passed
         self.totals.skipped += totals.skipped
         if not self.shows_output and code == FAILED and len(totals.failed) <= MOST_TESTS_TO_RERUN:
-            self._groups_to_rerun.append(group)
-            self._tests_to_rerun += totals.failed
+            self._to_rerun.append((group, totals.failed))
             return True
         self.totals.failed += totals.failed
         return code == 0
 
     def rerun_failed(self) -> bool:
         """Runs the failed tests once more. Returns whether all pass."""
-        if len(self._tests_to_rerun) > MOST_TESTS_TO_RERUN:
-            self.totals.failed += self._tests_to_rerun
+        tests = [name for _, failed in self._to_rerun for name in failed]
+        if len(tests) > MOST_TESTS_TO_RERUN:
+            self.totals.failed += tests
             return False
         all_passed = True
-        for group in self._groups_to_rerun:
+        for group, failed in self._to_rerun:
             totals = Totals()
             only_failed = [
                 *self.pytest_arguments,
@@ -152,10 +151,9 @@ class Run:
             code = self._run(group, only_failed, f"{group.name}-once-more.xml", totals)
             all_passed = all_passed and code == 0
             self.totals.passed += totals.passed
-            self.totals.failed += totals.failed
-        self.passed_when_rerun = [
-            name for name in self._tests_to_rerun if name not in self.totals.failed
-        ]
+            # A run that ended early has written no report, and has not shown that any test passes.
+            self.totals.failed += totals.failed if code in (0, FAILED) else failed
+        self.passed_when_rerun = [name for name in tests if name not in self.totals.failed]
         return all_passed
 
     def _run(self, group: Group, extra: Sequence[str], name: str, totals: Totals) -> int:
