@@ -138,14 +138,14 @@ class Disconnection(ABC):
 
     def _remove_records(self) -> str:
         """Removes the LMS's records. If no application stays connected, a failure isn't an error,
-        because records have no effect without the plugin."""
+        because records have no effect without the plugin, or while the embedded LMS is stopped."""
         records = Description(applications=self._applications_to_remove())
         try:
             answer = self._lms.remove(records, purge=self._purge)
         except ToolFailed as error:
             if not self.leaves_no_application:
                 raise
-            return f"not removed; without effect once the plugin is disabled; {error}"
+            return f"not removed; without effect after this disconnection; {error}"
         outcomes = [f"{item['what']} {item['name']} {item['outcome']}" for item in answer["items"]]
         return "; ".join(outcomes) or "there were none"
 
