@@ -1,5 +1,6 @@
 """Connecting without Tutor, to an embedded LMS that connect creates, starts and leaves running."""
 
+import fcntl
 import json
 import os
 import re
@@ -39,7 +40,7 @@ from usher.connect.discovery import (
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.configuration import BackendChoice
-from usher.connect.openedx.embedded import EmbeddedLms
+from usher.connect.openedx.embedded import EmbeddedLms, url_of
 from usher.connect.openedx.serving import Server
 from usher.connect.plan import Plan
 from usher.connect.process import Runner
@@ -480,6 +481,26 @@ def test_malformed_files_of_an_embedded_lms_are_written_again(tmp_path: Path):
         for malformed in (b"", b"a: [", b"[]", b"\xff\t"):
             settings_file.write_bytes(malformed)
             assert not lms.is_rendered(), malformed
+            assert url_of(tmp_path) == "", malformed
+    (tmp_path / "made-of.txt").write_bytes(b"\xff")
+    assert lms.exists
+    assert not lms.is_current
+
+
+def test_the_port_of_a_running_lms_with_malformed_settings_is_not_refused(shop: PlainCheckout):
+    home = embedded_home()
+    home.mkdir(parents=True)
+    (home / "lms.env.yml").write_text("[]")
+    with socket.socket() as listener, (home / "server.lock").open("w") as lock:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://localhost:{listener.getsockname()[1]}"
+        application = ApplicationOptions(str(shop.folder))
+        options = CommandOptions(lms="embedded", lms_url=url, applications=[application])
+        with pytest.raises(Refused, match="can't be used"):
+            find_lms(options)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as the LMS's process does
+        assert find_lms(options).running
 
 
 def test_a_malformed_configuration_is_refused_with_its_line(tmp_path: Path):

@@ -133,7 +133,9 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
     lms = EmbeddedLms(home, url, runner, open_to_containers=for_containers)
     secrets.add(lms.generated_secrets().values())
     running = lms.server.is_running
-    if not (running and url == present_url):  # otherwise the port is the running LMS's own
+    # The port of the running LMS is in use by itself. Its address is not known if lms.env.yml is
+    # malformed.
+    if not running or present_url not in ("", url):
         check_port(url)
     lms_server_url = _address(command_options.lms_server_url or url, "--lms-server-url")
     return LmsContext(

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 import usher
 from usher.connect.errors import Refused, ToolFailed
 from usher.connect.openedx import configuration
@@ -90,7 +88,8 @@ class EmbeddedLms:
     @property
     def is_current(self) -> bool:
         """Whether the folder has an LMS of this version and installation of Usher."""
-        return self.exists and (self.folder / _FINGERPRINT_FILE).read_text() == _fingerprint()
+        file = self.folder / _FINGERPRINT_FILE
+        return self.exists and file.read_bytes() == _fingerprint().encode()
 
     @property
     def is_plugin_enabled(self) -> bool:
@@ -243,11 +242,11 @@ class EmbeddedLms:
 
 
 def url_of(home: Path) -> str:
-    """Returns the address of the LMS in this folder; "" if there is none."""
+    """Returns the address of the LMS in this folder; "" if there is none, or if the file that has
+    it is malformed."""
     try:
-        settings = yaml.safe_load((home / "lms.env.yml").read_text())
-        return str(settings["LMS_ROOT_URL"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return str(configuration.read(home / "lms.env.yml").get("LMS_ROOT_URL", ""))
+    except Refused:
         return ""
 
 
