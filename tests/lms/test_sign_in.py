@@ -248,7 +248,7 @@ def test_removing_a_link_into_another_account_requires_that_account_s_name(
         "--account",
         name,
     )
-    assert "--unlink only" in lms.run(*without_unlink).stderr
+    assert "--account needs --unlink" in lms.run(*without_unlink).stderr
 
 
 def test_a_link_into_another_account_is_listed_and_can_be_moved(lms: Lms, name: str) -> None:
