@@ -30,3 +30,23 @@ def test_a_changelog_entry_has_its_text_and_not_the_name_of_its_file(tmp_path):
         "### Added\n\n- Something is new.\n\n"
         "### Fixed\n\n- A fault is\n  corrected.\n- So is another."
     )
+
+
+def test_a_release_is_the_only_one_in_the_changelog_until_the_next_release(tmp_path):
+    for name in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("config", "changelog.d"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    before = (tmp_path / "CHANGELOG.md").read_text()
+    subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--yes", "--version", "9.0.0"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )
+    text = (tmp_path / "CHANGELOG.md").read_text()
+    assert "unreleased" not in text
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    older_titles = [line for line in before.splitlines() if line.startswith("## ")]
+    assert titles[0].startswith("## 9.0.0 (")
+    assert titles[1:] == older_titles
