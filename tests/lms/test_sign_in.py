@@ -282,6 +282,33 @@ def test_a_link_into_another_account_is_listed_and_can_be_moved(lms: Lms, name: 
         assert last_answer(lms.sign_in(username)).json() == {"username": username}
 
 
+@pytest.mark.parametrize("option", [[], ["--move"]], ids=["link", "move"])
+def test_an_account_of_another_learner_is_not_linked(
+    lms: Lms, name: str, option: list[str]
+) -> None:
+    """The other learner would keep the access to it. Staff renamed that learner's account."""
+    other = name + "b"
+    for username in (name, other) if option else (other,):
+        lms.sign_in(username).close()
+    rename = "update auth_user set username = ? where username = ?"
+    lms.execute(rename, f"{name}_new", name)
+    lms.execute(rename, name, other)
+    links = "select uid, user_id from social_auth_usersocialauth where uid like ? order by uid"
+    before = lms.execute(links, f"{name}%")
+    arguments = ("usher_link", "--application", "campus", "--username")
+
+    refused = lms.run(*arguments, name, *option)
+
+    assert refused.returncode != 0
+    unlinking = f"--unlink --username {other} --account {name}"
+    assert unlinking in refused.stderr
+    assert lms.execute(links, f"{name}%") == before
+    lms.run("usher_link", "--application", "campus", *unlinking.split())
+    assert '"linked"' in lms.run(*arguments, name, *option).stdout
+    uids = "select uid from social_auth_usersocialauth s join auth_user u on u.id = s.user_id "
+    assert lms.execute(f"{uids} where username = ?", name) == [(name,)]
+
+
 def test_linking_creates_a_missing_profile(lms: Lms, name: str) -> None:
     """createsuperuser creates no profile, and the platform's sign-in needs one."""
     create_unlinked_account(lms, name)

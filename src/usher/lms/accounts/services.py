@@ -352,6 +352,7 @@ def link_learner(username: str, backend: str, *, move: bool = False) -> bool:
             f"{username!r} of {backend} is linked to LMS user {existing.user.username!r}; "
             "if that is wrong, give --move to replace that link"
         )
+    _refuse_account_of_other_learner(user, backend)
     with transaction.atomic():
         if existing is not None:
             revoke_learner_access(existing)
@@ -361,6 +362,19 @@ def link_learner(username: str, backend: str, *, move: bool = False) -> bool:
         profiles.get_or_create(user=user, defaults={"name": username})
         UserSocialAuth.objects.create(user=user, provider=backend, uid=username)
     return True
+
+
+def _refuse_account_of_other_learner(user: Any, backend: str) -> None:
+    """Raises UsherLmsError if another learner of this application signs in to the account: that
+    learner would keep the access."""
+    other = UserSocialAuth.objects.filter(provider=backend, user=user).first()
+    if other is not None:
+        account = user.get_username()
+        raise UsherLmsError(
+            f"LMS user {account!r} is linked to the learner {other.uid!r} of {backend}, who would "
+            f"keep the access; if that is wrong, first remove that link: --unlink --username "
+            f"{other.uid} --account {account}"
+        )
 
 
 def unlink_learner(username: str, backend: str, *, account: str = "") -> bool:
