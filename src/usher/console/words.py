@@ -179,6 +179,7 @@ _CODES_WITH_OWN_MESSAGE = {
     "deactivation-by-hand",
     "email-needs-usher-lms",
     "malformed-course-key",
+    "mode-kept",
     "not-linked",
     "retirement-by-hand",
     "sign-in-stopped",

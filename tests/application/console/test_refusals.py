@@ -1,9 +1,11 @@
 """Refusals: groups, retry, ignore, export."""
 
+import ast
 import csv
 import warnings
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+import usher.application
 from tests.application.console.conftest import DEMO
 from usher.application.enrollments.models import Enrollment
 from usher.application.runs.services import ensure_run
@@ -352,6 +355,25 @@ def test_a_cell_that_a_spreadsheet_would_calculate_becomes_text(text: str) -> No
 
 def test_the_message_about_a_value_that_can_not_be_stored_is_labelled_as_usher_s() -> None:
     assert words.message_label("bad-value") == "Why"
+
+
+def test_every_error_code_in_the_application_has_an_explanation_and_its_message_is_usher_s() -> (
+    None
+):
+    refusals = {"Refused", "EnrollmentRefused", "SignInStopped"}
+    calls = (
+        node
+        for path in Path(usher.application.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in refusals
+    )
+    arguments = {argument for call in calls for argument in call.keywords if argument.arg == "code"}
+    codes = {node.value.value for node in arguments if isinstance(node.value, ast.Constant)}
+    assert codes >= {"mode-kept", "activation-by-hand"}
+    assert codes - words.REASONS.keys() == set()
+    # The LMS uses this code, too.
+    codes.discard("registration-refused")
+    assert {code for code in codes if words.message_label(code) != "Why"} == set()
 
 
 def test_every_error_code_of_a_refusal_has_an_explanation() -> None:
