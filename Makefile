@@ -50,7 +50,7 @@ test-all: $(STAMP) ## run every test, also slow ones and those on PostgreSQL
 check: $(STAMP) ## lint, format, types, import rules, language, docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@test -f .cache/lms/manage.py || $(BIN)/python -m usher.embedded init .cache/lms --root-url http://localhost:8000
+	@test -f .cache/lms/manage.py || $(BIN)/python -m usher.embedded init .cache/lms --root-url http://localhost:8000 >/dev/null
 	@$(BIN)/mypy
 	@PYTHONPATH=src:campus $(BIN)/mypy --config-file config/mypy-application.ini
 	@PYTHONPATH=src USHER_LMS_HOME=.cache/lms $(BIN)/mypy --config-file config/mypy-lms.ini

@@ -72,8 +72,10 @@ CODE = re.compile(
 def test_forbidden_words_are_not_in_the_documentation(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", "", page.read_text(), flags=re.DOTALL)
     for word, replacement in REPLACEMENTS_ON_PAGES.items():
-        match = re.search(rf"^.*\b(?:{word})\b.*$", text, re.MULTILINE)
-        assert match is None, f"{page.name}: write {replacement}: {match[0] if match else ''}"
+        match = re.search(rf"^.*\b(?P<word>{word})\b.*$", text, re.MULTILINE)
+        assert match is None, (
+            f"{page.name}: {match['word']}: write {replacement}: {match[0]}" if match else ""
+        )
 
 
 def prose_of(path: Path) -> list[tuple[int, str]]:
@@ -87,12 +89,12 @@ def prose_of(path: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_forbidden_words_are_not_in_the_code(folder: Path) -> None:
     findings = [
-        f"{path.relative_to(ROOT)}:{line}: write {replacement}: {text}"
+        f"{path.relative_to(ROOT)}:{line}: {match[0]}: write {replacement}: {text}"
         for path in SOURCES
         if path.is_relative_to(folder)
         for line, text in prose_of(path)
         for word, replacement in REPLACEMENTS.items()
-        if re.search(rf"\b(?:{word})\b", text, re.IGNORECASE)
+        if (match := re.search(rf"\b(?:{word})\b", text, re.IGNORECASE))
     ]
     assert not findings, "\n".join(findings)
 
