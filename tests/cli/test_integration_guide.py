@@ -186,6 +186,24 @@ def test_the_check_after_the_second_step_warns_only_of_the_missing_lms(
     assert "1 issue" in output
 
 
+#: A script that opens the pages to which a learner comes after sign-in and sign-out.
+OPEN_PAGES_OF_LEARNERS = """
+from django.conf import settings
+from django.shortcuts import resolve_url
+from django.test import Client
+for name in ("LOGIN_REDIRECT_URL", "USHER_SIGNED_OUT_URL"):
+    address = resolve_url(getattr(settings, name, "/"))
+    print(name, Client(headers={"host": "localhost"}).get(address).status_code)
+"""
+
+
+def test_the_pages_after_sign_in_and_sign_out_exist(integrator: Integrator) -> None:
+    assert "usher.W030" not in integrator.run("python manage.py check --deploy")
+    output = integrator.run(f"python manage.py shell -v 0 <<'CODE'\n{OPEN_PAGES_OF_LEARNERS}\nCODE")
+    assert "LOGIN_REDIRECT_URL 200" in output
+    assert "USHER_SIGNED_OUT_URL 200" in output
+
+
 def test_usher_dev_enrolls_the_test_learner(integrator: Integrator) -> None:
     steps = integrator.usher_dev()
     assert list(steps) == ["project", "lms", "connected", "servers", "learner", "sign-in"]
