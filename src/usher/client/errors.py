@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from usher.contract.failures import FailureClass, storable
+from usher.contract.folders import how_to_use_lms_of_dev
 
 _NOT_CONNECTED = "no-connection"
 #: OpenSSL's reason of an error for an answer that is not TLS.
@@ -121,9 +122,11 @@ class NotConfigured(LmsError):
     was_sent = False
 
     def __init__(self) -> None:
+        advice = how_to_use_lms_of_dev() or (
+            "Run `usher dev` for an LMS on this machine, or `usher connect` for a real one."
+        )
         super().__init__(
-            "No LMS is configured: OPENEDX_API_BASE_URL is not set. Run `usher dev` for an LMS on "
-            "this machine, or `usher connect` for a real one.",
+            f"No LMS is configured: OPENEDX_API_BASE_URL is not set. {advice}",
             retry_after=10.0,  # checking the settings again needs no request
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +38,15 @@ def is_lms_of_dev(home: Path, address: str) -> bool:
         address_of_dev = EnvFile.read(home / "env").get(Env.OPENEDX_API_BASE_URL) or ""
         return bool(address) and address.rstrip("/") == address_of_dev.rstrip("/")
     return False
+
+
+def how_to_use_lms_of_dev() -> str:
+    """A sentence that says how a shell in this folder uses the LMS of ``usher dev``; "" if there is
+    none, or if its settings can't be read, because another user runs it."""
+    file = DEV_FOLDER / "env"
+    if not os.access(file, os.R_OK):
+        return ""
+    return f"To use the LMS of `usher dev`, load its settings in this shell first: `. {file}`"
 
 
 def is_locked(file: Path) -> bool:

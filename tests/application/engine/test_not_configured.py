@@ -1,6 +1,7 @@
 """If no address of an LMS is set, nothing is sent, and each message says what to do."""
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,27 @@ def test_a_record_and_the_commands_say_that_no_lms_is_configured(no_lms_configur
         text = " ".join(out.getvalue().split())
         assert ADVICE in text
         assert "http" not in text
+
+
+def test_the_commands_say_how_to_load_the_settings_of_usher_dev(
+    no_lms_configured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".usher" / "dev" / "env"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    advice = "load its settings in this shell first: `. .usher/dev/env`"
+    user = make_learner()
+    enroll(user, CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course"))
+    for arguments in (["compare_learner", user.email], ["reconcile", "--recheck"]):
+        out = StringIO()
+        try:
+            call_command(*arguments, stdout=out)
+        except (SystemExit, CommandError) as error:
+            out.write(str(error))
+        text = " ".join(out.getvalue().split())
+        assert advice in text
+        assert "Run `usher dev`" not in text
 
 
 def test_the_error_about_traffic_in_tests_says_that_no_lms_is_configured() -> None:

@@ -26,10 +26,8 @@ from usher.application.tokens.vault import fernet_of_keys
 from usher.contract.cookies import LMS_SESSION_COOKIE, session_cookies_collide
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
-from usher.contract.folders import DEV_FOLDER
+from usher.contract.folders import how_to_use_lms_of_dev
 
-#: Where `usher dev` writes the settings of its LMS.
-_DEV_ENV_FILE = DEV_FOLDER / "env"
 #: Uses ``printf``: in some shells, ``echo`` turns each \\n into a line break.
 _COMMAND_FOR_NEW_KEY = (
     "$ printf \"OIDC_RSA_PRIVATE_KEY='%s'\\n\" "
@@ -131,11 +129,8 @@ def _connection() -> Iterator[CheckMessage]:
 
 
 def _connect_hint() -> str:
-    if os.access(_DEV_ENV_FILE, os.R_OK):  # the file may belong to another user
-        return (
-            "For production, run `usher connect`. To use the LMS of `usher dev`, load its "
-            f"settings:\n$ . {_DEV_ENV_FILE}"
-        )
+    if advice := how_to_use_lms_of_dev():
+        return f"For production, run `usher connect`. {advice}"
     return "Run `usher dev` or `usher connect`, or set them in the .env file."
 
 
