@@ -82,8 +82,9 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "unknown-run": (
         "The LMS does not have this course run",
-        "Is its key mistyped? Then enroll the learner in the right run, and delete this enrollment "
-        "in the admin. If the key is right, publish the run in the LMS, then {retry}.",
+        "Publish the run in the LMS; the enrollment is then sent again. If its key is mistyped, "
+        "enroll the learner in the right run, and delete this one: `usher why LEARNER` shows the "
+        "command.",
     ),
     "mode-unavailable": (
         "The run does not offer this mode",

@@ -265,6 +265,20 @@ def test_compare_learner_prints_differences_and_their_repair(system_with_batch_a
     assert compare_learner(name, code=1).startswith("✗ Somebody else signs in")
 
 
+def test_the_advice_for_a_run_that_the_lms_never_had_is_that_of_doctor(system: Any) -> None:
+    """It needs no page of the console, and does not say to restore the run."""
+    user = system.learner()
+    run = CourseRun.objects.create(
+        course_key="course-v1:edX+DemoX+Demo_Corse", missing_since=timezone.now()
+    )
+    enroll(user, run, reconcile_now=True)
+    printed = " ".join(compare_learner(user.username, code=1).split())
+    assert "Publish the run in the LMS; the enrollment is then sent again." in printed
+    assert "`usher why LEARNER` shows the command" in printed or "$ usher why LEARNER" in printed
+    assert "Repair now" not in printed
+    assert "restore" not in printed.lower()
+
+
 def test_compare_learner_names_existing_accounts_that_may_be_the_learner_s(system: Any) -> None:
     user = system.learner()
     system.lms.shell(

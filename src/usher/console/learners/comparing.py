@@ -30,6 +30,8 @@ from usher.console.learners.services import MAX_ENROLLMENTS, LearnerDetails, Rec
 
 #: Advice for a difference that a repair removes.
 REPAIR_ADVICE = "Repair now sends the desired value to the LMS."
+#: Advice for a learner in a run that the LMS does not show.
+_MISSING_RUN_ADVICE = "Publish the course run in the LMS, or unenroll the learner here."
 #: The subject of the comparison of sign-in, which ``headline`` searches for.
 SIGN_IN = "Sign-in"
 #: The text of the page before the LMS is asked.
@@ -170,8 +172,7 @@ def _stored_headline(learner: LearnerDetails) -> Headline:
         # The learner's notes already say why there is no account.
         return Headline(state, text, advice="" if learner.notes else _NO_COURSE)
     if any(record.is_missing for record in learner.records):
-        advice = "Restore the course run in the LMS, or unenroll the learner here."
-        return Headline(state, text, advice)
+        return Headline(state, text, _MISSING_RUN_ADVICE)
     return Headline(state, text, advice="")
 
 
@@ -321,10 +322,10 @@ def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[
 
 
 def _enrollment_advice(row: Enrollment) -> str:
-    if row.run.missing_since:
-        return "The LMS does not show this course run: restore the run there, or unenroll here."
     if row.refused_at:
         return words.advice(row.error_code, "enrollment", words.REPAIR_LABEL)
+    if row.run.missing_since:
+        return f"The LMS does not show this course run. {_MISSING_RUN_ADVICE}"
     if not row.is_settled:
         return next_step(row)
     return (
