@@ -10,6 +10,6 @@ def require_installed(app: str, *, reason: str) -> None:
     needs the app, as the start of the message."""
     if not apps.is_installed(app):
         raise ImproperlyConfigured(
-            f"{reason}, but INSTALLED_APPS lacks {app}. Call "
-            "defaults.apply(globals()) at the end of settings.py, after your own settings."
+            f"{reason}, but INSTALLED_APPS lacks {app}. Call defaults.apply(globals()) at the end "
+            "of settings.py, after your own settings and `from usher.application import defaults`."
         )

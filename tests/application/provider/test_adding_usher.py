@@ -129,3 +129,4 @@ def test_check_names_oauth2_provider_if_installed_apps_lacks_it(project):
     answer = manage(project, "check", settings="without_provider")
     last_line = answer.stderr.strip().splitlines()[-1]
     assert "INSTALLED_APPS lacks oauth2_provider. Call defaults.apply(globals())" in last_line
+    assert "`from usher.application import defaults`" in last_line

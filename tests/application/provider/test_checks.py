@@ -194,6 +194,7 @@ def test_missing_paths_in_the_urlconf_are_named(project: Any) -> None:
     project.LOGIN_URL = "/nowhere/"
     by_id = messages_by_id(urls)
     assert "/oauth2/authorize/" in by_id["usher.E012"]
+    assert "`from django.urls import include, path`" in by_id["usher.E012"]
     assert "usher.W004" in by_id
 
 

@@ -33,7 +33,10 @@ _COMMAND_FOR_NEW_KEY = (
     "$ printf \"OIDC_RSA_PRIVATE_KEY='%s'\\n\" "
     '"$(openssl genrsa 2048 | awk \'{printf "%s\\\\n", $0}\')" >> .env'
 )
-_CALL_APPLY = "Call defaults.apply(globals()) at the end of settings.py."
+_CALL_APPLY = (
+    "Call defaults.apply(globals()) at the end of settings.py, after `from usher.application "
+    "import defaults`."
+)
 
 
 #: Warnings about sign-in and sign-out. Until an LMS is connected, only ``check --deploy`` shows

@@ -38,7 +38,8 @@ def messages() -> Iterator[CheckMessage]:
     if absent := [path for path in _PATHS_FOR_LMS if not _resolves(path)]:
         yield Error(
             f"No view answers at {', '.join(absent)}, which the LMS calls.",
-            hint='Add path("", include("usher.application.urls")) to the root URLconf.',
+            hint='Add path("", include("usher.application.urls")) to the root URLconf, and `from '
+            "django.urls import include, path`.",
             id="usher.E012",
         )
     try:

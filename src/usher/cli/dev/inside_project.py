@@ -41,9 +41,10 @@ def _check(expected):
     if not apps.is_installed("usher.application"):
         return {
             "problem": "Usher's apps are not in INSTALLED_APPS of "
-            f"{os.environ['DJANGO_SETTINGS_MODULE']}. Call defaults.apply(globals()) at the end of "
-            "this module, after all that you set yourself. If your settings are in another module, "
-            "set the environment variable DJANGO_SETTINGS_MODULE to it."
+            f"{os.environ['DJANGO_SETTINGS_MODULE']}. Add `from usher.application import defaults` "
+            "and `defaults.apply(globals())` at the end of this module, after all that you set "
+            "yourself. If your settings are in another module, set the environment variable "
+            "DJANGO_SETTINGS_MODULE to it."
         }
     messages = [message for message in run_checks() if not message.is_silenced()]
     errors = [_text_of_message(message) for message in messages if message.is_serious()]
