@@ -112,7 +112,7 @@ def test_the_short_report_has_a_line_for_each_family() -> None:
         "- skipped TUT-1 to TUT-3, TUT-7: the LMS is an embedded one",
         "- skipped OAU-3: no client",
         "",
-        "4 ok, 0 note, 0 warning, 0 failed, 5 skipped, in 0.0 seconds",
+        "4 ok, 0 notes, 0 warnings, 0 failed, 5 skipped, in 0.0 seconds",
         "Each check: usher doctor --verbose",
         "Next: nothing to do.",
     ]

@@ -50,9 +50,7 @@ def show(report: Report, console: Console, *, verbose: bool = False) -> None:
                 reason = f"because of it, {_join_with_and(skipped_ids)} {verb} not checked"
                 _say(console, f"{_TEXT_INDENT}shown: {wrap(reason, _LABELED_COLUMN)}")
     console.print()
-    counts = ", ".join(
-        f"{len(report.lines_with_status(status))} {status.value}" for status in Status
-    )
+    counts = ", ".join(_count(len(report.lines_with_status(status)), status) for status in Status)
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
     if is_short:
         _say(console, f"Each check: {as_typed('usher doctor --verbose')}", "dim")
@@ -119,8 +117,14 @@ def _counts(lines: Iterable[Line]) -> str:
     """``1 failed, 3 ok``, the worst status first."""
     statuses = [line.finding.status for line in lines]
     return ", ".join(
-        f"{statuses.count(status)} {status.value}" for status in _WORST if status in statuses
+        _count(statuses.count(status), status) for status in _WORST if status in statuses
     )
+
+
+def _count(count: int, status: Status) -> str:
+    """``1 warning``, ``2 warnings``, ``3 ok``: the other statuses have no plural."""
+    has_plural = status in (Status.NOTE, Status.WARNING)
+    return quantity(count, status.value) if has_plural else f"{count} {status.value}"
 
 
 def shorten_ids(ids: Sequence[str]) -> list[str]:

@@ -50,7 +50,7 @@ def test_doctor_with_journey_leaves_a_demo_unchanged(system: System) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "✓ ok      JOURNEY" in result.stdout
     assert "Next: nothing to do." in result.stdout
-    assert "0 warning, 0 failed" in result.stdout
+    assert "0 warnings, 0 failed" in result.stdout
     assert (
         system.application.run(PRINT_USER_COUNT),
         system.lms.run(PRINT_ACTIVE_USER_COUNT),
