@@ -54,7 +54,30 @@ def test_the_message_of_usher_without_click_names_the_extra_to_install() -> None
 def test_an_unknown_command_is_refused() -> None:
     result = CliRunner().invoke(main, ["conect"])
     assert result.exit_code == 2
-    assert "No such command 'conect'" in result.output
+    assert "No such command 'conect'. Did you mean 'connect'?" in result.output
+    result = CliRunner().invoke(main, ["xyz"])
+    assert result.output.endswith("Error: No such command 'xyz'.\n")
+
+
+def test_the_end_of_an_option_suggests_the_option() -> None:
+    result = CliRunner().invoke(main, ["demo", "--port", "1"])
+    assert result.exit_code == 2
+    assert "'--application-port'" in result.output
+    assert "'--lms-port'" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["dev"], ["doctor"], ["why", "ann@learners.example"]])
+def test_in_a_folder_below_a_project_the_message_names_the_project(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "shop" / "static"
+    folder.mkdir(parents=True)
+    (tmp_path / "manage.py").write_text("")
+    result = run_in_folder(folder, *arguments)
+    assert result.returncode == 2
+    message = " ".join((result.stdout + result.stderr).split())
+    assert f"Run the command in {tmp_path}." in message
+    assert str(folder) in message
 
 
 #: Command → arguments with which the command fails in an empty folder.

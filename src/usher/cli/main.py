@@ -120,6 +120,20 @@ class LazyCommands(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake in COMMANDS, not input
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggests similar commands if there is none with this name. Older versions of click do
+        not, and newer ones look in ``commands``, which is empty here."""
+        name = args[0]
+        if name not in COMMANDS and name[:1].isalnum():
+            from difflib import get_close_matches  # only for errors
+
+            similar = get_close_matches(name, COMMANDS, n=1)
+            suggestion = f" Did you mean '{similar[0]}'?" if similar else ""
+            raise click.UsageError(f"No such command '{name}'.{suggestion}", ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Prints errors, with their lines wrapped, and ends with the error's exit code. With
         ``--json``, a wrong option also prints a JSON object."""
@@ -129,6 +143,8 @@ class LazyCommands(click.Group):
         except click.ClickException as error:
             from usher.contract.terminal import wrap  # only for errors
 
+            if isinstance(error, click.NoSuchOption):
+                _suggest_longer_options(error)
             if isinstance(error, click.UsageError):
                 if as_json:
                     click.echo(json.dumps({"ok": False, "error": error.format_message()}))
@@ -153,6 +169,17 @@ class LazyCommands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.short_help) for name, entry in COMMANDS.items()])
+
+
+def _suggest_longer_options(error: click.NoSuchOption) -> None:
+    """Adds the command's options that end with the mistyped one: ``--application-port`` for
+    ``--port``. Click suggests only those of a similar length."""
+    if error.ctx is not None:
+        options = {name for param in error.ctx.command.params for name in param.opts}
+        end = f"-{error.option_name.lstrip('-')}"
+        longer = {name for name in options if name.endswith(end)}
+        possibilities = sorted({*(error.possibilities or ()), *longer})
+        error.possibilities = possibilities  # type: ignore[misc]  # newer versions: final
 
 
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})

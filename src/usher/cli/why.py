@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from usher.cli.errors import CannotRun
+from usher.contract.folders import advice_about_parent
 from usher.contract.options import PATH_OR_ADDRESS
 from usher.doctor.facts.commands import CodeError, CommandError
 from usher.doctor.find import DoctorOptions, NotFoundError, NothingHereError, find_places
@@ -54,8 +55,12 @@ def why(learner: str, run: str | None, application: str, compare: bool, as_json:
         ) from error
     except NothingHereError as error:
         raise CannotRun(
-            f"There is no application in {Path.cwd()}. Go to the folder of your project's "
-            f"manage.py, or name it:\n$ usher why {shlex.quote(learner)} --application FOLDER"
+            f"There is no application in {Path.cwd()}. "
+            + (
+                advice_about_parent(Path.cwd())
+                or "Go to the folder of your project's manage.py, or name it:\n"
+                f"$ usher why {shlex.quote(learner)} --application FOLDER"
+            )
         ) from error
     except (NotFoundError, CommandError) as error:
         raise CannotRun(str(error)) from error

@@ -32,6 +32,15 @@ def runs_here(manage: Sequence[str]) -> bool:
     return bool(manage) and bool(_LOCAL_PROGRAM.search(manage[0]))
 
 
+def advice_about_parent(folder: Path) -> str:
+    """A sentence that names the nearest folder above ``folder`` with a ``manage.py``; '' without
+    one."""
+    for parent in folder.absolute().parents:
+        if (parent / "manage.py").is_file():
+            return f"Run the command in {parent}."
+    return ""
+
+
 def is_lms_of_dev(home: Path, address: str) -> bool:
     """Whether the LMS at this address is the one of ``usher dev`` in the folder ``home``."""
     with suppress(EnvFileError, OSError):

@@ -24,6 +24,7 @@ from usher.contract.environment import Env
 from usher.contract.folders import (
     COMPOSE_FILES,
     DEV_FOLDER,
+    advice_about_parent,
     has_compose_file,
     is_lms_of_dev,
     is_locked,
@@ -174,6 +175,8 @@ def _nothing_found_message(folder: Path) -> str:
             "there is no LMS of `usher dev`. For an embedded LMS, run:\n$ usher dev\n"
             "For the Open edX that Tutor runs on this machine:\n$ usher connect --application ."
         )
+    if advice := advice_about_parent(folder):
+        return f"{folder} has no manage.py. {advice}"
     return (
         "No connection was made from here, and there is no demo, application or Tutor root in "
         "this folder. Go to the folder of your project's manage.py, or name it:\n"

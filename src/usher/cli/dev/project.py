@@ -12,6 +12,7 @@ from typing import Any
 
 from usher.cli.demo.errors import DemoError, NotStarted
 from usher.contract import stop_with_parent
+from usher.contract.folders import advice_about_parent
 from usher.contract.tracebacks import summary_of_output
 
 _MARK = "usher-dev: "
@@ -32,10 +33,11 @@ class Project:
     def at(cls, folder: Path) -> Project:
         """The project in ``folder``. Raises NotStarted if there is no ``manage.py``."""
         if not (folder / "manage.py").is_file():
-            raise NotStarted(
-                f"{folder} has no manage.py. Run `usher dev` in the folder of your Django "
-                "project, or name it: usher dev FOLDER."
+            advice = advice_about_parent(folder) or (
+                "Run `usher dev` in the folder of your Django project, or name it: usher dev "
+                "FOLDER."
             )
+            raise NotStarted(f"{folder.absolute()} has no manage.py. {advice}")
         return cls(folder.resolve())
 
     @property
