@@ -21,6 +21,7 @@ help: ## list the targets
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Usher needs Python 3.11 or newer; set PYTHON=python3.12, for example."; exit 1; }
+	@echo "Creating $(VENV) ...$(if $(filter demo,$(MAKECMDGOALS)), The first demo takes about three minutes in all.)"
 	@$(PYTHON) -m venv $(VENV)
 
 # What the demo needs. Packages for tests and checks are installed by the first target that uses them.

@@ -142,6 +142,10 @@ def test_the_demo_keeps_running_refuses_a_second_start_stops_on_interrupt_and_ke
     _, shell_command = manage_line.split(maxsplit=1)
     drift_command = shell_command.replace(" shell", " drift")
     assert "✓ no differences" in subprocess.check_output(["sh", "-c", drift_command], text=True)
+    # So does the one that checks the connection.
+    doctor_line = next(line for line in first.output.splitlines() if line.startswith("  doctor"))
+    _, doctor_command = doctor_line.split(maxsplit=1)
+    assert "Next: nothing to do" in subprocess.check_output(["sh", "-c", doctor_command], text=True)
     assert first.interrupt() == 0
     assert "Both servers are down" in first.output
     # --provision can also be called while no demo runs.

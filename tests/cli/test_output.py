@@ -1,14 +1,17 @@
 """The output of ``usher dev`` and ``usher demo`` fits a terminal, and can be copied from it."""
 
 import io
+import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from usher.cli.demo.credentials import Credentials
-from usher.cli.demo.setup import Step
-from usher.cli.output import say, show_rows, show_step
+from usher.cli.demo.setup import SetUp, Step
+from usher.cli.output import RunningSteps, say, show_rows, show_step
+from usher.contract.editions import MITXONLINE
 
 SENTENCE = "the quick brown fox [jumps] over the lazy dog " * 6
 
@@ -48,3 +51,56 @@ def test_secrets_have_letters_and_digits_only(tmp_path: Path) -> None:
         credentials = asdict(Credentials.load_or_make(tmp_path / str(number)))
         assert all(secret.isascii() and secret.isalnum() for secret in credentials.values())
         assert {len(credentials[name]) for name in credentials if "password" in name} == {20}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_the_running_steps_and_a_pipe_does_not() -> None:
+    step = Step(id="lms-database", ok=True, seconds=52.0, detail="tables")
+    outputs = []
+    for file in (Terminal(), io.StringIO()):
+        console = Console(file=file, force_terminal=True, width=80, color_system=None)
+        with RunningSteps(console) as running:
+            running.begin("lms-database")
+            running.begin("application-database")
+            running.end(step.id)
+            show_step(step, console)
+        outputs.append(file.getvalue())
+    on_terminal, in_pipe = outputs
+    assert "running: application-database" in on_terminal
+    assert in_pipe == "  ✓ ok     lms-database               52.0 s  tables\n"
+
+
+class PreparedPair:
+    """A pair whose records exist; the application's OAuth client is corrected."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.edition = MITXONLINE
+        self.env_file = home / ".env"
+        self.lms_url = self.application_url = "http://127.0.0.1:9"
+
+    def initialize_lms(self) -> None:
+        pass
+
+    def manage_lms(self, *arguments: str, stdin: str) -> str:
+        return json.dumps({"changed": 0})
+
+    def manage_application(self, *arguments: str, extra: dict[str, str]) -> str:
+        assert "--json" in arguments
+        return json.dumps({"created_users": [], "client_changed": True})
+
+
+def test_provision_says_what_it_changed_in_the_application_and_in_the_lms(tmp_path: Path) -> None:
+    pair: Any = PreparedPair(tmp_path)
+    begun: list[str] = []
+    steps: list[Step] = []
+    SetUp(pair, steps.append, begun.append).restore()
+    assert begun == [step.id for step in steps]
+    details = {step.id: step.detail for step in steps}
+    assert details["lms-provisioning"].endswith("0 changed in the LMS")
+    assert details["application-oauth-record"].endswith("1 changed in the application")
+    assert details["application-settings"].endswith("to the .env of the reference application")

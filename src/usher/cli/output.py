@@ -3,8 +3,10 @@ terminal and in a pipe."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.text import Text
@@ -23,11 +25,44 @@ def say(console: Console, text: str, title: str = "") -> None:
 def show_step(step: Step, console: Console, width: int = 25) -> None:
     """Prints one step: mark, name, duration, detail. width: columns of the name."""
     mark, word = ("[green]✓[/green]", "ok    ") if step.ok else ("[red]✗[/red]", "failed")
-    line = f"  {mark} {word} {step.id:<{width}} {step.seconds:5.1f} s  "
-    console.print(line, end="")
-    # The columns of ``line``, without the marks for colours.
-    indent = len("  ✓ failed ") + width + len("   0.1 s  ")
-    console.print(wrap(step.detail, indent=indent), markup=False, soft_wrap=True)
+    line = Text.from_markup(f"  {mark} {word} {step.id:<{width}} {step.seconds:5.1f} s  ")
+    # One call, because another thread may print the running steps between two.
+    console.print(line.append(wrap(step.detail, indent=line.cell_len)), soft_wrap=True)
+
+
+class RunningSteps:
+    """Shows the names of the running steps in the last line of a terminal. Prints nothing in a
+    pipe. Threads may share it."""
+
+    def __init__(self, console: Console) -> None:
+        # Not ``is_terminal``, which FORCE_COLOR makes true in a pipe.
+        self._is_on = console.file.isatty()
+        self._status = console.status("")
+        self._names: list[str] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        if self._is_on:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def begin(self, name: str) -> None:
+        with self._lock:
+            self._names.append(name)
+            self._show()
+
+    def end(self, name: str) -> None:
+        """Does nothing if ``begin`` was not called with this name."""
+        with self._lock:
+            self._names = [other for other in self._names if other != name]
+            self._show()
+
+    def _show(self) -> None:
+        names = ", ".join(self._names)
+        self._status.update(f"running: {names}" if names else "")
 
 
 def show_rows(rows: Iterable[tuple[str, str]], console: Console) -> None:

@@ -110,11 +110,13 @@ def test_configure_instance_takes_a_given_client(transactional_db, passwords):
     )
     assert code == 0
     assert json.loads(out)["client_id"] == "my-id"
+    assert json.loads(out)["client_changed"] is True
     assert Enrollment.objects.count() == 0
     # The client exists now, so its secret is not printed again.
     _, out, _ = run_command("configure_instance", "--no-input", "--json", "--dont-enroll", *options)
     assert json.loads(out)["client_secret"] is None
     assert json.loads(out)["changed"] is False
+    assert json.loads(out)["client_changed"] is False
 
 
 def test_configure_instance_says_what_is_missing(transactional_db, monkeypatch):

@@ -22,11 +22,11 @@ from usher.cli.demo.setup import APPLICATION_SUPERUSER, SetUp, Step
 from usher.cli.demo.trouble.breaking import Trouble, cases_as_data
 from usher.cli.demo.trouble.cases import CASES
 from usher.cli.errors import as_click_error
-from usher.cli.output import relative_to_here, say, show_rows, show_step
+from usher.cli.output import RunningSteps, relative_to_here, say, show_rows, show_step
 from usher.contract import exits
 from usher.contract.editions import EDITIONS, MITXONLINE
 from usher.contract.paths import LmsPath
-from usher.contract.terminal import wrap
+from usher.contract.terminal import as_typed, wrap
 
 #: Seconds between two checks of whether the servers are running.
 _SECONDS_BETWEEN_CHECKS = 0.5
@@ -150,7 +150,13 @@ def _provision(home: Path) -> None:
     console = Console(highlight=False)
     try:
         pair = Pair.existing(home)
-        SetUp(pair, lambda step: show_step(step, console)).restore()
+        with RunningSteps(console) as running:
+
+            def report(step: Step) -> None:
+                running.end(step.id)
+                show_step(step, console)
+
+            SetUp(pair, report, running.begin).restore()
     except DemoError as error:
         raise as_click_error(error) from error
     say(console, "Restored. If settings had been changed, restart the demo.")
@@ -170,7 +176,10 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Le
     cases. Returns the steps done, of which the last may have failed, and the journey."""
     steps: list[Step] = []
 
+    running = RunningSteps(console)
+
     def report(step: Step) -> None:
+        running.end(step.id)
         steps.append(step)
         show_step(step, console)
 
@@ -178,17 +187,14 @@ def _run(pair: Pair, console: Console, *, trouble: bool) -> tuple[list[Step], Le
     pair.check_ports()
     text = f"the reference application ({pair.edition.title} edition) and an embedded LMS\n"
     say(console, text, title="Usher demo")
-    pair.prepare(report)
-    started = time.monotonic()
-    pair.start()
-    report(
-        Step(
-            id="servers",
-            ok=True,
-            seconds=time.monotonic() - started,
-            detail=f"{pair.edition.title} at {pair.application_url}, LMS at {pair.lms_url}, worker",
-        )
-    )
+    with running:
+        pair.prepare(report, running.begin)
+        running.begin("servers")
+        started = time.monotonic()
+        pair.start()
+        urls = f"{pair.edition.title} at {pair.application_url}, LMS at {pair.lms_url}"
+        seconds = time.monotonic() - started
+        report(Step(id="servers", ok=True, seconds=seconds, detail=f"{urls}, worker"))
     journey = LearnerJourney(pair)
     for step in journey.steps():
         report(step)
@@ -218,14 +224,16 @@ def _print_questions(console: Console) -> None:
 
 def _stay_up(pair: Pair, journey: LearnerJourney, console: Console) -> None:
     """Prints addresses, accounts and folders, then waits for Ctrl-C or until a server ends."""
-    env, python, manage = (
+    home, env, python, manage = (
         quote(str(relative_to_here(path)))
         for path in (
+            pair.home,
             pair.environment_file,
             Path(sys.executable),
             pair.campus_folder / "manage.py",
         )
     )
+    password = pair.credentials.superuser_password
     rows = (
         (pair.edition.title, pair.application_url),
         ("admin", f"{pair.application_url}/admin/"),
@@ -233,11 +241,15 @@ def _stay_up(pair: Pair, journey: LearnerJourney, console: Console) -> None:
         ("LMS dashboard", pair.lms_url + LmsPath.DASHBOARD),
         ("LMS admin", f"{pair.lms_url}/admin/"),
         ("learner", f"{journey.email}   {journey.password}"),
-        ("superusers", f"{APPLICATION_SUPERUSER} (application) and {SUPERUSER} (LMS), both with"),
-        ("their password", pair.credentials.superuser_password),
+        ("superuser", f"{APPLICATION_SUPERUSER}   {password}"),
+        ("LMS superuser", f"{SUPERUSER}   {password}"),
         ("sent mail", str(pair.mail_folder)),
         ("data and logs", str(pair.home)),
         ("manage.py", f". {env} && {python} {manage} shell"),
+        (
+            "doctor",
+            as_typed(f"usher doctor --application {home}"),
+        ),
     )
     show_rows(rows, console)
     say(

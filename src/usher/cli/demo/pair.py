@@ -174,14 +174,18 @@ class Pair(RunningServers):
         lock.flush()
         self._lock = lock
 
-    def prepare(self, report: Callable[[Step], None] = lambda step: None) -> None:
+    def prepare(
+        self,
+        report: Callable[[Step], None] = lambda step: None,
+        begin: Callable[[str], None] = lambda name: None,
+    ) -> None:
         """Writes the file that ``existing`` reads and the file for the shell. Then sets up the
         application and the LMS, unless an earlier start has done this. report: called after each
-        step. Raises DemoError."""
+        step. begin: called with the name of each step before it. Raises DemoError."""
         saved = {"edition": self.edition.name, **asdict(self.addresses)}
         (self.home / FILE_NAME).write_text(json.dumps(saved))
         write_exports(self.environment_file, self.application_environment)
-        SetUp(self, report).run()
+        SetUp(self, report, begin).run()
 
     def start(self) -> None:
         """Starts both servers and the worker. If one of them can't start, all are stopped. Raises

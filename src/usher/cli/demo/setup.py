@@ -34,11 +34,18 @@ class Step:
 
 
 class SetUp:
-    """Sets up the application and the LMS of ``pair``. report: called after each step."""
+    """Sets up the application and the LMS of ``pair``. report: called after each step. begin:
+    called with the name of each step before it."""
 
-    def __init__(self, pair: "Pair", report: Callable[[Step], None]) -> None:
+    def __init__(
+        self,
+        pair: "Pair",
+        report: Callable[[Step], None],
+        begin: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self.pair = pair
         self.report = report
+        self.begin = begin
         #: Set after an error or an interrupt: then no part begins another step.
         self._stopping = threading.Event()
 
@@ -112,6 +119,7 @@ class SetUp:
         if another part has stopped the set-up."""
         if self._stopping.is_set():
             raise DemoError("The demo is stopping.")
+        self.begin(name)
         started = time.monotonic()
         detail = action()
         self.report(Step(id=name, ok=True, seconds=time.monotonic() - started, detail=detail))
@@ -131,7 +139,8 @@ class SetUp:
         out = self.pair.manage_lms("usher_provision", "--file", "-", stdin=description.to_json())
         changed_records = json.loads(out)["changed"]
         return (
-            f"superuser, service worker, provider record, OAuth2 client; {changed_records} changed"
+            f"superuser, service worker, provider record, OAuth2 client; "
+            f"{changed_records} changed in the LMS"
         )
 
     def describe(self) -> Description:
@@ -145,7 +154,7 @@ class SetUp:
         pair = self.pair
         values = connection.environment(pair.lms_url, pair.credentials)
         envfile.update(pair.env_file, values)
-        return f"wrote {len(values)} settings to the .env of {pair.edition.title}"
+        return f"wrote {len(values)} settings to the .env of the reference application"
 
     def _migrate_application(self) -> str:
         """Migrates the application's database. A new SQLite database is copied, which is faster."""
@@ -156,13 +165,14 @@ class SetUp:
             pair.manage_application("migrate", "--verbosity", "0")
         else:
             copy_migrated(pair.campus_folder, database)
-        return f"tables of {self.pair.edition.title}"
+        return f"tables of the reference application ({pair.edition.title} edition)"
 
     def _configure_instance(self) -> str:
         # Secrets are passed by environment or standard input: every user can see arguments.
         credentials = self.pair.credentials
-        self.pair.manage_application(
+        out = self.pair.manage_application(
             "configure_instance",
+            "--json",
             "none",  # platform: the LMS does not run in containers
             "--no-input",
             "--skip-checks",  # the worker runs them
@@ -174,7 +184,12 @@ class SetUp:
                 "USHER_TEST_LEARNER_PASSWORD": credentials.learner_password,
             },
         )
-        return "superuser, test learner and the LMS's OAuth2 client"
+        results = json.loads(out)
+        changed_records = len(results["created_users"]) + results["client_changed"]
+        return (
+            "superuser, test learner, the LMS's OAuth2 client; "
+            f"{changed_records} changed in the application"
+        )
 
     # -- data of an earlier start
 

@@ -135,6 +135,7 @@ class Command(EngineCommand):
             "created_users": sorted(users),
             "addresses": addresses,
             "changed": bool(users or client.is_changed),
+            "client_changed": client.is_changed,
         }
 
     def _passwords(self, options: Any) -> dict[str, str]:

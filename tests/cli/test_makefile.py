@@ -1,0 +1,20 @@
+"""What ``make`` prints before its long steps."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("goal", "is_demo"), [("demo", True), ("install", False)])
+def test_make_says_before_the_virtual_environment_how_long_the_first_demo_takes(
+    goal: str, is_demo: bool, tmp_path: Path
+) -> None:
+    # Only prints the commands: there is no virtual environment in this folder.
+    arguments = ["make", "--dry-run", goal, f"VENV={tmp_path / 'venv'}"]
+    output = subprocess.check_output(arguments, cwd=ROOT, text=True)
+    before, _, _ = output.partition(" -m venv ")
+    assert f"Creating {tmp_path / 'venv'} ..." in before
+    assert ("about three minutes in all" in before) is is_demo
