@@ -241,7 +241,7 @@ def test_the_fix_of_svc_6_removes_superuser_rights(system: System) -> None:
 
 @pytest.mark.parametrize(
     ("missing_tasks", "is_scheduled", "expected_text"),
-    [(["usher.engine.tasks.work"], True, "do not know"), ([], False, "beat has no")],
+    [(["usher.engine.tasks.work"], True, "does not know"), ([], False, "beat has no")],
 )
 def test_ops_4_fails_if_workers_lack_a_task_or_beat_has_no_schedule(
     system: System, missing_tasks: list[str], is_scheduled: bool, expected_text: str
