@@ -102,16 +102,30 @@ def test_the_command_to_run_next_names_the_program_if_usher_is_not_on_path(
     )
 
 
-def test_the_fix_for_a_stopped_gateway_is_the_command_that_starts_it():
+@pytest.mark.parametrize(
+    ("compose", "subject"),
+    [
+        (
+            True,
+            "its API gateway (in its checkout: "
+            "`docker compose --profile keycloak --profile apisix up -d`)",
+        ),
+        (False, "an API gateway that forwards to http://own.example"),
+    ],
+    ids=["containers", "no_containers"],
+)
+def test_the_fix_for_a_stopped_gateway_says_how_to_start_one(compose: bool, subject: str):
     gateway_url = f"http://127.0.0.1:{free_port()}"
-    target = SimpleNamespace(own_url="http://own.example", url=gateway_url, gateway_url=gateway_url)
+    target = SimpleNamespace(
+        own_url="http://own.example",
+        url=gateway_url,
+        gateway_url=gateway_url,
+        checkout=SimpleNamespace(compose=compose),
+    )
     own_server = httpx.MockTransport(lambda request: httpx.Response(200))
     with httpx.Client(trust_env=False, mounts={"http://own.example": own_server}) as client:
         check, _ = checks._request_application(client, cast(TargetApplication, target))
-    assert check.fix == (
-        "start its API gateway (in its checkout: "
-        "`docker compose --profile keycloak --profile apisix up -d`)"
-    )
+    assert check.fix == f"start {subject}"
 
 
 def test_the_settings_of_an_application_that_was_not_asked_again_are_not_compared():

@@ -445,8 +445,29 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
     # The application's own /logout/ is not used, because it redirects to this path on the
     # application's own address, where no gateway answers.
     assert entry["logout_url"] == "http://mitxonline.odl.local:9090/logout/oidc"
-    other_target = target_of(application, url="http://mitxonline.odl.local:8013")
-    assert other_target.url == "http://mitxonline.odl.local:8013"  # as the operator chose
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["mitxonline.odl.local", "localhost"])
+def test_an_address_with_the_application_s_port_is_not_that_of_a_gateway(
+    application: StandIn, host: str
+):
+    application.change_settings(MITX_ONLINE_BASE_URL="http://mitxonline.odl.local:8013")
+    target = target_of(application, url=f"http://{host}:8013")
+    assert target.url == f"http://{host}:8013"
+    assert "logout_url" not in target.make_entry(OL_OAUTH2)
+
+
+@pytest.mark.slow
+def test_the_lms_opens_the_sign_out_of_a_gateway_whose_address_the_operator_gave(
+    application: StandIn,
+):
+    application.change_settings(MITX_ONLINE_BASE_URL="http://localhost:8013")
+    target = target_of(application, url="http://localhost:8090/")
+    entry = target.make_entry(OL_OAUTH2)
+    assert entry["root_url"] == target.gateway_url == "http://localhost:8090"
+    assert entry["server_url"] == entry["gateway_url"] == "http://localhost:8013"
+    assert entry["logout_url"] == "http://localhost:8090/logout/oidc"
 
 
 def test_an_application_gets_the_service_clients_for_which_it_has_settings(application: StandIn):

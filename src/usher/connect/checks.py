@@ -292,16 +292,22 @@ def _request_application(
         try:
             answers[url] = client.get(url + "/")
         except httpx.ConnectError as error:
-            is_gateway = url != target.own_url and target.gateway_url
-            subject = (
-                f"its API gateway (in its checkout: `{START_GATEWAY}`)" if is_gateway else "it"
-            )
             seen = f"nothing answers at {url} ({error})"
-            fix = f"start {subject}{_advice_about_host(url)}"
+            fix = f"start {_server_to_start(target, url)}{_advice_about_host(url)}"
             return Check("application-answers", "failed", seen, fix), {}
     works = not answers[target.url].is_server_error
     seen = f"{target.url} answers {answers[target.url].status_code}"
     return Check("application-answers", "ok" if works else "failed", seen), answers
+
+
+def _server_to_start(target: TargetApplication, url: str) -> str:
+    """Returns the server that should answer at ``url``, for advice to start it."""
+    if url == target.own_url or not target.gateway_url:
+        return "it"
+    if target.checkout.compose:
+        return f"its API gateway (in its checkout: `{START_GATEWAY}`)"
+    # The gateway of the compose file forwards to containers only.
+    return f"an API gateway that forwards to {target.own_url}"
 
 
 def _check_own_server(client: httpx.Client, target: TargetApplication) -> Check:

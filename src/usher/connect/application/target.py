@@ -109,10 +109,17 @@ class TargetApplication:
 
     @property
     def gateway_url(self) -> str:
-        """The address of the API gateway where people sign in; '' if the application has none."""
+        """The address of the API gateway where people sign in: from the operator's options, unless
+        they name the application itself; else from its settings and its edition's default; '' if
+        the application has none."""
         edition = self.checkout.edition
         if not self.facts.get("gateway") or not edition or not edition.gateway_url:
             return ""
+        chosen_url, own_port = self.checkout.url.rstrip("/"), urlsplit(self.own_url).port
+        # With the application's port, another host name is one of the application itself.
+        names_application = own_port is not None and urlsplit(chosen_url).port == own_port
+        if chosen_url and chosen_url != self.own_url and not names_application:
+            return chosen_url
         path = self.checkout.settings_file
         port = envfile.EnvFile.read(path).get(GATEWAY_PORT) if path else None
         host = urlsplit(self.own_url).hostname or edition.host
