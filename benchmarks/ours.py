@@ -360,7 +360,8 @@ _FLAT_RUN = "course-v1:BenchX+Flat+2026_T1"
 
 def create_many_learners(username_prefix: str, count: int) -> int:
     """Creates learners with account, token and enrollment. All records are settled, except the
-    last ``_DUE_COUNT`` enrollments, which are due. Returns the number of accounts."""
+    last ``_DUE_COUNT`` enrollments, which are due. Returns the number of all
+    accounts."""
     create_runs([_FLAT_RUN])
     create_many_accounts(username_prefix, count)
     run = CourseRun.objects.get(course_key=_FLAT_RUN)

@@ -176,7 +176,7 @@ def _option_rows() -> list[tuple[str, str]]:
 
 
 def _comment_above(lines: list[str], number: int) -> str:
-    """The comment lines (`#:` or `#`) right above a line, joined."""
+    """The comment lines (`#:` or `#`) right above a line, joined. number: of the line, from 1."""
     comment_lines: list[str] = []
     index = number - 2
     while index >= 0 and lines[index].strip().startswith("#"):

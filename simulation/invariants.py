@@ -54,9 +54,9 @@ class Invariants:
     # After every step
 
     def check_step(self) -> None:
-        """Check the rows that the last step changed."""
+        """Check and log the rows that the last step changed."""
         earlier_rows = self.records.refresh()
-        if earlier_rows is None:
+        if earlier_rows is None:  # the step wrote nothing
             return
         task = self.scheduler.last_task
         for kind, rows in self.records.rows.items():

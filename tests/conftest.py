@@ -83,8 +83,9 @@ def django_db_modify_db_settings(
 ) -> None:
     """Gives each worker its own database.
 
-    SQLite uses a file. With a database in memory all threads share one connection, so a test and
-    the thread that serves its pages would see each other's uncommitted changes.
+    SQLite uses a file, a copy of a migrated database, which ``django_db_keepdb`` keeps. With a
+    database in memory all threads share one connection, so a test and the thread that serves its
+    pages would see each other's uncommitted changes.
     """
     from django.conf import settings
 

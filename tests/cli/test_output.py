@@ -46,7 +46,7 @@ def test_a_long_value_of_a_row_is_not_wrapped() -> None:
 
 def test_secrets_have_letters_and_digits_only(tmp_path: Path) -> None:
     """A word that begins with ``-`` would be an option in a shell."""
-    for number in range(20):  # secrets are random: a single one may have letters only by chance
+    for number in range(20):  # secrets are random: one may lack other characters by chance
         (tmp_path / str(number)).mkdir()
         credentials = asdict(Credentials.load_or_make(tmp_path / str(number)))
         assert all(secret.isascii() and secret.isalnum() for secret in credentials.values())

@@ -350,6 +350,7 @@ def test_a_file_that_can_not_be_written_is_known_before(
 ):
     file = tmp_path / ".env"
     assert why_not_writable(file) is None
+    # Missing folders can be created, because ``tmp_path`` is writable.
     assert why_not_writable(tmp_path / "missing/folder/.env") is None
     file.touch()
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)

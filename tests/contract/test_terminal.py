@@ -117,6 +117,7 @@ def test_text_with_control_characters_can_not_control_the_terminal(text: str) ->
 
 def test_colour_codes_in_output_are_removed() -> None:
     assert printable("\x1b[2m12:00\x1b[0m [\x1b[32m\x1b[1minfo\x1b[0m] up") == "12:00 [info] up"
+    # Without the code inside it, the rest would be a code that clears the screen.
     assert printable("\x1b[\x1b[0m2J") == "�[2J"
 
 

@@ -50,6 +50,7 @@ def test_the_course_api_refuses_unknown_and_malformed_course_keys(lms: EmbeddedL
             }
         },
     )
+    # The pattern of the URL needs two ``+`` or ``/``, so this is the answer to an unknown address.
     with lms.api() as api:
         assert api.get("/api/courses/v1/courses/not-a-key").status_code == 404
 

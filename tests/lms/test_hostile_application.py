@@ -240,6 +240,7 @@ def test_a_webhook_s_answer_that_arrives_byte_by_byte_is_no_answer(lms: Lms, hea
 
 
 def test_keys_that_arrive_byte_by_byte_are_unavailable(lms: Lms) -> None:
+    # The script sets a deadline of one second, and restores the real one at the end.
     script = (
         "from usher.lms import outgoing\n"
         "from usher.lms.signout import tokens\n"

@@ -61,7 +61,8 @@ class ApplicationSignIn:
     def process_view(
         self, request: Any, view: Any, args: Any, kwargs: dict[str, Any]
     ) -> HttpResponse | None:
-        """Refuse another session's pipeline; make a redirect with a code begin a new one."""
+        """Refuse to resume another session's pipeline. If the request has a code, forget the
+        session's own pipeline, so that a new one begins."""
         backend = kwargs.get("backend")
         if not request.path.startswith(LmsPath.SIGN_IN_COMPLETE) or backend not in conf.backends():
             return None

@@ -51,8 +51,8 @@ def _sentence(message: str) -> str:
 
 
 def _database_advice(message: str) -> str:
-    """Returns advice for an error of the database, or ''. message: the class of an exception, a
-    colon and its text."""
+    """Returns advice for an error of the database, with a space at its end, or ''. message: the
+    class of an exception, a colon and its text."""
     lower_message = message.lower()
     for phrase, advice in _ADVICE_BY_PHRASE.items():
         if phrase in lower_message:

@@ -54,7 +54,8 @@ def write_hosts(env: Path, names: Sequence[str]) -> None:
 def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     """Returns the text of a compose file, changed so that ``names``, and no names of earlier calls,
     resolve to this machine in ``service``. Raises ComposeError if one of ``names`` is no host name,
-    or if the file does not define the service."""
+    or if names are to be added and the file does not define the service, or has its ``extra_hosts``
+    on one line."""
     # Removes the lines that an earlier call, or an earlier version of Usher, has inserted.
     begin = rf"(?:{_BEGIN}|{_EARLIER_BEGIN})"
     text = re.sub(rf"^ *{begin}\n(?:.*\n)*? *{_END}\n", "", text, flags=re.MULTILINE)

@@ -217,7 +217,8 @@ def _require_eligible(user: Any) -> None:
 @csrf_exempt
 @require_safe
 def users_me(request: HttpRequest) -> JsonResponse:
-    """``/api/users/me``: the user of the access token."""
+    """``/api/users/me``: the user of an LMS's access token. Refuses a user who may have no LMS
+    account now."""
     try:
         token = bearer.lms_token(request, any_of={SCOPE_USER_READ})
         _require_eligible(token.user)

@@ -272,6 +272,7 @@ def _count_by_state(name: str, model: Any) -> KindCounts:
         in_sync = Count(rows.filter(IN_SYNC, work__refused_at__isnull=True).count())
     oldest_due_at = None
     if due["all"]:
+        # A query for each lane, because the index of due rows begins with kind and lane.
         oldest_due_at = min(
             filter(None, (_oldest_due_at(due_work(name, now), lane) for lane in Lane)), default=None
         )
