@@ -396,6 +396,7 @@ def test_the_check_refuses_a_project_without_a_sign_in_page(integrator: Integrat
     original = urls.read_text()
     urls.write_text(re.sub(r'LoginView.*"\)', "LoginView.as_view()", original))
     try:
+        # The hint of E015 advises to use the admin's template.
         with pytest.raises(AssertionError, match=r"(?s)E015.*admin/login\.html"):
             integrator.run("python manage.py check")
     finally:

@@ -265,7 +265,8 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
     assert system.enrollments_in_lms(paid) == {
         (course, "verified" if is_mitxonline else mode, True)
     }
-    # MIT xPro enrolls everybody in the same, paid, mode.
+    # A paid mode in the LMS is not replaced by a free one. MIT xPro enrolls everybody in the same,
+    # paid, mode.
     assert system.enrollments_in_lms(upgraded_in_lms) == {
         (course, "verified" if is_mitxonline else mode, True)
     }

@@ -131,7 +131,7 @@ class Connection:
         defects = [
             defect for defect in answer.headers.defects if isinstance(defect, _HEADER_DEFECTS)
         ]
-        # After status 100, ``http.client`` reads the next answer; after others below 200 it does not.
+        # ``http.client`` reads the answer that follows status 100, but not one after 101 to 199.
         if answer.status < 200 or defects:
             raise http.client.HTTPException("its status line or headers can't be read")
         return answer

@@ -306,8 +306,8 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
 
 
 def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) -> str:
-    """Returns advice to start the applications that do not answer; "" if all of them answer, or if
-    other checks failed too.
+    """Returns advice to start the applications that do not answer; "" if all of them answer or run
+    in docker compose, or if other checks failed too.
 
     Connect starts containers, and the development server of an application without containers.
     Connect can't start an application whose manage.py runs through ``docker exec``, ``ssh`` or the

@@ -163,8 +163,9 @@ class EnvFile:
         return {key: value for key, value in last.items() if key and value is not None}
 
     def values_for_process(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """The settings that this file adds to a process with this ``environment``: all, except for
-        empty values of settings that the environment has already."""
+        """The settings that a process with this ``environment`` takes from this file, even if the
+        environment has other values: all, except for empty values of settings that the environment
+        has already."""
         return {
             key: value for key, value in self.values().items() if value or key not in environment
         }

@@ -158,6 +158,7 @@ def _insert_rows(unsaved_rows: Sequence[UnsavedRow]) -> list[State]:
     rows = [row for row, _ in unsaved_rows]
     first_modes = [row.mode for row in rows]
 
+    # Both change the rows in memory only.
     def set_final_state() -> None:
         for row, final_mode in unsaved_rows:
             row.mode, row.is_active = final_mode, True

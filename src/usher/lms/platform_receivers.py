@@ -255,7 +255,8 @@ class DoneReceivers:
 
 
 def after_inserting_enrollments(rows: Sequence[Any], modes: Sequence[str]) -> DoneReceivers:
-    """Do the work of the receivers of new enrollments; return the replaced receivers.
+    """Do the work of the receivers of new enrollments; return these receivers, and those that have
+    nothing to do for these rows.
 
     rows: CourseEnrollment, inserted, with the attributes they have before they become active.
     modes: the mode that each row will have.

@@ -327,4 +327,5 @@ def test_a_scrape_uses_indexes_of_the_work_queue_and_reads_no_records(db, scrape
             cursor.execute(f"{explain} {sql}")
             plan = "\n".join(str(row) for row in cursor.fetchall())
         assert "Seq Scan" not in plan, plan
+        # In SQLite's plan, the name of an index would follow the table's name before the quote.
         assert f"SCAN {table}'" not in plan, plan

@@ -101,8 +101,8 @@ class AccountData:
 
 
 def token_not_linked_yet(username: str) -> LmsError:
-    """The error of a token that waits until its account is linked in the LMS. Its message refers to
-    the account's error, ``not_linked_yet``, for the command to run."""
+    """The error of a token that waits until its account is linked in the LMS. Its message points to
+    the account, whose error, ``not_linked_yet``, has the command to run."""
     message = f"The LMS has not linked its account {username} to this learner yet: see the account."
     return LmsError(message, code=AWAITING_LINK)
 

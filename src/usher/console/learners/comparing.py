@@ -407,9 +407,9 @@ def _name_after_sign_in(links: ObservedLinks) -> str:
 
 def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
     """A sentence about an urgent problem of sign-in: the learner can't sign in to their account or
-    signs in to another one, or somebody else signs in to the learner's account. '' if sign-in is
-    right or unknown, or if the LMS has neither the account nor a link. links: None if the LMS does
-    not report links."""
+    signs in to another one, the account was renamed, or somebody else signs in to it. '' if sign-in
+    is right or unknown, or if the LMS has neither the account nor a link. links: None if the LMS
+    does not report links."""
     if links is None:
         return ""
     name = _name_after_sign_in(links)

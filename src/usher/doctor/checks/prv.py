@@ -241,9 +241,9 @@ class LinksUseThisBackend(Check):
 
 def _belongs_to_another_application(name: str, context: Context) -> bool:
     """Whether the provider record of that backend leads to another application, for example to one
-    that was disconnected. If the links of that application's learners were moved, learners of this
-    application would get the other learners' accounts. The record of a renamed backend leads to
-    this application."""
+    that was disconnected. Then the links by that backend must not be moved: learners of this
+    application would get accounts of the other application's learners. The record of a renamed
+    backend leads to this application."""
     other_origins, own_origins = _origins(name, context), _origins(context.backend, context)
     return bool(other_origins and own_origins) and not other_origins & own_origins
 

@@ -91,6 +91,7 @@ class Command(EngineCommand):
                 )
             if stop.is_set():
                 raise KeyboardInterrupt  # ``EngineCommand.handle`` reports it
+        # A recheck also asks the LMS for all rows that should exist; that may have failed.
         if made_due is not None and made_due.failure:
             summary.fail_list(made_due.failure)
         services.add_earlier(summary, kinds, **scope)
