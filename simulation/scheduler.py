@@ -171,6 +171,7 @@ class Scheduler:
                 _, _, act = heapq.heappop(self._events)
                 act()
                 self.observe()
+            # Time advances only if no thread can run now, not even after the events.
             if ready:
                 self._step(self.rng.choice(ready))
             elif not self._is_any_task_ready() and not self._advance():

@@ -492,10 +492,10 @@ def open_project(folder: Path) -> tuple[ProjectWithLms, ServerProcess, ServerPro
 
 
 class SavingConsole(Console):
-    """When it shows the advice, saves the corrected code, as the integrator would. Returns only
-    when the worker has ended or has read this code, so that ``usher dev`` notices the change late:
-    a worker that has read the corrected code must not be started again for it. started_file: the
-    worker writes it after it has read its code."""
+    """When it shows the advice, saves the corrected code, as the integrator would. Then it waits
+    until the worker has read this code, or has ended. So ``usher dev`` notices the change only
+    afterwards, and must not start a worker again that has read the corrected code. started_file:
+    the worker writes it after it has read its code."""
 
     def __init__(self, code: Path, worker: ServerProcess, started_file: Path) -> None:
         super().__init__(record=True, width=200)

@@ -48,6 +48,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def error_of_connect(checkout: Checkout) -> str:
+    # The command fails; connect shows this error.
     with pytest.raises(ToolFailed) as failure:
         Manage(checkout, Secrets()).run_command("check")
     return str(failure.value)

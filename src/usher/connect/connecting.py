@@ -64,7 +64,7 @@ class Connecting:
         plan = Plan(facts, steps, warnings=warnings).find_due()
         plan.warnings += lms_steps.warnings()
         if isinstance(lms_steps, TutorLmsSteps):
-            lms_steps.may_run_jobs = True  # while the plan is applied
+            lms_steps.may_run_jobs = True  # while the plan is applied; ``find_due`` ran none
         return plan
 
     def _steps_of_the_lms(

@@ -101,6 +101,7 @@ def failures_of_earlier_passes(
             # Failures that the summary reports are subtracted from the waiting rows first.
             reported_count = reported[failing_kind.name, code]
             if (count := group["waiting"] - reported_count) > 0:
+                # ``first``: when the first row of the group is due.
                 due_in = max(0.0, (group["first"] - now).total_seconds())
                 waiting.append(
                     Group(failing_kind.name, count, code, message, due_in, failure_class)

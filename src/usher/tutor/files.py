@@ -62,6 +62,6 @@ def remove_files(root: Path) -> None:
 
 
 def _chmod(path: Path, mode: int) -> None:
-    """Sets the mode if it differs; only the owner and root may set it."""
+    # Only the owner and root may set a mode, even if it stays the same.
     if path.stat().st_mode & 0o777 != mode:
         path.chmod(mode)

@@ -213,9 +213,9 @@ def _login_name():
 
 
 def _adopt(learner, lms_accounts):
-    """Links the LMS account with the learner's address to the learner if the learner has no LMS
-    account: somebody may have deleted the earlier user or the database. Returns the linked account,
-    or None."""
+    """Links the LMS account with the learner's address to the learner if the learner's own account
+    is requested but not created: somebody may have deleted the earlier user or the database.
+    Returns the linked account, or None."""
     from usher.application.accounts.services import adopt, reactivate
     from usher.application.adapter import adapter
     from usher.application.models import LmsAccount, UsernameReservation
