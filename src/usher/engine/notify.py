@@ -113,6 +113,7 @@ def connection_error(url: str, error: Exception) -> str:
     """A sentence about a failed connection to the broker at ``url``: the broker's address without
     its password, and the error."""
     reason = " ".join(str(error).split()) or type(error).__name__
+    # Celery accepts several addresses, separated by semicolons.
     scheme, _, rest = url.split(";")[0].partition("://")
     login, _, server = rest.partition("?")[0].rpartition("@")
     if password := login.partition(":")[2]:

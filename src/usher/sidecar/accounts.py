@@ -451,8 +451,8 @@ def _record_tokens(session: Session, tokens: list[tuple[Learner, TokenPair]]) ->
 
 
 def _owner_relation(session: Session) -> dict[str, str]:
-    """Returns the key ``owner`` of a request ``write`` to the agent: the owner of an account's row is
-    the row of the model of users to which it refers."""
+    """Returns the key ``owner`` of a request ``write`` to the agent: the owner of an account's row
+    is the row of users to which it refers."""
     return {"model": session.adapter.users.model, "column": session.adapter.account.columns["user"]}
 
 
