@@ -525,7 +525,8 @@ class Simulation:
         )
 
     def _stop(self) -> None:
-        """Tell a worker to stop, as by SIGTERM."""
+        """Tell a worker to stop, as by SIGTERM, preferably one that waits for the LMS; see
+        ``_choose_process``."""
         if victim := self._choose_process(self._running_workers(), self._stop):
             self.event_log.add(victim, "is told to stop")
             victim.own_objects["stop"].set()
