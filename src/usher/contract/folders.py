@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.environment import Env
 
 #: The files in which docker compose looks for services, the preferred one first.
@@ -43,6 +42,9 @@ def advice_about_parent(folder: Path) -> str:
 
 def is_lms_of_dev(home: Path, address: str) -> bool:
     """Whether the LMS at this address is the one of ``usher dev`` in the folder ``home``."""
+    # Needs python-dotenv, which the LMS client, whose errors use this module, is installed without.
+    from usher.contract.envfile import EnvFile, EnvFileError
+
     with suppress(EnvFileError, OSError):
         address_of_dev = EnvFile.read(home / "env").get(Env.OPENEDX_API_BASE_URL) or ""
         return bool(address) and address.rstrip("/") == address_of_dev.rstrip("/")
