@@ -88,13 +88,18 @@ class Disconnection(ABC):
     # -- the LMS
 
     def _records_step(self) -> Step:
+        reason = (
+            "--purge was given: the provider record, OAuth client, token and the accounts that "
+            "were created for services are deleted; learners' accounts stay"
+            if self._purge
+            else "the provider record is disabled, OAuth client and token are deleted; accounts "
+            "stay"
+        )
         return Step(
             id="lms-records",
             where=self._lms.lms_url,
             what=f"remove the records that were created for {' and '.join(self._names)}",
-            reason=(
-                "the provider record is disabled, OAuth client and token are deleted; accounts stay"
-            ),
+            reason=reason,
             is_done=self._are_records_gone,
             apply=self._remove_records,
             # The command reports what it did; an LMS that is broken can't be examined afterwards.

@@ -107,7 +107,7 @@ class NoNameIsRefused(Check):
 
 @check
 class UsernamesAreUnique(Check):
-    """No two learners have, or had, the same username.
+    """Each learner has a username of their own, now and earlier, and the same one in the LMS.
 
     Symptom: a learner gets another learner's account.
     Cause: a username was changed, or given to a second learner.
