@@ -126,7 +126,8 @@ def _sentence(text: str) -> str:
 
 
 def settings_page() -> str:
-    """The names in `usher.contract.environment.Env`, each with the comment above it."""
+    """The names in `usher.contract.environment.Env`, then those of `_option_rows`, each with the
+    comment above it."""
     source = (ROOT / "src/usher/contract/environment.py").read_text()
     tree = ast.parse(source)
     lines = source.splitlines()

@@ -59,6 +59,7 @@ class Proxy:
                 return self._spoil(fault, answer=None), 0.0
         return self._forward_and_spoil(request, fault), 0.0
 
+    # fault: one of FAULTS_AFTER; "" for none. The answer is 502 if the LMS does not answer.
     async def _forward_and_spoil(self, request: Request, fault: str) -> Response:
         try:
             answer = await self._forward(request)

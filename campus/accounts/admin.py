@@ -10,6 +10,7 @@ from usher.application.accounts.models import LmsAccount
 from usher.application.accounts.services import follow_profile, retire, set_active
 
 
+# The admin's form for a new user. The base class adds the password, twice.
 class NewUserForm(BaseUserCreationForm):
     class Meta:
         model = User

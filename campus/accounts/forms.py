@@ -8,7 +8,8 @@ from usher.contract.limits import FULL_NAME_MAX_LENGTH, USERNAME_MAX_LENGTH
 
 
 class FullNameForm(forms.Form):
-    """The fields of sign-up besides username, e-mail address and password."""
+    """The fields of sign-up besides username, e-mail address and password. allauth derives its form
+    from this class and adds those three."""
 
     name = forms.CharField(
         label="Full name",

@@ -19,7 +19,8 @@ _MAX_EVENT_LENGTH = 2000
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Redacts values named like secrets; keeps every value in one line."""
+    """Redacts values named like secrets. Keeps the message and every value in one line, but not
+    ``exception`` and ``stack``."""
     standard = {name: event[name] for name in _STANDARD_KEYS if name in event}
     values = {name: value for name, value in event.items() if name not in _STANDARD_KEYS}
     text = {"event": one_line(standard.pop("event", ""), limit=_MAX_EVENT_LENGTH)}

@@ -206,7 +206,7 @@ def test_a_probe_is_due_once_a_second_and_more_often_during_a_trial() -> None:
 def test_batches_are_smaller_during_the_trial_of_one_more_concurrent_batch() -> None:
     pacing = Pacing(LARGEST_SIZE)
     send_batches(pacing, seconds_an_item=FAST)
-    probe_lms(pacing, probes=GOOD_PROBES)
+    probe_lms(pacing, probes=GOOD_PROBES)  # the trial begins
     with pacing.turn(KIND) as size:
         assert size == LARGEST_SIZE // TRIAL_DIVISOR
         pacing.record_time(KIND, size, size * FAST)

@@ -203,7 +203,8 @@ def test_containers_that_a_job_left_are_not_a_running_platform(
     job = ["local", "do", "print-edx-platform-setting", "SITE_ID"]
     machine.run([str(machine.tutor), "--root", str(machine.root.path), *job])
     assert json.loads((machine.engine.home / "running.json").read_text()) == ["tutor_local"]
-    assert machine.connect(shop, "--no-prove")["ok"]  # the LMS and its proxy were started
+    # Connect starts the LMS and its proxy, so a second plan has nothing to do.
+    assert machine.connect(shop, "--no-prove")["ok"]
     result = machine.connect(shop, "--no-prove", "--dry-run")
     assert [change["id"] for change in result["plan"]["changes"] if change["due"]] == []
 

@@ -74,6 +74,7 @@ def test_the_compose_file_names_existing_commands_files_and_services():
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"web": ["127.0.0.1:8013:8013"]}
     for service in services.values():
+        # For a service without a build, compose.yml stands for the file, since it exists.
         assert (ROOT / service.get("build", {}).get("dockerfile", "compose.yml")).is_file()
         for dependency in service.get("depends_on", {}):
             assert dependency in services

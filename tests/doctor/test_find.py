@@ -208,6 +208,7 @@ def test_env_1_names_an_env_file_that_does_not_exist(
 
 
 def test_env_1_accepts_quotes_in_the_file_of_usher_dev_only(project: Path):
+    # ``project`` has written quotes into the file of ``usher dev``.
     with create_context(find_places(DoctorOptions())) as context:
         assert EnvFileIsUnambiguous().probe(context).status is Status.OK
     (project / ".env").write_text("OPENEDX_API_BASE_URL='http://lms.example.org'\n")

@@ -313,7 +313,8 @@ class TestRequestIds:
         self, lms: Lms, learners: list[str]
     ) -> None:
         """If one item fails, the LMS processes the items one by one, and stores their outcomes. The
-        refused item is processed again; ``bad``, its learner, is also the request id."""
+        repetition processes only the refused item again. ``bad``: the username of its learner, used
+        as the request id too."""
         script = """
 def refuse(sender, instance, **kwargs):
     if instance.user.username == given["bad"]:

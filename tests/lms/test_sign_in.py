@@ -41,7 +41,7 @@ def test_an_unknown_learner_is_signed_in_without_a_form(lms: Lms, name: str) -> 
 
 
 def test_the_redirect_uri_is_sent_as_it_is_registered(lms: Lms) -> None:
-    """Some providers compare redirect URIs exactly."""
+    """Some providers compare redirect URIs exactly, so the LMS does not add ``redirect_state``."""
     with lms.browser() as browser:
         start = browser.get("/auth/login/mitxpro-oauth2/?auth_entry=login", follow_redirects=False)
 

@@ -77,6 +77,7 @@ def test_a_pass_that_a_rate_limit_of_the_lms_ends_is_repeated() -> None:
     scope = PassScope(kinds=(RUN,))
     watching = Watching(scope, WatchState(), summaries.append)
     with patch("usher.sidecar.watching.reconcile", reconcile):
+        # The result is the time that the agent was busy.
         assert watching._run_pass_within_rate_limit(session, scope, PassThreads([])) == 0.0
     first, second = (each.as_data()["kinds"][RUN] for each in summaries)
     assert (first[FAILED], second[DONE]) == (1, 1)

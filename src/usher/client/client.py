@@ -465,8 +465,8 @@ def _refusal(answer: Answer) -> LmsError:
 
 
 def _is_in_lms_form(answer: Answer) -> bool:
-    """Whether Django REST framework can have written this refusal: JSON, or an empty body with the
-    header ``Allow``."""
+    """Whether Django REST framework can have written this refusal: its status is one of those
+    below, and its body is a JSON object or list, or is empty and there is a header ``Allow``."""
     if answer.status not in (400, 404, 406, 409, 422):
         return False
     if not answer.body:

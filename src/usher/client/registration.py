@@ -83,6 +83,7 @@ def _read_registration(lms: LmsClient, answer: Answer) -> Registered:
             "a registration", lambda: _registered_user(data["authenticated_user"], answer)
         )
     if code == RegistrationError.RATE_LIMITED:
+        # Registrations pause now; the error is raised below.
         error = lms.http.pause_group(REGISTRATION, _LIMIT_PAUSE_SECONDS)
         error.code = code
         error.message = (

@@ -366,7 +366,8 @@ def _check_redirect_uri(redirect_uri: str, report: dict[str, Any]) -> Check:
 
 
 def _check_application_client(client: httpx.Client, application: Application) -> Check:
-    """Checks that the application knows the LMS's client id and secret."""
+    """Checks that the application knows the LMS's client id and secret. It then answers
+    ``invalid_grant`` to a code that does not exist."""
     # Not ``access_token_url``, which may be an address for the LMS's containers only.
     token_url = application.authorization_url.removesuffix("authorize/") + "token/"
     data = {
@@ -555,7 +556,7 @@ def _check_sign_in_page(sign_in_target: sign_in.Target) -> Check:
 def _check_learner(sign_in_target: sign_in.Target, target: TargetApplication) -> Check:
     """Checks that a test learner can sign in to the LMS through the application, up to a course.
 
-    The learner is removed again.
+    The learner is removed again; a warning says what could not be removed.
     """
     try:
         proof = sign_in.prove_with_test_learner(sign_in_target, target.manage.run_learner_script)

@@ -251,7 +251,8 @@ class Disconnection(ABC):
         return steps
 
     def _env_values(self, target: TargetApplication) -> dict[str, str]:
-        """Returns the settings that connect wrote into the ``.env``; {} if they are unknown."""
+        """Returns the settings that connect wrote into the ``.env``; {} if they are unknown because
+        the LMS's description has no service worker for the application."""
         if self._description.service_worker_of(target.name) is None:
             return {}
         return target.env_values(self._description, self._addresses)

@@ -34,8 +34,9 @@ def end_line_of_interrupt() -> None:
 
 
 def printable(text: str) -> str:
-    """``text`` with � in place of control characters, except for line breaks. Text of a learner, an
-    application or an LMS could otherwise control the operator's terminal."""
+    """``text`` without colour codes, with a space in place of a tab and � in place of other control
+    characters, except for line breaks. Text of a learner, an application or an LMS could otherwise
+    control the operator's terminal."""
     lines = COLOURS.sub("", text).replace("\r\n", "\n").replace("\t", " ")
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in lines)
 
@@ -82,6 +83,7 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
         punctuation, following = text[start : start + 1], text[start + 1 : start + 2]
         if punctuation in (".", ",", ";") and following in ("", " "):
             start += 1
+    # A text without a long command is yielded unchanged.
     if rest := text[start:].strip(" ") if start else text:
         yield rest, False
 

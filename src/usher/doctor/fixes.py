@@ -152,7 +152,8 @@ def _manage_command(program: str, arguments: str, context: "Context") -> str:
             and command.env_file == _own_env_file(command.folder)
             and _is_built_on_usher(context)
         ):
-            command = replace(command, env_file=None)  # the application's settings read the file
+            # The command need not read the file: the application's settings do.
+            command = replace(command, env_file=None)
         return command.as_typed(arguments)
     if context.lms_manage is not None:
         return context.lms_manage.as_typed(arguments)

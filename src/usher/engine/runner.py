@@ -552,8 +552,8 @@ class Runner:
         return time.monotonic() > self._stop_by
 
     def _abandon(self) -> None:
-        """Ends the pass although outcomes are missing. Renews the leases of their rows a last time,
-        because the other system may still receive the requests about these rows."""
+        """Called before the pass ends although outcomes are missing. Renews the leases of their
+        rows a last time, because the other system may still receive the requests about them."""
         self._renewed_at = 0.0  # makes the leases due for renewal now
         self._renew_leases()
         log.info(

@@ -44,6 +44,7 @@ def work(user_id: int | None = None) -> None:
     """Reconciles the due rows of one user, who may be waiting for the result, or of all users, for
     ``SHARE_SECONDS`` at most. For all users, then sends messages for the rows that are still due.
     """
+    # Until the pass ends, the heartbeat shows that a worker is running.
     with heartbeat.beating(heartbeat.LATE_SWEEPING_SECONDS):
         reconcile(user=user_id, stop=StopAfter(stopping, SHARE_SECONDS))
     if user_id is None and not stopping.is_set():

@@ -40,7 +40,8 @@ def refuse_within_transaction(alternative: str = "") -> None:
 
 
 def refuse_reconcile_now() -> None:
-    """``refuse_within_transaction`` for a function that was called with ``reconcile_now``."""
+    """``refuse_within_transaction`` for a function that was called with ``reconcile_now``: the
+    error also advises to leave this argument out."""
     refuse_within_transaction("leave out reconcile_now so that a worker does it, ")
 
 

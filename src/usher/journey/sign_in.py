@@ -91,7 +91,8 @@ class Proof:
 
 def prove_as_anonymous(target: Target) -> str:
     """Follows sign-in to the application's sign-in page. Returns a sentence for people. Raises
-    BrokenError."""
+    BrokenError, but not if sign-in continues at a further host, such as an API gateway's, that
+    does not answer this machine."""
     browser = Browser()
     try:
         page = browser.follow(target.sign_in_url(LmsPath.DASHBOARD))
@@ -192,8 +193,8 @@ def _browser_with_session(target: Target, session: dict[str, Any]) -> Iterator[B
 
 
 def _fix_for_no_sign_in(target: Target, final_url: str, session_cookie: str) -> str:
-    """Returns advice if the LMS did not sign the learner in and sign-in ended at ``final_url``.
-    session_cookie: the name of the application's session cookie."""
+    """Returns advice for a sign-in that ended at ``final_url``, and after which the learner is not
+    signed in to the LMS. session_cookie: the name of the application's session cookie."""
     if session_cookies_collide(target.application_url, session_cookie, target.lms_url):
         return (
             f"the application and the LMS have a session cookie named {session_cookie} on the same "
@@ -235,7 +236,7 @@ def _sign_in_learner(browser: Browser, target: Target, username: str, session_co
 
 def _heading(page: httpx.Response) -> str:
     """Returns the heading of a page, for example of the page with which the LMS plugin stops a
-    sign-in."""
+    sign-in; '' if it has none."""
     match = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", match[1])).split())[:200] if match else ""
 

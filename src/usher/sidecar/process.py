@@ -114,8 +114,8 @@ class Agent:
             )
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Starts ``manage.py shell`` with the values of the application's ``.env``. Raises
-        AgentFailed."""
+        """Starts ``manage.py shell``, with the values of the application's ``.env`` unless docker
+        compose runs it. Raises AgentFailed."""
         checkout, environment = self._checkout, dict(os.environ)
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")

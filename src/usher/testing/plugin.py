@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(OPTION, help_text, default="refused")
 
 
+# Last, because a project may set Django up in this hook, and ``_uses_usher`` needs that.
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     if config.getini(OPTION) not in ("refused", "allowed"):

@@ -128,7 +128,7 @@ def usher_courses(owner: str) -> Job:
 
 def courses_script(owner: str) -> str:
     """Returns a script that creates ``COURSES``; ``create_course`` leaves existing courses
-    unchanged."""
+    unchanged. owner: the e-mail address of a staff user."""
     lines = [
         shlex.join(["./manage.py", "cms", "create_course", "split", owner, org, number, run, title])
         for org, number, run, title in COURSES

@@ -91,6 +91,7 @@ def with_hosts(text: str, service: str, names: Sequence[str]) -> str:
     # Another plugin has written ``extra_hosts``. A second one would make the file invalid, so the
     # names are added at the beginning of the other's list or mapping, with its indentation.
     first = re.compile(r"(?: *(?:#.*)?\n)*(?P<indent> *)(?P<dash>- )?").match(block, key.end())
+    # Otherwise ``extra_hosts`` has no entries, and gets a list.
     if first and (first["dash"] or len(first["indent"]) > len(margin)):
         form = '- "{}:host-gateway"' if first["dash"] else '"{}": host-gateway'
         # ``_insert`` adds ``margin``, so only the rest of the indentation is added here.

@@ -12,7 +12,7 @@ FILENAME = "usher.json"
 
 def requirements(config: Mapping[str, Any]) -> list[str]:
     """Requirements that pip installs into the image, quoted for a shell. Raises EntryError."""
-    entries_of(config)  # raises EntryError for a wrong entry
+    entries_of(config)  # only to raise EntryError for a wrong entry
     usher = [config["USHER_REQUIREMENT"]] if config["USHER_REQUIREMENT"] else []
     return [f"'{requirement}'" for requirement in (*usher, *config["USHER_BACKEND_REQUIREMENTS"])]
 

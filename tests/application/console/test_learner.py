@@ -30,7 +30,8 @@ NOWHERE = "course-v1:edX+Nowhere+1"
 
 @pytest.fixture
 def staff(superuser: Client) -> Client:
-    """The browser of a superuser, in place of a staff member: see ``superuser``."""
+    """The browser of a superuser. Other staff would need rows of permissions: see
+    ``superuser``."""
     return superuser
 
 

@@ -184,7 +184,7 @@ def test_rotating_keys_keeps_a_token_that_is_renewed_meanwhile(learner, monkeypa
 
     def reencrypt_slowly(encrypted):
         reading.set()
-        time.sleep(0.3)  # meanwhile, the other thread renews the token
+        time.sleep(0.3)  # meanwhile, the other thread's update waits for the lock of the rotation
         return reencrypt(encrypted)
 
     def renew():

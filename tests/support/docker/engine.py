@@ -68,6 +68,7 @@ class ContainerEngine:
 
     def record_call(self, words: list[str]) -> None:
         line = json.dumps(words) + "\n"
+        # One write at the end of the file, because several commands may run at the same time.
         descriptor = os.open(
             self.home / "calls.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
         )

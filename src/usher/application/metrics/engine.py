@@ -57,6 +57,7 @@ def write_if_due() -> None:
         write()
 
 
+# Writes the counts and gauges of this process to the database.
 def write() -> None:
     conditions.record_if_due()
     recorder.flush()

@@ -76,13 +76,14 @@ def malformed_key_outcome(run: CourseRun) -> Outcome | None:
 
 
 def _known_runs() -> tuple[int, list[str]]:
-    """The number of runs that the LMS is known to have, and a sample of their keys."""
+    """The estimated number of runs that the LMS is known to have, and a sample of their keys."""
     observed_runs = CourseRun.objects.filter(missing_since__isnull=True, observed_at__isnull=False)
     return sample_of(observed_runs, "course_key")
 
 
 def _runs_with_modes() -> tuple[int, list[str]]:
-    """The number of runs whose modes are known, and a sample of their keys."""
+    """The estimated number of runs that are not missing and have known modes, and a sample of their
+    keys."""
     present_runs = CourseRun.objects.filter(missing_since__isnull=True)
     return sample_of(
         present_runs.filter(Exists(CourseMode.objects.filter(run=OuterRef("pk")))), "course_key"

@@ -22,7 +22,8 @@ class Form:
 
 
 class _Forms(HTMLParser):
-    """Collects the forms of a page, with the values that their fields have."""
+    """Collects the forms of a page, with the values of their ``input`` elements; '' for ``select``
+    and ``textarea``."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -509,7 +509,7 @@ class ProjectWithLms(RunningServers):
         changed_at = self._changed_at
         if changed_at == self._checked_change or not changed_at:
             return False
-        self._silent_server = None
+        self._silent_server = None  # an earlier failure no longer counts
         if time.monotonic() - changed_at < _LISTEN_SECONDS:
             return False
         if any(process.name == _WORKER and not process.process for process in self._servers):

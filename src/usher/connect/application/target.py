@@ -406,6 +406,7 @@ class TargetApplication:
             identity,
             lms_url=addresses.lms_url,
             lms_server_url=addresses.lms_server_url,
+            # Containers reach an LMS of this machine at docker's gateway.
             lms_at_gateway=addresses.lms_on_this_machine and not self.checkout.runs_here,
             studio_url=addresses.studio_url,
             registration_token_key=edition.registration_token_key if edition else "",

@@ -185,7 +185,7 @@ class Overview:
 
     @property
     def empty_titles(self) -> str:
-        """The titles of kinds without records, separated by commas."""
+        """The titles of the kinds without records that are not shown, separated by commas."""
         shown_names = {kind.name for kind in self.shown_kinds}
         titles = [kind.title for kind in self.kinds if kind.name not in shown_names]
         return ", ".join(titles)

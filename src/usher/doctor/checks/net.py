@@ -294,7 +294,8 @@ def _error_of_manage(context: Context) -> str:
 
 
 def _connection_error(context: Context) -> str:
-    """Why this machine can't reach the application either; '' if the application answers."""
+    """Why this machine, like the LMS, can't reach the application; '' if the application
+    answers."""
     try:
         context.application.get("/")
     except NoAnswerError as error:

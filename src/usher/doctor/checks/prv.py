@@ -216,8 +216,8 @@ class LinksUseThisBackend(Check):
             if row.get("enabled")
         }
         in_use = connected | {context.backend}
-        # Another enabled backend, such as Google's, rightly has links of its own. Of Usher's two
-        # backends, an application uses only one.
+        # Wrong are links of a disabled backend, and those of Usher's other backend even if it is
+        # enabled. Another enabled backend, such as Google's, rightly has links of its own.
         other_links = {
             name: count
             for name, count in counts.items()

@@ -18,6 +18,7 @@ class EnrollmentsForm(Form):
     course_ids = CharField(required=False)
     email = CharField(required=False)
 
+    # The values of a field, which commas separate. plural: what the error calls them.
     def _split_values(self, field: str, plural: str) -> list[str]:
         text = self.cleaned_data.get(field)
         values = text.split(",") if text else []

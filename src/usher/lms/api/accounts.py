@@ -93,6 +93,7 @@ class _Batch:
         self.users: dict[str, Any] = {}
         self._add_linked_users([item["username"] for item in items])
         new_items = [item for item in items if item["username"] not in self.users]
+        #: Those of the new learners' e-mail addresses, case-folded, that were invited to a course.
         self.invited = conf.platform().invited_emails([item["email"] for item in new_items])
         taken = lookup.find_taken(
             usernames=[item["username"] for item in new_items],

@@ -92,7 +92,8 @@ class StoredOutcomes:
         if stored.digest == row.digest:
             return _restore_tokens(json.loads(stored.outcomes), self.application)
         outcomes = json.loads(stored.outcomes)
-        # UncleanRefusal makes this request process its items one by one too, and find their rows.
+        # One outcome in place of several: the earlier request processed these items one by one.
+        # UncleanRefusal makes this request do the same, and find the row of each item.
         if len(outcomes) == 1 and len(items) > 1:
             raise UncleanRefusal("an earlier request processed these items one by one")
         raise RequestIdReused(

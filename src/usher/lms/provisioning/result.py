@@ -10,7 +10,8 @@ from typing import Any
 class Item:
     """What happened to one record. what: the record's kind; name: the record's name; outcome:
     created, changed, adopted, removed, moved, kept or unchanged; changes: names of the fields that
-    differed."""
+    differed. kept: left as it was found, because provisioning did not create it or it may be
+    another person's."""
 
     what: str
     name: str

@@ -93,6 +93,7 @@ class Command(EngineCommand):
             if not options["json"]:
                 self.stdout.write(_result_line(decision))
         if options["json"]:
+            # All results, including those with a problem.
             self.stdout.write(json.dumps({"linked": [asdict(decision) for decision in decisions]}))
         else:
             self._print_next_steps(decisions, options)
@@ -166,7 +167,7 @@ def _csv(proposals: list[adoption.Proposal]) -> str:
 
 def _read_decisions(name: str) -> list[dict[str, str]]:
     """The rows of the file, as a spreadsheet may have written it: with a byte order mark, or with
-    semicolons. Raises CommandError."""
+    semicolons or tabs in place of commas. Raises CommandError."""
     with _open(name, "r", "utf-8-sig") as file:
         try:
             text = file.read()

@@ -170,6 +170,7 @@ class Command(EngineCommand):
         if options["json"]:
             self.stdout.write(json.dumps(results))
             return
+        # Of these values, a dry run has only the addresses.
         for name in results.get("created_users", ()):
             self.stdout.write(f"✓ created {name} ({name}@{instance.DOMAIN})")
         if "client_id" in results:

@@ -266,7 +266,7 @@ def _superuser_record():
 
 
 def _superuser():
-    """Returns [username in the LMS, e-mail address] of the superuser; None if there is none.
+    """Returns [username in the LMS, e-mail address] of the oldest active superuser, or None.
 
     The username is "" if none was reserved yet.
     """

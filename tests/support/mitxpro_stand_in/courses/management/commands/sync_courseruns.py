@@ -36,6 +36,7 @@ class Command(BaseCommand):
                 continue
             for field, column in FIELDS.items():
                 value = answer.json().get(field)
+                # All fields but the name are times, which may be missing.
                 setattr(run, column, value if field == "name" else value and parse_datetime(value))
             run.save()
             updated += 1
