@@ -257,7 +257,7 @@ class Invariants:
         written into it, such as its refusal."""
         kept_fields = ("attempts", "error_code", "error_message", "refused_at", "lease_owner")
         self.check_step()
-        earlier_rows = self.records.rows
+        earlier_rows = self.records.rows  # the next ``check_step`` reads the rows into a new dict
         act()
         self.check_step()
         for kind, rows in earlier_rows.items():

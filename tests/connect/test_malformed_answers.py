@@ -42,7 +42,7 @@ def test_a_remote_application_whose_token_endpoint_answers_no_object_has_no_reco
         remote = RemoteApplication(recognise(options), options, Secrets())
         lms = Addresses("http://lms.example", "http://lms.example", lms_on_this_machine=False)
         assert not remote.record_agrees(application(url), lms)
-        # It does not say that it has none.
+        # The answer does not prove that there is no record.
         assert remote.has_record(application(url))
 
 

@@ -124,7 +124,7 @@ def _with_typed_commands(text: str) -> str:
 
 def _parts_of_line(line: str) -> list[tuple[str, bool]]:
     """Each part of the line, and whether it is a long command. A line that begins with ``$ `` is
-    one part, which ``wrap`` recognises by itself."""
+    one part, which ``wrap`` recognises by itself; an empty line has one empty part."""
     return [(line, False)] if line.startswith("$ ") else [*text_and_commands(line)] or [("", False)]
 
 

@@ -284,7 +284,7 @@ def _remove_at_lms(target: Target, username: str, enrolled_runs: list[str]) -> s
         client.headers["Authorization"] = f"Bearer {target.token}"
         try:
             if client.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
-                return ""  # there is no such LMS account
+                return ""  # there is no such LMS account, or the LMS did not show it
             for run in enrolled_runs:
                 enrollment = {"user": username, "mode": MODE, "is_active": False}
                 body = {**enrollment, "course_details": {"course_id": run}}

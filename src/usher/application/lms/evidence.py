@@ -119,7 +119,8 @@ class Evidence:
         known_items = self.items(kind)[:_SMALL_SAMPLE_SIZE]
 
         def count_missing(items: Sequence[Any]) -> int:
-            # Not of ``items``, the whole sample: each object needs a request.
+            # Not of ``items``, the whole sample: each object needs a request. The result 0 passes
+            # the check of the share of missing objects, which does not apply here.
             if len(known_items) >= min_known and not any(shows(item) for item in known_items):
                 raise TooManyMissing(_text_of_none(kind, len(known_items)))
             return 0
