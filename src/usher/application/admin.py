@@ -457,8 +457,8 @@ class EnrollmentAdmin(ReconciledAdmin):
         return is_unenrolled or lms_lacks_run
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Saves changes with ``want``, which also makes the row due. For a new enrollment, also
-        requests the learner's LMS account."""
+        """Saves a new enrollment and requests the learner's LMS account. Saves changes with
+        ``want``, which compares them with the stored row and makes the row due."""
         if not change:
             super().save_model(request, obj, form, change)
             try:

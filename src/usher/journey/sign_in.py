@@ -91,8 +91,8 @@ class Proof:
 
 def prove_as_anonymous(target: Target) -> str:
     """Follows sign-in to the application's sign-in page. Returns a sentence for people. Raises
-    BrokenError, but not if sign-in continues at a further host, such as an API gateway's, that
-    does not answer this machine."""
+    BrokenError, but not if sign-in continues at a host, other than the application's and the LMS's,
+    that does not answer."""
     browser = Browser()
     try:
         page = browser.follow(target.sign_in_url(LmsPath.DASHBOARD))

@@ -137,6 +137,7 @@ def _make_unsaved_row(
             return None
         if not new_enrollment.force and models.CourseEnrollment.is_enrollment_closed(user, run):
             raise models.EnrollmentClosedError
+    # As the platform first inserts it: see ``UnsavedRow``.
     row = models.CourseEnrollment(
         user=user, course=run, mode=models.CourseMode.DEFAULT_MODE_SLUG, is_active=False
     )
