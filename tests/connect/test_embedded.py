@@ -360,6 +360,7 @@ def test_an_application_whose_settings_lack_its_address_is_served_at_that_of_the
     )
     with shop.running_server() as started:
         assert started is not None
+        # The command is in parentheses if it first changes the folder or reads the .env.
         assert started.command.rstrip(")").endswith(f"127.0.0.1:{shop.port}")
 
 
