@@ -348,6 +348,7 @@ class _BatchApi(BatchApi):
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
         """Changes the item's enrollment. Returns the result."""
         username, key = item["username"], item["course_id"]
+        # Linked accounts only: the uid of an account that the application created is its username.
         account = self.world.by_uid.get(username)
         if account is None:
             return _refused_result(item, "unknown-user", f"The user {username} does not exist.")

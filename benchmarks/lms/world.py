@@ -61,7 +61,9 @@ class World:
     username and course key. by_user: username → course keys. requests: method and path → number of
     requests; ``made:<username>`` → how often the account was created. sessions: value of the
     cookie → session. runs: course key → run, as in the course list. pages: the pages of the course
-    list, as JSON. last_registered: the username of the newest account."""
+    list, as JSON. last_registered: the username of the newest account. client_id,
+    oauth_login_secret: of the LMS's client in the application. oauth_client_id,
+    oauth_client_secret: of the application's client in the LMS."""
 
     application_url: str
     client_id: str

@@ -21,6 +21,7 @@ LANDING = "http://app.example/login/_private/complete"
 
 @pytest.fixture(scope="module")
 def lms_url():
+    # The LMS's application, at port 8013, is not started.
     with running_services() as services:
         port = free_port()
         serve_lms(services, port, 8013, "--delay", 0.05, "--runs", 250)
@@ -123,7 +124,7 @@ def test_course_pages_have_the_recorded_fields_and_show_changed_runs(lms_url, br
     page = browser.get("/api/courses/v1/courses/?page=3&page_size=100").json()
     body = recorded_response("009_courses_page_1.json")["body"]
     assert set(page["results"][0]) == set(body["results"][0])
-    assert len(page["results"]) == 50
+    assert len(page["results"]) == 50  # of 250 runs
     assert page["pagination"]["num_pages"] == 3
     assert browser.get("/api/courses/v1/courses/?page=4").status_code == 404
     assert control(lms_url, "change-runs", one_in=100, mark="x") == {"changed": 3}

@@ -542,6 +542,7 @@ def test_a_failed_step_is_repeated_after_code_was_saved_during_the_start(
         assert worker.process is not None
         process_id = str(worker.process.pid)
         assert eventually(lambda: process_id in started.read_text())
+        # ``SLOW_WORKER`` writes the VERSION that it read, in the corrected code 300.
         assert started.read_text() == f"300:{process_id} ", "started once with the corrected code"
     finally:
         servers.stop()

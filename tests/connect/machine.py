@@ -193,7 +193,8 @@ class Machine:
 
     def kill_during(self, step: str, *arguments: str, after: float = 0.0) -> bool:
         """Runs ``usher`` with these arguments, and kills it and its children ``after`` seconds
-        after ``step`` has begun. Returns False if the command ended before that."""
+        after the step with the id ``step`` has begun. Returns False if the command succeeded before
+        that."""
         process = subprocess.Popen(
             self.argv(*arguments),
             env=self.environment,

@@ -406,7 +406,7 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
     entry = campus.make_entry(BackendChoice(name="mitxpro-oauth2", known_backend="mitxpro-oauth2"))
     assert (entry["name"], entry["usher"]) == ("mitxpro", True)
     campus.check_backend("mitxpro-oauth2")
-    # The LMS's record is created with an exemption, because this backend sends no PKCE.
+    # The LMS's record is created with an exemption, because no known backend sends PKCE.
     application_entry = application(campus.url, name="mitxpro", webhook_secret="w" * 40)
     assert campus.write_record(application_entry, ADDRESSES) == "created, PKCE made optional for it"
     # python-social-auth adds redirect_state to the registered address.

@@ -323,6 +323,7 @@ def test_updating_an_entry_keeps_the_fields_that_a_person_added():
 
 def test_updating_an_entry_removes_the_addresses_of_a_gateway_that_is_no_longer_used():
     own_address, gateway = "http://app:8013", "http://app:9080"
+    # ``gateway_url`` is the browsers' second address, so here it is the application's own.
     with_gateway = {
         "name": "mitxonline",
         "provider_name": "MITx",

@@ -16,6 +16,7 @@ from usher.contract.secret_values import Secrets
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "usher"
 #: Names of fields that hold secrets, environments of processes, or whole answers.
 SECRET = re.compile(r"token|secret|secrets|password|cookies|environment|env|body|headers")
+#: Matches a whole name that is or ends with such a word.
 SUFFIX = re.compile(rf"(\w*_)?({SECRET.pattern})")
 #: Fields that are no secrets: names of columns, flags, expectations of an answer, and values of a
 #: class that hides them itself.

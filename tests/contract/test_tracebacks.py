@@ -43,6 +43,7 @@ def test_the_file_and_line_of_an_error_are_those_in_the_project(
     (tmp_path / "shop.py").write_text(f"\n{code}\n")
     stderr = error_of_import("shop", tmp_path)
     assert summary_of_output(stderr, tmp_path) == expected
+    # A syntax error has its place even if that is outside of the folder.
     if "SyntaxError" not in expected:
         _, error = expected.split(": ", 1)
         assert summary_of_output(stderr, tmp_path / "elsewhere") == error, "without a place"

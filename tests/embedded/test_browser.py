@@ -22,6 +22,7 @@ class AuthorizePage(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        # The redirect URI has a query already, because python-social-auth adds redirect_state.
         redirect = f"{query['redirect_uri']}&state={query['state']}&code=code-{type(self).username}"
         self.send_response(302)
         self.send_header("Location", redirect)
@@ -87,6 +88,7 @@ def test_a_learner_whose_username_is_taken_reads_why_and_can_link_with_the_passw
 
 
 def test_signing_out_redirects_to_the_next_page(lms: EmbeddedLms, page: Page, name: str) -> None:
+    # Without ``next`` that is ``/``, which redirects visitors to the courses.
     AuthorizePage.username = name
     page.goto(lms.url + START)
     page.wait_for_url("**/dashboard")

@@ -175,8 +175,8 @@ def test_requests_to_the_application_time_out_after_20_seconds() -> None:
 
 @pytest.mark.parametrize("name", ["SOCIAL_AUTH_REQUESTS_TIMEOUT", "SOCIAL_AUTH_URLOPEN_TIMEOUT"])
 def test_the_operator_s_own_timeout_is_kept(name: str) -> None:
-    # If only the other setting has a value, the plugin sets none of its own.
     settings = platform_settings(**{name: 3})
     production.plugin_settings(settings)
     assert getattr(settings, name) == 3
+    # The operator's, or missing if the operator set the other one: the plugin adds none.
     assert getattr(settings, "SOCIAL_AUTH_REQUESTS_TIMEOUT", 3) == 3

@@ -81,7 +81,7 @@ def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 def create_by_registration(lms: Lms, name: str) -> None:
     """Registers a learner with the LMS's registration API, as applications without the batch API
-    do."""
+    do: with the registration token, here the service worker's, in ``X-Access-Token``."""
     token = lms.application.issue_token({"username": name, **person(name)})
     form = {
         "username": name,

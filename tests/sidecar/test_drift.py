@@ -100,6 +100,7 @@ def report(system: System) -> Any:
     return system.json("drift")
 
 
+# ``inenrolled`` is enrolled here only; ``back`` got a refund and is still enrolled in the LMS.
 @pytest.mark.parametrize(
     ("word", "expected"),
     [

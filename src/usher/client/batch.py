@@ -404,7 +404,8 @@ def _read_reason(error: Any) -> dict[str, Any] | None:
 
 class ChangesPage(NamedTuple):
     """One page of the LMS's changes. next_cursor: the cursor of the next page, '' for none.
-    next_since: the time for ``since`` when changes are requested the next time, ISO."""
+    next_since: the time for ``since`` when changes are requested the next time, ISO. Use that of
+    the first page: later ones may miss changes made while the pages were read."""
 
     changed_objects: list[dict[str, Any]]
     next_cursor: str

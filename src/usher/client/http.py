@@ -147,7 +147,7 @@ class Http:
         self._host_circuit = Circuit(state, "host")
         #: Group of endpoints → its circuit breaker; '' for pages that belong to no group.
         self._circuits: dict[str, Circuit] = {}
-        #: Distinguish requests without a subject.
+        #: Numbers that stand in for the subject of requests without one.
         self._request_numbers = itertools.count()
         self._timeout = timeout
         self._per_second = per_second

@@ -40,6 +40,7 @@ class View:
         self._has_begun = False
 
     def print_plan(self, plan: Plan, *, dry_run: bool) -> None:
+        # For ``as_json``: the whole plan. Printed are only the steps that are due.
         self._data["plan"] = plan.as_data()
         width = max(map(len, plan.facts), default=0)
         for name, value in plan.facts.items():

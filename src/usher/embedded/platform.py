@@ -333,6 +333,7 @@ def set_enrollment(
         step = next_step(
             current_state, mode=mode, is_active=is_active, username=user.username, key=key
         )
+        # The first condition is for mypy: without an enrollment the step is ADD.
         if current_state is not None and step is Step.NOTHING:
             return current_state
         if step is Step.ADD and mode is None:

@@ -23,7 +23,8 @@ class State(Protocol):
         """Seconds until the pause of ``key`` ends; 0 when ``key`` is not paused."""
 
     def claim(self, key: str, seconds: float) -> bool:
-        """Claims ``key``: True for the first caller within ``seconds``, False for all others."""
+        """Claims ``key``: True for the first caller within ``seconds``, False for all others. The
+        claim is stored as a pause of ``claim:<key>``, so that it can be cleared alone."""
 
     def increment(self, key: str, seconds: float) -> int:
         """Adds 1 to the count of ``key``, such as a count of failures, and returns the count. The
@@ -64,7 +65,8 @@ class Gate:
         if self._state.remaining(self.key) > 0:
             return
         failures = self._state.increment(self.key, _MEMORY_SECONDS)
-        # Ends only the claim of the probe that failed: the count of failures must stay.
+        # Ends only the claim of the probe that failed, which is stored under this key. The count of
+        # failures, which ``clear(self.key)`` would delete, must stay.
         self._state.clear(f"claim:{self.key}")
         self._state.pause(
             self.key, min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 8))

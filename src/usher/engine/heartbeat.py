@@ -110,4 +110,5 @@ def newest_beat() -> Beat | None:
     if row is None:
         return None
     seconds_ago = (database_now() - row.asked_at).total_seconds()
+    # A worker's ``since`` is no time: it holds ``late_after``.
     return Beat(max(0.0, seconds_ago), late_after=int(row.since))

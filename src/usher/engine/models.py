@@ -97,8 +97,8 @@ class ReconciledQuerySet(models.QuerySet[Any]):
         works.forget(self.kind, self.values_list("pk", flat=True))
 
     def set_work(self, **values: Any) -> int:
-        """Sets columns of these rows' work, even of rows that a worker has claimed; for repairs and
-        tests. Returns how many rows."""
+        """Sets columns of these rows' work, even of rows that a worker has claimed. Returns how
+        many rows."""
         ids = list(self.values_list("pk", flat=True))
         works.set_columns(self.kind, ids, **values)
         return len(ids)

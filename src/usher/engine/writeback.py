@@ -162,6 +162,7 @@ def _work_after(result: Result, locked: _Locked, now: datetime) -> dict[str, Any
     """The columns of the row's work after this outcome."""
     job, outcome = result
     values = _success(job, outcome, now) if outcome.error is None else _failure(job, outcome, now)
+    # After a change meanwhile, the row stays due as that change made it, whatever the outcome.
     if not locked.is_as_claimed(job):
         values |= {"due_at": locked.due_at, "lane": locked.lane, "refused_at": locked.refused_at}
     values |= {"lease_until": None, "lease_owner": ""}

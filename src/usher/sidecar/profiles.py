@@ -218,11 +218,13 @@ def _verify_and_record(
     session: Session, due: list[ComparedLearner], errors: dict[Any, LmsError], summary: Summary
 ) -> None:
     """Reads the accounts again, because a sign-in changes different fields in different releases of
-    the LMS. Records as done the accounts that now agree."""
+    the LMS. Records the accounts that now agree as done, those with another error than a refusal
+    with that error, and the others as refused. errors: primary key → error of the update, which
+    may be a sign-in."""
     accounts = session.lms.accounts([compared.learner.username for compared in due])
     for compared in due:
         learner, error = compared.learner, errors.get(compared.learner.pk)
-        # After a refusal, some of the values may have changed: compare them.
+        # Refused updates are compared below, because some of their values may have changed.
         if error is not None and error.failure_class is not FailureClass.REJECTED:
             summary.add_error(PROFILE, learner.shown_name, error, learner.retry_key)
             continue

@@ -99,7 +99,7 @@ class WatchState:
 
     def _record_reason(self, entry: dict[str, str], ended_at: datetime) -> None:
         """Adds the row, or updates the one of the same kind and the same learner or run. If there
-        are ``_MAX_REFUSED`` rows, adds no other."""
+        are ``_MAX_REFUSED`` rows, adds no other. The caller holds the lock."""
         key = (entry["kind"], entry["what"])
         if (row := self._refused.get(key)) is not None:
             row.result, row.reason, row.last = entry["result"], entry["reason"], ended_at

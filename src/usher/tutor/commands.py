@@ -66,6 +66,7 @@ def usher_send_events() -> Job:
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing")
 def usher_remove(purge: bool, dry_run: bool) -> Job:
+    # ``provision_script`` leaves out ''.
     options = ("--remove", "--purge" if purge else "", "--dry-run" if dry_run else "")
     yield "lms", provision_script(*options)
 

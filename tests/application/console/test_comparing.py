@@ -47,7 +47,8 @@ RENAME = (
 
 @pytest.fixture
 def staff(superuser: Client) -> Client:
-    """The browser of a superuser, in place of a staff member: see ``superuser``."""
+    """The browser of a superuser: a staff member would need rows of permissions, which other tests
+    delete."""
     return superuser
 
 

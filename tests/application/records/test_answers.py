@@ -25,8 +25,8 @@ class CountingLms:
 
 
 def ask(answers: Answers, lms: Any, *, owner: str, claimed: float, due: float) -> Any:
-    """Asks for the answer for one row. owner: of the row's claim. claimed, due: seconds after
-    ``NOON``."""
+    """Asks for the answer for one row and returns it: with ``CountingLms``, the number of the
+    request that it came from. owner: of the row's claim. claimed, due: seconds after ``NOON``."""
     return answers.get_or_request(
         "ada",
         lms,

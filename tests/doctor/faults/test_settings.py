@@ -143,6 +143,7 @@ def test_net_5_fails_if_the_proxy_does_not_forward_the_scheme(
 
 
 def test_lms_8_fails_if_the_admin_answers_500(system: System) -> None:
+    # The fix names disconnect, because a wrong backend or provider record breaks the admin too.
     with proxy(system.pair.lms_url, failing_path="/admin/") as running_proxy:
         report = system.examine(lms_url=running_proxy.url)
     assert [line.id for line in report.root_causes] == ["LMS-8"]

@@ -272,7 +272,8 @@ def _resend_changed_profiles(jobs: Sequence[Job], now: datetime) -> None:
 
 def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
     """Reserves another username for a learner whose username is taken in the LMS, and makes the
-    account due; marks the account as refused when there is no free name."""
+    account due; marks the account as refused when there is no free name. If the project's adapter
+    fails, stores its error, and the account is retried with its old username."""
     rows = LmsAccount.objects.filter(pk=row.pk)
     try:
         if row.renamings >= MAX_RENAMINGS:
@@ -281,7 +282,7 @@ def _rename(row: LmsAccount, error: creation.NameTaken, now: datetime) -> None:
     except NoFreeName as problem:
         rows.set_work(refused_at=now, due_at=None, error_message=str(problem)[:_MESSAGE_LENGTH])
         return
-    except AdapterFailed as failure:  # the next attempt calls the adapter again
+    except AdapterFailed as failure:  # the retry finds the name taken and calls the adapter again
         rows.set_work(error_code=failure.code, error_message=failure.message[:_MESSAGE_LENGTH])
         return
     rows.update(username=name, reserved_at=now, renamings=row.renamings + 1)

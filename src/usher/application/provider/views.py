@@ -127,7 +127,8 @@ def _with_issuer(uri: str, issuer: str) -> str:
 
 
 class TokenView(toolkit.TokenView):
-    """``/oauth2/token/``: exchanges codes and refresh tokens for access tokens."""
+    """``/oauth2/token/``: exchanges codes and refresh tokens for access tokens. Answers 429 after
+    too many failures, and 503 if the project's adapter fails."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         client_id = limits.claimed_client_id(request)
@@ -135,9 +136,10 @@ class TokenView(toolkit.TokenView):
             return limited
         if request.POST.get("grant_type") not in _GRANT_TYPES:
             error = {"error": "unsupported_grant_type"}
+            # The client has not authenticated, so this also counts against the address.
             limited = limits.TOKENS.count_failure(request, client_id, is_wrong=True)
             return limited or JsonResponse(error, status=400, headers=_NO_STORE)
-        client_authenticated.set(False)
+        client_authenticated.set(False)  # the validator sets it, ``_count_failure`` reads it
         try:
             _, headers, body, status = self.create_token_response(request)
         except AdapterFailed as error:

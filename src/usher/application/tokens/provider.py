@@ -78,8 +78,8 @@ def grant_codes(requests: list[AuthorizationRequest]) -> list[str]:
     """An authorization code for each request, in their order, as the authorize view would issue it
     without asking the learner.
 
-    Raises NotConnected unless every request is from the LMS's OAuth2 client and for one of its
-    registered redirect URIs, and NotConfigured.
+    Raises NotConnected if the LMS's OAuth2 client is missing, or if a request has another client or
+    a redirect URI that isn't registered. Raises NotConfigured without an LMS.
     """
     application = lms_application()
     expires = database_now() + timedelta(seconds=_GRANT_SECONDS)

@@ -174,7 +174,8 @@ class ServerIsThisLms(Check):
                 "answers",
             )
         missing = self._missing_in_lms(context, url)
-        if len(missing) == _NUMBER_LOOKED_UP:  # both: only one may have been deleted in the LMS
+        # Both are missing. If only one is, it may have been deleted in this LMS.
+        if len(missing) == _NUMBER_LOOKED_UP:
             return self._failed(
                 f"this LMS knows neither {' nor '.join(missing)}",
                 cause="this LMS is empty, or this application's learners are in another LMS",

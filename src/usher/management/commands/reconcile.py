@@ -175,13 +175,13 @@ def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
 @contextmanager
 def _stopping_at_signals() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets. The pass then waits for answers to requests
-    that were sent, and releases the other rows. A second signal ends the command immediately."""
+    that were sent, and releases the other rows. The same signal again ends the command at once."""
     stop = threading.Event()
     handlers: dict[int, Any] = {}
 
     def on_signal(number: int, _frame: Any) -> None:
         stop.set()
-        signal.signal(number, handlers[number])  # for the second signal
+        signal.signal(number, handlers[number])  # for the same signal again
 
     # Python lets only the main thread set handlers.
     if threading.current_thread() is threading.main_thread():

@@ -235,7 +235,7 @@ class Adapter:
 
     def changed_users(self, seconds: float) -> Condition:
         """Returns the condition for users that changed, or whose grace period ended, in the last
-        ``seconds``."""
+        ``seconds``, and for users in their grace period."""
         return _changed_within(self.user_change_columns, seconds, grace_seconds=self.grace_seconds)
 
     def changed_enrollments(self, seconds: float) -> Condition:
@@ -245,10 +245,11 @@ class Adapter:
 
     def newly_due_enrollments(self, seconds: float) -> Condition:
         """Returns the condition for enrollments that changed, whose learner got an account, or
-        whose grace period ended, in the last ``seconds``."""
+        whose grace period ended, in the last ``seconds``, and for those in their grace period."""
         columns = (*self.enrollment_change_columns, *self.account_change_columns)
         return _changed_within(columns, seconds, grace_seconds=self.grace_seconds)
 
+    # As ``changed_users``, and for users whose profile changed.
     def changed_profiles(self, seconds: float) -> Condition:
         return _changed_within(
             (*self.user_change_columns, *self.profile_change_columns),
