@@ -532,7 +532,7 @@ class Simulation:
             victim.own_objects["stop"].set()
 
     def _pause(self) -> None:
-        """Suspend a worker, as by SIGSTOP."""
+        """Suspend a worker, as by SIGSTOP, or try again a little later (``_choose_process``)."""
         if victim := self._choose_process(self._running_workers(), self._pause):
             seconds = self.rng.choice(_PAUSE_SECONDS)
             self.event_log.add(victim, f"is suspended for {seconds:.0f} s")

@@ -235,7 +235,7 @@ def _watch_attempts() -> None:
 
 
 def count_unfinished() -> dict[str, int]:
-    """Kind and error → number of rows that are due, or neither in sync nor refused."""
+    """Kind and error → number of rows that are due now, or due later and not in sync."""
     counts: Counter[str] = Counter()
     for name in KINDS:
         manager = all_kinds()[name].model._default_manager

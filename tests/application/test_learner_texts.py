@@ -50,6 +50,7 @@ CREATED_ACCOUNT = account(created_in_lms_at=NOW, observed_generation=1)
 def test_the_state_of_an_account_for_its_learner(row: LmsAccount | None, state: str) -> None:
     status = learner_texts.of_account(row)
     assert status.state == state
+    # Only the state ``ready`` has no text.
     assert bool(status.text) is not status.is_ready
 
 

@@ -48,5 +48,6 @@ def test_a_release_is_the_only_one_in_the_changelog_until_the_next_release(tmp_p
     assert "unreleased" not in text
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     older_titles = [line for line in before.splitlines() if line.startswith("## ")]
+    # The new release is on top, and the older ones stay below it.
     assert titles[0].startswith("## 9.0.0 (")
     assert titles[1:] == older_titles

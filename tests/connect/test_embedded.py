@@ -393,6 +393,7 @@ def test_the_application_is_served_at_the_loopback_address_of_its_name(tmp_path:
     shop = ScriptedShop(tmp_path, SERVER_SCRIPT, site=f"http://127.0.1.1:{port}")
     with shop.running_server() as started:
         assert started is not None
+        # The command is in parentheses if it changes to a folder.
         assert started.command.rstrip(")").endswith(f"127.0.1.1:{port}")
 
 

@@ -439,7 +439,8 @@ def test_browsers_use_the_api_gateway_and_the_lms_server_uses_the_application_it
     target = target_of(application)
     assert target.url == "http://mitxonline.odl.local:9090"
     entry = target.make_entry(OL_OAUTH2)
-    # Browsers use the gateway; the LMS's server sends requests to the application itself.
+    # Browsers use the gateway; the LMS's server sends requests to the application itself. In the
+    # entry, ``gateway_url`` is the browsers' second address, here the application's own.
     assert entry["root_url"] == "http://mitxonline.odl.local:9090"
     assert entry["server_url"] == entry["gateway_url"] == "http://mitxonline.odl.local:8013"
     # The application's own /logout/ is not used, because it redirects to this path on the

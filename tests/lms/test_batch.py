@@ -143,6 +143,7 @@ class TestAccounts:
             "select email, name, is_active from auth_user u join auth_userprofile p "
             "on p.user_id = u.id where username = ?"
         )
+        # The account keeps its own address and name.
         before = account(name + "b")
         assert lms.execute(saved, name + "b") == [(before["email"], before["name"], 0)]
         assert post(lms, ACCOUNTS, [item])[0]["status"] == "exists"

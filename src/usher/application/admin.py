@@ -364,8 +364,9 @@ class RunModesAdmin(ReconciledAdmin):
 
 
 class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Offers the modes that the run is known to have and the project's adapter allows, and the
-    enrollment's current mode."""
+    """Offers the known modes of the run, or of all runs for a new enrollment, and the current mode.
+    Refuses a new mode that the run is known not to have, or that the project's adapter does not
+    allow."""
 
     class Meta:
         model = Enrollment

@@ -27,9 +27,9 @@ class WatchOutput(ReconcileOutput):
         self._lock = Lock()
         #: Kind → when all its rows began to fail.
         self._failing_since: dict[str, float] = {}
-        #: Why the application or the LMS can't be reached, and since when; empty while both can be
-        #: reached.
+        #: The printed reasons why the application or the LMS can't be reached; none while both can.
         self._printed_reasons: list[str] = []
+        #: Since when they can't be reached.
         self._unreachable_since = 0.0
 
     def print_trouble(self, reason: str, wait: float) -> None:

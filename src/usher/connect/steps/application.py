@@ -46,6 +46,7 @@ class ApplicationSteps:
                 find_application(self._configuration.description_or_error(), target.name),
                 self._addresses,
             ),
+            # The script that writes the record reports what it did.
             trust_apply=True,
         )
         if isinstance(target, RemoteApplication):

@@ -143,6 +143,7 @@ class TutorLmsSteps(LmsSteps):
             reason="the LMS needs its backends and plugin; takes 10 minutes to an hour",
             is_done=self._is_in_image,
             apply=self._build,
+            # Until the restart the LMS runs the old image, so ``is_done`` would need a job.
             trust_apply=True,
         )
 

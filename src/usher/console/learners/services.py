@@ -257,7 +257,8 @@ def _enrollment_record(enrollment: Enrollment, sentence: Sentence | None) -> Rec
 
 
 def _advice_about_missing_link(account: LmsAccount) -> str:
-    """Returns advice about an account that is linked here and not in the LMS, else ''."""
+    """Returns advice about an account that is linked here and not in the LMS, else ''. With
+    AWAITING_LINK it follows the error's message, which says what to do first."""
     if account.error_code == AWAITING_LINK:
         return "Afterwards choose Repair now."
     if not (account.refused_at and account.is_ready and "duplicate" in account.error_code):

@@ -79,6 +79,7 @@ def _enroll_unchecked(user, run, mode, **work):
 
 def unenroll_wanda(runs):
     main = CourseRun.objects.get(course_key=_key_of(runs, "main"))
+    # ``break_things`` in the LMS enrolls her again afterwards.
     unenroll(User.objects.get(username="wanda"), main)
     _wait_for_worker()
     return {}
