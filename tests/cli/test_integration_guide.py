@@ -216,6 +216,14 @@ def test_usher_dev_enrolls_the_test_learner(integrator: Integrator) -> None:
     assert ".env" not in changed_files
 
 
+@pytest.mark.slow
+def test_usher_dev_signs_in_to_a_project_with_sessions_in_signed_cookies(tmp_path: Path) -> None:
+    integrator = create_project(tmp_path)
+    with (tmp_path / "shop" / "settings.py").open("a") as settings:
+        settings.write('SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"\n')
+    assert "sign-in" in integrator.usher_dev()
+
+
 def test_usher_dev_provision_restores_changed_records(integrator: Integrator) -> None:
     integrator.usher_dev()
     lms = integrator.folder / LMS_DATABASE

@@ -272,6 +272,22 @@ def test_the_proof_names_records_that_could_not_be_removed_from_the_lms(
     assert not proof.summary.endswith("was removed")
 
 
+def test_an_account_that_the_lms_does_not_show_does_not_count_as_removed(
+    lms_and_application: tuple[Served, Served],
+):
+    lms, _ = lms_and_application
+    learners = Learners(lms)
+
+    def script(params: dict[str, Any]) -> dict[str, Any]:
+        result = learners(params)
+        lms.pages[f"/api/user/v1/accounts/{params['username']}"] = 503
+        return result
+
+    proof = prove_with_test_learner(target(*lms_and_application), script)
+    assert proof.leftovers.endswith("may still exist: the LMS answered 503")
+    assert not proof.summary.endswith("was removed")
+
+
 def failing_page(text: str) -> Callable[[BaseHTTPRequestHandler], str]:
     """A page that answers 500 with this text."""
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -311,6 +312,21 @@ def test_the_agent_s_command_line_has_no_secret(checkout: Checkout) -> None:
     with Agent(checkout) as agent:
         command = Path(f"/proc/{agent.pid}/cmdline").read_bytes()
         assert REQUIRED["SECRET_KEY"].encode() not in command
+
+
+def test_the_agent_gets_the_settings_module_of_the_env_file_and_not_that_of_this_process(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (setting,) = re.findall(
+        r'"DJANGO_SETTINGS_MODULE", "(.+)"', (checkout.folder / "manage.py").read_text()
+    )
+    env = checkout.env_file.read_text() if checkout.env_file else ""
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{env}\nDJANGO_SETTINGS_MODULE={setting}\n")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "settings.of.this.process")
+    with Agent(replace(checkout, env_file=env_file)) as agent:
+        environment = Path(f"/proc/{agent.pid}/environ").read_text().split("\0")
+    assert f"DJANGO_SETTINGS_MODULE={setting}" in environment
 
 
 def test_the_agent_ends_when_its_parent_is_killed(checkout: Checkout, application: StandIn) -> None:

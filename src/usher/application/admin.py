@@ -256,7 +256,7 @@ class LmsAccountAdmin(DeletedWithLearnerAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Saves the change with ``want``, which also makes the row due."""
-        LmsAccount.objects.get(pk=obj.pk).want(is_active=obj.is_active)
+        LmsAccount.objects.select_for_update().get(pk=obj.pk).want(is_active=obj.is_active)
 
 
 @admin.register(LmsToken)
@@ -470,7 +470,7 @@ class EnrollmentAdmin(ReconciledAdmin):
             notify_workers()
             return
         values = {name: getattr(obj, name) for name in ("mode", "is_active", "force")}
-        Enrollment.objects.get(pk=obj.pk).want(**values)
+        Enrollment.objects.select_for_update().get(pk=obj.pk).want(**values)
 
 
 @admin.register(Grade)

@@ -283,8 +283,11 @@ def _remove_at_lms(target: Target, username: str, enrolled_runs: list[str]) -> s
     ) as client:
         client.headers["Authorization"] = f"Bearer {target.token}"
         try:
-            if client.get(f"{LmsPath.ACCOUNTS}/{username}").status_code != httpx.codes.OK:
-                return ""  # there is no such LMS account, or the LMS did not show it
+            status = client.get(f"{LmsPath.ACCOUNTS}/{username}").status_code
+            if status == httpx.codes.NOT_FOUND:
+                return ""  # there is no such LMS account
+            if status != httpx.codes.OK:
+                return f"the LMS account {username} may still exist: the LMS answered {status}"
             for run in enrolled_runs:
                 enrollment = {"user": username, "mode": MODE, "is_active": False}
                 body = {**enrollment, "course_details": {"course_id": run}}

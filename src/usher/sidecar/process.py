@@ -120,13 +120,13 @@ class Agent:
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
         self._secrets.add_settings(environment)
+        # Otherwise the application would use the settings module of this process.
+        environment.pop("DJANGO_SETTINGS_MODULE", None)
         if checkout.env_file:
             env_file = EnvFile.read(checkout.env_file)
             self._secrets.add_settings(env_file.values())
             if not checkout.compose:
                 environment |= env_file.values_for_process(environment)
-        # Otherwise the application would use the settings module of this process.
-        environment.pop("DJANGO_SETTINGS_MODULE", None)
         try:
             return subprocess.Popen(
                 [*checkout.manage, "shell", "-c", BOOTSTRAP],

@@ -134,7 +134,9 @@ def test_a_gateway_that_is_not_just_a_host_is_rejected(db, gateway):
     with pytest.raises(CommandError, match="without http:// and without a port"):
         run_command("configure_instance", "linux", f"--gateway={gateway}", "--dry-run")
     # An IPv6 address and a host name are accepted.
-    assert run_command("configure_instance", "linux", "--gateway=fd00::1", "--dry-run").code == 0
+    result = run_command("configure_instance", "linux", "--gateway=fd00::1", "--dry-run")
+    assert result.code == 0
+    assert "Redirect URIs would be registered for: " in result.out
     assert (
         run_command("configure_instance", "linux", "--gateway=gateway.local", "--dry-run").code == 0
     )

@@ -1,8 +1,12 @@
 """The admin lists every record with its state, and can retry each record."""
 
+from operator import itemgetter
+
 import pytest
 from django.contrib.admin import site
 from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -147,6 +151,24 @@ def test_an_enrollment_accepts_only_modes_of_its_run(staff):
     data = {"user": make_learner().pk, "run": run.pk, "mode": "honor", "is_active": "on"}
     answer = staff.post(reverse("admin:usher_enrollment_add"), data).content.decode()
     assert "has these modes: audit, verified" in answer
+
+
+def test_a_change_locks_its_row(staff):
+    """Otherwise a change of the learner at the same time could be lost."""
+    from tests.application.conftest import make_learner
+
+    enrollment = enroll(make_learner(), ensure_run(DEMO))
+    # Neither form has is_active, so each row becomes inactive.
+    for row, data in ((enrollment, {"mode": "audit"}), (enrollment.user.lms_account, {})):
+        url = reverse(f"admin:usher_{row._meta.model_name}_change", args=[row.pk])
+        with CaptureQueriesContext(connection) as queries:
+            assert staff.post(url, data).status_code == 302
+        statements = map(itemgetter("sql"), queries)
+        locks = [sql for sql in statements if sql.startswith("SELECT") and "FOR UPDATE" in sql]
+        has_locks = connection.features.has_select_for_update
+        assert any(f'FROM "{row._meta.db_table}"' in sql for sql in locks) == has_locks
+        row.refresh_from_db()
+        assert not row.is_active
 
 
 class OnlyAudit(DefaultAdapter):

@@ -349,7 +349,8 @@ def test_the_task_for_one_learner_reconciles_only_this_learner(sent_messages, mo
 
 
 def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
-    """The command runs in another process, which receives a real signal."""
+    """The command runs in another process, which receives a real signal. After it, any second
+    signal has its usual effect."""
     script = tmp_path / "signal_itself.py"
     script.write_text(
         "import os, signal, threading\n"
@@ -359,6 +360,7 @@ def test_reconcile_ends_with_exit_code_130_after_a_signal(tmp_path):
         "def reconcile(*_, stop, **__):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    assert stop.wait(90)\n"
+        "    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler\n"
         "    return services.Summary()\n"
         "services.reconcile = reconcile\n"
         "services.open_gates = services.prepare_sweep = lambda *_: None\n"

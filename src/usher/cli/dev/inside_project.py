@@ -351,6 +351,7 @@ def _create_session():
     store[auth.HASH_SESSION_KEY] = learner.get_session_auth_hash()
     store.set_expiry(_SESSION_SECONDS)
     store.create()
+    store.save()  # with signed_cookies, only this computes the key, which is the content
     return {"cookie": settings.SESSION_COOKIE_NAME, "session": store.session_key}
 
 

@@ -176,7 +176,8 @@ class Command(EngineCommand):
         if "client_id" in results:
             self.stdout.write(f"Client ID:     {results['client_id']}")
             self.stdout.write(f"Client secret: {results['client_secret'] or '(not shown again)'}")
-        self.stdout.write("Redirect URIs registered for: " + ", ".join(results["addresses"]))
+        label = "would be registered" if options["dry_run"] else "registered"
+        self.stdout.write(f"Redirect URIs {label} for: " + ", ".join(results["addresses"]))
         if "changed" in results and not results["changed"]:
             self.stdout.write("✓ nothing to change")
 

@@ -175,13 +175,17 @@ def _count(name: str, scope: dict[str, Any], *, only_due: bool) -> int:
 @contextmanager
 def _stopping_at_signals() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets. The pass then waits for answers to requests
-    that were sent, and releases the other rows. The same signal again ends the command at once."""
+    that were sent, and releases the other rows. A second signal ends the command immediately."""
     stop = threading.Event()
     handlers: dict[int, Any] = {}
 
-    def on_signal(number: int, _frame: Any) -> None:
+    def restore_handlers() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def on_signal(_number: int, _frame: Any) -> None:
         stop.set()
-        signal.signal(number, handlers[number])  # for the same signal again
+        restore_handlers()  # for the second signal
 
     # Python lets only the main thread set handlers.
     if threading.current_thread() is threading.main_thread():
@@ -192,5 +196,4 @@ def _stopping_at_signals() -> Iterator[threading.Event]:
     try:
         yield stop
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        restore_handlers()
