@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -367,12 +367,11 @@ class ProfileKind(LmsKind):
             for name in ("name", "country")
             if (value := getattr(data.desired, name)) and value != getattr(data.observed, name)
         }
-        if changes:
-            try:
-                context.lms.change_account(data.username, changes, data.token)
-            except AccessRefused as error:
-                # The learner's token was refused, not the service worker's: only this row fails.
-                raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
+        try:
+            refusal = _change_account(context, data, changes) if changes else None
+        except AccessRefused as error:
+            # The learner's token was refused, not the service worker's: only this row fails.
+            raise LmsError("The LMS refuses the learner's token.", code=error.code) from error
         # Shows whether the account still exists, and its e-mail address.
         account = context.lms.account(data.username)
         if account is None:
@@ -385,18 +384,18 @@ class ProfileKind(LmsKind):
                 "install usher.lms, or change it in the LMS's admin.",
                 code="email-needs-usher-lms",
             )
+        if refusal:
+            raise refusal
         return Outcome(_observed_values(data.desired), changed=bool(changes))
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
-        items = [
-            creation.batch_item(
-                job.row.pk, job.data.username, job.data.desired, is_active=job.data.is_active
-            )
-            for job in jobs
+        results = _send_profiles([(job, job.data.desired) for job in jobs], context)
+        remaining = [
+            (job, details) for job in jobs if (details := _without_refused_values(job, results))
         ]
-        results = batch.send(
-            context.lms, batch.ACCOUNTS, items, client_id=context.lms.who.client_id
-        )
+        if remaining:
+            # The results are not read, because these rows are refused all the same.
+            _send_profiles(remaining, context)
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
@@ -420,6 +419,49 @@ def _profile(
         ),
         is_active=account.is_active,
     )
+
+
+def _change_account(
+    context: LmsContext, data: _Profile, changes: Mapping[str, str]
+) -> Refused | None:
+    """Sends changes with the learner's token. If the LMS refuses them together, sends each alone,
+    because one that it refuses must not hold back the others. Returns the first refusal, or None.
+    Raises LmsError for any other error."""
+    try:
+        context.lms.change_account(data.username, changes, data.token)
+        return None
+    except NotThere:
+        raise
+    except Refused as refusal:
+        if len(changes) == 1:
+            return refusal
+    refusals = [_change_account(context, data, {name: value}) for name, value in changes.items()]
+    return next(filter(None, refusals), None)
+
+
+def _send_profiles(
+    profiles: Iterable[tuple[Job, Details]], context: LmsContext
+) -> dict[Any, dict[str, Any]]:
+    """Sends the details of each job's learner to the batch API. Returns row's id → result."""
+    items = [
+        creation.batch_item(job.row.pk, job.data.username, details, is_active=job.data.is_active)
+        for job, details in profiles
+    ]
+    return batch.send(context.lms, batch.ACCOUNTS, items, client_id=context.lms.who.client_id)
+
+
+def _without_refused_values(job: Job, results: dict[Any, dict[str, Any]]) -> Details | None:
+    """The learner's details without the name or country that the LMS refused, which must not hold
+    back the rest; None if it refused neither, or something else too."""
+    try:
+        result = batch.result_of(results, job.row.pk)
+    except LmsError:
+        return None
+    refused_fields = set(result["error"]["fields"]) if result["status"] == "refused" else set()
+    if not refused_fields or not refused_fields <= {"name", "country"}:
+        return None
+    # '' leaves the LMS's value.
+    return replace(job.data.desired, **dict.fromkeys(refused_fields, ""))
 
 
 def _observed_values(details: Details) -> dict[str, str]:
