@@ -3,6 +3,9 @@ an exit code that is not 0."""
 
 import io
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.sidecar.conftest import System, name_for
-from tests.sidecar.test_reconcile import only_for, tokens_of
+from tests.sidecar.test_reconcile import only_for, reconcile_command, tokens_of, wait_until
 from tests.support.checkout import free_port
 from usher.cli.main import main
 from usher.sidecar import command as commands
@@ -134,6 +137,97 @@ def test_an_empty_user_or_run_is_refused_and_does_not_mean_everything(option: st
         assert "it is empty" in result.output
 
 
+@pytest.mark.parametrize("option", ["--user", "--run"])
+def test_a_user_or_run_that_is_not_utf_8_is_refused(option: str) -> None:
+    """Python keeps each byte that is not UTF-8 as half of a surrogate pair."""
+    code, output = usher_as_json("reconcile", "--application", "x", option, "\udcff")
+    assert code == 2
+    assert "it is not UTF-8" in output["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metrics", "a" * 64 + ".example:0"], "Name an address of this machine."),
+        (["--metrics", "no host:0"], "Name an address of this machine."),
+        (["--metrics", "192.0.2.1:0"], "Name an address of this machine."),
+        (["--metrics", "9" * 5000], "is not [HOST:]PORT"),
+        (["--console", "--console-host", "192.0.2.1"], "Name an address of this machine."),
+        (["--console", "--console-host", ""], "leave the option out for 127.0.0.1"),
+        (["--console", "--console-host", " "], "leave the option out for 127.0.0.1"),
+    ],
+)
+def test_an_address_that_can_not_be_listened_on_is_an_error(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    code, output = usher_as_json("reconcile", "--application", str(tmp_path), "--watch", *arguments)
+    assert code == 2
+    assert message in output["error"]
+
+
+@only_for("mitxonline")
+@pytest.mark.parametrize("options", [[], ["--json"], ["--json", "--dry-run"]])
+def test_output_that_can_not_be_written_is_an_error(options: list[str], system: System) -> None:
+    with Path("/dev/full").open("w") as full_disk:
+        result = subprocess.run(
+            reconcile_command(system, *options),
+            stdout=full_disk,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 2
+    assert "output can't be written: No space left on device" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_an_error_is_printed_although_the_output_can_not_be_written(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full_disk:
+        result = subprocess.run(
+            [
+                *(sys.executable, "-m", "usher.cli.main", "reconcile"),
+                *("--application", str(tmp_path), "--json"),
+            ],
+            stdout=full_disk,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 2
+    assert "has no manage.py" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+@only_for("mitxonline")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_watching_continues_if_its_output_can_not_be_written(
+    options: list[str], system: System
+) -> None:
+    name = name_for(system, "unlogged" + "".join(options).strip("-"))
+    with Path("/dev/full").open("w") as full_disk:
+        watcher = subprocess.Popen(
+            reconcile_command(system, "--watch", *options),
+            stdout=full_disk,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    try:
+        system.create_users(name)
+        wait_until(lambda: watcher.poll() is not None or len(tokens_of(system, name)) == 1)
+        # The first line could not be written before; another pass prints another line.
+        system.create_users(name + "2")
+        wait_until(lambda: watcher.poll() is not None or len(tokens_of(system, name + "2")) == 1)
+        watcher.send_signal(signal.SIGTERM)
+        _, errors = watcher.communicate(timeout=120)
+    finally:
+        watcher.kill()
+        watcher.communicate()
+    assert " ".join(errors.split()).count("Watching continues, and lines are lost.") == 1
+    assert "trying again" not in errors
+    assert "Traceback" not in errors
+    assert len(tokens_of(system, name + "2")) == 1
+
+
 def test_reconcile_gives_the_reason_if_a_user_has_no_due_rows(system: System) -> None:
     inactive, new = name_for(system, "inactive"), name_for(system, "new")
     system.create_users(inactive, new)
@@ -221,6 +315,10 @@ def test_results_before_an_error_are_in_the_json_object(system: System, monkeypa
         ("OperationalError: database or disk is full", "free some space"),
         ("OperationalError: could not extend file: No space left on device", "free some space"),
         ("OperationalError: database is locked", "Another process"),
+        ("DatabaseError: file is not a database", "restore it from a backup"),
+        ("DatabaseError: database disk image is malformed", "restore it from a backup"),
+        ("InternalError: invalid page in block 3 of relation base/1", "restore it from a backup"),
+        ("OperationalError: unable to open database file", "check its path"),
         ("OperationalError: no such column: users_user.name", "migrate"),
         ("OperationalError: connection refused", "start it"),
     ],

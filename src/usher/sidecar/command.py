@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
+import re
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -24,6 +27,7 @@ from usher.connect.errors import ConnectError
 from usher.contract import connections, exits
 from usher.contract.editions import EDITIONS
 from usher.contract.envfile import EnvFileError
+from usher.contract.failures import is_storable
 from usher.contract.options import COMMAND_LINE, PATH, PATH_OR_ADDRESS
 from usher.contract.terminal import end_line_of_interrupt, printable, wrap
 from usher.sidecar import reconcile as reconciling
@@ -44,9 +48,13 @@ from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import Stopping, watch
 
 T = TypeVar("T")
+P = ParamSpec("P")
 #: Seconds within which a signal is noticed while waiting for the LMS's rate limit.
 _STOP_CHECK_SECONDS = 0.2
 _MAX_PORT = 65535
+_PORT = re.compile("[0-9]{1,5}")
+#: Errors of writing to an open file: its disk is full, or broken.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,10 +103,21 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _refuse_empty(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
     """The value of an option, '' if it was not given. An empty value, such as of an unset variable
-    in a script, is refused: it must not mean everything."""
+    in a script, is refused: it must not mean everything. A value that is not UTF-8 is refused: no
+    row of the application has it."""
     if value is not None and not value.strip():
         raise click.BadParameter("it is empty; leave the option out if you mean all.")
+    if value is not None and not is_storable(value):
+        raise click.BadParameter("it is not UTF-8; type it again in a UTF-8 terminal.")
     return value or ""
+
+
+def _refuse_empty_host(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """The value of an option with a host. Servers listen on all addresses if it is empty, so an
+    empty value is refused."""
+    if not value.strip():
+        raise click.BadParameter(f"it is empty; leave the option out for {LOOPBACK}.")
+    return value
 
 
 @click.command("drift")
@@ -201,6 +220,7 @@ def drift_command(
 @click.option(
     "--console-host",
     default=LOOPBACK,
+    callback=_refuse_empty_host,
     metavar="ADDRESS",
     show_default=True,
     help="Address that the pages listen on. Use 0.0.0.0 in a container whose port is published on "
@@ -276,21 +296,39 @@ def _watch(
     output: WatchOutput,
     state: WatchState,
 ) -> None:
-    """Reconciles until SIGTERM or SIGINT, then prints the results since the start."""
+    """Reconciles until SIGTERM or SIGINT, then prints the results since the start. Continues if its
+    output can't be written, such as to a full disk: learners wait for accounts, and not for the
+    log."""
+    has_warned = False
 
+    def losing_lines(report: Callable[P, None]) -> Callable[P, None]:
+        def call(*arguments: P.args, **more: P.kwargs) -> None:
+            nonlocal has_warned
+            try:
+                report(*arguments, **more)
+            except OSError as error:
+                if not _is_write_error(error):
+                    raise
+                if not has_warned:
+                    has_warned = True
+                    _print_write_error(error, "Watching continues, and lines are lost.")
+
+        return call
+
+    @losing_lines
     def print_end() -> None:
         output.print_state(state)
         output.print_stopped()
 
-    output.print_line(f"starting manage.py of {options.target}")
+    losing_lines(output.print_line)(f"starting manage.py of {options.target}")
     watch(
         options,
         lms_url,
         scope,
         concurrency=concurrency,
-        on_start=output.print_start,
-        on_pass=output.print_summary,
-        on_trouble=output.print_trouble,
+        on_start=losing_lines(output.print_start),
+        on_pass=losing_lines(output.print_summary),
+        on_trouble=losing_lines(output.print_trouble),
         state=state,
         stopping=Stopping(lambda: _exit_now(print_end, exit_code=0)),
     )
@@ -375,7 +413,7 @@ def _serve(
             from usher.sidecar import metrics
 
             host, _, port = metrics_address.rpartition(":")
-            if not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+            if not _PORT.fullmatch(port) or int(port) > _MAX_PORT:
                 raise click.UsageError(f"--metrics: {metrics_address!r} is not [HOST:]PORT.")
             pass_metrics, host = metrics.Metrics(), host.strip("[]") or LOOPBACK
             metrics_port = stack.enter_context(
@@ -409,9 +447,19 @@ def _listening(address_text: str, server: AbstractContextManager[T]) -> Iterator
     with ExitStack() as stack:
         try:
             address = stack.enter_context(server)
-        except OSError as error:
+        except (socket.gaierror, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise SidecarError(
-                f"Can't listen on {address_text}: {error.strerror or error}. Choose another port."
+                f"Can't listen on {address_text}: {reason}. Name an address of this machine."
+            ) from error
+        except OSError as error:
+            advice = (
+                "Name an address of this machine."
+                if error.errno == errno.EADDRNOTAVAIL
+                else "Choose another port."
+            )
+            raise SidecarError(
+                f"Can't listen on {address_text}: {error.strerror or error}. {advice}"
             ) from error
         yield address
 
@@ -497,13 +545,45 @@ def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
         _exit_with_error(output, f"The LMS could not be asked: {explain(error)}")
     except click.ClickException:
         raise  # click prints it
+    except BrokenPipeError:
+        raise  # click ends the command: nobody reads its output
     except Exception as error:  # noqa: BLE001 - Python would exit with 1, as FAILED
+        if isinstance(error, OSError) and _is_write_error(error):
+            _exit_without_output(error)
         output.print_error(f"{type(error).__name__}: {error}")
         traceback.print_exc()
         sys.exit(exits.NOT_RUN)
 
 
+def _is_write_error(error: OSError) -> bool:
+    """Whether an open file, such as the command's output, can't be written."""
+    return error.filename is None and error.errno in _WRITE_ERRORS
+
+
+def _print_write_error(error: OSError, what_next: str) -> None:
+    """Prints that the command's output can't be written, to standard error, unless that is on the
+    same disk."""
+    reason = (
+        f"The command's output can't be written: {error.strerror}. Free some space, or send the "
+        f"output elsewhere. {what_next}"
+    )
+    with suppress(OSError):
+        click.echo(f"✗ {wrap(reason, indent=2)}", err=True)
+
+
+def _exit_without_output(error: OSError) -> NoReturn:
+    """Ends the command after an error of writing its output."""
+    _print_write_error(error, "What was done before is recorded; the next run continues from here.")
+    # A normal exit would write the lost output once more, and fail with another exit code.
+    os._exit(exits.NOT_RUN)
+
+
 def _exit_with_error(output: ReconcileOutput | DriftOutput, reason: str) -> NoReturn:
-    output.print_error(reason)
     click.echo(f"✗ {wrap(reason, indent=2)}", err=True)
+    try:
+        output.print_error(reason)
+    except OSError as error:
+        if not _is_write_error(error):
+            raise
+        _exit_without_output(error)
     sys.exit(exits.NOT_RUN)

@@ -67,6 +67,10 @@ _ADVICE_BY_PHRASE = {
     "disk is full": "The disk of its database is full: free some space. ",
     "no space left": "The disk of its database is full: free some space. ",
     "database is locked": "Another process keeps its database locked: run this again. ",
+    "not a database": "The file of its database is damaged: restore it from a backup. ",
+    "disk image is malformed": "The file of its database is damaged: restore it from a backup. ",
+    "invalid page in block": "The files of its database are damaged: restore it from a backup. ",
+    "unable to open database file": "The file of its database can't be opened: check its path. ",
     "no such table": "Its tables are older than its code: run its migrate command. ",
     "no such column": "Its tables are older than its code: run its migrate command. ",
 }
