@@ -59,6 +59,7 @@ check: $(STAMP) ## lint, format, types, import rules, language, docs
 	@$(BIN)/python scripts/reference.py --check
 	@$(BIN)/python -m pytest -qq -p no:django tests/cli/test_language.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "make check: nothing found."
 
 docs: $(STAMP) ## write the generated pages, build the site into build/docs
 	@$(BIN)/python scripts/reference.py

@@ -134,8 +134,8 @@ class Kind:
 
     def settle(self, results: Sequence[tuple[Job, Outcome]], now: datetime) -> None:
         """Writes to tables of the kind's own and to rows of kinds that come later in the order of
-        the registry. Called in the transaction that writes the outcomes, with only the results
-        whose lease is valid. now: the database's time."""
+        the registry. Called in the transaction that writes the outcomes, after they are written and
+        with only the results whose lease is valid. now: the database's time."""
 
     def settle_deleted(self, results: Sequence[tuple[Job, Outcome]]) -> None:
         """Called in the transaction that writes the outcomes, with the jobs whose rows were deleted
