@@ -19,7 +19,10 @@ def database(url: str, home: Path) -> dict[str, Any]:
     """
     if not url:
         return _sqlite(home / "campus.sqlite3")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message contains a part of the URL
+        raise ImproperlyConfigured("DATABASE_URL has a malformed host.") from None
     if parts.scheme == "sqlite":
         return _sqlite(Path(unquote(parts.path[1:]) or home / "campus.sqlite3"))
     if parts.scheme not in {"postgres", "postgresql"}:

@@ -61,7 +61,14 @@ def test_a_postgresql_address_is_read_into_database_settings(url, expected):
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://u:hunter2@db/x", "hunter2", "postgresql://u:hunter2@h:x/d"]
+    "url",
+    [
+        "mysql://u:hunter2@db/x",
+        "hunter2",
+        "postgresql://u:hunter2@h:x/d",
+        "postgresql://u:hunter2[x@h/d",
+        "postgresql://u:hunter2\u2100x@h/d",
+    ],
 )
 def test_the_error_about_a_malformed_database_url_does_not_show_its_password(url):
     with pytest.raises(ImproperlyConfigured) as raised:
