@@ -242,6 +242,8 @@ def test_the_result_says_where_the_sign_in_of_an_anonymous_visitor_ends(
     [
         ("/api/user/v1/me", 401, "the LMS did not sign the learner in"),
         ("/api/user/v1/me", '{"username": "other"}', "is signed in to the LMS as other"),
+        ("/api/courses/v1/courses/", 500, "list of courses answers 500"),
+        ("/api/courses/v1/courses/", "<html>", "list of courses answers 200"),
         ("/api/enrollment/v1/enrollment", 403, "enrolling usher-test-"),
         (f"/courses/{RUN}/course/", 404, "with 404"),
     ],

@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from usher.contract import agents, temporary_learners
+from usher.contract.answers import json_object
 from usher.contract.cookies import session_cookies_collide
 from usher.contract.editions import START_GATEWAY
 from usher.contract.paths import LmsPath
@@ -251,7 +252,10 @@ def _enroll_and_open_course(
     ) as client:
         headers = {"Authorization": f"Bearer {target.token}"}
         course_list = client.get(LmsPath.COURSES, params={"page_size": 5}, headers=headers)
-        courses = course_list.json().get("results", []) if course_list.is_success else []
+        courses = json_object(course_list.content).get("results")
+        if not course_list.is_success or not isinstance(courses, list):
+            reason = status_and_sentence(course_list.status_code, course_list.text)
+            raise BrokenError(f"the LMS's list of courses answers {reason}")
         if not courses:
             return "no course was opened: the LMS has none"
         run = str(courses[0]["course_id"])
