@@ -76,7 +76,8 @@ class Datetime(datetime):
 
 
 class Lock:
-    """Replaces ``threading.Lock`` and ``threading.RLock``."""
+    """Replaces ``threading.Lock`` and ``threading.RLock``. Unlike with an RLock, a thread that has
+    the lock can't acquire it again."""
 
     def __init__(self) -> None:
         self._locked = False

@@ -367,8 +367,8 @@ def own_code_refreshes_token(public_api_system: System, name: str) -> bool:
 
 
 def count_codes_and_tokens(public_api_system: System) -> Any:
-    """How many codes and access tokens of the sidecar are left in the application. Its access
-    tokens have no refresh token, unlike the application's own."""
+    """How many authorization codes, and how many access tokens of the sidecar, are left in the
+    application. The sidecar's access tokens have no refresh token, unlike the application's own."""
     return public_api_system.application.run(
         "from oauth2_provider.models import AccessToken, Grant\n"
         "sidecar_tokens = AccessToken.objects.filter(\n"

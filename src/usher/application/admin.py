@@ -247,7 +247,8 @@ class LmsAccountAdmin(DeletedWithLearnerAdmin):
         self.message_user(request, f"Activated: {len(accounts)}. A worker will update the LMS.")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The username can't be changed, because the LMS identifies the learner by it."""
+        """Staff can change only whether the account should be active. Its learner and username
+        can't be changed, because the LMS identifies the learner by the username."""
         fixed = ("username", "user", "reserved_at", "lms_user_id", "created_in_lms_at")
         return (*super().get_readonly_fields(request, obj), *fixed, "active_in_lms")
 

@@ -165,7 +165,8 @@ def embedded_home() -> Path:
 
 
 def _unused_host(present_connections: list[Connection]) -> str:
-    """Returns 127.0.0.1, or localhost if a connected application is served at 127.0.0.1.
+    """Returns the host for a new embedded LMS: 127.0.0.1, or localhost if a connected application
+    is served at 127.0.0.1.
 
     Browsers share cookies between the ports of a host, so LMS and application need different hosts.
     """
@@ -348,7 +349,8 @@ def _examined_target(options: ApplicationOptions, context: LmsContext) -> Target
 def _target_of(
     options: ApplicationOptions, context: LmsContext, *, dry_run: bool = False
 ) -> TargetApplication:
-    """Returns the application, not examined yet. Without a manage.py to run, it is remote."""
+    """Returns the application, not examined yet. Without a manage.py to run, it is remote. dry_run:
+    if the ``.env`` is missing, read the checkout's example instead."""
     checkout = recognise(options)
     if dry_run:
         checkout = with_example(checkout)

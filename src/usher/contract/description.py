@@ -109,7 +109,8 @@ def lms_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _default_backend(name: str, entries: list[Entry]) -> str:
     """The backend with which the LMS signs people in: of the application ``name``, or of the first
-    application if ``name`` is empty; '' if learners choose."""
+    application if ``name`` is empty; '' if learners choose. Raises EntryError for an unknown
+    name."""
     if not name:
         return entries[0].backend
     if name == LEARNERS_CHOICE:

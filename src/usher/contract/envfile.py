@@ -102,7 +102,7 @@ class _Line:
         original = binding.original.string
         text = original.lstrip("\r\n")
         blank = original[: len(original) - len(text)]
-        # Blank lines in front may hold spaces: the statement starts at the last line break.
+        # Blank lines in front may hold spaces: the statement starts after the last of these lines.
         if binding.key is not None and (gap := re.match(r"(?:[^\S\r\n]*(?:\r\n|\n|\r))+", text)):
             blank, text = blank + gap.group(), text[gap.end() :]
         return cls(

@@ -105,7 +105,8 @@ class ReconciledQuerySet(models.QuerySet[Any]):
 
     def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
         """Like Django's ``bulk_create``, and saves the work of each row. With ``ignore_conflicts``,
-        rows that conflicted get no work."""
+        rows that conflicted get no work; if any of ``objs`` should be due, all new rows become due
+        now, in the lane of the most urgent one."""
         objs = list(objs)
         # PostgreSQL inserts plain values much faster than expressions such as ``Now()``.
         now = database_now() if objs else None

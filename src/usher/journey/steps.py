@@ -50,8 +50,8 @@ class Browser:
     visited: list[str] = field(default_factory=list)
 
     def follow(self, url: str, *, only: tuple[str, ...] = ()) -> httpx.Response:
-        """Requests ``url`` and follows redirects. Returns the last answer. only: hosts whose pages
-        are requested; a redirect to any other host is not followed. Raises LoopError,
+        """Requests ``url`` and follows redirects. Returns the last answer. only: the hosts, with
+        their ports, to which redirects are followed; empty for all. Raises LoopError,
         UnreachableError."""
         self.visited = []
         answer = self._get(url)

@@ -88,7 +88,8 @@ def differences_of(
 
 def _compare_account(learner: Learner, account: ObservedAccount | None) -> Iterator[Difference]:
     def difference(text: str, *, waiting: bool = False) -> Difference:
-        # An account that the application gave up waits for a person.
+        # An account that the application gave up is left to a person: no program removes the
+        # difference.
         is_waiting = waiting and not learner.given_up
         return Difference("account", learner.shown_name, text, waiting=is_waiting)
 

@@ -57,7 +57,7 @@ def send(transactional_db, settings):
 
 @pytest.fixture
 def account(transactional_db):
-    """The LMS account of a learner with an enrollment. No row is due."""
+    """The LMS account of a learner with an enrollment. Neither of the two is due."""
     user = make_learner()
     account = ensure_account(user)
     enroll(user, ensure_run(DEMO))

@@ -12,7 +12,8 @@ FILE_NAME = "prepared.json"
 
 
 def fingerprint(*parts: str, folders: Iterable[Path] = ()) -> str:
-    """A hash of ``parts``, Usher's version, and the migrations of Usher and in ``folders``."""
+    """A hash of ``parts``, Usher's version, and the names of the migrations of Usher and in
+    ``folders``."""
     inputs = [usher.__version__, *parts]
     for root in (Path(usher.__file__).parent, *folders):
         inputs += sorted(path.name for path in root.rglob("migrations/0*.py"))

@@ -148,9 +148,10 @@ def _provision(folder: Path, home: Path) -> None:
 def _repeat_after_saves(
     servers: ProjectWithLms, console: Console, *, once: bool
 ) -> Callable[[Callable[[], str]], str]:
-    """Returns a function that runs a step. If the step fails and a file of the project was saved
-    during the start, the function repeats the step. If the step then fails again, the function
-    waits for the next save; with ``once``, it raises the error."""
+    """Returns a function that runs a step. If the step fails after a file of the project was saved
+    during the start, the function repeats the step: after a moment if the last save was a few
+    seconds ago, otherwise after the next save or, with ``once``, not at all. It raises all other
+    errors, and always NotStarted."""
 
     def run(action: Callable[[], str]) -> str:
         while True:

@@ -123,7 +123,8 @@ def _celery_package():
 def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
     """Creates the tables, the LMS's OAuth2 client and a learner who is enrolled in two course runs,
     unless they exist. The records of the learner become due, so that the worker compares them with
-    the LMS.
+    the LMS. Sets the learner's password to the one in the environment, and links the learner to an
+    LMS account of an earlier start (see ``_adopt``).
 
     client_id: of the LMS's OAuth2 client. refuse_accounts_of_another_lms: whether to create only
     the tables if the database has LMS accounts. With a new LMS, these belong to another LMS.
@@ -136,7 +137,8 @@ def _prepare(client_id, refuse_accounts_of_another_lms, lms_accounts):
     ``changes``: for people. ``to_link``: the LMS username of the learner's account, if the LMS must
     still link it to the learner. ``unknown_emails``: the addresses of learners' LMS accounts that
     are not in the database. ``creation_error``: why the learner could not be created, or "".
-    ``problem``: only if ``configure_instance`` failed, its error.
+    ``problem``: only if ``configure_instance`` failed, its error; then the only key besides
+    ``accounts_of_another_lms``.
     """
     migrations = _migrate()
     from usher.application.models import LmsAccount
@@ -314,7 +316,8 @@ def _report_state():
 
     has_account, has_token: whether they are ready in the LMS. sign_in_problem: the reason why the
     learner can't sign in to the LMS; "" if the learner can. enrolled: keys of the runs in which the
-    learner is enrolled in the LMS. waiting: keys of the runs for which the worker still has work.
+    learner is enrolled in the LMS. waiting: keys of the runs whose enrollment is due or not in
+    sync, refused ones too.
     problems: messages of the LMS's refusals. errors: messages of attempts that failed.
     """
     from usher.application.accounts import eligibility

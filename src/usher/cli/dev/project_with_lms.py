@@ -471,9 +471,10 @@ class ProjectWithLms(RunningServers):
         """Restarts the worker if a Python file of the project changed. Restarts the worker and the
         project's server if the ``.env`` changed. ``runserver`` itself reloads Python files.
 
-        If the worker or the server has stopped by itself, the next change starts it again. Returns
-        a message about such a stop or start; otherwise ''. Raises DemoError if the folder of the
-        LMS was deleted."""
+        If the worker or the server has stopped by itself, the next change starts it again; before
+        the first change, ``check`` raises an error instead. Also restarts a server that missed a
+        change. Returns a message about these stops and starts, or about a server that does not
+        answer; otherwise ''. Raises DemoError if the folder of the LMS was deleted."""
         changed = self._notice_changes()
         messages, restarted = [], []
         for process in self._servers:

@@ -120,7 +120,8 @@ class Platform:
         return self._runner.as_typed(["tutor", "--root", str(self.instance.root), *arguments])
 
     def run_in_mode(self, *arguments: str, stdin: str = "") -> str:
-        """Runs ``tutor --root ROOT local|dev|k8s …``, which renders nothing. Raises ToolFailed."""
+        """Runs ``tutor --root ROOT local|dev|k8s …``, which renders nothing, and clears the cached
+        results of the running LMS. Raises ToolFailed."""
         self._clear_results_of_lms()
         return self._run(self.instance.command, *arguments, stdin=stdin)
 

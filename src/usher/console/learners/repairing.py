@@ -120,8 +120,9 @@ def _renew_token(user: Any) -> None:
 
 
 def stopped_kinds(user: Any) -> list[str]:
-    """Returns the kinds of this learner's records whose gate is closed. A repair of one learner
-    does not open a gate, since the cause concerns all learners."""
+    """Returns the names, for people, of the kinds whose gate is closed and of which this learner has
+    a record that is not in sync. A repair of one learner does not open a gate, since the cause
+    concerns all learners."""
     shared_state = client().http.state
     kinds = dict.fromkeys(record.kind for record in read_learner(user).unsettled)
     return [words.plural(name) for name in kinds if Gate(name, shared_state).is_closed]

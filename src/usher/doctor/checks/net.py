@@ -183,8 +183,9 @@ class ServerIsThisLms(Check):
         return ok(f"{url} answers as an LMS does")
 
     def _missing_in_lms(self, context: Context, url: str) -> list[str]:
-        """Looks up one learner and one run that the LMS is known to have. Returns descriptions of
-        those that the LMS does not have now."""
+        """Looks up the learner and the run of one enrollment that is in sync, so the LMS had both.
+        Returns descriptions of those that the LMS does not have now; [] if no such enrollment, or
+        no token, is known."""
         try:
             enrollments = context.application.report.get("enrollments", [])[:1]
             token = context.token

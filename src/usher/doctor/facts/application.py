@@ -136,7 +136,8 @@ class Application:
         return fingerprints or {"": ""}
 
     def get(self, path: str, token: str = "") -> httpx.Response:
-        """Requests a page without following redirects. Raises NotKnownError without an answer."""
+        """Requests a page without following redirects, or returns the cached answer of an earlier
+        request. Raises NotKnownError if there is no answer or the address is not known."""
         if not self.url:
             raise NotKnownError("the application's address is not known: give --application")
         return self.web.get(self.url.rstrip("/") + path, token)

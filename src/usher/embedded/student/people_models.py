@@ -112,8 +112,8 @@ class SocialLink(models.Model):
 
 
 class Registration(models.Model):
-    """The activation key of an account. Using the key activates the account. A trusted account is
-    active immediately."""
+    """The activation key of an account. Unlike the platform, the embedded LMS has no page that
+    takes the key; ``activate`` is called for accounts that need no confirmation."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE)
     activation_key = models.CharField(max_length=32, unique=True)

@@ -67,8 +67,8 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 
 def _application_name(backend: str) -> str:
-    """The application's name for people: its product name if known, else the name in the provider
-    record."""
+    """The application's name for people: its product name if known, else the name in the newest
+    provider record, else ``backend``."""
     application = ConnectedApplication.objects.filter(backend=backend).first()
     if application and application.name in EDITIONS:
         return EDITIONS[application.name].title

@@ -71,8 +71,8 @@ def inspect_root(root):
 
 
 def _compare(root, config, enabled):
-    """Returns the outdated rendered files, and [file, name] for each of NAMES_OF_MANUAL_EDITS that
-    a person has written into one of them."""
+    """Returns the rendered files that are outdated or missing, and [file, name] for each of
+    NAMES_OF_MANUAL_EDITS that is in one of them and that Tutor would not render."""
     from tutor import env
 
     stale, edits = [], []
