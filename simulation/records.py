@@ -49,8 +49,8 @@ class Records:
     _queries: dict[str, str] = field(default_factory=dict)
 
     def refresh(self) -> Rows | None:
-        """Read the rows again if anything was written since the last call, and return the earlier
-        rows; otherwise return None."""
+        """Read the rows again if anything was written since the last call, update ``due_at``, and
+        return the earlier rows; otherwise return None."""
         from django.db import connection
 
         raw = connection.connection

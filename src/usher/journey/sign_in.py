@@ -246,7 +246,8 @@ def _enroll_and_open_course(
     browser: Browser, target: Target, username: str, enrolled_runs: list[str]
 ) -> str:
     """Enrolls the learner in the first course of the LMS, adds this run to ``enrolled_runs``, and
-    opens the course. Returns a sentence for people. Raises BrokenError."""
+    opens the course; does nothing if the LMS lists no course. Returns a sentence for people. Raises
+    BrokenError."""
     with httpx.Client(
         base_url=target.lms_url, headers=agents.CONNECT, timeout=TIMEOUT, trust_env=False
     ) as client:

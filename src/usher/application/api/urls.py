@@ -5,8 +5,8 @@ from usher.application.api import views
 
 
 class CourseKeyConverter:
-    """A course key: ``course-v1:edX+DemoX+2026`` or ``edX/DemoX/2026``. Control characters don't
-    match, since databases reject them."""
+    """A course key, such as ``course-v1:edX+DemoX+2026`` or ``edX/DemoX/2026``. Any text matches,
+    except control characters, since databases reject them."""
 
     regex = r"[^\x00-\x1f\x7f]{1,255}"
 

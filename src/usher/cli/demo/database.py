@@ -29,7 +29,8 @@ def migrated_database(campus: Path) -> Path:
 
 
 def copy_migrated(campus: Path, target: Path) -> None:
-    """Copies the template to ``target``, mode 0600. Raises DemoError if migrating fails."""
+    """Copies the template to ``target``, mode 0600. Raises DemoError if migrating fails, and
+    OSError if copying fails."""
     copy_whole(migrated_database(campus), target)
 
 

@@ -146,7 +146,8 @@ class Pair(RunningServers):
     # -- life cycle
 
     def check_ports(self) -> None:
-        """Raises NotStarted if a port is taken. Call it before anything is changed."""
+        """Raises NotStarted if a port is taken, or both are the same. Call it before anything is
+        changed."""
         if self.addresses.application_port == self.addresses.lms_port:
             raise NotStarted(
                 f"{self.edition.title} and the LMS can't both have the port "

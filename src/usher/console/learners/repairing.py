@@ -120,8 +120,8 @@ def _renew_token(user: Any) -> None:
 
 
 def stopped_kinds(user: Any) -> list[str]:
-    """Returns the names, for people, of the kinds whose gate is closed and of which this learner has
-    a record that is not in sync. A repair of one learner does not open a gate, since the cause
+    """Returns the names, for people, of the kinds whose gate is closed and of which this learner
+    has a record that is not in sync. A repair of one learner does not open a gate, since the cause
     concerns all learners."""
     shared_state = client().http.state
     kinds = dict.fromkeys(record.kind for record in read_learner(user).unsettled)

@@ -97,7 +97,8 @@ def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[G
 
 
 def _groups_of(kind: Kind, since: datetime | None, decisions: IgnoreDecisions) -> Iterator[Group]:
-    """The groups of one kind, the largest first. since: as for ``groups_since``."""
+    """The ``_MAX_GROUPS`` largest groups of one kind, the largest first. since: as for
+    ``groups_since``."""
     rows = not_ignored(kind, decisions).order_by()
     if since is not None:
         rows = rows.filter(refused_at__gt=since)

@@ -89,8 +89,9 @@ def create_run(
     enrollment_start: str | datetime | None = None,
     enrollment_end: str | datetime | None = None,
 ) -> CourseOverview:
-    """Create or update a self-paced run with the modes audit and verified (49 USD). A date as text,
-    such as ``2026-01-31``, is the beginning of that day in UTC."""
+    """Create or update a run, new ones self-paced, and create its modes audit and verified (49 USD)
+    if they are missing. A date as text, such as ``2026-01-31``, is the beginning of that day in
+    UTC."""
     dates = {
         "start": start,
         "end": end,
