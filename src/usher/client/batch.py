@@ -126,8 +126,8 @@ def outbox(lms: LmsClient) -> tuple[int, float] | None:
 
 
 def links_of(lms: LmsClient, username: str) -> ObservedLinks | None:
-    """Which LMS account the application's learner of that name signs in to; None if the answer has
-    another status than 200, as from an LMS whose ``usher.lms`` is missing or too old. Raises
+    """Which LMS account the application's learner of that name signs in to; None if the answer is
+    not JSON with the status 200, as from an LMS whose ``usher.lms`` is missing or too old. Raises
     LmsError."""
     query = {"username": username, "client_id": lms.who.client_id}
     body = _get_or_none(lms, LmsPath.USHER_LINKS, query)
@@ -135,7 +135,8 @@ def links_of(lms: LmsClient, username: str) -> ObservedLinks | None:
 
 
 def _get_or_none(lms: LmsClient, path: str, params: Mapping[str, Any] | None = None) -> Any:
-    """The JSON of an answer with status 200; None for any other status."""
+    """The JSON of an answer with status 200; None for another status, or a body that is not
+    JSON."""
     answer = lms.http.request("GET", path, group=_GROUP, params=params, token=lms.who.service_token)
     return answer.json_or_none() if answer.status == 200 else None
 

@@ -185,8 +185,9 @@ def _expected_values(session: Session, row: dict[str, Any]) -> dict[str, Any]:
 def _end_obsolete_enrollments(
     session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary
 ) -> None:
-    """Ends enrollments that this pass made for rows that were refunded meanwhile. No column shows
-    that these enrollments must be ended, so failures are reported."""
+    """Ends enrollments that this pass made for rows that were refunded or deleted meanwhile, unless
+    the learner has another active row for the run. No column shows that these enrollments must be
+    ended, so failures are reported."""
     obsolete = _without_active_row(session, rows)
     if not obsolete:
         return

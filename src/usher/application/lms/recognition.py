@@ -62,7 +62,8 @@ class Recognition:
             self._loaded_at, (self._total, self._known_usernames) = now, sample()
 
     def check(self, lms: LmsClient) -> None:
-        """Call before anything is sent; asks the LMS once a minute. Raises TooManyMissing.
+        """Call before anything is sent; asks the LMS once a minute, or every five seconds after it
+        was found to be another LMS. Raises TooManyMissing.
 
         Does not raise when the LMS fails to answer this check: its other endpoints may work.
         """
