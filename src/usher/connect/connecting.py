@@ -151,7 +151,8 @@ class Connecting:
 
 
 def _env_warnings(target: TargetApplication) -> list[str]:
-    """Returns a warning for each line of the ``.env`` that programs read differently."""
+    """Returns a warning for each line of the ``.env`` with which a setting is lost or wrong for a
+    program; other problems of lines are left out."""
     path = target.checkout.env_file
     if path is None or not path.exists():
         return []

@@ -42,7 +42,7 @@ def protect_secrets(root: Path) -> None:
 
 
 def write_wheel(root: Path) -> None:
-    """Writes this package's wheel into the image's build context, and deletes older wheels
+    """Writes this package's wheel into the image's build context, and deletes all other wheels
     there."""
     folder = root / WHEELS
     folder.mkdir(parents=True, exist_ok=True)

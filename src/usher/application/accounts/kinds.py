@@ -222,8 +222,8 @@ def _retry_tokens_of_activated(results: Sequence[tuple[Job, Outcome]], now: date
 def _retry_enrollments(accounts: Sequence[LmsAccount], now: datetime) -> None:
     """Makes due the enrollments that waited for these accounts, or failed without them.
 
-    Includes enrollments that a worker has claimed: the worker may have found no account, and not
-    have written that result yet.
+    Also makes due all other enrollments of these learners that are neither in sync nor refused: a
+    worker that has claimed one may have found no account, and not have written that result yet.
     """
     failed = Q(work__error_code__in=(*waiting.CODES, *waiting.NO_OWN_ACCOUNT))
     pending = Q(work__refused_at=None, observed_generation__lt=F("generation"))
