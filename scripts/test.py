@@ -99,7 +99,7 @@ def postgresql() -> Iterator[str]:
         server_to_configure = pgserver.get_server(folder, cleanup_mode="stop")
         server_to_configure.psql("ALTER SYSTEM SET max_connections = 300;")
         server_to_configure.psql("ALTER SYSTEM SET fsync = off;")
-        server_to_configure.cleanup()  # both settings need a restart
+        server_to_configure.cleanup()  # max_connections needs a restart
         server = pgserver.get_server(folder, cleanup_mode="stop")
         try:
             yield server.get_uri()
@@ -202,6 +202,7 @@ def _command(group: Group, report: Path) -> list[str]:
 
 
 def _environment(database_url: str) -> dict[str, str]:
+    """The variables for a group's process. database_url: '' for SQLite."""
     # Hundreds of processes import the same modules. Without PYTHONDONTWRITEBYTECODE the first one
     # compiles them for all.
     left_out = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}

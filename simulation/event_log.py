@@ -51,7 +51,8 @@ class EventLog:
 
 
 def describe(message: Message) -> str:
-    """A request in a few words."""
+    """A request in a few words: method, path, and its body or, if it has none, its query. A query
+    that is long or contains a secret is left out."""
     request = message.request
     path = short(request.path)
     if not request.body:

@@ -71,7 +71,8 @@ def _depends_on_database(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """Creates permissions only once, not again after each test that empties the tables."""
+    """Creates permissions only once, not again after each test that empties the tables; after such
+    a test there are none."""
     from django.db.models.signals import post_migrate
 
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")

@@ -36,7 +36,8 @@ _COMMON_PROCESSORS: list[Processor] = [
 
 
 def settings(level: str) -> dict[str, Any]:
-    """The value of ``LOGGING``. level: the lowest level to log, from DEBUG to ERROR."""
+    """The value of ``LOGGING``. level: the lowest level to log, from DEBUG to ERROR; not for the
+    loggers below with a level of their own, nor for ``django``, which keeps Django's INFO."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -70,6 +70,7 @@ CODE = re.compile(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_forbidden_words_are_not_in_the_documentation(page: Path) -> None:
+    # Without code and the addresses of links.
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", "", page.read_text(), flags=re.DOTALL)
     for word, replacement in REPLACEMENTS_ON_PAGES.items():
         match = re.search(rf"^.*\b(?P<word>{word})\b.*$", text, re.MULTILINE)

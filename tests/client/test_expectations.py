@@ -70,7 +70,7 @@ def _server_that_answers(recorded: dict[str, Any]) -> ThreadingHTTPServer:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response_only(recorded["status"])
             for name, value in recorded["headers"].items():
-                if isinstance(value, str):
+                if isinstance(value, str):  # the recorder's names of cookies are a list
                     self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -13,7 +13,8 @@ from usher.contract.editions import EDITIONS
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the tests of one edition in one worker, because they share the application and LMS."""
+    """Runs the tests of one edition in one worker, because they share the application and LMS. All
+    tests without an edition are a group too."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         edition = callspec.params.get("pair") if callspec else None

@@ -159,10 +159,10 @@ class AccessRefused(LmsError):
 
 
 class NotTheLms(LmsError):
-    """Open edX does not give such an answer, or the answer lacks an account that is known to exist.
-    It comes from a proxy without its backend, a sign-in page, another application, or an LMS with
-    another database. It proves nothing about the object of the request, and other requests would
-    fail in the same way."""
+    """Open edX does not give such an answer, or the answer lacks an account or runs that are known
+    to exist. It comes from a proxy without its backend, a sign-in page, another application, or an
+    LMS with another database. It proves nothing about the object of the request, and other requests
+    would fail in the same way."""
 
     failure_class = FailureClass.SYSTEMIC
     default_code = "not-the-lms"

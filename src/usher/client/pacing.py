@@ -155,8 +155,8 @@ class Pacing:
                 self._sizes[kind] = min(ideal_size, size * 2, self.largest)
 
     def record_failure(self, kind: str) -> None:
-        """Call it after a batch timed out or failed: the next batches are smaller, and fewer are
-        sent at the same time."""
+        """Call it after a batch timed out or failed: the next batches of this kind are smaller.
+        Fewer batches are sent at the same time or, if only one is, later batches are shorter."""
         with self._changed:
             self._sizes[kind] = max(self.size(kind) // 2, SMALLEST_SIZE)
             self._reduce()

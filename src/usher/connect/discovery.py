@@ -57,8 +57,9 @@ class CommandOptions:
     """The options of the command line; '' for values to detect.
 
     lms: the program that runs the LMS, by its name in ``usher.contract.connections``; lms_home:
-    folder of an embedded one. lms_url, lms_server_url: the LMS's address for browsers, and for the
-    application's server if that differs.
+    folder of an embedded one. tutor: Tutor's program; mode: how Tutor runs the LMS. lms_url,
+    lms_server_url: the LMS's address for browsers, and for the application's server if that
+    differs.
     """
 
     lms: str = ""

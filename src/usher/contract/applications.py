@@ -235,7 +235,8 @@ def derive(secret: str, name: str, purpose: str) -> str:
 
 
 def _read_entry(item: Any, index: int) -> Entry:
-    """The checked entry with its derived fields. index: its place in the list, for messages."""
+    """The checked entry with its derived fields. index: its place in the list, for messages. Raises
+    EntryError."""
     place = f"USHER_APPLICATIONS[{index}]"
     if not isinstance(item, Mapping):
         raise EntryError(f"{place} is not a mapping with a name")

@@ -72,8 +72,8 @@ def _place_of(traceback: str, error: str, folder: Path) -> tuple[Path, str] | No
 
 
 def _error_of(traceback: str) -> str:
-    """The error at the end of a traceback. Its message may have several lines; lines that the
-    program printed afterwards follow an empty line, or are not indented."""
+    """The error at the end of a traceback, as one line; '' if there is none. Of a message of
+    several lines, only indented lines follow the first: others may be the program's output."""
     lines = iter(traceback.splitlines()[1:])
     error = next((line for line in lines if line.strip() and not line.startswith(" ")), "")
     further_lines = itertools.takewhile(lambda line: line.startswith(("\t", " ")), lines)

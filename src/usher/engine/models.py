@@ -164,8 +164,8 @@ def refresh_unless_deleted(row: models.Model) -> None:
 
 
 class _WorkDescriptor(ForwardManyToOneDescriptor):
-    """Reads a row's work; None if the row has none. For a new row: the work that will be saved with
-    it."""
+    """Reads a row's work; None if the row has none. For a new row: ``work_to_be``, even after
+    ``without_work``."""
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         if instance is None:
@@ -295,7 +295,8 @@ class Reconciled(models.Model):
         return self
 
     def without_work(self) -> Self:
-        """For a new row: saves it without work, so that no worker claims it."""
+        """For a new row: it will be saved without work, so that no worker claims it. Returns the
+        row."""
         return self.with_work(due_at=None)
 
     def work_to_be(self) -> Work:

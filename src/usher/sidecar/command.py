@@ -339,7 +339,7 @@ def _reconcile_once(
     session: Session, scope: reconciling.PassScope, due: dict[str, int], output: ReconcileOutput
 ) -> int:
     """Reconciles and prints the results. Returns the exit code. due: kind → number of rows to
-    process, if known."""
+    process, if known. Raises SidecarError, LmsError, after it has printed the results so far."""
     agent, adapter = session.agent, session.adapter
     summary = Summary(waits_for_locks=True, notify=output.console.print)
     reason_not_eligible = (

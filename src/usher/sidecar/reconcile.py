@@ -123,7 +123,8 @@ def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
 
 
 def count_due(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
-    """Counts due rows, including enrollments that become due when their learners have accounts."""
+    """Counts due accounts, enrollments and unenrollments (``count_compared`` the other kinds), and
+    enrollments that become due when their learners have accounts."""
     numbers = {
         kind: agent.ask("count", model=model, **selection.request())
         for kind, (model, selection) in select_due(adapter, scope).items()

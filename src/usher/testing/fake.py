@@ -58,8 +58,8 @@ class UsherFakeLms:
         }
 
     def refuse(self, course_key: str, code: str = "closed", message: str = "Refused.") -> None:
-        """From now on, refuses all enrollments in this run with this error code and message. Raises
-        TypeError for an argument that is not text, such as a course run."""
+        """From now on, refuses all enrollments in this run with this error code and message, but no
+        unenrollment. Raises TypeError for an argument that is not text, such as a course run."""
         for value in (course_key, code, message):
             if not isinstance(value, str):
                 raise TypeError(

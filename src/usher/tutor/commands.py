@@ -138,8 +138,8 @@ def courses_script(owner: str) -> str:
 
 
 def provision_script(*options: str) -> str:
-    """Returns a script that runs ``usher_provision`` with the description and these options; ''
-    is no option."""
+    """Returns a script that runs ``usher_provision`` with the description and these options. An
+    option '' is left out."""
     arguments = ["./manage.py lms usher_provision --file", DESCRIPTION, *options]
     return " ".join(argument for argument in arguments if argument)
 

@@ -202,7 +202,8 @@ def test_a_sync_in_a_celery_worker_ends_when_the_worker_is_stopped(system, monke
     sync_ended, lms_answered = threading.Event(), threading.Event()
 
     def stop_worker_and_answer_late(lms, *arguments, **options):
-        """Stops the worker during the request. The LMS would answer after 30 seconds."""
+        """Stops the worker during the request, which fails when the sync has ended, or else after
+        30 seconds: only then ``lms_answered`` is set."""
         tasks.stopping.set()
         if not sync_ended.wait(30):
             lms_answered.set()

@@ -123,7 +123,7 @@ class System:
             del self._original_files[path]
 
     def has_other_settings(self, name: str) -> bool:
-        """Whether ``lms`` or ``application`` was restarted with other settings."""
+        """Whether ``lms`` or ``application`` now has other settings than its original ones."""
         return any(original.server == name for original in self._original_files.values())
 
     def _remember_file(self, path: Path, server: str) -> bytes:

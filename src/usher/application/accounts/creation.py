@@ -37,7 +37,8 @@ from usher.client.registration import register
 from usher.contract.failures import FailureClass, RegistrationError
 from usher.engine.kinds import Outcome
 
-#: Error codes: another account in the LMS has the username or the e-mail address.
+#: Error codes: an account in the LMS has the username, perhaps also the e-mail address; or the
+#: learner's sign-in is linked to an account already.
 TAKEN_CODES = (
     RegistrationError.DUPLICATE_USERNAME,
     RegistrationError.DUPLICATE_EMAIL_USERNAME,
@@ -239,9 +240,9 @@ def active_account(
 
 
 def _register(learner: AccountData, context: LmsContext) -> Outcome:
-    """Registers the learner by the public API and obtains their tokens. If the username is taken,
-    finds out by a sign-in whether an earlier registration created the account. Raises LmsError,
-    such as NameTaken."""
+    """Registers the learner by the public API and obtains their tokens, if the LMS gives them. If
+    the username is taken, finds out by the account's age and a sign-in whether an earlier
+    registration created the account. Raises LmsError, such as NameTaken."""
     flow = AuthorizationFlow(context.lms, learner.user_id, context.redirect_uri, context.grant)
     try:
         registration = _register_details(learner, context)

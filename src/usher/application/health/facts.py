@@ -142,6 +142,7 @@ def _errors(model: Any) -> list[RowError]:
 
 
 def _error(group: Any, sample: Any) -> RowError:
+    """group: the numbers of ``_errors``. sample: one of the rows; None if it was deleted."""
     return {
         "error_class": group["error_class"],
         "error_code": group["error_code"],

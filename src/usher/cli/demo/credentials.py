@@ -27,7 +27,7 @@ def new_password() -> str:
 @dataclass(frozen=True)
 class Credentials:
     """lms_*: the LMS's OAuth client in the application. oauth_*: the application's OAuth client in
-    the LMS."""
+    the LMS. superuser_password: of the LMS's superuser and, in the demo, the application's."""
 
     lms_client_id: str
     lms_client_secret: str = field(repr=False)
@@ -45,7 +45,8 @@ class Credentials:
 
     @classmethod
     def load_or_make(cls, folder: Path) -> "Credentials":
-        """The credentials kept in ``folder``, or new ones. An unreadable file is replaced."""
+        """The credentials kept in ``folder``, or new ones. A file with other content is
+        replaced."""
         path = folder / FILE_NAME
         try:
             return cls(**json.loads(path.read_text()))

@@ -92,7 +92,7 @@ class ProjectWithLms(RunningServers):
         self._celery = ""
         #: Whether the learner was signed in to the LMS.
         self.is_signed_in = False
-        #: Whether ``restore`` found other settings of the LMS.
+        #: Whether ``restore`` has changed the LMS's settings.
         self.settings_restored = False
         #: Notices changes of the project's files; None before ``open``.
         self._files: ProjectFiles | None = None
@@ -102,8 +102,8 @@ class ProjectWithLms(RunningServers):
         #: The value of ``_changed_at`` at the last check of
         #: ``_restart_server_that_missed_a_change``.
         self._checked_change: float | None = None
-        #: The project's server, while it does not listen after it was restarted because of such a
-        #: check, and the cause isn't reported yet; otherwise None.
+        #: The project's server, if such a check restarted it, until it listens or stops, its error
+        #: is reported, or a file changes again; otherwise None.
         self._silent_server: ServerProcess | None = None
 
     @classmethod

@@ -24,7 +24,7 @@ from usher.engine.registry import all_kinds
 _SECONDS_BETWEEN_CHECKS = 60.0
 #: Seconds to wait for the mail server.
 _MAIL_TIMEOUT = 10
-#: The period of the first mail: refusals may be older than the first check.
+#: The least period of the first mail: refusals may be older than the first check.
 _FIRST_PERIOD = timedelta(hours=1)
 #: The name of the row that stores when a mail was last due; its ``since`` is not used.
 _WATERMARK = "digest"
@@ -71,8 +71,8 @@ def send_if_due() -> bool:
 
 def _claim_period(interval: timedelta) -> datetime | None:
     """Returns the time from which this worker must report refusals; None if no mail is due, or
-    another worker is sending it. Stores the time of this call: the next mail is due ``interval``
-    later."""
+    another worker is sending it. If it returns a time, it has stored the time of this call: the
+    next mail is due ``interval`` later."""
     now = database_now()
     last_digest = Watermark.objects.filter(name=_WATERMARK).first()
     if last_digest is None:

@@ -41,6 +41,7 @@ def _object_differences(
 
 
 def _list_differences(shape: list[Any], value: Any, variables: Variables, place: str) -> list[str]:
+    """shape: a list with one element, the shape of every item."""
     if not isinstance(value, list):
         return [f"{place} is {_short(value)}, expected a list"]
     (shape_of_items,) = shape

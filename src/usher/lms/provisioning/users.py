@@ -154,8 +154,9 @@ def _deactivate_former_workers(
 
 
 def get_or_create_user(username: str, email: str, password: str = "") -> tuple[Any, bool]:
-    """The user of that name with a profile, and whether it was created. password: '' for a random
-    one. Raises ProvisioningError when another user has the e-mail address."""
+    """The user of that name with a profile, and whether it was created. An existing user keeps
+    their e-mail address and password. password: '' for a random one. Raises ProvisioningError when
+    a user must be created and another one has the e-mail address."""
     model = get_user_model()
     user = lookup.find_user(username)
     if user is not None:
