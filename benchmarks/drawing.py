@@ -116,9 +116,9 @@ def _grid(top: float, height: int) -> list[str]:
     return lines
 
 
+# SVG of a bar, its title, ratio and target. y: the bar's upper edge. top: the ratio at the end of
+# the scale.
 def _bar(bar: Bar, y: int, top: float) -> list[str]:
-    """SVG of a bar, its title, ratio and target. y: the bar's upper edge. top: the ratio at the end
-    of the scale."""
     end, target = _x(bar.ratio, top), _x(bar.target, top)
     return [
         f'<text x="{_LEFT - 10}" y="{y + 16}" text-anchor="end">{escape(bar.title)}</text>',

@@ -89,6 +89,7 @@ def _draw_phones(browser: Browser, state: StorageState, console: str) -> None:
     window.close()
 
 
+# The picture as PNG in base64.
 def _take_screenshot(page: Page, address: str) -> str:
     page.goto(address)
     return base64.b64encode(page.screenshot()).decode()

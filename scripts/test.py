@@ -201,8 +201,8 @@ def _command(group: Group, report: Path) -> list[str]:
     return [*command, "-o", cache, f"--junitxml={report}"]
 
 
+# The variables for a group's process. database_url: '' for SQLite.
 def _environment(database_url: str) -> dict[str, str]:
-    """The variables for a group's process. database_url: '' for SQLite."""
     # Hundreds of processes import the same modules. Without PYTHONDONTWRITEBYTECODE the first one
     # compiles them for all.
     left_out = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}

@@ -388,7 +388,7 @@ def _error_code(message: str) -> str:
     raise AssertionError(message)
 
 
+# The result of a refused enrollment. Unlike the LMS's, it has the fields of an account's.
 def _refused_result(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
-    """The result of a refused enrollment. Unlike the LMS's, it has the fields of an account's."""
     error = {"code": code, "message": message, "suggestions": []}
     return {"id": item["id"], "status": "refused", "tokens": None, "error": error}

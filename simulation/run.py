@@ -82,8 +82,9 @@ def _current_simulation() -> Simulation:
 
 @contextmanager
 def _replace_real_world() -> Iterator[None]:
-    """Within the block, Usher's modules use the running seed's time, threads, network and client.
-    Other threads may run before and after each transaction."""
+    """Within the block, Usher's modules use the running seed's time, threads, network and client,
+    and write no metrics. Each thread records the jobs that it processes. Other threads may run
+    before each transaction, and after each that raised no exception."""
     from django.db.transaction import Atomic
 
     _import_everything()
@@ -540,7 +541,8 @@ class Simulation:
             victim.paused_until = self.scheduler.now + seconds
 
     def _start_impostor(self) -> None:
-        """From now on another server answers at the LMS's address, such as a proxy's error page."""
+        """For some virtual seconds from now on, another server answers at the LMS's address, such
+        as a proxy with an error page."""
         from tests.support import impostors
 
         candidates = [

@@ -46,7 +46,7 @@ class Connected:
     shop: PlainCheckout
 
     def provision(self, *options: str) -> list[dict[str, Any]]:
-        """Runs ``usher-provision`` and returns its report."""
+        """Runs ``usher-provision`` and returns the items of its report."""
         result = self.root.run("local", "do", "usher-provision", *options)
         # Tutor prints other lines before the JSON.
         return list(json.loads(result.stdout[result.stdout.index("{\n") :])["items"])

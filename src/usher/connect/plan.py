@@ -73,7 +73,7 @@ class Plan:
         return {
             "facts": self.facts,
             "warnings": self.warnings,
-            "changes": [
+            "changes": [  # all steps, also those that are not due
                 {
                     "id": step.id,
                     "where": step.where,

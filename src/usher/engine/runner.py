@@ -301,7 +301,8 @@ class Runner:
             return True
 
     def _act(self, kind: Kind, job: Job) -> None:
-        """Sends one job, and puts its outcome into the queue."""
+        """Sends one job, a second time if it is refused for the first time, and puts its outcome
+        into the queue. While the pass is stopping, does nothing."""
         if not self._begin([job]):
             return
         with self._working_on(kind, [job]) as span:

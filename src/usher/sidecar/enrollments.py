@@ -215,8 +215,8 @@ def _end_obsolete_enrollments(
 
 
 def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the rows whose learner has no active row for the same run, for example a row of
-    another order."""
+    """Returns the rows whose learner has no active row without a change status, such as a refund,
+    for the same run; an active row may be one of another order."""
     columns = session.adapter.enrollments.columns
     active = Selection(
         filter=(

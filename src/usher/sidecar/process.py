@@ -196,7 +196,7 @@ class Agent:
 
     def _write(self, data: bytes) -> None:
         """Writes to the agent's input. Raises AgentFailed if the process has ended, or doesn't
-        read in time."""
+        read in time and was killed."""
         assert self._process.stdin  # noqa: S101 - a pipe was asked for
         timed_out = threading.Event()
 

@@ -141,8 +141,8 @@ def _errors(model: Any) -> list[RowError]:
     return [_error(group, samples.get(group["newest"])) for group in groups]
 
 
+# group: the numbers of ``_errors``. sample: one of the rows; None if it was deleted.
 def _error(group: Any, sample: Any) -> RowError:
-    """group: the numbers of ``_errors``. sample: one of the rows; None if it was deleted."""
     return {
         "error_class": group["error_class"],
         "error_code": group["error_code"],

@@ -115,7 +115,7 @@ class SetUp:
         self._run_step("application-oauth-record", self._configure_instance)
 
     def _run_step(self, name: str, action: Callable[[], str]) -> None:
-        """Does one step and reports it. action: returns one line for people. Raises DemoError, also
+        """Does one step and reports its success. action: returns one line for people. Raises DemoError, also
         if another part has stopped the set-up."""
         if self._stopping.is_set():
             raise DemoError("The demo is stopping.")

@@ -69,6 +69,7 @@ def _render_learner(
     return render_page(request, "learners/learner", context)
 
 
+# Shows the first message below that applies. Within a transaction, leaves the records to a worker.
 @action(access.REPAIR)
 def repair(request: HttpRequest, pk: str) -> HttpResponse:
     user = _user_or_404(pk)

@@ -237,6 +237,7 @@ def _count_deactivated() -> Count:
     return Count(count, is_estimate=len(ids) > _MAX_DEACTIVATED)
 
 
+# In the order of the kinds. Large numbers are estimates.
 def kind_counts() -> list[KindCounts]:
     counts = {name: _count_by_state(name, kind.model) for name, kind in all_kinds().items()}
     if "token" in counts and "account" in counts and counts["token"].in_sync.is_estimate:

@@ -40,8 +40,8 @@ def _object_differences(
     return sentences
 
 
+# shape: a list with one element, the shape of every item.
 def _list_differences(shape: list[Any], value: Any, variables: Variables, place: str) -> list[str]:
-    """shape: a list with one element, the shape of every item."""
     if not isinstance(value, list):
         return [f"{place} is {_short(value)}, expected a list"]
     (shape_of_items,) = shape

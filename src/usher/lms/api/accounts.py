@@ -47,9 +47,8 @@ def process_accounts(
     """
     stored_outcomes = StoredOutcomes(application, "accounts", request_id, items)
 
+    # One transaction of ``process_in_transactions``; a repeated request gets the stored outcomes.
     def process(start: int, batch_items: list[Item]) -> list[Item]:
-        """Outcomes of one transaction, at most once for each request id. start: of the first item
-        in the sorted items."""
         return stored_outcomes.process_once(
             start, batch_items, lambda: _process_batch(batch_items, application, site)
         )
