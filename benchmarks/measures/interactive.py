@@ -86,8 +86,8 @@ def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
 
 @contextmanager
 def _worker(setup: Setup, worker: str, api: str, redis_url: str) -> Iterator[RemoteModule]:
-    """Starts a worker and waits until rows of the backlog are in sync. Yields Usher's functions, in a
-    process with the same settings as the worker."""
+    """Starts a worker and waits until rows of the backlog are in sync. Yields Usher's functions, in
+    a process with the same settings as the worker."""
     env = setup.our_env | {"USHER_USE_BATCH_API": "true" if api == "batch" else "false"}
     if worker == "Celery":
         env |= {"REDIS_URL": redis_url}

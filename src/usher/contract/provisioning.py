@@ -22,7 +22,7 @@ class DescriptionError(ValueError):
 @dataclass(frozen=True)
 class ServiceWorker:
     """The LMS account that one application acts as: staff and active. token: the account's access
-    token, valid for ``token_days`` days and renewed before it expires."""
+    token, valid for ``token_days`` days; provisioning extends it in the second half of them."""
 
     username: str
     email: str

@@ -62,8 +62,9 @@ class Pair(RunningServers):
     """An application in ``home/application`` and an LMS in ``home/lms``, with separate databases.
 
     Free ports are chosen if none are given. extra_environment: variables for the application and
-    the LMS. Use it as a context manager, or call :meth:`prepare`, :meth:`start` and :meth:`stop`.
-    The data stay in ``home``, so a later pair with the same folder has the same data.
+    the LMS. Use it as a context manager, or call :meth:`lock`, :meth:`prepare`, :meth:`start`
+    and :meth:`stop`. The data stay in ``home``, so a later pair with the same folder has the same
+    data.
     """
 
     def __init__(

@@ -115,8 +115,8 @@ class SetUp:
         self._run_step("application-oauth-record", self._configure_instance)
 
     def _run_step(self, name: str, action: Callable[[], str]) -> None:
-        """Does one step and reports its success. action: returns one line for people. Raises DemoError, also
-        if another part has stopped the set-up."""
+        """Does one step and reports its success. action: returns one line for people. Raises
+        DemoError, also if another part has stopped the set-up."""
         if self._stopping.is_set():
             raise DemoError("The demo is stopping.")
         self.begin(name)
