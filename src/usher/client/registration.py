@@ -146,8 +146,9 @@ def _refusal_of(body: dict[str, Any], code: str, status: int) -> RegistrationRef
 
 
 def raise_if_misconfigured(lms: LmsClient) -> None:
-    """Raises Misconfigured if the start of sign-in shows that the provider record is wrong. Call it
-    after a 5xx answer, which may have this cause or be temporary.
+    """Raises Misconfigured if the start of sign-in shows that the provider record is wrong, and
+    NotTheLms as ``check_start``. Call it after a 5xx answer, which may have this cause or be
+    temporary.
 
     The result is the same for all learners, so within 30 seconds only one caller checks.
     """

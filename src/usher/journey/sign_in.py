@@ -160,7 +160,7 @@ def _fix_for_loop(browser: Browser, target: Target) -> str:
 
 def prove_with_test_learner(target: Target, run_script: Script) -> Proof:
     """Creates a test learner, signs the learner in, enrolls them in a course and opens it. Removes
-    the learner afterwards. Raises BrokenError."""
+    the learner afterwards. Raises BrokenError, httpx.HTTPError and the errors of ``run_script``."""
     username = temporary_learners.new_username("usher-test")
     enrolled_runs: list[str] = []
     sentences: list[str] = []

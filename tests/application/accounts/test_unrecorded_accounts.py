@@ -26,8 +26,8 @@ def unrecorded_account(system_with_each_api):
 
 def is_deactivated(system_with_each_api, row, manual_code):
     """True if the account is deactivated in the LMS, or if the row is refused with the code
-    ``manual_code``. The public API cannot deactivate an account, so that code asks a person to do
-    it."""
+    ``manual_code``. By the public API the service worker may not deactivate an account, so that
+    code asks a person to do it."""
     if row.error_code == manual_code:
         return row.refused_at is not None
     return system_with_each_api.account(row.username)["is_active"] is False

@@ -20,7 +20,8 @@ class MoveResult:
 
 def move_links(old: str, new: str, *, dry_run: bool = False) -> MoveResult:
     """Change the backend of every link from ``old`` to ``new``, except links that would conflict
-    with an existing one. To undo it, call it with the names swapped. dry_run: only count."""
+    with an existing one. With the names swapped, it also moves links that had ``new`` before.
+    dry_run: only count."""
     links = UserSocialAuth.objects.filter(provider=old)
     links_with_new = UserSocialAuth.objects.filter(provider=new)
     has_conflict = Exists(links_with_new.filter(uid=OuterRef("uid"))) | Exists(

@@ -138,8 +138,8 @@ def enroll_in_edx(enrollment):
 
 
 def retry_failed_edx_enrollments():
-    """Sends each enrollment of an active user in a live run that is older than five minutes and not
-    yet in the LMS. Refusals are not recorded, so every call tries again."""
+    """Sends each enrollment that is older than five minutes and not yet in the LMS, of an active
+    user in a live run. Refusals are not recorded, so every call tries again."""
     from courses.models import CourseRunEnrollment
 
     for enrollment in CourseRunEnrollment.objects.select_related("user", "run").filter(
