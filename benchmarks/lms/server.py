@@ -54,7 +54,7 @@ class Response:
     status: int = 200
     body: bytes = b""
     headers: Iterable[tuple[str, str]] = ()
-    kind: str = "application/json"
+    kind: str = "application/json"  # the header Content-Type
 
     def to_bytes(self) -> bytes:
         more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)

@@ -66,7 +66,8 @@ def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
       ``over_one_by_one`` how many times faster the batch API enrolls than single requests;
     - ``over_before``: how many times faster than the earlier batch API, the lower of the ratios for
       accounts and for enrollments; None without the repository's history;
-    - the numbers of failed requests, and of deadlocks that InnoDB counted.
+    - the numbers of failed requests, with the earlier batch API as ``failed_before``, of deadlocks
+      that InnoDB counted, and of refused items.
     """
     with ExitStack() as stack:
         server = stack.enter_context(mariadb("usher_test", "usher_test_before"))

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-#: One of this many threads is reserved for urgent calls.
+#: One of this many threads is reserved for urgent calls; of fewer threads, none.
 _THREADS_PER_RESERVED_THREAD = 8
 
 _Call = tuple[Callable[..., None], tuple[Any, ...]]
@@ -16,8 +16,9 @@ _Call = tuple[Callable[..., None], tuple[Any, ...]]
 class Pool:
     """At most ``size`` threads, started when there is work.
 
-    Urgent calls start before background calls. Background calls never use all threads, so an urgent
-    call can start even while every background call waits for the other system.
+    Urgent calls start before background calls. If there are ``_THREADS_PER_RESERVED_THREAD`` or
+    more threads, background calls never use all of them, so an urgent call can start even while
+    every background call waits for the other system.
 
     The threads are daemons, so the process can end while they run. Their requests are then lost,
     and the rows of these requests stay leased until the leases run out.

@@ -325,7 +325,8 @@ class Runner:
         return kind.act(job, self._context)
 
     def _act_many(self, kind: Kind, jobs: list[Job]) -> None:
-        """Sends a batch, and puts the outcomes into the queue."""
+        """Sends a batch, those jobs a second time that are refused for the first time, and puts the
+        outcomes into the queue. While the pass is stopping, does nothing."""
         if not self._begin(jobs):
             return
         with self._working_on(kind, jobs) as span:

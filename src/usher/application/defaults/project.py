@@ -129,7 +129,8 @@ def _refuse_unknown(unknown: Collection[str]) -> None:
 
 
 def _env_file_path(settings: MutableMapping[str, Any], env_file: str | Path | None) -> Path | None:
-    """The path of the file to read, which may not exist; None for no file."""
+    """The path of the file to read, which may not exist; None for no file. ``.env`` is the one in
+    BASE_DIR or, if there is none, the one in the folder of ``manage.py``."""
     if env_file is None:
         return None
     base_dir = Path(settings.get("BASE_DIR") or ".")

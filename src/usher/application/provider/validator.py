@@ -262,7 +262,7 @@ def _revoke_tokens_of(code: str, client: Any) -> None:
 
 def _revoke_family(family: UUID | None, client: Any, event: str) -> None:
     """Revokes the family's tokens and writes ``event`` to the audit log, if the family has tokens
-    of this client."""
+    of this client. family: None for tokens without a family, which are not revoked."""
     tokens = get_refresh_token_model()
     if tokens.objects.filter(token_family=family, application=client).exists():
         tokens.revoke_family(family)

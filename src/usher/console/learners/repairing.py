@@ -45,7 +45,8 @@ def repair(user: Any) -> Summary:
     seconds for the LMS.
 
     The summary's ``by_others`` is the number of records that a worker had already claimed; the
-    function waits a few seconds for that worker. Raises InTransaction within a transaction.
+    function waits a few seconds for that worker. Raises InTransaction within a transaction, and
+    NoFreeName as ``ensure_account``.
     """
     try:
         if adapter().is_eligible(user):
