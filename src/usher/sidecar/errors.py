@@ -53,20 +53,36 @@ def _sentence(message: str) -> str:
 def _database_advice(message: str) -> str:
     """Returns advice for an error of the database, with a space at its end, or ''. message: the
     class of an exception, a colon and its text."""
-    lower_message = message.lower()
+    lower_message = " ".join(message.lower().split())
     for phrase, advice in _ADVICE_BY_PHRASE.items():
         if phrase in lower_message:
             return advice
     return _ADVICE_BY_EXCEPTION.get(message.partition(":")[0], "")
 
 
-#: Messages of SQLite and PostgreSQL → what to do.
+_LOCKED = "Another process keeps its database locked: run this again. "
+_NO_CONNECTION_FREE = "Its database has no connection free: run this again later, or allow more. "
+_CHECK_DATABASE_ADDRESS = "Check its setting of the database's address, user and password. "
+#: Messages of SQLite and PostgreSQL → what to do. The first message that is found counts.
 _ADVICE_BY_PHRASE = {
     "readonly database": "Its database can't be written to: check who owns its file and folder. ",
     "read-only transaction": "Its database takes no writes: is it a replica? Use the primary. ",
     "disk is full": "The disk of its database is full: free some space. ",
     "no space left": "The disk of its database is full: free some space. ",
-    "database is locked": "Another process keeps its database locked: run this again. ",
+    "database is locked": _LOCKED,
+    "lock timeout": _LOCKED,
+    "deadlock detected": _LOCKED,
+    "statement timeout": "Its database was too slow, or a table is locked: run this again later. ",
+    "too many clients": _NO_CONNECTION_FREE,
+    "too many connections": _NO_CONNECTION_FREE,
+    "connection slots": _NO_CONNECTION_FREE,
+    "permission denied": "Its user of the database lacks this permission: grant it. ",
+    "password authentication failed": _CHECK_DATABASE_ADDRESS,
+    "not permitted to log in": _CHECK_DATABASE_ADDRESS,
+    'fatal: database "': _CHECK_DATABASE_ADDRESS,
+    'fatal: role "': _CHECK_DATABASE_ADDRESS,
+    "resolve host": _CHECK_DATABASE_ADDRESS,
+    "translate host": _CHECK_DATABASE_ADDRESS,
     "not a database": "The file of its database is damaged: restore it from a backup. ",
     "disk image is malformed": "The file of its database is damaged: restore it from a backup. ",
     "invalid page in block": "The files of its database are damaged: restore it from a backup. ",
