@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from tests.sidecar.conftest import System, name_for
 from tests.sidecar.test_reconcile import only_for, reconcile_command, tokens_of, wait_until
 from tests.support.checkout import free_port
+from tests.support.faults import LOST_ANSWER, faulty_proxy
 from usher.cli.main import main
 from usher.sidecar import command as commands
 from usher.sidecar.errors import RequestFailed
@@ -305,6 +306,21 @@ def test_results_before_an_error_are_in_the_json_object(system: System, monkeypa
     assert output["kinds"]["account"]["done"] == 1
     assert "The LMS went away" in output["error"]
     assert len(tokens_of(system, name)) == 1
+
+
+@only_for("mitxonline")
+def test_failed_rows_are_reported_with_what_to_do(system: System) -> None:
+    name = name_for(system, "lostanswer")
+    system.create_users(name)
+    with faulty_proxy(system.lms.url) as proxy:
+        proxy.break_all(LOST_ANSWER, path="/usher/api/v1/accounts/")
+        result = system.usher("reconcile", "--kind", "account", "--lms-url", proxy.url)
+    assert result.exit_code == 1
+    assert "1 failed" in result.output
+    assert "still due: run this again" in " ".join(result.output.split())
+    result = system.usher("reconcile", "--kind", "account")
+    assert "1 done" in result.output
+    assert "run this again" not in result.output
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from usher.sidecar.output import MAX_SHOWN, DriftOutput, ReconcileOutput
 from usher.sidecar.process import Agent
 from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.session import CONCURRENCY, Session, open_application, open_session
-from usher.sidecar.summary import SKIPPED, Summary
+from usher.sidecar.summary import FAILED, SKIPPED, Summary
 from usher.sidecar.watch_output import WatchOutput
 from usher.sidecar.watch_state import WatchState
 from usher.sidecar.watching import Stopping, watch
@@ -363,6 +363,8 @@ def _reconcile_once(
         summary.new = reconciling.count_new(agent, adapter, scope)
     summary.waiting = reconciling.count_waiting(agent, adapter, scope)
     output.print_summary(summary)
+    if summary.total(FAILED):
+        output.print_line("failed rows are still due: run this again; usher doctor finds the cause")
     return 0 if summary.succeeded else exits.FAILED
 
 
