@@ -241,6 +241,7 @@ def test_the_result_says_where_the_sign_in_of_an_anonymous_visitor_ends(
     ("path", "page", "message"),
     [
         ("/api/user/v1/me", 401, "the LMS did not sign the learner in"),
+        ("/api/user/v1/me", "<html>", "names no learner"),
         ("/api/user/v1/me", '{"username": "other"}', "is signed in to the LMS as other"),
         ("/api/courses/v1/courses/", 500, "list of courses answers 500"),
         ("/api/courses/v1/courses/", "<html>", "list of courses answers 200"),
@@ -264,11 +265,12 @@ def test_the_error_of_a_failed_sign_in_names_the_request_that_failed(
     assert learners.usernames == set()
 
 
+@pytest.mark.parametrize("page", [404, "<html>", '{"results": [{"status": "refused"}]}'])
 def test_the_proof_names_records_that_could_not_be_removed_from_the_lms(
-    lms_and_application: tuple[Served, Served],
+    lms_and_application: tuple[Served, Served], page: Any
 ):
     lms, _ = lms_and_application
-    lms.pages["/usher/api/v1/accounts/"] = 404
+    lms.pages["/usher/api/v1/accounts/"] = page
     proof = prove_with_test_learner(target(*lms_and_application), Learners(lms))
     assert "is still active" in proof.leftovers
     assert not proof.summary.endswith("was removed")

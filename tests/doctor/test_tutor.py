@@ -262,3 +262,11 @@ def hide_distribution(lms: Path, name: str) -> None:
     manage.write_text(
         manage.read_text().replace("    from usher.embedded", f"{override}    from usher.embedded")
     )
+
+
+def test_a_config_file_that_is_not_in_utf_8_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_bytes(
+        b"LMS_HOST: lms.example\n# \xe9diteur\nPLUGINS: [usher]\n"
+    )
+    tutor = Tutor(tmp_path)
+    assert (tutor.lms_host, tutor.plugin_enabled) == ("lms.example", True)

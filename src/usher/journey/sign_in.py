@@ -229,7 +229,9 @@ def _sign_in_learner(browser: Browser, target: Target, username: str, session_co
             "not sign the learner in",
             _fix_for_no_sign_in(target, final_url, session_cookie),
         )
-    lms_username = str(me.json().get("username"))
+    lms_username = json_object(me.content).get("username")
+    if not lms_username:
+        raise BrokenError(f"{LmsPath.ME} of the LMS answers 200 and names no learner")
     if lms_username != username:
         raise BrokenError(f"{username} is signed in to the LMS as {lms_username}")
     return f"{username} signed in to the LMS"
@@ -317,6 +319,7 @@ def _deactivate(client: httpx.Client, username: str) -> bool:
     answer = client.post(LmsPath.USHER_ACCOUNTS, json={"items": [item]})
     if not answer.is_success:
         return False
-    results = answer.json().get("results") or [{}]
-    # "exists": it was inactive already.
-    return results[0].get("status") in ("updated", "exists")
+    match json_object(answer.content):
+        case {"results": [{"status": "updated" | "exists"}]}:  # "exists": it was inactive already
+            return True
+    return False

@@ -72,7 +72,7 @@ class Tutor:
         or not YAML."""
         path = self._known_root / "config.yml"
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
             raise NotKnownError(f"{path} can't be read: {error.strerror}") from error
         except yaml.YAMLError as error:
