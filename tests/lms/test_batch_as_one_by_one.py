@@ -173,14 +173,14 @@ def test_each_further_item_needs_few_statements(lms: Lms, name: str) -> None:
 
 
 def test_existing_items_need_few_statements(lms: Lms, name: str) -> None:
-    """For accounts, statements find the caller, the learners and the OAuth client, and store tokens
-    and outcomes. For enrollments, they find the caller, the learners, the runs and the enrollments,
-    and store the outcomes."""
+    """For accounts, statements find the caller, earlier outcomes, the learners and the OAuth
+    client, and store tokens and outcomes. For enrollments, they find the caller, earlier outcomes,
+    the learners, the runs and the enrollments, and store the outcomes."""
     names = [f"{name}_{number}" for number in range(5)]
     accounts = [{**account(name), "tokens": True} for name in names]
     for kind, items, status, reads, writes in (
-        ("accounts", accounts, "exists", 3, 4),
-        ("enrollments", enrollment_items(names), "unchanged", 4, 2),
+        ("accounts", accounts, "exists", 4, 4),
+        ("enrollments", enrollment_items(names), "unchanged", 5, 2),
     ):
         process(lms, kind, items, in_one_batch=True)
         second_outcome = process(lms, kind, items, in_one_batch=True, request_id=f"{name} {kind}")

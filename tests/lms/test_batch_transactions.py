@@ -309,8 +309,11 @@ class TestRequestIds:
         assert answer.status_code == 409
         assert lms.execute("select id from auth_user where username = ?", f"{name}25") == []
 
+    # The first of a transaction's items, whose row would show that there was an earlier request,
+    # and another one.
+    @pytest.mark.parametrize("position", [0, 3])
     def test_a_repeated_request_returns_outcomes_of_items_that_were_processed_one_by_one(
-        self, lms: Lms, learners: list[str]
+        self, lms: Lms, learners: list[str], position: int
     ) -> None:
         """If one item fails, the LMS processes the items one by one, and stores their outcomes. The
         repetition processes only the refused item again. ``bad``: the username of its learner, used
@@ -330,7 +333,7 @@ first = process_with_request_id()
 post_save.disconnect(sender=Enrollment, dispatch_uid="test")
 outcome = [first, process_with_request_id()]
 """
-        bad = learners[3]
+        bad = learners[position]
         first, second = run_script(lms, script, items=enrollments(learners), bad=bad)
 
         assert [each["status"] for each in first].count("changed") == 29

@@ -31,6 +31,8 @@ Item = dict[str, Any]
 RETENTION = timedelta(days=1)
 #: On average, one of this many requests deletes old rows, at most ``_MAX_ROWS_TO_PRUNE``.
 _PRUNE_ONE_REQUEST_IN, _MAX_ROWS_TO_PRUNE = 50, 2000
+#: The message of UncleanRefusal, which makes this request process items one by one as well.
+_ONE_BY_ONE = "an earlier request processed these items one by one"
 
 
 class RequestIdReused(UsherLmsError):
@@ -78,10 +80,19 @@ class StoredOutcomes:
                 row.save(force_insert=True)
         except IntegrityError:
             return self._stored_outcomes(row, items)
+        if len(items) > 1 and self._has_outcomes_of_later_items(start, len(items)):
+            # The first of these items failed then, so that it has no row.
+            raise UncleanRefusal(_ONE_BY_ONE)
         outcomes = process()
         row.outcomes = json.dumps(_replace_tokens_by_row_ids(outcomes))
         row.save(update_fields=["outcomes"])
         return outcomes
+
+    def _has_outcomes_of_later_items(self, start: int, number: int) -> bool:
+        """Whether an earlier request stored outcomes that begin at an item after the first of these
+        ``number`` items."""
+        rows = BatchOutcome.objects.filter(application=self.application, request_id=self.key)
+        return rows.filter(start__gt=start, start__lt=start + number).exists()
 
     def _stored_outcomes(self, row: BatchOutcome, items: list[Item]) -> list[Item]:
         """The outcomes that an earlier request stored. row: the row that could not be inserted,
@@ -95,7 +106,7 @@ class StoredOutcomes:
         # One outcome in place of several: the earlier request processed these items one by one.
         # UncleanRefusal makes this request do the same, and find the row of each item.
         if len(outcomes) == 1 and len(items) > 1:
-            raise UncleanRefusal("an earlier request processed these items one by one")
+            raise UncleanRefusal(_ONE_BY_ONE)
         raise RequestIdReused(
             f"request_id {self.request_id!r} was used for other items; use a new one for "
             "each request that is not a repetition"
