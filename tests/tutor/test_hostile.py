@@ -150,3 +150,10 @@ def test_template_code_in_the_arguments_of_a_job_is_refused(
     result = root.run("local", "do", *arguments, check=False)
     assert result.returncode != 0
     assert ADVICE in result.stderr
+
+
+def test_the_error_about_a_further_username_names_the_option(root: TutorRoot) -> None:
+    arguments = ("usher-link", "--application", "shop", "--username", "ada", "b;c")
+    result = root.run("local", "do", *arguments, check=False)
+    assert result.returncode != 0
+    assert "Invalid value for '--username': --username is 'b;c'" in result.stderr

@@ -25,19 +25,20 @@ COURSES = (
 Job = Iterator[tuple[str, str]]
 
 
-def _checked_by(check: Callable[[str, str], str]) -> Callable[..., Any]:
+def _checked_by(check: Callable[[str, str], str], option: str = "") -> Callable[..., Any]:
     """Returns a click callback that checks a value, or each value of an option that may be
     repeated. Tutor renders a job's script as a template and a shell runs it, so values may have
-    safe characters only."""
+    safe characters only. option: the option that error messages name; '' for the parameter's
+    own."""
 
     def callback(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        place = f"--{parameter.name}"
+        place = option or f"--{parameter.name}"
         try:
             if isinstance(value, tuple):
                 return tuple(check(item, place) for item in value)
             return check(value, place)
         except tutor_values.NotAllowed as error:
-            raise click.BadParameter(str(error)) from None
+            raise click.BadParameter(str(error), param_hint=f"'{place}'") from None
 
     return callback
 
@@ -81,7 +82,12 @@ def usher_remove(purge: bool, dry_run: bool) -> Job:
     help="The learner's username; to give several, separate them by spaces",
 )
 # An option of click takes one value: the other names of ``--username ann bob`` are arguments.
-@click.argument("more_usernames", metavar="", nargs=-1, callback=_checked_by(tutor_values.username))
+@click.argument(
+    "more_usernames",
+    metavar="",
+    nargs=-1,
+    callback=_checked_by(tutor_values.username, "--username"),
+)
 @click.option(
     "--application",
     required=True,
