@@ -183,6 +183,31 @@ def test_connect_creates_an_embedded_lms_and_disconnect_stops_it(operator: Opera
     assert not (operator.home / "usher.json").exists()
 
 
+def make_kept_lms(home: Path) -> None:
+    """Creates the files by which an embedded LMS in this folder is recognized."""
+    home.mkdir(parents=True)
+    (home / "made-of.txt").write_text("a version\n")
+    (home / "lms.env.yml").write_text(f"LMS_ROOT_URL: http://localhost:{free_port()}\n")
+
+
+def test_disconnect_takes_the_embedded_lms_of_an_interrupted_connect(operator: Operator):
+    """The connect was killed when it had saved its options, before it saved the connection."""
+    shop = operator.shop
+    make_kept_lms(operator.home)
+    saved_state = SavedState(str(shop.env_file))
+    options = {"target": str(shop.folder.resolve()), "name": "shop"}
+    saved_state.save_application(options, root=str(operator.home), lms="embedded")
+    result = operator.run("disconnect", "--dry-run")
+    assert f"{operator.home}" in result.stdout, result.stdout + result.stderr
+    without_options = CommandOptions()
+    assert with_defaults(without_options).lms_home == str(operator.home)
+    assert with_defaults(replace(without_options, lms="tutor")).lms_home == ""
+    # A connection of another application is not taken in place of the interrupted one.
+    connections.remember(connection_of_shop("/other", lms_home="/lms"))
+    requested = CommandOptions(applications=[ApplicationOptions(str(shop.folder))])
+    assert with_defaults(requested).lms_home == str(operator.home)
+
+
 def test_a_refused_connect_to_an_embedded_lms_creates_no_folder(
     shop: PlainCheckout, tmp_path: Path
 ):

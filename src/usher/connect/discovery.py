@@ -399,7 +399,7 @@ def connection_of(
 
 def with_defaults(command_options: CommandOptions) -> CommandOptions:
     """Adds the LMS to options that name none: the LMS to which the requested applications are
-    connected, or the only connected LMS.
+    connected, or the embedded LMS of their interrupted connect, or the only connected LMS.
     """
     names_an_lms = (
         command_options.tutor
@@ -410,15 +410,18 @@ def with_defaults(command_options: CommandOptions) -> CommandOptions:
     # TUTOR_ROOT names an LMS, too.
     if names_an_lms or (not command_options.lms and os.environ.get("TUTOR_ROOT")):
         return command_options
-    candidates = [
-        connection
-        for connection in _stored_connections()
-        if command_options.lms in ("", connection.lms)
-    ]
+
+    def of_lms(found: list[Connection]) -> list[Connection]:
+        return [each for each in found if command_options.lms in ("", each.lms)]
+
+    stored = of_lms(_stored_connections())
+    interrupted = of_lms(_interrupted_connections(command_options))
+    requested = stored
     if command_options.applications:
-        candidates = [
-            connection for connection in candidates if _is_requested(connection, command_options)
-        ] or candidates
+        requested = [
+            connection for connection in stored if _is_requested(connection, command_options)
+        ]
+    candidates = requested or interrupted or stored
     lms_keys = {
         (
             connection.lms,
@@ -452,25 +455,33 @@ def with_earlier_lms(command_options: CommandOptions) -> CommandOptions:
         for connection in _stored_connections()
         if _is_requested(connection, command_options)
     ]
-    if not earlier:  # an interrupted connect has saved its options, but no connection
-        saved_entries = [
-            entry for options in command_options.applications for entry in _saved_entries(options)
-        ]
-        earlier = [
-            Connection(
-                name="",
-                application="",
-                lms_url="",
-                lms=str(entry["lms"]),
-                lms_home=str(entry["root"]),
-            )
-            for entry in saved_entries
-            if entry.get("lms")
-        ]
+    earlier = earlier or _interrupted_connections(command_options)
     homes = {connection.lms_home for connection in earlier}
     if len(homes) == 1 and all(connection.lms == connections.EMBEDDED for connection in earlier):
         return replace(command_options, lms=connections.EMBEDDED, lms_home=homes.pop())
     return command_options
+
+
+def _interrupted_connections(command_options: CommandOptions) -> list[Connection]:
+    """Returns connections to an embedded LMS, with the LMS's fields only, of the requested
+    applications, or of all if none is requested. They are read from the options that connect saves
+    before its first change; an interrupted connect has saved nothing else."""
+    saved_entries = (
+        [entry for options in command_options.applications for entry in _saved_entries(options)]
+        if command_options.applications
+        else saved_applications()
+    )
+    return [
+        Connection(
+            name="",
+            application="",
+            lms_url="",
+            lms=str(entry["lms"]),
+            lms_home=str(entry["root"]),
+        )
+        for entry in saved_entries
+        if entry.get("lms")
+    ]
 
 
 def connected_applications() -> list[ApplicationOptions]:
