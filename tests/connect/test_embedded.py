@@ -181,6 +181,10 @@ def test_connect_creates_an_embedded_lms_and_disconnect_stops_it(operator: Opera
     assert (operator.saved_connections(), oauth_clients(shop)) == ([], [])
     assert shop.env_file.read_bytes() == original_files[".env"]
     assert not (operator.home / "usher.json").exists()
+    assert any("usher disconnect --lms embedded --purge" in each for each in disconnected["stays"])
+
+    assert operator.usher("disconnect", "--lms", "embedded", "--purge")["changed"] == ["lms-files"]
+    assert not operator.home.exists()
 
 
 def make_kept_lms(home: Path) -> None:
@@ -188,6 +192,32 @@ def make_kept_lms(home: Path) -> None:
     home.mkdir(parents=True)
     (home / "made-of.txt").write_text("a version\n")
     (home / "lms.env.yml").write_text(f"LMS_ROOT_URL: http://localhost:{free_port()}\n")
+
+
+def test_disconnect_deletes_an_embedded_lms_that_an_earlier_disconnection_kept(operator: Operator):
+    make_kept_lms(operator.home)
+    # Without --lms embedded, which LMS is meant is not certain; --purge deletes learners.
+    result = operator.run("disconnect", "--purge", "--yes")
+    text = " ".join(result.stdout.split())
+    assert text == (
+        "Nothing to do: no connection was made on this machine; the embedded LMS in "
+        f"{operator.home} still exists; usher disconnect --lms embedded --purge deletes it, with "
+        "its learners."
+    )
+    result = operator.run("disconnect", "--lms", "embedded", "--yes")
+    assert "no application is connected here; the embedded LMS in" in result.stdout
+    assert operator.home.exists()
+    result = operator.run("disconnect", "--lms", "embedded", "--purge", "--yes")
+    assert "The LMS is deleted." in result.stdout, result.stdout + result.stderr
+    assert not operator.home.exists()
+
+
+def test_an_embedded_lms_in_use_is_not_offered_for_deletion(operator: Operator, tmp_path: Path):
+    make_kept_lms(operator.home)
+    connections.remember(connection_of_shop("/shop", lms_home=str(operator.home)))
+    result = operator.run("disconnect", "--lms", "tutor", "--application", str(tmp_path))
+    assert result.stdout.startswith("Nothing to do: no connection of this application")
+    assert "embedded LMS" not in result.stdout
 
 
 def test_disconnect_takes_the_embedded_lms_of_an_interrupted_connect(operator: Operator):

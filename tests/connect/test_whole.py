@@ -114,6 +114,10 @@ def test_connect_and_disconnect_in_local_mode(machine: Machine, shop: PlainCheck
     assert not lms_signs_in_through(machine, shop)
     assert "usher" not in machine.root.config()["PLUGINS"]
     assert not machine.root.lms_config.with_name("usher.json").exists()
+    assert any("connect again" in sentence for sentence in result["stays"])
+    tutor = ("--tutor", str(machine.tutor), "--tutor-root", str(machine.root.path))
+    output = machine.run([str(VENV_BIN / "usher"), "disconnect", "--purge", "--yes", *tutor]).stdout
+    assert "config.yml still has Usher's settings" in " ".join(output.split())
 
     assert machine.connect(shop, "--no-prove")["ok"]
     # Connecting again uses the same client ids.

@@ -18,6 +18,7 @@ from usher.connect.disconnecting import disconnection_for
 from usher.connect.discovery import (
     CommandOptions,
     LmsContext,
+    advice_about_kept_lms,
     are_known,
     connected_applications,
     connection_of,
@@ -32,6 +33,7 @@ from usher.connect.discovery import (
     with_earlier_options,
 )
 from usher.connect.errors import ConnectError, NeedsPerson, Refused
+from usher.connect.openedx.embedded import EmbeddedLms
 from usher.connect.openedx.instance import MODES
 from usher.connect.plan import Check, Plan, apply
 from usher.connect.saved_state import SavedDescription
@@ -275,19 +277,24 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
             if options_given.tutor or options_given.tutor_root or are_known(applications):
                 raise
             whose = " of this application" if applications else ""
-            view.print_nothing_to_do(f"no connection{whose} was made on this machine")
+            view.print_nothing_to_do(
+                f"no connection{whose} was made on this machine{advice_about_kept_lms(None)}"
+            )
             return
         targets, names = find_connected(options_given, context)
         root = str(context.lms.folder)
-        if not names:
+        is_kept_lms = isinstance(context.lms, EmbeddedLms) and context.lms.exists
+        if not names and not (purge and is_kept_lms):
             if not dry_run:
                 connections.forget(root)
-            view.print_nothing_to_do("no application is connected here")
+            view.print_nothing_to_do(
+                f"no application is connected here{advice_about_kept_lms(context)}"
+            )
             return
         disconnection = disconnection_for(
             context.lms, targets, names, context.addresses, purge=purge
         )
-        context.facts["applications"] = ", ".join(names)
+        context.facts["applications"] = ", ".join(names) or "none is connected"
         plan = _with_warnings(disconnection.plan(context.facts, running=context.running), context)
         view.print_plan(plan, dry_run=dry_run)
         if dry_run:
@@ -298,10 +305,12 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
             apply(plan, view)
         for name in names:
             connections.forget(root, name)
+        if not names:
+            connections.forget(root)
         view.print_disconnected(
             names,
             disconnection.remaining(),
-            own_sign_in_restored=disconnection.leaves_no_application,
+            own_sign_in_restored=bool(names) and disconnection.leaves_no_application,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from usher.connect import checks
 from usher.connect.application.target import Addresses, TargetApplication
+from usher.connect.discovery import purge_command
 from usher.connect.errors import ToolFailed
 from usher.connect.openedx import configuration
 from usher.connect.openedx.embedded import EmbeddedLms
@@ -37,7 +38,8 @@ class Disconnection(ABC):
         *,
         purge: bool,
     ) -> None:
-        """names: of all applications to disconnect; targets: those that can be reached."""
+        """names: of all applications to disconnect, none to purge an embedded LMS that an earlier
+        disconnection kept; targets: those that can be reached."""
         self._lms = lms
         self._targets = targets
         self._names = names
@@ -272,9 +274,14 @@ class Disconnection(ABC):
         if not self._purge:
             sentences.append(
                 "LMS: the provider record, switched off, and ids and secrets in its configuration, "
-                "for connecting again; usher disconnect --purge deletes them"
+                f"for connecting again; {self._purge_advice}"
             )
         return sentences
+
+    @property
+    def _purge_advice(self) -> str:
+        """How to delete what stays without ``--purge``."""
+        return "to delete them, connect again, then run usher disconnect --purge"
 
 
 class DisconnectionFromTutor(Disconnection):
@@ -383,6 +390,12 @@ class DisconnectionFromEmbedded(Disconnection):
         folder = [f"LMS: its folder {self._embedded.folder}"] if self.leaves_no_application else []
         return super().remaining() + folder
 
+    @property
+    def _purge_advice(self) -> str:
+        if self.leaves_no_application:
+            return f"{purge_command(self._embedded.folder)} deletes them"
+        return super()._purge_advice
+
     def _lms_steps(self) -> list[Step]:
         embedded = self._embedded
         if not embedded.exists:  # its folder was deleted, with all records
@@ -420,6 +433,8 @@ class DisconnectionFromEmbedded(Disconnection):
             is_done=embedded.is_rendered,
             apply=self._render,
         )
+        if not self._names:  # an earlier disconnection kept the LMS; it is now deleted
+            return [stop]
         records = [self._records_step(), self._config_step("lms-config")]
         return [update, *records, *([stop] if self.leaves_no_application else [render, start])]
 

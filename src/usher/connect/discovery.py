@@ -23,6 +23,7 @@ from usher.connect.openedx.embedded import (
     EmbeddedLms,
     check_installed,
     check_port,
+    is_lms,
     url_of,
 )
 from usher.connect.openedx.instance import (
@@ -530,6 +531,36 @@ def are_known(applications: list[ApplicationOptions]) -> bool:
     return any(
         locations & {connection.application, connection.url} for connection in _stored_connections()
     ) or any(map(_saved_entries, applications))
+
+
+def advice_about_kept_lms(context: LmsContext | None) -> str:
+    """Returns what an earlier disconnection kept of the LMS, and how to delete it, to be appended
+    to a message; "" if it kept nothing. context: the LMS that the command has found, or None."""
+    advice, home = "", embedded_home()
+    if context and not context.in_containers:
+        home = context.lms.folder
+    elif context:
+        config_file = context.lms.config_file
+        if any(key.startswith(configuration.PREFIX) for key in configuration.read(config_file)):
+            advice = (
+                f"; {config_file} still has Usher's settings; usher disconnect --purge, after "
+                "connecting again, deletes them and the LMS's provider record"
+            )
+    connected_folders = {_lms_folder(connection) for connection in _stored_connections()}
+    connected_folders |= {str(entry.get("root")) for entry in saved_applications()}
+    if is_lms(home) and str(home) not in connected_folders:
+        advice += (
+            f"; the embedded LMS in {home} still exists; {purge_command(home)} deletes it, with "
+            "its learners"
+        )
+    return advice
+
+
+def purge_command(home: Path) -> str:
+    """Returns the command that deletes the embedded LMS in this folder, as the operator types
+    it."""
+    options = [] if home == embedded_home() else ["--lms-home", str(home)]
+    return shlex.join(["usher", "disconnect", "--lms", "embedded", *options, "--purge"])
 
 
 def _saved_entries(options: ApplicationOptions) -> list[dict[str, Any]]:

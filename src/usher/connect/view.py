@@ -145,11 +145,13 @@ class View:
     def print_disconnected(
         self, names: list[str], stays: list[str], *, own_sign_in_restored: bool
     ) -> None:
-        """Shows the end of a disconnection. stays: sentences about data that was not removed;
-        own_sign_in_restored: whether the LMS uses its own sign-in again."""
+        """Shows the end of a disconnection. names: none if an embedded LMS without applications
+        was deleted; stays: sentences about data that was not removed; own_sign_in_restored: whether
+        the LMS uses its own sign-in again."""
         self._data["stays"] = stays
         self._print_list("Not removed:", stays)
-        self._print(f"\nDisconnected: {', '.join(names)}.")
+        names_text = ", ".join(names)
+        self._print(f"\nDisconnected: {names_text}." if names else "\nThe LMS is deleted.")
         if own_sign_in_restored:
             self._print("The LMS's own sign-in is restored; learners' accounts are unchanged.")
 

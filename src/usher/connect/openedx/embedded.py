@@ -83,7 +83,7 @@ class EmbeddedLms:
     @property
     def exists(self) -> bool:
         """Whether the folder has an LMS, of this or another version of Usher."""
-        return (self.folder / _FINGERPRINT_FILE).is_file()
+        return is_lms(self.folder)
 
     @property
     def is_current(self) -> bool:
@@ -239,6 +239,11 @@ class EmbeddedLms:
     def restart(self, *, running: bool) -> None:
         self.server.stop()
         self.server.start()
+
+
+def is_lms(home: Path) -> bool:
+    """Whether the folder has an embedded LMS, of this or another version of Usher."""
+    return (home / _FINGERPRINT_FILE).is_file()
 
 
 def url_of(home: Path) -> str:
