@@ -61,6 +61,7 @@ def _database_advice(message: str) -> str:
 
 
 _LOCKED = "Another process keeps its database locked: run this again. "
+_STARTING = "Its database is starting: run this again in a minute. "
 _NO_CONNECTION_FREE = "Its database has no connection free: run this again later, or allow more. "
 _CHECK_DATABASE_ADDRESS = "Check its setting of the database's address, user and password. "
 #: Messages of SQLite and PostgreSQL → what to do. The first message that is found counts.
@@ -69,6 +70,7 @@ _ADVICE_BY_PHRASE = {
     "read-only transaction": "Its database takes no writes: is it a replica? Use the primary. ",
     "disk is full": "The disk of its database is full: free some space. ",
     "no space left": "The disk of its database is full: free some space. ",
+    "disk i/o error": "The disk of its database is full or damaged: check it. ",
     "database is locked": _LOCKED,
     "lock timeout": _LOCKED,
     "deadlock detected": _LOCKED,
@@ -76,6 +78,9 @@ _ADVICE_BY_PHRASE = {
     "too many clients": _NO_CONNECTION_FREE,
     "too many connections": _NO_CONNECTION_FREE,
     "connection slots": _NO_CONNECTION_FREE,
+    "system is starting up": _STARTING,
+    "system is in recovery mode": _STARTING,
+    "system is not yet accepting": _STARTING,
     "permission denied": "Its user of the database lacks this permission: grant it. ",
     "password authentication failed": _CHECK_DATABASE_ADDRESS,
     "not permitted to log in": _CHECK_DATABASE_ADDRESS,
