@@ -17,8 +17,8 @@ class Command(BaseCommand):
     requires_system_checks = ()
     help = (
         "Move learners' links from a sign-in backend that is no longer used to the backend of a "
-        "connected application, so that learners who signed in before keep their accounts. Run "
-        "it with both names swapped to undo it."
+        "connected application, so that learners who signed in before keep their accounts. It "
+        "can't be undone: moved links look like those that had the new name before."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
