@@ -81,7 +81,9 @@ def test_fields_of_a_newer_version_are_ignored(home: Path):
     assert connections.read_all() == [make_connection()]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"connections": [{"name": "a"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"connections": [{"name": "a"}]}', pytest.param("[" * 9999, id="deep")]
+)
 def test_a_malformed_file_is_named_in_the_error_and_kept(home: Path, text: str):
     home.mkdir()
     file = home / "connections.json"

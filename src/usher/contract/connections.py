@@ -113,7 +113,7 @@ def read_all() -> list[Connection]:
         ]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConnectionsError(f"{path} can't be read ({error}); repair or remove it") from error
 
 
