@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -375,6 +375,25 @@ def result_of(results: Mapping[Any, dict[str, Any]], item_id: Any) -> dict[str, 
             f"The LMS's batch API gave an unknown result for the item {item_id} of a batch."
         )
     return {**result, "error": error}
+
+
+def corrected_items(
+    items: Iterable[dict[str, Any]], results: Mapping[Any, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The refused items of ``ACCOUNTS``, without the name or country that the LMS refused: such a
+    value must not hold back the others. Leaves out an item of which the LMS refused something else
+    too. results: those of ``items``."""
+    corrected = []
+    for item in items:
+        try:
+            error = result_of(results, item["id"])["error"]
+        except LmsError:
+            continue
+        refused_fields = set(error["fields"]) if error else set()
+        if refused_fields and refused_fields <= {"name", "country"}:
+            # '' leaves the LMS's value.
+            corrected.append({**item, **dict.fromkeys(refused_fields, "")})
+    return corrected
 
 
 def refusal_of(result: Mapping[str, Any], error_class: type[Refused] = Refused) -> Refused:

@@ -169,19 +169,15 @@ def _update_with_batch_api(session: Session, due: list[ComparedLearner]) -> dict
     ]
     results = batch.send(session.lms, batch.ACCOUNTS, items)
     errors: dict[Any, LmsError] = {}
-    corrected_items = []
     for item in items:
         try:
             result = batch.result_of(results, item["id"])
         except LmsError as problem:
             errors[item["id"]] = problem
             continue
-        if error := result["error"]:
+        if result["error"]:
             errors[item["id"]] = batch.refusal_of(result)
-            refused_values = set(error["fields"])
-            if refused_values and refused_values <= {"name", "country"}:
-                corrected_items.append({**item, **dict.fromkeys(refused_values, "")})
-    if corrected_items:
+    if corrected_items := batch.corrected_items(items, results):
         # The results are not read: the caller compares the accounts again.
         batch.send(session.lms, batch.ACCOUNTS, corrected_items)
     return errors

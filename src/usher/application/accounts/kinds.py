@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -389,13 +389,17 @@ class ProfileKind(LmsKind):
         return Outcome(_observed_values(data.desired), changed=bool(changes))
 
     def act_many(self, jobs: Sequence[Job], context: LmsContext) -> list[Outcome]:
-        results = _send_profiles([(job, job.data.desired) for job in jobs], context)
-        remaining = [
-            (job, details) for job in jobs if (details := _without_refused_values(job, results))
+        items = [
+            creation.batch_item(
+                job.row.pk, job.data.username, job.data.desired, is_active=job.data.is_active
+            )
+            for job in jobs
         ]
-        if remaining:
+        client_id = context.lms.who.client_id
+        results = batch.send(context.lms, batch.ACCOUNTS, items, client_id=client_id)
+        if corrected_items := batch.corrected_items(items, results):
             # The results are not read, because these rows are refused all the same.
-            _send_profiles(remaining, context)
+            batch.send(context.lms, batch.ACCOUNTS, corrected_items, client_id=client_id)
         return [_profile_outcome(job, results) for job in jobs]
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
@@ -437,31 +441,6 @@ def _change_account(
             return refusal
     refusals = [_change_account(context, data, {name: value}) for name, value in changes.items()]
     return next(filter(None, refusals), None)
-
-
-def _send_profiles(
-    profiles: Iterable[tuple[Job, Details]], context: LmsContext
-) -> dict[Any, dict[str, Any]]:
-    """Sends the details of each job's learner to the batch API. Returns row's id → result."""
-    items = [
-        creation.batch_item(job.row.pk, job.data.username, details, is_active=job.data.is_active)
-        for job, details in profiles
-    ]
-    return batch.send(context.lms, batch.ACCOUNTS, items, client_id=context.lms.who.client_id)
-
-
-def _without_refused_values(job: Job, results: dict[Any, dict[str, Any]]) -> Details | None:
-    """The learner's details without the name or country that the LMS refused, which must not hold
-    back the rest; None if it refused neither, or something else too."""
-    try:
-        result = batch.result_of(results, job.row.pk)
-    except LmsError:
-        return None
-    refused_fields = set(result["error"]["fields"]) if result["status"] == "refused" else set()
-    if not refused_fields or not refused_fields <= {"name", "country"}:
-        return None
-    # '' leaves the LMS's value.
-    return replace(job.data.desired, **dict.fromkeys(refused_fields, ""))
 
 
 def _observed_values(details: Details) -> dict[str, str]:
