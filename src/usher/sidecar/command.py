@@ -449,20 +449,12 @@ def _listening(address_text: str, server: AbstractContextManager[T]) -> Iterator
     with ExitStack() as stack:
         try:
             address = stack.enter_context(server)
-        except (socket.gaierror, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
+            is_wrong_host = isinstance(error, (socket.gaierror, UnicodeError))
+            is_wrong_host |= getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+            advice = "Name an address of this machine." if is_wrong_host else "Choose another port."
             reason = getattr(error, "strerror", None) or error
-            raise SidecarError(
-                f"Can't listen on {address_text}: {reason}. Name an address of this machine."
-            ) from error
-        except OSError as error:
-            advice = (
-                "Name an address of this machine."
-                if error.errno == errno.EADDRNOTAVAIL
-                else "Choose another port."
-            )
-            raise SidecarError(
-                f"Can't listen on {address_text}: {error.strerror or error}. {advice}"
-            ) from error
+            raise SidecarError(f"Can't listen on {address_text}: {reason}. {advice}") from error
         yield address
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import httpx
 
+from usher.contract.answers import json_object
 from usher.contract.environment import SERVICE_CLIENTS, Env, ServiceEnv
 from usher.contract.oauth import EDX_OAUTH_APP
 from usher.contract.paths import ApplicationPath, LmsPath
@@ -238,7 +239,4 @@ class ServiceClientsWork(Check):
 
 
 def _error_of(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json().get("error") or answer.status_code)
-    except (ValueError, AttributeError):
-        return str(answer.status_code)
+    return str(json_object(answer.content).get("error") or answer.status_code)
