@@ -116,10 +116,11 @@ def lms_and_application(serve: Callable[[Pages], Served]) -> tuple[Served, Serve
 
 class Learners:
     """Called in place of the script ``learner.py``. Creates the test learner in the LMS, too.
-    usernames: those of the learners that exist."""
+    usernames: those of the learners that exist. later_pages: path → page that the LMS gets as soon
+    as a learner exists; ``{name}`` in a path is the learner's username."""
 
-    def __init__(self, lms: Served) -> None:
-        self.lms = lms
+    def __init__(self, lms: Served, later_pages: Pages | None = None) -> None:
+        self.lms, self.later_pages = lms, later_pages or {}
         self.usernames: set[str] = set()
 
     def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +131,8 @@ class Learners:
         self.usernames.add(name)
         self.lms.pages["/api/user/v1/me"] = f'{{"username": "{name}"}}'
         self.lms.pages[f"/api/user/v1/accounts/{name}"] = "{}"
+        for path, page in self.later_pages.items():
+            self.lms.pages[path.format(name=name)] = page
         return {"cookie": "shop_session", "session": "signed"}
 
 
@@ -162,16 +165,10 @@ def test_the_fix_for_a_rejected_session_is_to_restart_the_application(
 ):
     """The application does not accept the test learner's session, and shows its sign-in page."""
     lms, application = lms_and_application
-    learners = Learners(lms)
-
-    def script(params: dict[str, Any]) -> dict[str, Any]:
-        session = learners(params)
-        lms.pages["/api/user/v1/me"] = 401
-        return session
-
+    learners = Learners(lms, {"/api/user/v1/me": 401})
     application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
     with pytest.raises(BrokenError, match="the LMS did not sign the learner in") as raised:
-        prove_with_test_learner(target(*lms_and_application), script)
+        prove_with_test_learner(target(*lms_and_application), learners)
     assert "restart the application if its .env has changed: SECRET_KEY" in raised.value.fix
 
 
@@ -181,11 +178,10 @@ def test_the_fix_for_a_shared_session_cookie_is_another_host_name(
     """The application and the LMS are on 127.0.0.1, and the LMS's session replaces the
     application's."""
     lms, application = lms_and_application
-    learners = Learners(lms)
+    learners = Learners(lms, {"/api/user/v1/me": 401})
 
     def script(params: dict[str, Any]) -> dict[str, Any]:
         session = learners(params)
-        lms.pages["/api/user/v1/me"] = 401
         return {**session, "cookie": "sessionid"}
 
     application.pages["/oauth2/authorize/"] = f"{application.url}/signin/"
@@ -253,15 +249,9 @@ def test_the_error_of_a_failed_sign_in_names_the_request_that_failed(
     lms_and_application: tuple[Served, Served], path: str, page: Any, message: str
 ):
     lms, _ = lms_and_application
-    learners = Learners(lms)
-
-    def script(params: dict[str, Any]) -> dict[str, Any]:
-        session = learners(params)
-        lms.pages[path] = page
-        return session
-
+    learners = Learners(lms, {path: page})
     with pytest.raises(BrokenError, match=message):
-        prove_with_test_learner(target(*lms_and_application), script)
+        prove_with_test_learner(target(*lms_and_application), learners)
     assert learners.usernames == set()
 
 
@@ -280,14 +270,8 @@ def test_an_account_that_the_lms_does_not_show_does_not_count_as_removed(
     lms_and_application: tuple[Served, Served],
 ):
     lms, _ = lms_and_application
-    learners = Learners(lms)
-
-    def script(params: dict[str, Any]) -> dict[str, Any]:
-        result = learners(params)
-        lms.pages[f"/api/user/v1/accounts/{params['username']}"] = 503
-        return result
-
-    proof = prove_with_test_learner(target(*lms_and_application), script)
+    learners = Learners(lms, {"/api/user/v1/accounts/{name}": 503})
+    proof = prove_with_test_learner(target(*lms_and_application), learners)
     assert proof.leftovers.endswith("may still exist: the LMS answered 503")
     assert not proof.summary.endswith("was removed")
 

@@ -184,6 +184,15 @@ def serve(head, rest=b""):
     threading.Thread(target=accept, daemon=True).start()
     return "http://127.0.0.1:%d/" % listener.getsockname()[1]
 """
+#: Makes a message for a webhook.
+MESSAGE = """
+from usher.lms.events import sender
+from usher.lms.events.models import Message
+from usher.lms.connections.models import ConnectedApplication
+from django.utils import timezone
+message = Message(application=ConnectedApplication(webhook_secret='s' * 40),
+    type='account.changed', username='a', created=timezone.now())
+"""
 #: Headers of redirects whose body never ends, or whose address can't be parsed.
 REDIRECTS = (
     b"HTTP/1.1 302 Found\r\nLocation: /there/\r\n\r\n",
@@ -201,14 +210,8 @@ def run_script(lms: Lms, script: str) -> list[str]:
 
 @pytest.mark.parametrize("head", REDIRECTS, ids=["endless", "address", "bytes"])
 def test_a_webhook_s_redirect_is_neither_read_nor_parsed(lms: Lms, head: bytes) -> None:
-    script = (
-        "from usher.lms.events import sender\n"
-        "from usher.lms.events.models import Message\n"
-        "from usher.lms.connections.models import ConnectedApplication\n"
-        "from django.utils import timezone\n"
+    script = MESSAGE + (
         f"url = serve({head!r}, b'x' * 65536)\n"
-        "message = Message(application=ConnectedApplication(webhook_secret='s' * 40),\n"
-        "    type='account.changed', username='a', created=timezone.now())\n"
         "started = time.monotonic()\n"
         "with sender.Session() as session:\n"
         "    print('=' + sender._post(session, message, url), time.monotonic() - started < 10)\n"
@@ -218,16 +221,10 @@ def test_a_webhook_s_redirect_is_neither_read_nor_parsed(lms: Lms, head: bytes) 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "], ids=["status", "headers"])
 def test_a_webhook_s_answer_that_arrives_byte_by_byte_is_no_answer(lms: Lms, head: bytes) -> None:
-    script = (
+    script = MESSAGE + (
         "from usher.lms import outgoing\n"
-        "from usher.lms.events import sender\n"
-        "from usher.lms.events.models import Message\n"
-        "from usher.lms.connections.models import ConnectedApplication\n"
-        "from django.utils import timezone\n"
-        "message = Message(application=ConnectedApplication(webhook_secret='s' * 40),\n"
-        "    type='account.changed', username='a', created=timezone.now())\n"
         f"url = serve({head!r}, b'x')\n"
-        "outgoing.ANSWER_SECONDS, seconds = 1.0, getattr(outgoing, 'ANSWER_SECONDS', 0)\n"
+        "outgoing.ANSWER_SECONDS, seconds = 1.0, outgoing.ANSWER_SECONDS\n"
         "started = time.monotonic()\n"
         "try:\n"
         "    with sender.Session() as session:\n"
@@ -245,7 +242,7 @@ def test_keys_that_arrive_byte_by_byte_are_unavailable(lms: Lms) -> None:
         "from usher.lms import outgoing\n"
         "from usher.lms.signout import tokens\n"
         "url = serve(b'HTTP/1.1 200 OK\\r\\n\\r\\n', b'x')\n"
-        "outgoing.ANSWER_SECONDS, seconds = 1.0, getattr(outgoing, 'ANSWER_SECONDS', 0)\n"
+        "outgoing.ANSWER_SECONDS, seconds = 1.0, outgoing.ANSWER_SECONDS\n"
         "started = time.monotonic()\n"
         "try:\n"
         "    print('=', tokens._keys(url))\n"
@@ -259,13 +256,7 @@ def test_keys_that_arrive_byte_by_byte_are_unavailable(lms: Lms) -> None:
 
 def test_a_malformed_webhook_address_is_no_answer(lms: Lms) -> None:
     """An error of one application's address must not stop the messages to the others."""
-    script = (
-        "from usher.lms.events import sender\n"
-        "from usher.lms.events.models import Message\n"
-        "from usher.lms.connections.models import ConnectedApplication\n"
-        "from django.utils import timezone\n"
-        "message = Message(application=ConnectedApplication(webhook_secret='s' * 40),\n"
-        "    type='account.changed', username='a', created=timezone.now())\n"
+    script = MESSAGE + (
         "for url in ('http://' + 'a' * 70 + '.example/', 'http://a..b/', 'http://[::1/', 'x:'):\n"
         "    with sender.Session() as session:\n"
         "        print('=' + sender._post(session, message, url)[:9])\n"

@@ -166,37 +166,29 @@ def test_an_address_that_can_not_be_listened_on_is_an_error(
     assert message in output["error"]
 
 
+def errors_with_full_disk(command: list[str]) -> str:
+    """Runs a command whose output can't be written, and which must end with 2. Returns its error
+    output, in one line."""
+    with Path("/dev/full").open("w") as full_disk:
+        result = subprocess.run(
+            command, stdout=full_disk, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.split())
+
+
 @only_for("mitxonline")
 @pytest.mark.parametrize("options", [[], ["--json"], ["--json", "--dry-run"]])
 def test_output_that_can_not_be_written_is_an_error(options: list[str], system: System) -> None:
-    with Path("/dev/full").open("w") as full_disk:
-        result = subprocess.run(
-            reconcile_command(system, *options),
-            stdout=full_disk,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert result.returncode == 2
-    assert "output can't be written: No space left on device" in " ".join(result.stderr.split())
-    assert "Traceback" not in result.stderr
+    errors = errors_with_full_disk(reconcile_command(system, *options))
+    assert "output can't be written: No space left on device" in errors
 
 
 def test_an_error_is_printed_although_the_output_can_not_be_written(tmp_path: Path) -> None:
-    with Path("/dev/full").open("w") as full_disk:
-        result = subprocess.run(
-            [
-                *(sys.executable, "-m", "usher.cli.main", "reconcile"),
-                *("--application", str(tmp_path), "--json"),
-            ],
-            stdout=full_disk,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert result.returncode == 2
-    assert "has no manage.py" in " ".join(result.stderr.split())
-    assert "Traceback" not in result.stderr
+    command = [sys.executable, "-m", "usher.cli.main", "reconcile"]
+    errors = errors_with_full_disk([*command, "--application", str(tmp_path), "--json"])
+    assert "has no manage.py" in errors
 
 
 @only_for("mitxonline")

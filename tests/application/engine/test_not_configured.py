@@ -35,6 +35,16 @@ def test_unsent_requests_open_no_circuit_breaker(no_lms_configured: Any) -> None
     assert lms_client().http.health().open_circuits == {}
 
 
+def output_of(*arguments: str) -> str:
+    """The output and the error of a command, in one line."""
+    out = StringIO()
+    try:
+        call_command(*arguments, stdout=out)
+    except (SystemExit, CommandError) as error:
+        out.write(str(error))
+    return " ".join(out.getvalue().split())
+
+
 def test_a_record_and_the_commands_say_that_no_lms_is_configured(no_lms_configured: Any) -> None:
     user = make_learner()
     run = CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course")
@@ -42,12 +52,7 @@ def test_a_record_and_the_commands_say_that_no_lms_is_configured(no_lms_configur
     assert ADVICE in row.error_message
     assert (user.lms_account.error_code, user.lms_account.attempts) == ("not-configured", 0)
     for arguments in (["why", user.email], ["reconcile", "--recheck"]):
-        out = StringIO()
-        try:
-            call_command(*arguments, stdout=out)
-        except (SystemExit, CommandError) as error:
-            out.write(str(error))
-        text = " ".join(out.getvalue().split())
+        text = output_of(*arguments)
         assert ADVICE in text
         assert "http" not in text
 
@@ -63,12 +68,7 @@ def test_the_commands_say_how_to_load_the_settings_of_usher_dev(
     user = make_learner()
     enroll(user, CourseRun.objects.create(course_key="course-v1:edX+DemoX+Demo_Course"))
     for arguments in (["compare_learner", user.email], ["reconcile", "--recheck"]):
-        out = StringIO()
-        try:
-            call_command(*arguments, stdout=out)
-        except (SystemExit, CommandError) as error:
-            out.write(str(error))
-        text = " ".join(out.getvalue().split())
+        text = output_of(*arguments)
         assert advice in text
         assert "Run `usher dev`" not in text
 
