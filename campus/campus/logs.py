@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import structlog
+from django.core.exceptions import ImproperlyConfigured
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from usher.application.audit.text import one_line, safe
@@ -16,6 +17,7 @@ from usher.application.audit.text import one_line, safe
 _STANDARD_KEYS = ("event", "level", "timestamp", "logger", "exception", "stack")
 #: Longer messages are cut off.
 _MAX_EVENT_LENGTH = 2000
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -35,9 +37,34 @@ _COMMON_PROCESSORS: list[Processor] = [
 ]
 
 
+#: Loggers that never log below these levels. At DEBUG, Django logs database queries with their
+#: values, each variable that a template does not find, and each file that the server watches. At
+#: INFO, httpx logs URLs, which may have OAuth codes.
+_LOWEST_LEVELS = {
+    "django.db.backends": "INFO",
+    "django.template": "INFO",
+    "django.utils.autoreload": "INFO",
+    "httpx": "WARNING",
+    "httpcore": "WARNING",
+    "oauthlib": "WARNING",
+    "oauth2_provider": "WARNING",
+}
+
+
 def settings(level: str) -> dict[str, Any]:
-    """The value of ``LOGGING``. level: the lowest level to log, from DEBUG to ERROR; not for the
-    loggers below with a level of their own, nor for ``django``, which keeps Django's INFO."""
+    """The value of ``LOGGING``. level: the lowest level to log, from DEBUG to CRITICAL. The loggers
+    of ``_LOWEST_LEVELS`` may have a higher one. Raises ImproperlyConfigured for another word."""
+    if level not in _LEVELS:
+        raise ImproperlyConfigured(f"LOG_LEVEL is {level!r}. Write one of: {', '.join(_LEVELS)}.")
+    # Replaces the handlers and levels that Django gives its own loggers.
+    own_loggers: dict[str, dict[str, Any]] = {
+        name: {"handlers": [], "propagate": True, "level": level}
+        for name in ("django", "django.server")
+    }
+    other_loggers = {
+        name: {"level": max(level, lowest, key=_LEVELS.index)}
+        for name, lowest in _LOWEST_LEVELS.items()
+    }
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -46,14 +73,7 @@ def settings(level: str) -> dict[str, Any]:
         },
         "formatters": {"line": {"()": "campus.logs.formatter"}},
         "root": {"handlers": ["out"], "level": level},
-        "loggers": {
-            "django": {"handlers": [], "propagate": True},  # replaces Django's own handlers
-            "django.server": {"handlers": [], "propagate": True, "level": "INFO"},
-            "httpx": {"level": "WARNING"},  # at INFO, httpx logs URLs, which may have OAuth codes
-            "httpcore": {"level": "WARNING"},
-            "oauthlib": {"level": "WARNING"},
-            "oauth2_provider": {"level": "WARNING"},
-        },
+        "loggers": own_loggers | other_loggers,
     }
 
 

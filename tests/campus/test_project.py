@@ -170,6 +170,39 @@ def test_cookie_names_contain_the_edition(client, settings):
     assert settings.CSRF_COOKIE_NAME == "mitxonline_csrf"
 
 
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_no_logger_logs_below_log_level(level, tmp_path):
+    script = (
+        "import logging\n"
+        "for name in ('', 'usher.x', 'django.request', 'django.server', 'httpx', 'oauthlib'):\n"
+        "    print(name, logging.getLevelName(logging.getLogger(name).getEffectiveLevel()))\n"
+    )
+    environment = {"LOG_LEVEL": level.lower(), "CAMPUS_HOME": str(tmp_path)}
+    lines = manage("shell", "-v", "0", "-c", script, **environment).stdout.splitlines()
+    level_of_libraries = "ERROR" if level == "ERROR" else "WARNING"
+    assert dict(line.split(" ") for line in lines) == {
+        "": level,
+        "usher.x": level,
+        "django.request": level,
+        "django.server": level,
+        "httpx": level_of_libraries,
+        "oauthlib": level_of_libraries,
+    }
+
+
+def test_database_queries_are_not_logged_with_their_values(tmp_path):
+    script = "import logging; print(logging.getLogger('django.db.backends').isEnabledFor(10))"
+    environment = {"LOG_LEVEL": "DEBUG", "CAMPUS_HOME": str(tmp_path)}
+    assert manage("shell", "-v", "0", "-c", script, **environment).stdout.strip() == "False"
+
+
+def test_an_unknown_log_level_is_refused_and_the_known_levels_are_named(tmp_path):
+    answer = manage("check", LOG_LEVEL="loud", CAMPUS_HOME=str(tmp_path))
+    assert answer.returncode != 0
+    assert "LOG_LEVEL" in answer.stderr
+    assert "DEBUG, INFO, WARNING, ERROR, CRITICAL" in answer.stderr
+
+
 def test_a_log_line_is_one_line_without_secrets():
     record = logging.LogRecord("x", logging.INFO, "", 0, "first\nsecond", None, None)
     line = logs.formatter().format(record)
