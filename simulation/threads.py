@@ -56,6 +56,10 @@ class Time:
     perf_counter = monotonic
 
     @staticmethod
+    def clock_gettime(_clock: int) -> float:
+        return Time.monotonic()
+
+    @staticmethod
     def time() -> float:
         return process_time().timestamp()
 

@@ -1,11 +1,13 @@
 """One clock for all processes: the database's.
 
 All timestamps that several processes compare come from this clock. Otherwise a worker or web server
-with a wrong clock would issue codes that have expired, or make rows due tomorrow.
+with a wrong clock would issue codes that have expired, or make rows due tomorrow. ``elapsed``
+measures durations within one process.
 """
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,3 +35,12 @@ def moment(seconds: float = 0.0) -> Any:
     if not seconds:
         return now
     return ExpressionWrapper(now + Value(timedelta(seconds=seconds)), DateTimeField())
+
+
+def elapsed() -> float:
+    """Seconds since some moment in the past, for the ends of leases. Where the operating system has
+    such a clock, as Linux has, the time for which the machine sleeps counts too. It does not count
+    for ``time.monotonic``, although leases end in the database meanwhile."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()

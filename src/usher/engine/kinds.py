@@ -29,7 +29,7 @@ class Job:
     #: Whether a thread has begun the job, so that a request may reach the other system at any later
     #: time.
     is_begun: bool = field(default=False, init=False)
-    #: When the row's lease ends unless it is renewed, as ``time.monotonic``. No request may be sent
+    #: When the row's lease ends unless it is renewed, as ``clock.elapsed``. No request may be sent
     #: after this time, because another worker may have claimed the row.
     lease_ends_at: float = field(default=math.inf, init=False)
     #: Seconds from the last change of the desired state until the other system matched; None before

@@ -25,6 +25,7 @@ from django.db import InterfaceError, OperationalError
 from usher.contract.failures import FailureClass
 from usher.engine import observers
 from usher.engine.claim import Scope, claim, release, renew
+from usher.engine.clock import elapsed
 from usher.engine.due_query import DueQuery, KindAndLane
 from usher.engine.errors import JobFailed, KnownError, LeaseEnded, Unwritable, as_known_error
 from usher.engine.gate import Gate
@@ -103,7 +104,7 @@ class Runner:
         #: Outcomes that are not yet written, and when the oldest of them came.
         self._unwritten: dict[Kind, list[Result]] = {}
         self._oldest_unwritten_at = 0.0
-        self._renewed_at = time.monotonic()
+        self._renewed_at = elapsed()
         #: Kinds of which one row is tried, because their gate is closed.
         self._probing: set[Kind] = set()
         #: Whether the pass has ended, so that no thread may begin a job any more.
@@ -122,7 +123,7 @@ class Runner:
 
         interactive: kinds whose interactive rows are processed as well, whatever the scope.
         """
-        kinds, self._is_closed, self._renewed_at = list(kinds), False, time.monotonic()
+        kinds, self._is_closed, self._renewed_at = list(kinds), False, elapsed()
         names = {kind.name for kind in kinds}
         interactive_kinds = [kind for kind in interactive if kind.name not in names]
         pool, self._checked_at = Pool(self._opts.concurrency, "usher-lms"), None
@@ -209,7 +210,7 @@ class Runner:
             self._probing.add(kind)
         limit = min(allowed or free, free)
         # The lease's owner is not needed here: each row has it as ``lease_owner``.
-        lease_ends_at = time.monotonic() + self._opts.lease_seconds
+        lease_ends_at = elapsed() + self._opts.lease_seconds
         _, rows = claim(kind, scope, limit, self._opts.lease_seconds, lane=lane)
         if len(rows) < limit:
             self._due.discard((kind, lane))
@@ -512,7 +513,7 @@ class Runner:
     def _renew_leases(self) -> None:
         """Renews the leases when a third of their length is over. A lease that another worker has
         taken over, for example while this process was suspended, ends for its job at once."""
-        now = time.monotonic()
+        now = elapsed()
         if now - self._renewed_at < self._opts.lease_seconds / 3:
             return
         self._renewed_at = now
@@ -602,7 +603,7 @@ def _unwritable_message(error: Exception) -> str:
 def _require_leases(jobs: Iterable[Job]) -> None:
     """Raises LeaseEnded if the lease of any of these jobs has ended. Another worker may have
     claimed the row, and the desired state may have changed since."""
-    if time.monotonic() >= min(job.lease_ends_at for job in jobs):
+    if elapsed() >= min(job.lease_ends_at for job in jobs):
         raise LeaseEnded("The row's lease ended before the request was sent.")
 
 

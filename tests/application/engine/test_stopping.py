@@ -246,11 +246,33 @@ def test_a_request_is_not_repeated_after_its_lease_has_ended(
     assert system.enrollments(username) == {DEMO: ("audit", False)}
 
 
+class Suspension:
+    """Replaces the module ``time`` for the runner: ``monotonic`` does not count the time for which
+    the first worker's machine sleeps. The second worker, in the main thread, is not asleep."""
+
+    def __init__(self):
+        self.began_at, self.seconds = 0.0, 0.0
+
+    def monotonic(self):
+        is_first_worker = threading.current_thread() is not threading.main_thread()
+        return time.monotonic() - (self.seconds if is_first_worker else 0.0)
+
+    def begin(self):
+        self.began_at = time.monotonic()
+
+    def end(self):
+        self.seconds = time.monotonic() - self.began_at
+
+
+@pytest.mark.parametrize("machine_sleeps", [False, True], ids=["process", "machine"])
 def test_a_suspended_worker_sends_no_row_that_another_worker_has_claimed(
-    system, faulty, settings, monkeypatch, eventually
+    system, faulty, settings, monkeypatch, eventually, machine_sleeps
 ):
     """The suspended worker has sent one row, and a second row waits for a thread. When it resumes,
     it first renews its leases."""
+    suspension = Suspension()
+    if machine_sleeps:
+        monkeypatch.setattr("usher.engine.runner.time", suspension)
     settings.USHER_LEASE_SECONDS, settings.USHER_CONCURRENCY = 1.0, 1
     held_failure, errors = HeldFailure(faulty), []
     make_enrollment(system)
@@ -271,10 +293,12 @@ def test_a_suspended_worker_sends_no_row_that_another_worker_has_claimed(
     monkeypatch.setattr(Runner, "_renew_leases", renew_after_suspension)
     worker = start_reconciling(threading.Event(), errors)
     assert held_failure.arrived.wait(LONGEST_WAIT)
+    suspension.begin()
 
     unenroll(second_row.user, second_row.run)
     eventually(lambda: services.reconcile(["enrollment"], user=second_row.user).changed)
 
+    suspension.end()
     resumed.set()
     assert has_renewed.wait(LONGEST_WAIT)
     requests_before = len(faulty.requests)
