@@ -1,6 +1,7 @@
 """For all tests: settings that save time, and the database of tests that use Django."""
 
 import functools
+import logging
 import os
 import ssl
 import sys
@@ -49,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
         # Django looks for a static file when it is requested. Otherwise every test client scans all
         # static files when it is created.
         settings.WHITENOISE_AUTOREFRESH = True
+
+
+def pytest_sessionstart() -> None:
+    """Removes the log handler of the reference application. pytest itself shows what a failed test
+    has logged, and would show it a second time as output."""
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if handler.name != "out"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -203,6 +203,13 @@ def test_an_unknown_log_level_is_refused_and_the_known_levels_are_named(tmp_path
     assert "DEBUG, INFO, WARNING, ERROR, CRITICAL" in answer.stderr
 
 
+def test_a_failed_test_shows_its_log_once():
+    """pytest shows it; a handler that writes to standard error would show it again."""
+    names = [handler.name for handler in logging.getLogger().handlers]
+    assert "out" in logs.settings("INFO")["handlers"]
+    assert "out" not in names
+
+
 def test_a_log_line_is_one_line_without_secrets():
     record = logging.LogRecord("x", logging.INFO, "", 0, "first\nsecond", None, None)
     line = logs.formatter().format(record)
