@@ -138,3 +138,11 @@ def test_a_script_imports_only_packages_that_every_application_has(script: Path)
             names.add(node.module.partition(".")[0])
     available_packages = {*sys.stdlib_module_names, "django", "oauth2_provider"}
     assert names - available_packages <= {"usher"}  # usher: only if it is installed
+
+
+@pytest.mark.parametrize(
+    "script", [*SCRIPTS, SOURCE / "connect/openedx/scripts/inspect_root.py"], ids=lambda p: p.stem
+)
+def test_a_script_for_another_python_has_the_syntax_of_python_3_9(script: Path) -> None:
+    """``inspect_root`` runs in Tutor's Python."""
+    ast.parse(script.read_text(), feature_version=(3, 9))

@@ -242,6 +242,13 @@ def test_some_kinds_are_reconciled_only_if_they_are_named(system: System) -> Non
     system.set_enrollment_in_lms(only_in_lms, course, "verified")
     end_enrollment(system, refunded)
 
+    only_if_named = {"missing", "mode", "adopt"}
+    assert not only_if_named & system.json("reconcile", "--dry-run", *run_option)["due"].keys()
+    assert not only_if_named & system.json("reconcile", *run_option)["kinds"].keys()
+    assert system.enrollments_in_lms(lost) == set()
+    assert system.enrollments_in_lms(paid) == {(course, mode, True)}
+    assert system.rows("courses.CourseRunEnrollment", "pk", user__username=only_in_lms) == []
+
     due = system.json(
         "reconcile",
         "--dry-run",
