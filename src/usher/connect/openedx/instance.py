@@ -215,8 +215,7 @@ def find_mode(option: str, version: str, running: list[str]) -> tuple[str, str]:
 
 def running_modes(values: dict[str, Any], runner: Runner) -> list[str]:
     """Returns which of ``local`` and ``dev`` are running. Raises Refused if docker fails."""
-    project = str(values["LOCAL_PROJECT_NAME"])
-    command = ["docker", "compose", "--project-name", project, "ls", "--format", "json"]
+    command = ["docker", "compose", "ls", "--format", "json"]  # the projects of all folders
     try:
         names = {entry["Name"] for entry in json.loads(runner.run(command, timeout=60))}
     except ToolMissing as error:
