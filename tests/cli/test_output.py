@@ -58,7 +58,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_the_running_steps_and_a_pipe_does_not() -> None:
+def test_a_step_is_named_when_it_begins_on_a_terminal_and_in_a_pipe() -> None:
     step = Step(id="lms-database", ok=True, seconds=52.0, detail="tables")
     outputs = []
     for file in (Terminal(), io.StringIO()):
@@ -71,7 +71,11 @@ def test_a_terminal_shows_the_running_steps_and_a_pipe_does_not() -> None:
         outputs.append(file.getvalue())
     on_terminal, in_pipe = outputs
     assert "running: application-database" in on_terminal
-    assert in_pipe == "  ✓ ok     lms-database               52.0 s  tables\n"
+    assert in_pipe.splitlines() == [
+        "  … begun  lms-database",
+        "  … begun  application-database",
+        "  ✓ ok     lms-database               52.0 s  tables",
+    ]
 
 
 class PreparedPair:

@@ -31,10 +31,11 @@ def show_step(step: Step, console: Console, width: int = 25) -> None:
 
 
 class RunningSteps:
-    """Shows the names of the running steps in the last line of a terminal. Prints nothing in a
-    pipe. Threads may share it."""
+    """Names the steps that are running: in the last line of a terminal; in a pipe, with a line when
+    a step begins. Threads may share it."""
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         # Not ``is_terminal``, which FORCE_COLOR makes true in a pipe.
         self._is_on = console.file.isatty()
         self._status = console.status("")
@@ -53,6 +54,8 @@ class RunningSteps:
         with self._lock:
             self._names.append(name)
             self._show()
+        if not self._is_on:
+            self._console.print(f"  … begun  {name}", soft_wrap=True)
 
     def end(self, name: str) -> None:
         """Does nothing if ``begin`` was not called with this name."""

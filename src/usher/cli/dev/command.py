@@ -20,7 +20,7 @@ from usher.cli.dev.ports import Ports
 from usher.cli.dev.project import Project
 from usher.cli.dev.project_with_lms import ProjectWithLms
 from usher.cli.errors import as_click_error
-from usher.cli.output import relative_to_here, say, show_rows, show_step
+from usher.cli.output import RunningSteps, relative_to_here, say, show_rows, show_step
 from usher.contract import exits
 from usher.contract.folders import DEV_FOLDER
 from usher.contract.oauth import DEFAULT_BACKEND
@@ -180,13 +180,17 @@ def _run_steps(
     console: Console,
     run: Callable[[Callable[[], str]], str] = lambda action: action(),
 ) -> None:
-    """Runs the actions with ``run``, adds each result to ``steps`` and prints it."""
+    """Runs the actions with ``run``, and adds each result to ``steps``. Prints the name of a step
+    when it begins, and its result when it is done."""
     longest_name = "connected"
-    for name, action in actions:
-        started = time.monotonic()
-        detail = run(action)
-        steps.append(Step(id=name, ok=True, seconds=time.monotonic() - started, detail=detail))
-        show_step(steps[-1], console, width=len(longest_name))
+    with RunningSteps(console) as running:
+        for name, action in actions:
+            running.begin(name)
+            started = time.monotonic()
+            detail = run(action)
+            running.end(name)
+            steps.append(Step(id=name, ok=True, seconds=time.monotonic() - started, detail=detail))
+            show_step(steps[-1], console, width=len(longest_name))
 
 
 def _stay_up(servers: ProjectWithLms, console: Console) -> None:
