@@ -9,7 +9,14 @@ GROUP ?=
 ARGS ?=
 SEEDS ?= 1000
 SEED ?=
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A comma in an argument of call.
+, := ,
+# Installs without pip's own lines; says afterwards how long it took.
+define INSTALL
+@began=$$(date +%s); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1) && \
+	echo "Installed in $$(( $$(date +%s) - began )) s."
+endef
 DEMO_STAMP := $(VENV)/.installed-for-the-demo
 STAMP := $(VENV)/.installed
 
@@ -27,12 +34,12 @@ $(BIN)/python:
 # What the demo needs. Packages for tests and checks are installed by the first target that uses them.
 $(DEMO_STAMP): pyproject.toml requirements.lock | $(BIN)/python
 	@echo "Installing what the demo needs into $(VENV); this takes a minute or two ..."
-	@$(PIP) --constraint requirements.lock --editable '.[campus,embedded]'
+	$(call INSTALL,--constraint requirements.lock --editable '.[campus$(,)embedded]')
 	@touch $(DEMO_STAMP)
 
 $(STAMP): $(DEMO_STAMP)
 	@echo "Installing what tests and checks need into $(VENV); this takes a minute ..."
-	@$(PIP) --requirement requirements.lock
+	$(call INSTALL,--requirement requirements.lock)
 	@touch $(STAMP)
 
 install: $(STAMP) ## create .venv and install what development needs

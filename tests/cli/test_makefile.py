@@ -18,3 +18,19 @@ def test_make_says_before_the_virtual_environment_how_long_the_first_demo_takes(
     before, _, _ = output.partition(" -m venv ")
     assert f"Creating {tmp_path / 'venv'} ..." in before
     assert ("about three minutes in all" in before) is is_demo
+
+
+def test_make_says_before_the_installation_how_long_it_takes_and_afterwards_how_long_it_took(
+    tmp_path: Path,
+) -> None:
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho pip: "$@"\n')
+    python.chmod(0o755)
+    stamp = f"{tmp_path}/venv/.installed"
+    output = subprocess.check_output(["make", stamp, f"VENV={tmp_path}/venv"], cwd=ROOT, text=True)
+    lines = output.splitlines()
+    assert [line.split()[0] for line in lines] == ["Installing", "pip:", "Installed"] * 2
+    assert "takes a minute or two" in lines[0]
+    assert lines[1].endswith(" --constraint requirements.lock --editable .[campus,embedded]")
+    assert lines[2] == "Installed in 0 s."
