@@ -62,7 +62,9 @@ class PkceIsOptional(Check):
     """PKCE is optional for the LMS's client.
 
     Symptom: `invalid_request: Code challenge required`.
-    Cause: django-oauth-toolkit requires PKCE by default; these backends don't send it.
+    Cause: django-oauth-toolkit requires PKCE by default; the sign-in backends of MITx Online and
+    MIT xPro don't send it. Whether another backend sends it shows in the LMS's redirect to the
+    application.
     Fix: switch off *PKCE required* of that client in the application's admin.
     """
 
@@ -73,18 +75,27 @@ class PkceIsOptional(Check):
         client = context.application.client(context.lms_client_id)
         if not client.get("pkce_required"):
             return ok("PKCE is optional for the LMS's client")
-        backend = BACKENDS.get(context.backend)
-        if backend is None:
-            raise NotKnownError(
-                f"PKCE is required of {client.get('name')}, and it is not known whether "
-                f"{context.backend}, a backend of your own, sends it"
-            )
+        if context.backend not in BACKENDS and _sends_code_challenge(context):
+            return ok(f"PKCE is required of {client.get('name')}, and {context.backend} sends it")
         return failed(
-            f"PKCE is required of {client.get('name')}, and {backend.name} does not send it",
+            f"PKCE is required of {client.get('name')}, and {context.backend} does not send it",
             cause="the OAuth toolkit requires PKCE by default",
             fix="switch off 'PKCE required' of that client in the application's admin",
             repair="relax-pkce",
         )
+
+
+def _sends_code_challenge(context: Context) -> bool:
+    """Whether the LMS's redirect to the application has a code challenge (PKCE). Raises
+    NotKnownError if the LMS does not redirect."""
+    answer = context.lms.get(context.sign_in_path)
+    query = query_of(answer.headers.get("location", ""))
+    if "redirect_uri" not in query:
+        raise NotKnownError(
+            f"sign-in at the LMS answers {answer.status_code}, no redirect, so it is not known "
+            f"whether {context.backend}, a backend of your own, sends PKCE"
+        )
+    return "code_challenge" in query
 
 
 @check
