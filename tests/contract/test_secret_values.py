@@ -95,6 +95,16 @@ def test_an_application_that_prints_its_settings_reveals_no_secret(checkout: Che
             'no database "postgres"',
             'no database "postgres"',
         ),
+        # A short secret is hidden where it is certainly the secret.
+        ("MAIL_PASS", "art", "MAIL_PASS=art in the cart", "MAIL_PASS=(hidden) in the cart"),
+        ("MAIL_PASS", "art", "{'MAIL_PASS': 'art'}", "{'MAIL_PASS': '(hidden)'}"),
+        ("MAIL_PASS", "art", "MAIL_PASS: article", "MAIL_PASS: article"),
+        (
+            "REPLICA",
+            "redis://:art@cache/0",
+            "at redis://:art@cache/1",
+            "at redis://:(hidden)@cache/1",
+        ),
         ("HOST_NAME", "shop.example.org", "shop.example.org", "shop.example.org"),
         ("KEYCLOAK_URL", "https://sso.example", "https://sso.example", "https://sso.example"),
     ],

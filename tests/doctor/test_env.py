@@ -188,3 +188,21 @@ def test_a_report_is_read_after_output_that_is_not_utf_8(tmp_path: Path) -> None
     """A container's program may write to the terminal in another encoding."""
     command = Command(("printf", "na\\357ve\\n{}"), tmp_path)
     assert command.json() == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "causes"),
+    [
+        ("OPENEDX_API_CLIENT_SECRET=hunter2", ["ENV-6"]),
+        ("OPENEDX_API_CLIENT_SECRET=hunter22", []),
+        ("OPENEDX_API_CLIENT_SECRET=", []),
+        ("OPENEDX_API_CLIENT_ID=edx", []),
+    ],
+)
+def test_env_6_warns_of_secrets_that_are_too_short_to_hide(
+    env_file: Path, line: str, causes: list[str]
+) -> None:
+    env_file.write_text(f"{CORRECT_FILE}{line}\n")
+    report = run(create_context(Places(env_file=env_file)), ["ENV-6"])
+    assert [cause.id for cause in report.root_causes] == causes
+    assert "hunter2" not in str(report.to_dict())

@@ -7,8 +7,9 @@ from urllib.parse import unquote
 
 from usher.contract.environment import SECRET_KEYS
 
-#: Secrets with fewer characters are not hidden.
-_MIN_SECRET_LENGTH = 8
+#: Secrets with fewer characters are hidden only behind the name of their setting, or as the
+#: password in an address.
+MIN_SECRET_LENGTH = 8
 #: Words in the names of secret settings, including the application's own. ``KEYCLOAK_URL`` is none.
 _SECRET_NAME = re.compile(
     r"KEY(?!CLOAK)|SECRET|TOKEN|PASS|CREDENTIAL|DSN|DATABASE_URL", re.IGNORECASE
@@ -16,31 +17,42 @@ _SECRET_NAME = re.compile(
 #: An address with a password. The password may contain characters that it should not, such as
 #: ``/`` and ``@``: then a parser finds other parts, and its error may quote a part of the password.
 _ADDRESS_WITH_PASSWORD = re.compile(r"(\w[\w+.-]*://[^:/?#@\s]*:)(\S+)(@\S*)")
+#: What stands in front of the password in an address.
+_BEFORE_PASSWORD = r"://[^:/?#@\s]*:"  # noqa: S105 - a regular expression
 #: Characters at which parsers divide an address, and a list of secrets.
 _DIVIDERS = re.compile(r"[/?#@:\[\],\s]+")
 
 
 @dataclass
 class Secrets:
-    """Texts that must never be shown. ``hide`` replaces them in messages. Short texts are not
-    hidden, because they may also be parts of other words."""
+    """Texts that must never be shown. ``hide`` replaces them in messages. Short texts may also be
+    parts of other words, so they are hidden only where they are certainly the secret."""
 
     _known: set[str] = field(default_factory=set, repr=False)
+    #: Regular expressions of what stands in front of a short secret, and the secret.
+    _short: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
     def add(self, values: Iterable[str | None]) -> None:
-        self._known.update(value for value in values if value and len(value) >= _MIN_SECRET_LENGTH)
+        self._known.update(value for value in values if value and len(value) >= MIN_SECRET_LENGTH)
 
     def add_settings(self, values: Mapping[str, str]) -> None:
         """Adds the values of the secret ones of these settings, and the parts of the values that an
         error may quote."""
         for name, value in values.items():
             if is_secret(name, value):
-                self.add(_forms_of(value))
+                forms = set(_forms_of(value))
+                self.add(forms)
+                before = _BEFORE_PASSWORD if "://" in value else _before_value(name)
+                self._short |= {
+                    (before, form) for form in forms if 0 < len(form) < MIN_SECRET_LENGTH
+                }
 
     def hide(self, text: str) -> str:
         # The longest first, since a secret may contain a shorter one.
         for secret in sorted(self._known, key=len, reverse=True):
             text = text.replace(secret, "(hidden)")
+        for before, secret in sorted(self._short):
+            text = re.sub(rf"({before}){re.escape(secret)}(?!\w)", r"\1(hidden)", text)
         return text
 
 
@@ -50,6 +62,11 @@ def is_secret(name: str, value: str) -> bool:
     return (
         name in SECRET_KEYS or bool(_SECRET_NAME.search(name)) or ("://" in value and "@" in value)
     )
+
+
+def _before_value(name: str) -> str:
+    """A regular expression of what stands in front of the setting's value, such as ``NAME='``."""
+    return rf"""\b{re.escape(name)}['"]?\s*[=:]\s*['"]?"""
 
 
 def _forms_of(value: str) -> Iterator[str]:

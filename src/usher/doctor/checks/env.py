@@ -4,9 +4,9 @@ import re
 import shlex
 import stat
 
-from usher.contract.environment import ALL_KEYS, Env
+from usher.contract.environment import ALL_KEYS, SECRET_KEYS, Env
 from usher.contract.fingerprints import configuration_fingerprints
-from usher.contract.secret_values import is_secret
+from usher.contract.secret_values import MIN_SECRET_LENGTH, is_secret
 from usher.doctor.check import Check, Finding, check, failed, ok, warning
 from usher.doctor.context import Context
 from usher.doctor.facts.commands import CodeError
@@ -198,6 +198,36 @@ class ProjectCodeWorks(Check):
                 fix="correct this error, then run `usher doctor` again",
             )
         return ok("manage.py runs")
+
+
+@check
+class SecretsAreLong(Check):
+    """The secrets in the .env are long enough.
+
+    Symptom: a secret is shown in a message or a log.
+    Cause: a secret has fewer than 8 characters. Such a secret can be guessed, and Usher can't
+    hide it everywhere, because other words may contain it.
+    Fix: replace it by a long random value, in the LMS too; `usher connect` makes long ones.
+    """
+
+    id = "ENV-6"
+    depends_on = ("ENV-1",)
+
+    def probe(self, context: Context) -> Finding:
+        values = context.application.env.values()
+        short_keys = sorted(
+            key
+            for key in SECRET_KEYS - {"DATABASE_URL"}
+            if 0 < len(values.get(key, "").strip()) < MIN_SECRET_LENGTH
+        )
+        if short_keys:
+            return warning(
+                f"fewer than {MIN_SECRET_LENGTH} characters: {', '.join(short_keys)}",
+                cause="such a secret can be guessed, and messages may show it",
+                fix="replace it by a long random value, such as the output of "
+                "`openssl rand -hex 32`, in the LMS too",
+            )
+        return ok(f"no secret has fewer than {MIN_SECRET_LENGTH} characters")
 
 
 #: The error if the database's server does not answer, or refuses the connection. Other errors are
