@@ -219,16 +219,21 @@ def test_a_webhook_s_redirect_is_neither_read_nor_parsed(lms: Lms, head: bytes) 
     assert run_script(lms, script) == ["answered 302 True"]
 
 
+@pytest.mark.parametrize("address", ["", "http://shop.example/", "https://shop.example/"])
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "], ids=["status", "headers"])
-def test_a_webhook_s_answer_that_arrives_byte_by_byte_is_no_answer(lms: Lms, head: bytes) -> None:
+def test_a_webhook_s_answer_that_arrives_byte_by_byte_is_no_answer(
+    lms: Lms, head: bytes, address: str
+) -> None:
+    """address: of the webhook if the answer is a proxy's; '' if it is the application's."""
     script = MESSAGE + (
         "from usher.lms import outgoing\n"
-        f"url = serve({head!r}, b'x')\n"
+        f"url, address = serve({head!r}, b'x'), {address!r}\n"
         "outgoing.ANSWER_SECONDS, seconds = 1.0, outgoing.ANSWER_SECONDS\n"
         "started = time.monotonic()\n"
         "try:\n"
         "    with sender.Session() as session:\n"
-        "        error = sender._post(session, message, url)\n"
+        "        session.proxies = {'http': url, 'https': url} if address else {}\n"
+        "        error = sender._post(session, message, address or url)\n"
         "finally:\n"
         "    outgoing.ANSWER_SECONDS = seconds\n"
         "print('=' + error[:9], time.monotonic() - started < 10)\n"

@@ -72,12 +72,22 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
+_POOL_CLASSES = {"http": _Pool, "https": _SecurePool}
+
+
 class _Adapter(HTTPAdapter):
-    """Sends the requests of ``Session`` through connections whose answers are limited in time."""
+    """Sends the requests of ``Session`` through connections whose answers are limited in time. The
+    answers of a SOCKS proxy are not limited."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = _POOL_CLASSES
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        if not proxy.lower().startswith("socks"):  # these connections have classes of their own
+            manager.pool_classes_by_scheme = _POOL_CLASSES
+        return manager
 
 
 class Session(requests.Session):
