@@ -367,7 +367,7 @@ def test_the_operator_must_start_an_application_whose_manage_py_another_program_
     assert "restart shop, so that it reads its .env again" in result.stdout
     assert f"nothing answers at {operator.shop.url}" in result.stderr
     assert re.search("skipped +redirect-uri", result.stdout)
-    assert "Then run usher connect again" in result.stderr
+    assert "Then run `usher connect` again" in result.stderr
 
 
 class ScriptedShop:

@@ -1,12 +1,16 @@
 """Lines that fit a terminal of 80 columns."""
 
+import ast
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import usher
 from usher.contract.terminal import WIDTH, as_typed, command_line, printable, wrap
 from usher.doctor.check import failed, note, ok, warning
 
@@ -171,3 +175,31 @@ def test_usher_on_path_is_named_by_its_name(
 ) -> None:
     monkeypatch.setenv("PATH", str(outside_path / ".venv" / "bin"))
     assert wrap("Run `usher doctor`.", 0) == "Run `usher doctor`."
+
+
+SOURCE = Path(usher.__path__[0])
+#: Packages whose texts are shown where ``usher`` is installed; others run inside the LMS.
+PACKAGES_IN_SHELL = ("cli", "client", "connect", "doctor", "journey", "sidecar")
+
+
+def texts_in_code(package: str) -> Iterator[str]:
+    """The texts in the package's code, without its docstrings."""
+    for file in (SOURCE / package).rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        docstrings = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if is_text and id(node) not in docstrings:
+                yield node.value
+
+
+@pytest.mark.parametrize("package", PACKAGES_IN_SHELL)
+def test_texts_mark_a_command_of_usher_so_that_it_is_printed_as_it_can_be_typed(
+    package: str,
+) -> None:
+    pattern = re.compile(r"(\b([Rr]un|or)|[;:]) usher [a-z]")
+    assert [text for text in texts_in_code(package) if pattern.search(text)] == []

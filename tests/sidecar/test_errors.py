@@ -67,7 +67,7 @@ def error_of_html_page() -> LmsError:
     [
         (
             error_of_answer(401, b'{"detail": "Token has expired."}'),
-            "Run usher connect to renew it",
+            "Run `usher connect` to renew it",
         ),
         (error_of_answer(403, b'{"detail": "Not allowed."}'), "Make the service worker staff"),
         (

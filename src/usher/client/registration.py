@@ -167,7 +167,7 @@ def raise_if_misconfigured(lms: LmsClient) -> None:
     if failure.status == 500 and _works_apart_from_sign_in(lms):
         raise Misconfigured(
             f"The LMS can't start sign-in with the backend {lms.who.backend}: its provider record "
-            "is disabled, missing, or belongs to another site. Run usher doctor.",
+            "is disabled, missing, or belongs to another site. Run `usher doctor`.",
             code="provider-disabled",
             status=500,
         ) from failure

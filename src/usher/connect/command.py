@@ -327,7 +327,7 @@ def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) ->
     if all_in_compose or any(check.id != "application-answers" for check in failed):
         return ""
     fixes = "; ".join(f"{check.seen}: {check.fix}" for check in failed)
-    return fixes and f"{fixes}. Then run usher connect again: it proves the connection"
+    return fixes and f"{fixes}. Then run `usher connect` again: it proves the connection"
 
 
 def _with_warnings(plan: Plan, context: LmsContext) -> Plan:

@@ -281,7 +281,7 @@ class Disconnection(ABC):
     @property
     def _purge_advice(self) -> str:
         """How to delete what stays without ``--purge``."""
-        return "to delete them, connect again, then run usher disconnect --purge"
+        return "to delete them, connect again, then run `usher disconnect --purge`"
 
 
 class DisconnectionFromTutor(Disconnection):

@@ -543,7 +543,7 @@ def advice_about_kept_lms(context: LmsContext | None) -> str:
         config_file = context.lms.config_file
         if any(key.startswith(configuration.PREFIX) for key in configuration.read(config_file)):
             advice = (
-                f"; {config_file} still has Usher's settings; usher disconnect --purge, after "
+                f"; {config_file} still has Usher's settings; `usher disconnect --purge`, after "
                 "connecting again, deletes them and the LMS's provider record"
             )
     connected_folders = {_lms_folder(connection) for connection in _stored_connections()}
@@ -610,7 +610,7 @@ def warn_of_moves(
             f"{connection.title or connection.name} is connected to {connection.lms_url} "
             f"({_lms_folder(connection)}). This moves it to {context.addresses.lms_url}, which has "
             "none of the accounts and enrollments made in the other LMS. To remove the old "
-            "connection, run usher disconnect first"
+            "connection, run `usher disconnect` first"
         )
 
 

@@ -47,7 +47,7 @@ def _read_entry(file: Path) -> dict[str, Any]:
     """Returns the entry in a file of ``save_application``. Raises ConnectionsError."""
     entry = _read_json(file)
     if not isinstance(entry, dict) or not isinstance(entry.get(OPTIONS), dict):
-        raise ConnectionsError(f"{file} is not a file of usher connect; remove it")
+        raise ConnectionsError(f"{file} is not a file of `usher connect`; remove it")
     return entry
 
 

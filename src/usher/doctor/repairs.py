@@ -56,7 +56,7 @@ def _provision(context: Context) -> None:
         # The job starts containers, which takes minutes on a slow machine.
         context.tutor.command("do").output("usher-provision", seconds=600)
     else:
-        raise NotKnownError("the secrets are not known here: run usher connect")
+        raise NotKnownError("the secrets are not known here: run `usher connect`")
 
 
 def _run_in_shell(context: Context, script: str) -> None:

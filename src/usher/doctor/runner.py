@@ -266,7 +266,7 @@ def _select(checks: dict[str, type[Check]], only: Iterable[str]) -> set[str]:
     """The ids in ``only``, in capitals; all ids if it is empty. Raises UnknownCheckError."""
     ids = {check_id.upper() for check_id in only}
     if unknown := sorted(ids - set(checks)):
-        raise UnknownCheckError(f"There is no check {unknown[0]}; usher doctor --list shows all.")
+        raise UnknownCheckError(f"There is no check {unknown[0]}; `usher doctor --list` shows all.")
     return ids or set(checks)
 
 

@@ -118,7 +118,7 @@ def prove_as_anonymous(target: Target) -> str:
         raise BrokenError(
             f"an anonymous visitor ends at {final_url}, a page of the LMS, instead of the "
             "application's sign-in page",
-            "the provider record may be disabled; run usher doctor",
+            "the provider record may be disabled; run `usher doctor`",
         )
     return f"people sign in at {final_url}"
 

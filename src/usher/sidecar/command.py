@@ -364,7 +364,9 @@ def _reconcile_once(
     summary.waiting = reconciling.count_waiting(agent, adapter, scope)
     output.print_summary(summary)
     if summary.total(FAILED):
-        output.print_line("failed rows are still due: run this again; usher doctor finds the cause")
+        output.print_line(
+            "failed rows are still due: run this again; `usher doctor` finds the cause"
+        )
     return 0 if summary.succeeded else exits.FAILED
 
 

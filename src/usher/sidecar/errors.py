@@ -129,14 +129,14 @@ class NotTrusted(SidecarError):
 # Advice that is appended to an error's message.
 _RECONNECT = (
     "The service worker's token (OPENEDX_SERVICE_WORKER_API_TOKEN) has expired, was revoked or is "
-    "another LMS's. Run usher connect to renew it."
+    "another LMS's. Run `usher connect` to renew it."
 )
-_MAKE_STAFF = "Make the service worker staff in the LMS: run usher connect."
+_MAKE_STAFF = "Make the service worker staff in the LMS: run `usher connect`."
 _CHECK_ADDRESS = "Check OPENEDX_API_BASE_URL, or name the LMS's address from here with --lms-url."
 _CHECK_LMS_RUNS = "Is the LMS running, and is this its address from here? --lms-url names another."
 _CHECK_RELEASE = (
-    "Another server may answer at this address, or this release of Open edX differs: usher doctor "
-    "finds out which."
+    "Another server may answer at this address, or this release of Open edX differs: "
+    "`usher doctor` finds out which."
 )
 _TRY_LATER = "Run this again later; a lower --concurrency sends the LMS fewer requests at a time."
 

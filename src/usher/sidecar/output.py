@@ -240,7 +240,7 @@ class DriftOutput:
             return
         self._print_counts_of_omitted_lines("given_up", "waiting", "different")
         given_up = len(self._data["given_up"])
-        next_step = f"; usher reconcile repairs the {waiting} marked ·" if waiting else ""
+        next_step = f"; `usher reconcile` repairs the {waiting} marked ·" if waiting else ""
         counts = f"{given_up} given up, {count_text(len(differences), 'difference')}"
         self._print(wrap(f"\n{counts}{next_step}", indent=0))
 

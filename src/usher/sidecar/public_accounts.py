@@ -360,7 +360,7 @@ def find_lms_record(session: Session) -> LmsRecord:
     if not page["rows"]:
         raise SidecarError(
             f"{session.adapter.title} has no OAuth client named {name!r} for the LMS; connect "
-            "them first: usher connect"
+            "them first: `usher connect`"
         )
     (row,) = page["rows"]
     landing_url = session.agent.ask("address", name=session.adapter.landing_url_name)

@@ -4,6 +4,7 @@ the right one."""
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def _make_client(
         missing = Env.OPENEDX_API_BASE_URL if token else Env.OPENEDX_SERVICE_WORKER_API_TOKEN
         raise SidecarError(
             f"{checkout.title} has no {missing}; connect it to the LMS first: "
-            f"usher connect --application {checkout.folder or checkout.url}"
+            f"`usher connect --application {shlex.quote(str(checkout.folder or checkout.url))}`"
         )
     try:
         http = Http(

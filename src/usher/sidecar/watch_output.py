@@ -91,6 +91,6 @@ class WatchOutput(ReconcileOutput):
                 request = f" [request {first['request_id']}]" if first["request_id"] else ""
                 cause = f": {first['what']}: {first['reason'].rstrip('.')}{request}"
             text = escape(
-                f"{failed} failed{cause}. Failed rows are retried; usher doctor finds the cause"
+                f"{failed} failed{cause}. Failed rows are retried; `usher doctor` finds the cause"
             )
             self.console.print(f"✗ {kind:<12} {wrap(text, indent=15)}")

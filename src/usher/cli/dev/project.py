@@ -34,8 +34,8 @@ class Project:
         """The project in ``folder``. Raises NotStarted if there is no ``manage.py``."""
         if not (folder / "manage.py").is_file():
             advice = advice_about_parent(folder) or (
-                "Run `usher dev` in the folder of your Django project, or name it: usher dev "
-                "FOLDER."
+                "Run `usher dev` in the folder of your Django project, or name it: "
+                "`usher dev FOLDER`."
             )
             raise NotStarted(f"{folder.absolute()} has no manage.py. {advice}")
         return cls(folder.resolve())

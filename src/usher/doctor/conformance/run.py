@@ -42,7 +42,7 @@ _WHY_MISSING = {
     "expired": "give --expired-token-file",
     "code": "no earlier request obtained a code",
     "refresh_token": "no earlier request obtained a refresh token",
-    "backend": "sign-in starts with no backend that Usher knows: run usher doctor",
+    "backend": "sign-in starts with no backend that Usher knows: run `usher doctor`",
 }
 
 

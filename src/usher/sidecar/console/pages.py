@@ -140,7 +140,7 @@ def _given_up_list(state: WatchState) -> str:
     if not given_up_rows:
         return "<p>Nobody.</p>"
     lines = "".join(_list_line(row.what, row.reason) for row in given_up_rows[:_MAX_GIVEN_UP])
-    more = f"<p>The first {_MAX_GIVEN_UP}; usher drift --given-up lists all.</p>"
+    more = f"<p>The first {_MAX_GIVEN_UP}; <code>usher drift --given-up</code> lists all.</p>"
     return f'<ul class="plain-list">{lines}</ul>' + (
         more if len(given_up_rows) > _MAX_GIVEN_UP else ""
     )
