@@ -1,5 +1,6 @@
 """The ``usher`` command: its help, its exit codes, and its messages if it can't run."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,34 @@ def test_without_a_project_doctor_and_why_say_how_to_name_one(tmp_path: Path) ->
     assert result.returncode == 2
     assert "$ usher why ann --application FOLDER" in result.stderr
     assert "--lms" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("doctor",), ("why", "ann")], ids=["doctor", "why"])
+def test_without_a_project_the_error_is_a_json_object_if_json_is_wanted(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    result = run_in_folder(tmp_path, *arguments, "--json")
+    assert result.returncode == 2
+    data = json.loads(result.stdout)
+    assert data["ok"] is False
+    assert "--application FOLDER" in data["error"]
+
+
+def test_doctor_refuses_an_address_that_is_none_and_a_folder_without_a_project(
+    tmp_path: Path,
+) -> None:
+    result = run_in_folder(tmp_path, "doctor", "--lms", "lms.example")
+    assert result.returncode == 2
+    assert "write an address such as http://example.org:8000" in " ".join(result.stderr.split())
+    result = run_in_folder(tmp_path, "doctor", "--application", ".")
+    assert result.returncode == 2
+    assert "has neither a manage.py nor a .env" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
+    help_text = CliRunner().invoke(main, [name, "--help"]).output
+    assert [line for line in help_text.splitlines() if len(line) > 80] == []
 
 
 def test_without_a_connection_and_tutor_there_is_nothing_to_disconnect(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_a_server_with_odd_json_is_no_lms_and_ends_no_check_with_an_exception(
     paths = (LmsPath.HEARTBEAT, LmsPath.ME, LmsPath.USHER_REPORT, LmsPath.ENROLLMENTS)
     with serving(dict.fromkeys(paths, answer)) as other:
         path = env_file(
-            tmp_path, OPENEDX_API_BASE_URL=other, OPENEDX_SERVICE_WORKER_API_TOKEN="a-token"
+            tmp_path, OPENEDX_API_BASE_URL=other, OPENEDX_SERVICE_WORKER_API_TOKEN="a-long-token"
         )
         with create_context(Places(env_file=path)) as context:
             report = run(context)
@@ -312,3 +312,7 @@ def test_the_report_is_not_requested_from_an_lms_that_does_not_answer(
             while True:
                 requests.append(silent_server.accept()[0].recv(1000).split()[1].decode())
     assert requests == [LmsPath.ME]
+
+
+def test_net_6_fails_if_no_lms_answers_and_the_application_is_not_known() -> None:
+    assert root_cause_ids(Places(lms_url=NO_SERVER), "NET-6") == ["NET-6"]

@@ -1,5 +1,6 @@
 """``usher why``: the application's ``manage.py why``, from any folder."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -48,19 +49,24 @@ def why(learner: str, run: str | None, application: str, compare: bool, as_json:
                 "--application FOLDER, or run `manage.py why` where the application runs."
             )
         sys.exit(manage.run("compare_learner" if compare else "why", *arguments))
-    except CodeError as error:
-        raise CannotRun(
+    except (CannotRun, NotFoundError, CommandError) as error:
+        message = _message_about(error, learner)
+        if as_json:
+            click.echo(json.dumps({"ok": False, "error": message}))
+        raise CannotRun(message) from error
+
+
+def _message_about(error: Exception, learner: str) -> str:
+    """What is missing, and what to do."""
+    if isinstance(error, CodeError):
+        return (
             f"The application's manage.py can't be run: {error.error}\n"
             "Correct this error, then run the command again."
-        ) from error
-    except NothingHereError as error:
-        raise CannotRun(
-            f"There is no application in {Path.cwd()}. "
-            + (
-                advice_about_parent(Path.cwd())
-                or "Go to the folder of your project's manage.py, or name it:\n"
-                f"$ usher why {shlex.quote(learner)} --application FOLDER"
-            )
-        ) from error
-    except (NotFoundError, CommandError) as error:
-        raise CannotRun(str(error)) from error
+        )
+    if isinstance(error, NothingHereError):
+        advice = advice_about_parent(Path.cwd()) or (
+            "Go to the folder of your project's manage.py, or name it:\n"
+            f"$ usher why {shlex.quote(learner)} --application FOLDER"
+        )
+        return f"There is no application in {Path.cwd()}. {advice}"
+    return str(error)

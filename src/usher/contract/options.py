@@ -54,5 +54,21 @@ class _PathOrAddress(_PathText):
             super().check(value)
 
 
-#: A command that runs manage.py; the path of a file or folder; an application's folder or address.
+class _Address(_Text):
+    """An address of a server; '' for none."""
+
+    def check(self, value: str) -> None:
+        try:
+            url = urlsplit(value)
+            is_address = url.scheme in ("http", "https") and bool(url.hostname)
+            _ = url.port  # raises ValueError if it is no number
+        except ValueError:
+            is_address = False
+        if value and not is_address:
+            raise ValueError("write an address such as http://example.org:8000")
+
+
+#: A command that runs manage.py; the path of a file or folder; an application's folder or address;
+#: an address.
 COMMAND_LINE, PATH, PATH_OR_ADDRESS = _CommandLine(), _PathText(), _PathOrAddress()
+ADDRESS = _Address()

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from usher.contract import exits
-from usher.contract.options import COMMAND_LINE, PATH_OR_ADDRESS
+from usher.contract.options import ADDRESS, COMMAND_LINE, PATH_OR_ADDRESS
 from usher.contract.terminal import wrap
 from usher.doctor.conformance import run as conformance_run
 from usher.doctor.conformance.discovery import ConformanceError
@@ -31,7 +31,9 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
 @click.command()
-@click.option("--lms", "lms_url", required=True, metavar="URL", help="Address of the LMS.")
+@click.option(
+    "--lms", "lms_url", type=ADDRESS, required=True, metavar="URL", help="Address of the LMS."
+)
 @click.option(
     "--token-file", required=True, type=_FILE, help="File with the service worker's token."
 )
@@ -88,7 +90,9 @@ def conformance(
 
 @click.command()
 @click.option("--list", "list_only", is_flag=True, help="List the checks and stop.")
-@click.option("--lms", "lms_url", default="", metavar="URL", help="Address of the LMS.")
+@click.option(
+    "--lms", "lms_url", type=ADDRESS, default="", metavar="URL", help="Address of the LMS."
+)
 @click.option(
     "--application",
     type=PATH_OR_ADDRESS,
@@ -190,7 +194,7 @@ def _show_running(console: Console, *, as_json: bool) -> AbstractContextManager[
 
 def _exit_not_run(error: Exception, *, as_json: bool) -> NoReturn:
     if as_json:
-        click.echo(json.dumps({"error": str(error)}))
+        click.echo(json.dumps({"ok": False, "error": str(error)}))
     else:
         click.echo(_FAILED + wrap(str(error), indent=len(_FAILED)), err=True)
     sys.exit(exits.NOT_RUN)

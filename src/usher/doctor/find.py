@@ -82,6 +82,12 @@ def find_places(options: DoctorOptions) -> Places:
     if folder and (home := _dev_home(folder, options)):
         return _dev_places(home, options)
     env_file = options.env_file or (folder / ".env" if folder else None)
+    manage = _manage_command(options.manage, folder, env_file)
+    if folder and env_file and manage is None and not env_file.exists():
+        raise NotFoundError(
+            f"{folder} has neither a manage.py nor a .env. Name the folder of your project's "
+            "manage.py, or the command that runs it with --manage."
+        )
     values = _env_file_values(env_file)
     return Places(
         lms_url=options.lms_url,
@@ -90,7 +96,7 @@ def find_places(options: DoctorOptions) -> Places:
         or _application_url(folder, values)
         or _application_url_from_tutor(options.tutor_root),
         env_file=env_file,
-        manage=_manage_command(options.manage, folder, env_file),
+        manage=manage,
         lms_manage=_embedded_lms_command(options.lms_home) if options.lms_home else None,
         tutor_root=options.tutor_root,
         tutor_mode=options.tutor_mode or _tutor_mode(values),

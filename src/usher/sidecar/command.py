@@ -127,8 +127,10 @@ def _refuse_empty_host(_context: click.Context, _parameter: click.Parameter, val
     "kinds",
     multiple=True,
     type=click.Choice(KINDS),
-    help="Compare only this kind; may be repeated. Grades and certificates are compared only if "
-    "named.",
+    metavar="KIND",
+    help="Compare only this kind; may be repeated. By default: "
+    f"{', '.join(repr(kind) for kind in DEFAULT_KINDS)}. Only if named: "
+    f"{', '.join(repr(kind) for kind in KINDS if kind not in DEFAULT_KINDS)}.",
 )
 @click.option(
     "--given-up",
@@ -176,8 +178,9 @@ def drift_command(
     "kinds",
     multiple=True,
     type=click.Choice(reconciling.KINDS),
-    help="Reconcile only this kind; may be repeated. Accounts include tokens. Accounts, "
-    "enrollments, runs and their modes are reconciled by default, the others only if named: "
+    metavar="KIND",
+    help="Reconcile only this kind; may be repeated. By default: 'account', with tokens, "
+    "'enrollment', 'run' and 'run-mode'. The others only if named: "
     "'missing' creates enrollments that the LMS lost, 'mode' corrects modes in the LMS, 'adopt' "
     "records enrollments made in the LMS, 'unenrollment' ends enrollments that ended here, and "
     "'profile' sends changed names and e-mail addresses.",

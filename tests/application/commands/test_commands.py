@@ -453,6 +453,23 @@ def test_error_messages_fit_a_terminal_of_80_columns(db, capsys, arguments):
     assert [line for line in lines[error_line:] if len(line) > 80] == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (("why", "nobody"), 1, "No learner is called 'nobody'."),
+        (("reconcile", "--kind", "foo", "--skip-checks"), 2, "invalid choice: 'foo'"),
+    ],
+)
+def test_an_error_is_a_json_object_if_json_is_wanted(db, capsys, arguments, code, error):
+    with pytest.raises(SystemExit) as ended:
+        ManagementUtility(["manage.py", *arguments, "--json"]).execute()
+    assert ended.value.code == code
+    data = json.loads(capsys.readouterr().out)
+    assert data["ok"] is False
+    assert error in data["error"]
+    assert "\n" not in data["error"]
+
+
 class InterruptedAtFirstOutput(io.StringIO):
     """A stream that sends Ctrl-C to this process at the first write."""
 

@@ -52,8 +52,10 @@ def seconds(text: str) -> float:
 
 
 class EngineCommand(BaseCommand):
-    """The base of all commands. Errors that an operator can correct are shown without a
-    traceback."""
+    """The base of all commands. Errors that an operator can correct are shown without a traceback.
+    With ``--json``, standard output gets a JSON object with the error, too."""
+
+    _is_json_wanted = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -74,9 +76,22 @@ class EngineCommand(BaseCommand):
         parser = super().create_parser(prog_name, subcommand, **options)
         if getattr(self, "_called_from_command_line", False):  # an attribute of Django's
             print_error, indent = parser.error, len(f"{parser.prog}: error: ")
-            # ``setattr``, because mypy allows no assignment to a method.
-            setattr(parser, "error", lambda message: print_error(wrap(message, indent)))  # noqa: B010
+
+            def error(message: str) -> None:
+                self._write_json_error(message)
+                print_error(wrap(message, indent))
+
+            setattr(parser, "error", error)  # noqa: B010 - mypy allows no assignment to a method
         return parser
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        self._is_json_wanted = "--json" in argv
+        super().run_from_argv(argv)
+
+    def _write_json_error(self, message: str) -> None:
+        """On the command line with ``--json``, writes the error as a JSON object."""
+        if self._is_json_wanted:
+            self.stdout.write(json.dumps({"ok": False, "error": message}))
 
     def execute(self, *args: Any, **options: Any) -> Any:
         """Wraps the lines of errors that Django prints on the command line after
@@ -91,6 +106,7 @@ class EngineCommand(BaseCommand):
             if getattr(self, "_called_from_command_line", False) and not isinstance(
                 error, SystemCheckError
             ):
+                self._write_json_error(str(error))
                 error.args = (wrap(str(error), len("CommandError: ")),)
             raise
 

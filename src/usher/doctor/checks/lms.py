@@ -250,7 +250,7 @@ class AdminWorks(Check):
             return failed(
                 f"the LMS admin answers {answer.status_code}",
                 cause="sign-in fails inside the LMS, because of a backend or a provider record",
-                fix=f"{LMS_LOGS}; to restore the LMS's own sign-in: `usher disconnect`",
+                fix=f"{LMS_LOGS}; to restore the LMS's own sign-in: usher disconnect",
             )
         return ok(f"the LMS admin answers {answer.status_code}")
 

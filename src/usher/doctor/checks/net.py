@@ -165,8 +165,13 @@ class ServerIsThisLms(Check):
         if not url:
             raise NotKnownError("the LMS's address is not known: give --lms")
         server = identify_server(context, url)
-        if not server.answers:
-            raise NotKnownError(server.text)
+        if not server.answers:  # NET-3 did not find that, without the application's settings
+            return failed(
+                f"the LMS doesn't answer: {server.text}",
+                cause="the LMS is down, or this is not its address",
+                fix=LMS_START,
+                silent_server=SILENT_LMS,
+            )
         if not server.is_lms:
             return self._failed(
                 f"{server.text}, not as an LMS does",
