@@ -220,6 +220,20 @@ def test_doctor_refuses_an_address_that_is_none_and_a_folder_without_a_project(
     assert "has neither a manage.py nor a .env" in " ".join(result.stderr.split())
 
 
+#: Linux has this file; every write to it fails, as on a full disk.
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("arguments", [["status"], ["doctor", "--list"]], ids=" ".join)
+def test_a_full_disk_behind_the_output_is_an_error_without_traceback(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "usher.cli.main", *arguments]
+    with FULL.open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "Error: [Errno 28] No space left on device\n"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
     help_text = CliRunner().invoke(main, [name, "--help"]).output

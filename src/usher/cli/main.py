@@ -4,8 +4,10 @@ A command is imported when it is called. So ``usher --help`` is quick, and if an
 installed, only the commands that need it fail, with a message that names the extra.
 """
 
+import errno
 import importlib
 import json
+import os
 import sys
 from typing import Any, NamedTuple
 
@@ -158,6 +160,13 @@ class LazyCommands(click.Group):
             # message would not have the exit code of the error's subclass.
             click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # Otherwise Python would write the rest of the output at its exit, and fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             from usher.contract import exits, terminal  # only for interruptions
 
