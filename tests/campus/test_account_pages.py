@@ -203,6 +203,25 @@ def test_a_forgotten_password_is_reset_by_mail(client, mailoutbox, learner):
     assert AuditEvent.objects.filter(name="own-password-changed", subject="ada").exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "heading"),
+    [
+        ("/accounts/inactive/", "This account is deactivated"),
+        ("/accounts/password/reset/done/", "Check your e-mail"),
+        ("/accounts/password/reset/key/1-abc-def/", "Choose a new password"),
+        ("/accounts/password/reset/key/done/", "Your password is changed"),
+    ],
+)
+def test_pages_about_passwords_have_headings_of_the_site(client, path, heading):
+    assert f"<h1>{heading}</h1>" in client.get(path).text
+
+
+def test_a_used_link_for_a_new_password_offers_a_new_link(client):
+    page = client.get("/accounts/password/reset/key/1-abc-def/").text
+    assert "This link does not work any more" in page
+    assert 'href="/accounts/password/reset/">Send a new link' in page
+
+
 def test_a_user_created_by_staff_signs_in_without_confirming_the_email_address(client):
     get_user_model().objects.create_superuser("edx", "edx@example.org", "correct horse battery")
     client.post("/accounts/login/", {"login": "edx", "password": "correct horse battery"})

@@ -337,7 +337,7 @@ def test_a_command_in_a_fix_is_on_a_line_of_its_own(
     ("reasons", "ending"),
     [
         (["no facts"] * 3 + ["no users yet"], "AAA-1 to AAA-4): no facts"),
-        (["no facts"] * 2 + ["no users yet", "no worker"], "; see the reasons above"),
+        (["no facts"] * 2 + ["no users yet", "no worker"], "; their reasons are listed"),
     ],
 )
 def test_the_next_step_names_the_reason_that_most_skipped_checks_have(

@@ -213,7 +213,7 @@ def _unchecked_text(lines: list[Line], noun: str) -> str:
     ids = ", ".join(shorten_ids([line.id for line in lines]))
     text = f"{quantity(len(lines), noun)} could not be made ({ids})"
     is_common = 2 * reasons.count(commonest_reason) > len(lines)
-    return f"{text}: {commonest_reason}" if is_common else f"{text}; see the reasons above"
+    return f"{text}: {commonest_reason}" if is_common else f"{text}; their reasons are listed"
 
 
 def list_as_dict() -> list[dict[str, Any]]:
