@@ -234,6 +234,27 @@ def test_a_full_disk_behind_the_output_is_an_error_without_traceback(arguments: 
     assert result.stderr == "Error: [Errno 28] No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\n", "is empty"),
+        (b"a-token\nand-more", "has more than one word"),
+        ("schlüssel".encode(), "has more than one word, or characters that no token has"),
+        (b"\xff\xfe", "can't be read as text"),
+    ],
+)
+@pytest.mark.parametrize("command", ["doctor", "conformance"])
+def test_a_token_file_without_a_token_is_refused_and_its_content_is_not_shown(
+    tmp_path: Path, command: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    options = ("--lms", "http://127.0.0.1:1", "--token-file", "secret")
+    result = run_in_folder(tmp_path, command, *options)
+    assert result.returncode == 2
+    assert reason in " ".join(result.stderr.split())
+    assert "a-token" not in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
     help_text = CliRunner().invoke(main, [name, "--help"]).output

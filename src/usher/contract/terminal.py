@@ -14,8 +14,9 @@ from pathlib import Path
 WIDTH = 80
 #: A command in a sentence: text in backticks.
 _COMMAND = re.compile(r"`([^`\n]+)`")
-#: A command with more characters gets a line of its own, so that it can be copied.
-_MAX_INLINE_LENGTH = 30
+#: A command that is written with more characters, or typed with many more, gets a line of its own,
+#: so that it can be copied.
+_MAX_INLINE_LENGTH, _MAX_TYPED_INLINE_LENGTH = 30, 60
 #: In place of a space at which a line must not be broken. ``printable`` removes it from texts.
 _SPACE = "\x1f"
 #: The environment variable with which a command of ``usher`` tells the ``manage.py`` that it runs
@@ -74,7 +75,7 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
     start = 0
     for match in _COMMAND.finditer(text):
         command = match[1]
-        if len(command) <= _MAX_INLINE_LENGTH or " " not in command:
+        if _stays_in_sentence(command):
             continue
         if sentence := text[start : match.start()].strip(" "):
             yield sentence, False
@@ -88,6 +89,11 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
         yield rest, False
 
 
+def _stays_in_sentence(command: str) -> bool:
+    is_short = len(command) <= _MAX_INLINE_LENGTH
+    return " " not in command or (is_short and len(as_typed(command)) <= _MAX_TYPED_INLINE_LENGTH)
+
+
 def wrap(text: str, indent: int) -> str:
     """``printable(text)`` in lines that end at column ``WIDTH`` at the latest.
 
@@ -98,8 +104,8 @@ def wrap(text: str, indent: int) -> str:
     (see ``text_and_commands``). A short command in backticks is not broken.
     """
     first, *rest = [
-        f"$ {part}" if is_command else part
-        for line in _with_typed_commands(printable(text)).split("\n")
+        as_typed(f"$ {part}") if is_command else _with_typed_commands(part)
+        for line in printable(text).split("\n")
         for part, is_command in _parts_of_line(line)
     ]
     if first.startswith("$ "):
@@ -116,10 +122,11 @@ def wrap(text: str, indent: int) -> str:
     return "\n".join(lines)
 
 
-def _with_typed_commands(text: str) -> str:
-    """The text with its commands as the reader can type them."""
-    lines = [as_typed(line) if line.startswith("$ ") else line for line in text.split("\n")]
-    return _COMMAND.sub(lambda match: f"`{as_typed(match[1])}`", "\n".join(lines))
+def _with_typed_commands(line: str) -> str:
+    """The line with its commands as the reader can type them."""
+    if line.startswith("$ "):
+        return as_typed(line)
+    return _COMMAND.sub(lambda match: f"`{as_typed(match[1])}`", line)
 
 
 def _parts_of_line(line: str) -> list[tuple[str, bool]]:

@@ -227,4 +227,15 @@ def _repair(report: Report, context: Context, *, yes: bool) -> None:
 
 
 def _read_secret(path: Path | None) -> str:
-    return path.read_text(encoding="utf-8").strip() if path else ""
+    """The token or secret in the file; '' without a file. Raises UsageError if it can't be sent."""
+    if path is None:
+        return ""
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path} can't be read as text.") from error
+    if not secret:
+        raise click.UsageError(f"{path} is empty.")
+    if not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise click.UsageError(f"{path} has more than one word, or characters that no token has.")
+    return secret
