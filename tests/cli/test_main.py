@@ -255,6 +255,15 @@ def test_a_token_file_without_a_token_is_refused_and_its_content_is_not_shown(
     assert "a-token" not in result.stdout + result.stderr
 
 
+def test_why_says_that_the_program_that_should_run_manage_py_failed(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text(
+        "import sys\nsys.stderr.write('unknown shorthand flag: T')\nsys.exit(125)\n"
+    )
+    result = run_in_folder(tmp_path, "why", "ann", "--json")
+    assert result.returncode == 2
+    assert "failed (125): unknown shorthand flag: T" in json.loads(result.stdout)["error"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
     help_text = CliRunner().invoke(main, [name, "--help"]).output

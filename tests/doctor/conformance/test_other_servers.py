@@ -35,3 +35,9 @@ def test_another_shape_of_an_answer_is_an_error_with_a_message(me: Any, courses:
         pytest.raises(ConformanceError, match="Is this the address of an Open edX LMS"),
     ):
         check(Request(lms_url=server, token="a-token"))
+
+
+def test_the_error_about_another_server_names_the_address_that_was_requested() -> None:
+    with serving({}) as server, pytest.raises(ConformanceError) as refused:
+        check(Request(lms_url=server, token="a-token"))
+    assert str(refused.value).startswith(f"{server}{LmsPath.ME} answers 404 and no username.")

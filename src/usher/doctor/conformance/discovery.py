@@ -51,7 +51,7 @@ def find_token_owner(client: httpx.Client, token: str) -> str:
         return str(answer.json()["username"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConformanceError(
-            f"{url}{LmsPath.ME.lstrip('/')} answers {answer.status_code} and no username. "
+            f"{str(url).rstrip('/')}{LmsPath.ME} answers {answer.status_code} and no username. "
             "Is this the address of an Open edX LMS?"
         ) from error
 

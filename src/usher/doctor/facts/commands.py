@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from usher.contract import exits
 from usher.contract.envfile import EnvFile, EnvFileError
 from usher.contract.secret_values import Secrets
 from usher.contract.shell import with_env_file
@@ -20,6 +21,11 @@ from usher.doctor.facts.memo import NotKnownError
 #: The most seconds for one command. A busy machine starts programs slowly, and Tutor's imports
 #: alone take seconds.
 _SECONDS = 120
+
+
+#: The exit codes of ``manage.py``: success, an error, a wrong argument, an interruption. A program
+#: that should run it, such as docker, has other codes.
+_CODES_OF_MANAGE = (0, 1, 2, exits.INTERRUPTED)
 
 
 class CommandError(NotKnownError):
@@ -113,6 +119,9 @@ class Command:
                 "learner:\n"
                 "$ usher reconcile --user LEARNER --dry-run"
             )
+        if result.returncode not in _CODES_OF_MANAGE:
+            error_line = self._summary(result.stderr) or "no message"
+            raise CommandError(f"`{' '.join(words)}` failed ({result.returncode}): {error_line}")
         sys.stderr.write(result.stderr)
         return result.returncode
 
