@@ -32,6 +32,24 @@ class Environment:
             raise ImproperlyConfigured(f"{name} is {value!r}: write true or false.")
         return value in _TRUE
 
+    def integer(self, name: str, default: int) -> int:
+        """The value as a whole number; ``default`` when it is absent or empty. Raises
+        ImproperlyConfigured for anything else."""
+        value = self.text(name, str(default))
+        try:
+            return int(value)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name} is {value!r}: write a whole number.") from error
+
+    def number(self, name: str, default: float) -> float:
+        """The value as a number; ``default`` when it is absent or empty. Raises
+        ImproperlyConfigured for anything else."""
+        value = self.text(name, str(default))
+        try:
+            return float(value)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name} is {value!r}: write a number.") from error
+
     def words(self, name: str) -> list[str]:
         """The words of a comma-separated value."""
         return [word.strip() for word in self.text(name).split(",") if word.strip()]

@@ -121,8 +121,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_keepalive": True}
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
 CELERY_BEAT_SCHEDULE = defaults.beat_schedule(
-    sweep_seconds=float(env.text("SWEEP_SECONDS", "60")),
-    sync_runs_seconds=float(env.text("SYNC_RUNS_SECONDS", "3600")),
+    sweep_seconds=env.number("SWEEP_SECONDS", 60),
+    sync_runs_seconds=env.number("SYNC_RUNS_SECONDS", 3600),
 )
 
 AUTH_USER_MODEL = "accounts.User"
@@ -168,12 +168,12 @@ ACCOUNT_RATE_LIMITS = {
 }
 
 # The most wrong secrets in a minute before the token endpoint answers 429.
-USHER_TOKEN_FAILURES_A_MINUTE = int(env.text("USHER_TOKEN_FAILURES_A_MINUTE", "30"))
+USHER_TOKEN_FAILURES_A_MINUTE = env.integer("USHER_TOKEN_FAILURES_A_MINUTE", 30)
 
 EMAIL_BACKEND = env.text("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
 EMAIL_FILE_PATH = env.text("EMAIL_FILE_PATH") or None
 EMAIL_HOST = env.text("EMAIL_HOST", "localhost")
-EMAIL_PORT = int(env.text("EMAIL_PORT", "25"))
+EMAIL_PORT = env.integer("EMAIL_PORT", 25)
 EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")
 EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS")
@@ -230,13 +230,13 @@ USHER_EDITION = EDITION_NAME
 for _name in (value for key, value in vars(Env).items() if key.isupper()):
     globals()[_name] = env.text(_name)
 # Concurrency and request rate of the sync worker: ``usher.engine.options``.
-USHER_CONCURRENCY = int(env.text("USHER_CONCURRENCY", "32"))
-USHER_LEASE_SECONDS = float(env.text("USHER_LEASE_SECONDS", "60"))
-USHER_REQUESTS_A_SECOND = float(env.text("USHER_REQUESTS_A_SECOND", "0"))  # 0: no limit
+USHER_CONCURRENCY = env.integer("USHER_CONCURRENCY", 32)
+USHER_LEASE_SECONDS = env.number("USHER_LEASE_SECONDS", 60)
+USHER_REQUESTS_A_SECOND = env.number("USHER_REQUESTS_A_SECOND", 0)  # 0: no limit
 USHER_USE_BATCH_API = env.flag("USHER_USE_BATCH_API", default=True)
-USHER_STOP_SECONDS = float(env.text("USHER_STOP_SECONDS", "20"))
+USHER_STOP_SECONDS = env.number("USHER_STOP_SECONDS", 20)
 # 0: one mail for each refusal, so that a developer sees the mail immediately.
-USHER_DIGEST_MINUTES = int(env.text("USHER_DIGEST_MINUTES", "0" if DEBUG else "60"))
+USHER_DIGEST_MINUTES = env.integer("USHER_DIGEST_MINUTES", 0 if DEBUG else 60)
 USHER_INTERACTIVE_QUEUE = env.text("USHER_INTERACTIVE_QUEUE")
 USHER_METRICS_TOKEN = env.text("USHER_METRICS_TOKEN")
 USHER_METRICS_NETWORKS = env.text("USHER_METRICS_NETWORKS")

@@ -170,6 +170,21 @@ def test_cookie_names_contain_the_edition(client, settings):
     assert settings.CSRF_COOKIE_NAME == "mitxonline_csrf"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [
+        ("USHER_CONCURRENCY", "many", "write a whole number"),
+        ("EMAIL_PORT", "2.5", "write a whole number"),
+        ("USHER_LEASE_SECONDS", "1 minute", "write a number"),
+        ("DEBUG", "maybe", "write true or false"),
+    ],
+)
+def test_a_malformed_number_or_flag_is_refused_by_its_name(name, value, advice, tmp_path):
+    answer = manage("check", CAMPUS_HOME=str(tmp_path), **{name: value})
+    assert answer.returncode != 0
+    assert f"ImproperlyConfigured: {name} is {value!r}: {advice}." in answer.stderr
+
+
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
 def test_no_logger_logs_below_log_level(level, tmp_path):
     script = (
