@@ -68,6 +68,17 @@ def test_manage_py_help_lists_the_commands_under_usher():
     assert "application" not in groups
 
 
+def test_configure_instance_refuses_a_client_secret_that_can_be_guessed(
+    transactional_db, settings, monkeypatch
+):
+    settings.OPENEDX_API_BASE_URL = "http://edx.odl.local:18000"
+    monkeypatch.setenv("USHER_EDX_OAUTH_SECRET", "hunter2")
+    with pytest.raises(CommandError, match="The client secret has 7 characters") as refused:
+        run_command("configure_instance", "--dont-create-users")
+    assert "hunter2" not in str(refused.value)
+    assert not get_application_model().objects.exists()
+
+
 def test_configure_instance_creates_client_users_runs_and_enrollments_only_once(
     transactional_db, passwords, settings
 ):

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from usher.application.management import instance
 from usher.application.management.output import EngineCommand
+from usher.contract.secret_values import MIN_SECRET_LENGTH
 
 #: The usernames of the users that the command creates.
 SUPERUSER, LEARNER = "admin", "testlearner"
@@ -85,6 +86,12 @@ class Command(EngineCommand):
                 f"--gateway is {options['gateway']!r}: write an IP address or a host name, "
                 "without http:// and without a port."
             )
+        secret = options["edx_oauth_secret"] or os.environ.get(CLIENT_SECRET, "")
+        if 0 < len(secret) < MIN_SECRET_LENGTH:
+            raise CommandError(
+                f"The client secret has {len(secret)} characters: it can be guessed. Use a long "
+                "random one, such as the output of `openssl rand -hex 32`, in the LMS too."
+            )
         addresses = instance.lms_addresses(
             options["platform"],
             options["gateway"],
@@ -102,19 +109,19 @@ class Command(EngineCommand):
         passwords = {} if options["dont_create_users"] else self._passwords(options)
         try:
             with transaction.atomic():
-                results = self._create_records(addresses, passwords, options)
+                results = self._create_records(addresses, passwords, secret, options)
         except instance.CantMakeUser as error:
             raise CommandError(str(error)) from error
         self._show(results, options)
 
     def _create_records(
-        self, addresses: list[str], passwords: dict[str, str], options: Any
+        self, addresses: list[str], passwords: dict[str, str], secret: str, options: Any
     ) -> dict[str, Any]:
         """Creates the users, the LMS's OAuth2 record, and the rows of the courses and of the test
         learner. Returns the values to print.
 
         addresses: the LMS's, for the redirect URIs of its record. passwords: username → password,
-        of the users to create."""
+        of the users to create. secret: the client secret that the LMS has, or '' for a new one."""
         users = {
             name: instance.make_user(
                 name,
@@ -125,7 +132,6 @@ class Command(EngineCommand):
             )
             for name, password in passwords.items()
         }
-        secret = options["edx_oauth_secret"] or os.environ.get(CLIENT_SECRET, "")
         client = instance.make_client(addresses, options["edx_oauth_client"], secret)
         learner = instance.find_user(LEARNER)
         instance.make_runs_and_enrollments(learner, enrolled=not options["dont_enroll"])
