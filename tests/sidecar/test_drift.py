@@ -153,7 +153,7 @@ def test_differences_are_printed_and_end_with_exit_code_1(report: Any, system: S
     assert f"{name_for(system, 'waiting')}@example.org: no account in the LMS yet" in " ".join(
         result.output.split()
     )
-    assert "usher reconcile repairs the" in result.output
+    assert "`usher reconcile` repairs the" in result.output
 
 
 @pytest.mark.parametrize(
