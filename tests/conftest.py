@@ -52,11 +52,15 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.WHITENOISE_AUTOREFRESH = True
 
 
-def pytest_sessionstart() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Removes the log handler of the reference application. pytest itself shows what a failed test
     has logged, and would show it a second time as output."""
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if handler.name != "out"]
+    if session.config.getoption("ds", None):
+        from django.conf import settings
+
+        settings.LOGGING["root"]["handlers"] = []  # for tests that configure logging again
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

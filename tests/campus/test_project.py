@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
@@ -220,8 +221,9 @@ def test_an_unknown_log_level_is_refused_and_the_known_levels_are_named(tmp_path
 
 def test_a_failed_test_shows_its_log_once():
     """pytest shows it; a handler that writes to standard error would show it again."""
-    names = [handler.name for handler in logging.getLogger().handlers]
     assert "out" in logs.settings("INFO")["handlers"]
+    django.setup()  # as each call of manage.py within a test does
+    names = [handler.name for handler in logging.getLogger().handlers]
     assert "out" not in names
 
 
