@@ -11,6 +11,7 @@ import pytest
 
 from tests.lms.application import CLIENT_SECRET, WEBHOOK_SECRET
 from tests.lms.conftest import TOKEN, WORKER, Lms, description
+from tests.lms.test_batch_transactions import run_script
 
 #: SQL that counts provider records; the platform keeps each version of a record as a row.
 PROVIDERS = "select count(*) from third_party_auth_oauth2providerconfig"
@@ -405,3 +406,30 @@ def test_remove_switches_the_connection_off_and_purge_deletes_its_rows(
     lms.execute("delete from third_party_auth_oauth2providerconfig")
     assert lms.execute("select 1 from auth_user where username = ?", WORKER) == []
     assert lms.provision(plan, "--remove", "--purge")["changed"] == 0
+
+
+@pytest.mark.parametrize(
+    "call", ["provision(description", "remove(description", "remove(description, purge=True"]
+)
+def test_the_cached_provider_is_deleted_also_if_nothing_changes(
+    lms: Lms, plan: dict[str, Any], call: str
+) -> None:
+    """A run may be killed between its commit and the deletion of the cached record. Sign-in would
+    use this record until it expires, so the next run deletes it."""
+    script = f"""
+from usher.contract.provisioning import Description
+from usher.lms.provisioning import services
+deleted = []
+platform.delete_cached_provider = lambda site_id, backend: deleted.append(backend)
+description = Description.from_json(given["text"])
+services.{call})
+deleted.clear()
+services.{call}, dry_run=True)
+after_dry_run = list(deleted)
+result = services.{call})
+outcome = [after_dry_run, result.as_dict()["changed"], deleted]
+"""
+    after_dry_run, changed, deleted = run_script(lms, script, text=json.dumps(plan))
+
+    assert (after_dry_run, changed) == ([], 0)
+    assert "mitxpro-oauth2" in deleted

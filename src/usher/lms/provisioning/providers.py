@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.sites.models import Site
@@ -24,6 +25,21 @@ def current_record(site: Site, backend: str) -> Any | None:
     return rows.order_by("-change_date", "-pk").first()
 
 
+def delete_cached_records_after_commit(site: Site, applications: Iterable[Application]) -> None:
+    """After the commit, delete all cached provider records of the site, also if nothing changes: an
+    earlier run may have been killed after its commit. Sign-in would then use the cached records
+    until they expire. Call it before the first change."""
+    rows = conf.platform().provider_model().objects.filter(site=site)
+    backends = {*rows.values_list("backend_name", flat=True)}
+    backends |= {application.backend for application in applications}
+
+    def delete_cached_records() -> None:
+        for backend in backends:
+            conf.platform().delete_cached_provider(site.pk, backend)
+
+    transaction.on_commit(delete_cached_records)
+
+
 def provision_provider(spec: Application, site: Site, outcome: ProvisioningResult) -> None:
     """Add a new version of the record if anything differs. Raises ProvisioningError for a backend
     name that is too long."""
@@ -41,7 +57,7 @@ def provision_provider(spec: Application, site: Site, outcome: ProvisioningResul
         record.other_settings = json.dumps(_other_settings(spec), indent=4)
         changes.append("other_settings")
     if changes:
-        _save_version(record, site)
+        _save_version(record)
     outcome.add_item("provider record", spec.backend, changes, created=created)
 
 
@@ -79,16 +95,12 @@ def _parse_settings(text: str) -> Any:
         return None
 
 
-def _save_version(record: Any, site: Site) -> None:
-    """Save a new version of the record, and record that provisioning created it. After the commit,
-    delete the cached version."""
+def _save_version(record: Any) -> None:
+    """Save a new version of the record, and record that provisioning created it."""
     record.pk = None  # so that ``save`` inserts a row
     record.changed_by = None
     record.save()
     ProviderVersion.objects.update_or_create(record_id=record.pk)
-    delete_cached_provider = conf.platform().delete_cached_provider
-    backend = record.backend_name
-    transaction.on_commit(lambda: delete_cached_provider(site.pk, backend))
 
 
 def remove_provider(
@@ -102,7 +114,7 @@ def remove_provider(
     record = current_record(site, spec.backend)
     if record is not None and record.enabled:
         record.enabled = False
-        _save_version(record, site)
+        _save_version(record)
         outcome.add_item("provider record", spec.backend, ["enabled"])
 
 
@@ -116,6 +128,4 @@ def _delete_versions(site: Site, backend: str, outcome: ProvisioningResult) -> N
         return
     own_versions.delete()
     ProviderVersion.objects.filter(record_id__in=ids).delete()
-    delete_cached_provider = conf.platform().delete_cached_provider
-    transaction.on_commit(lambda: delete_cached_provider(site.pk, backend))
     outcome.items.append(Item("provider record", backend, "removed"))

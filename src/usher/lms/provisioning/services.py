@@ -27,6 +27,7 @@ def provision(description: Description, *, dry_run: bool = False) -> Provisionin
     outcome = ProvisioningResult(dry_run=dry_run)
     with transaction.atomic():
         site = find_site(description.site)
+        providers.delete_cached_records_after_commit(site, description.applications)
         if description.superuser:
             users.provision_superuser(description.superuser, outcome)
         clients.provision_login_service(outcome)
@@ -49,6 +50,7 @@ def remove(
     outcome = ProvisioningResult(dry_run=dry_run)
     with transaction.atomic():
         site = find_site(description.site)
+        providers.delete_cached_records_after_commit(site, description.applications)
         for application in description.applications:
             providers.remove_provider(application, site, outcome, purge=purge)
             connected = ConnectedApplication.objects.filter(name=application.name).first()
