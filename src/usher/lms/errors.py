@@ -2,6 +2,7 @@
 
 UsherLmsError
 ├── AccountRefused       an account can't be created; ``code`` is a contract RegistrationError
+├── DatabaseBusy         other transactions changed or locked the same rows
 ├── EnrollmentRefused    an enrollment can't be changed; ``code`` is one of EnrollmentError
 └── ProvisioningError    this LMS can't be provisioned as usher_provision's description asks
 """
@@ -29,6 +30,11 @@ class AccountRefused(UsherLmsError):
         self.fields = dict(fields)
         self.suggestions = suggestions or []
         super().__init__(" ".join(self.fields.values()))
+
+
+class DatabaseBusy(UsherLmsError):
+    """Other transactions changed or locked the same rows; the same call may succeed later. Nothing
+    was changed."""
 
 
 class EnrollmentError(StrEnum):

@@ -27,6 +27,7 @@ from usher.lms.accounts.passwords import random_password_hash
 from usher.lms.bulk import save_new
 from usher.lms.errors import AccountRefused, UsherLmsError
 from usher.lms.events import outbox
+from usher.lms.transactions import run_for_command
 
 #: Text fields of the profile that a registration form may have.
 PROFILE_FIELDS = ("level_of_education", "gender", "mailing_address", "city", "country", "goals")
@@ -341,6 +342,12 @@ def link_learner(username: str, backend: str, *, move: bool = False) -> bool:
     Everybody who had access to the account loses it: see ``accounts.access_revocation``.
     move: remove the learner's link to a different account first.
     """
+    # Repeated if another link of the learner was created since it was looked up.
+    return run_for_command(lambda: _link_learner(username, backend, move=move))
+
+
+def _link_learner(username: str, backend: str, *, move: bool) -> bool:
+    """``link_learner``, to be called inside a transaction."""
     user = lookup.find_user(username)
     if user is None:
         raise UsherLmsError(f"there is no LMS user {username!r}")
@@ -352,22 +359,36 @@ def link_learner(username: str, backend: str, *, move: bool = False) -> bool:
             f"{username!r} of {backend} is linked to LMS user {existing.user.username!r}; "
             "if that is wrong, give --move to replace that link"
         )
-    _refuse_account_of_other_learner(user, backend)
-    with transaction.atomic():
-        if existing is not None:
-            revoke_learner_access(existing)
-        revoke_all_access(user)
-        # An account created by `createsuperuser` has no profile, which sign-in needs.
-        profiles = conf.platform().profile_model().objects
-        profiles.get_or_create(user=user, defaults={"name": username})
-        UserSocialAuth.objects.create(user=user, provider=backend, uid=username)
+    if existing is None:
+        _refuse_uid_of_other_learner(username, backend)
+    _refuse_account_of_other_learner(user, username, backend)
+    if existing is not None:
+        revoke_learner_access(existing)
+    revoke_all_access(user)
+    # An account created by `createsuperuser` has no profile, which sign-in needs.
+    profiles = conf.platform().profile_model().objects
+    profiles.get_or_create(user=user, defaults={"name": username})
+    UserSocialAuth.objects.create(user=user, provider=backend, uid=username)
     return True
 
 
-def _refuse_account_of_other_learner(user: Any, backend: str) -> None:
-    """Raises UsherLmsError if another learner of this application signs in to the account: that
-    learner would keep the access."""
-    other = UserSocialAuth.objects.filter(provider=backend, user=user).first()
+def _refuse_uid_of_other_learner(username: str, backend: str) -> None:
+    """Raises UsherLmsError if another learner is linked whose name the database considers equal: it
+    refuses a second link. MySQL and MariaDB ignore case and accents."""
+    other = UserSocialAuth.objects.filter(provider=backend, uid=username).first()
+    if other is not None and other.uid != username:
+        raise UsherLmsError(
+            f"{username!r} of {backend} can't be linked: the learner {other.uid!r} is linked to "
+            f"LMS user {other.user.get_username()!r}, and this LMS's database takes both names for "
+            "the same; rename one of the two learners in the application"
+        )
+
+
+def _refuse_account_of_other_learner(user: Any, username: str, backend: str) -> None:
+    """Raises UsherLmsError if a learner of this application other than ``username`` signs in to the
+    account: that learner would keep the access."""
+    links = UserSocialAuth.objects.filter(provider=backend, user=user)
+    other = next((link for link in links if link.uid != username), None)
     if other is not None:
         account = user.get_username()
         raise UsherLmsError(
@@ -384,7 +405,11 @@ def unlink_learner(username: str, backend: str, *, account: str = "") -> bool:
     account: username of the linked LMS account, if it differs from the learner's. The argument
     guards against unlinking an account that the operator didn't mean. Raises UsherLmsError.
     """
-    account = account or username
+    return run_for_command(lambda: _unlink_learner(username, backend, account or username))
+
+
+def _unlink_learner(username: str, backend: str, account: str) -> bool:
+    """``unlink_learner``, to be called inside a transaction."""
     existing = lookup.find_link(backend, username)
     if existing is None:
         _refuse_other_learners_link(username, backend, account)
@@ -395,8 +420,7 @@ def unlink_learner(username: str, backend: str, *, account: str = "") -> bool:
             f"the learner {username!r} of {backend} is linked to LMS user {current_username!r}, "
             f"not to {account!r}; to remove that link, give --account {current_username}"
         )
-    with transaction.atomic():
-        revoke_learner_access(existing)
+    revoke_learner_access(existing)
     return True
 
 

@@ -17,24 +17,29 @@ from usher.lms.connections.models import ConnectedApplication
 from usher.lms.errors import ProvisioningError
 from usher.lms.provisioning import clients, providers, service_clients, users
 from usher.lms.provisioning.result import Item, ProvisioningResult, assign
+from usher.lms.transactions import run_for_command
 
 
 def provision(description: Description, *, dry_run: bool = False) -> ProvisioningResult:
     """Update this LMS from ``description``, changing only what differs.
 
-    Raises ProvisioningError; then, and with ``dry_run``, nothing has been changed.
+    Raises UsherLmsError; then, and with ``dry_run``, nothing has been changed.
     """
+    return run_for_command(lambda: _provision(description, dry_run=dry_run))
+
+
+def _provision(description: Description, *, dry_run: bool) -> ProvisioningResult:
+    """``provision``, to be called inside a transaction, which ``dry_run`` rolls back."""
     outcome = ProvisioningResult(dry_run=dry_run)
-    with transaction.atomic():
-        site = find_site(description.site)
-        providers.delete_cached_records_after_commit(site, description.applications)
-        if description.superuser:
-            users.provision_superuser(description.superuser, outcome)
-        clients.provision_login_service(outcome)
-        for application in description.applications:
-            worker = description.service_worker_of(application.name)
-            _provision_application(application, worker, site, outcome)
-        transaction.set_rollback(dry_run)
+    site = find_site(description.site)
+    providers.delete_cached_records_after_commit(site, description.applications)
+    if description.superuser:
+        users.provision_superuser(description.superuser, outcome)
+    clients.provision_login_service(outcome)
+    for application in description.applications:
+        worker = description.service_worker_of(application.name)
+        _provision_application(application, worker, site, outcome)
+    transaction.set_rollback(dry_run)
     return outcome
 
 
@@ -45,27 +50,31 @@ def remove(
     the superuser.
 
     purge: also delete accounts and provider versions that are only disabled without ``purge``.
-    Raises ProvisioningError; then, and with ``dry_run``, nothing has been changed.
+    Raises UsherLmsError; then, and with ``dry_run``, nothing has been changed.
     """
+    return run_for_command(lambda: _remove(description, purge=purge, dry_run=dry_run))
+
+
+def _remove(description: Description, *, purge: bool, dry_run: bool) -> ProvisioningResult:
+    """``remove``, to be called inside a transaction, which ``dry_run`` rolls back."""
     outcome = ProvisioningResult(dry_run=dry_run)
-    with transaction.atomic():
-        site = find_site(description.site)
-        providers.delete_cached_records_after_commit(site, description.applications)
-        for application in description.applications:
-            providers.remove_provider(application, site, outcome, purge=purge)
-            connected = ConnectedApplication.objects.filter(name=application.name).first()
-            if connected is not None:
-                service_clients.remove_service_clients(connected, outcome, purge=purge)
-            if worker := description.service_worker_of(application.name):
-                users.remove_service_worker(worker, outcome, purge=purge)
-            if connected is not None:
-                clients.remove_client(connected, outcome)
-                connected.delete()
-                outcome.items.append(Item("application", application.name, "removed"))
-        # A description without applications may still name a service worker.
-        if description.service_worker and not description.applications:
-            users.remove_service_worker(description.service_worker, outcome, purge=purge)
-        transaction.set_rollback(dry_run)
+    site = find_site(description.site)
+    providers.delete_cached_records_after_commit(site, description.applications)
+    for application in description.applications:
+        providers.remove_provider(application, site, outcome, purge=purge)
+        connected = ConnectedApplication.objects.filter(name=application.name).first()
+        if connected is not None:
+            service_clients.remove_service_clients(connected, outcome, purge=purge)
+        if worker := description.service_worker_of(application.name):
+            users.remove_service_worker(worker, outcome, purge=purge)
+        if connected is not None:
+            clients.remove_client(connected, outcome)
+            connected.delete()
+            outcome.items.append(Item("application", application.name, "removed"))
+    # A description without applications may still name a service worker.
+    if description.service_worker and not description.applications:
+        users.remove_service_worker(description.service_worker, outcome, purge=purge)
+    transaction.set_rollback(dry_run)
     return outcome
 
 

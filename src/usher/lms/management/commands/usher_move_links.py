@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from usher.lms.accounts.moving import move_links
 from usher.lms.connections.models import ConnectedApplication
+from usher.lms.errors import UsherLmsError
 from usher.lms.management import arguments
 
 
@@ -47,5 +48,8 @@ class Command(BaseCommand):
                 f"{application_using_old.name}: its learners' links stay. Connect that application "
                 "with another backend first."
             )
-        result = move_links(old, new, dry_run=options["dry_run"])
+        try:
+            result = move_links(old, new, dry_run=options["dry_run"])
+        except UsherLmsError as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(json.dumps(vars(result)))

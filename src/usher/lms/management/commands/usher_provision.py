@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from usher.contract.provisioning import Description, DescriptionError
-from usher.lms.errors import ProvisioningError
+from usher.lms.errors import UsherLmsError
 from usher.lms.provisioning import services
 
 
@@ -50,7 +50,7 @@ class Command(BaseCommand):
                 )
             else:
                 outcome = services.provision(description, dry_run=options["dry_run"])
-        except (DescriptionError, ProvisioningError) as error:
+        except (DescriptionError, UsherLmsError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(json.dumps(outcome.as_dict(), indent=1))
 
