@@ -42,12 +42,19 @@ Results = dict[Any, dict[str, Any]]
 Send = Callable[[Sequence[Learner]], Generator[Results]]
 
 
-class LockedLearner(NamedTuple):
-    """A learner whom the application, or a killed sidecar, has locked. retry_key:
-    ``Learner.retry_key``."""
+class LockedPage(NamedTuple):
+    """A page of learners. held: those whom this sidecar has locked. locked_elsewhere: those whom
+    the application, or a killed sidecar, has locked."""
 
-    shown_name: str
-    retry_key: Any
+    held: list[Learner]
+    locked_elsewhere: list[Learner]
+
+
+class CreatedAccount(NamedTuple):
+    """A learner whose account exists in the LMS. result: the LMS's."""
+
+    learner: Learner
+    result: dict[str, Any]
 
 
 def reconcile_accounts(
@@ -71,9 +78,9 @@ def _reconcile(
     """Processes the due learners. If ``summary.waits_for_locks``, also retries locked learners
     until their locks expire: a killed sidecar may have left locks."""
     lock = session.adapter.lock
-    until = time.monotonic()
+    stop_waiting_at = time.monotonic()
     if lock and summary.waits_for_locks:
-        until += lock.expire_seconds + SECONDS_AFTER_EXPIRY
+        stop_waiting_at += lock.expire_seconds + SECONDS_AFTER_EXPIRY
     locked = _process_due_learners(session, due, summary, send, page_size)
     if locked and summary.waits_for_locks:
         learners = "1 learner is" if len(locked) == 1 else f"{len(locked)} learners are"
@@ -81,10 +88,11 @@ def _reconcile(
             f"{learners} locked, by {session.adapter.title} or by a sidecar that was killed; "
             "waiting until the locks expire"
         )
-    while locked and time.monotonic() < until:
+    while locked and time.monotonic() < stop_waiting_at:
         time.sleep(LOCK_CHECK_SECONDS)
         summary.report_progress()
-        keys, locked = list(locked), {}
+        keys = list(locked)
+        locked = {}
         for start in range(0, len(keys), MOST_ROWS):
             selection = due.narrowed_by({"pk__in": keys[start : start + MOST_ROWS]})
             locked |= _process_due_learners(session, selection, summary, send, page_size)
@@ -95,22 +103,20 @@ def _reconcile(
 
 def _process_due_learners(
     session: Session, due: Selection, summary: Summary, send: Send, page_size: int
-) -> dict[Any, LockedLearner]:
+) -> dict[Any, Learner]:
     """Processes all due learners once. Returns the learners that are locked elsewhere, by primary
     key."""
-    locked_elsewhere: dict[Any, LockedLearner] = {}
+    memory = summary.row_memory
+    locked_elsewhere: dict[Any, Learner] = {}
 
     def process_page(page: list[Learner]) -> None:
-        due_learners = [
-            learner for learner in page if summary.row_memory.is_due(ACCOUNT, learner.retry_key)
-        ]
-        with summary.row_memory.claim(
-            ACCOUNT, [learner.pk for learner in due_learners]
-        ) as claimed_keys:
+        due_learners = [learner for learner in page if memory.is_due(ACCOUNT, learner.retry_key)]
+        with memory.claim(ACCOUNT, [learner.pk for learner in due_learners]) as claimed_keys:
             claimed = [learner for learner in due_learners if learner.pk in claimed_keys]
-            # Adds to ``locked_elsewhere`` the learners that another process has locked.
-            with _lock_learners(session, claimed, locked_elsewhere) as locked_page:
-                named_learners = _choose_missing_usernames(session, locked_page, summary)
+            with _lock_learners(session, claimed) as locked_page:
+                for learner in locked_page.locked_elsewhere:
+                    locked_elsewhere[learner.pk] = learner
+                named_learners = _choose_missing_usernames(session, locked_page.held, summary)
                 if named_learners:
                     _create_accounts(session, named_learners, send, summary)
 
@@ -129,28 +135,30 @@ def _batch_sender(session: Session) -> Send:
 
     def send(page: Sequence[Learner]) -> Generator[Results]:
         results = send_once(page)
-        corrected = [
-            learner_to_retry
-            for learner in page
-            if (learner_to_retry := _drop_refused_value(learner, results.get(learner.pk)))
-        ]
-        yield results | send_once(corrected) if corrected else results
+        corrected_learners = []
+        for learner in page:
+            corrected = _without_refused_value(learner, results[learner.pk])
+            if corrected is not None:
+                corrected_learners.append(corrected)
+        if corrected_learners:
+            results |= send_once(corrected_learners)
+        yield results
 
     def send_once(page: Sequence[Learner]) -> Results:
-        now = datetime.now(UTC)
-        results = batch.send(
-            session.lms, batch.ACCOUNTS, [_batch_item(learner) for learner in page]
-        )
-        return {learner.pk: _result(results, learner, now) for learner in page}
+        sent_at = datetime.now(UTC)
+        items = [_batch_item(learner) for learner in page]
+        results = batch.send(session.lms, batch.ACCOUNTS, items)
+        return {learner.pk: _result(results, learner, sent_at) for learner in page}
 
     return send
 
 
-def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str, Any]:
-    """Returns the LMS's result for one item; a failure if the LMS left the item out."""
+def _result(results: batch.Results, learner: Learner, sent_at: datetime) -> dict[str, Any]:
+    """Returns the LMS's result for one item, with ``tokens`` as a TokenPair or None; a failure if
+    the LMS left the item out or the result can't be read."""
     try:
         result = batch.result_of(results, learner.pk)
-        tokens = read_tokens(result["tokens"], now) if result.get("tokens") else None
+        tokens = read_tokens(result["tokens"], sent_at) if result.get("tokens") else None
     except LmsError as error:
         error_data = {"code": error.code, "message": error.message}
         return {"status": FAILED, "error": error_data, "request_id": error.request_id}
@@ -158,14 +166,12 @@ def _result(results: batch.Results, learner: Learner, now: datetime) -> dict[str
 
 
 @contextmanager
-def _lock_learners(
-    session: Session, page: list[Learner], locked_elsewhere: dict[Any, LockedLearner]
-) -> Iterator[list[Learner]]:
-    """Tries to lock the learners. Yields the locked ones, and adds the others to
-    ``locked_elsewhere``."""
+def _lock_learners(session: Session, page: list[Learner]) -> Iterator[LockedPage]:
+    """Tries to lock the learners with the application's own lock, until the block ends. If the
+    application has no lock, all learners count as held."""
     lock = session.adapter.lock
     if lock is None:
-        yield page
+        yield LockedPage(held=page, locked_elsewhere=[])
         return
     holder = secrets.token_hex(8)
     answers = session.agent.ask(
@@ -179,10 +185,13 @@ def _lock_learners(
         keys=[learner.pk for learner in page],
     )
     try:
+        locked_page = LockedPage(held=[], locked_elsewhere=[])
         for learner, is_held in zip(page, answers, strict=True):
-            if not is_held:
-                locked_elsewhere[learner.pk] = LockedLearner(learner.shown_name, learner.retry_key)
-        yield [learner for learner, is_held in zip(page, answers, strict=True) if is_held]
+            if is_held:
+                locked_page.held.append(learner)
+            else:
+                locked_page.locked_elsewhere.append(learner)
+        yield locked_page
     finally:
         session.agent.ask("unlock", holder=holder)
 
@@ -199,26 +208,28 @@ def _choose_missing_usernames(
     page = _read_again(session, page)
     nameless = [learner for learner in page if not learner.username]
     if nameless and session.adapter.name_function:
-        keys = [learner.pk for learner in nameless]
-        # Create the missing account rows; existing ones stay as they are. The application's
-        # function then chooses their usernames, one at a time.
-        user = session.adapter.account.columns["user"]
-        rows = [{"find": {user: key}, "set": {}} for key in keys]
-        session.agent.ask("write", model=session.adapter.account.model, rows=rows)
-        errors = session.agent.ask(
-            "call",
-            function=session.adapter.name_function,
-            model=session.adapter.users.model,
-            keys=keys,
-        )
-        for learner, error in zip(nameless, errors, strict=True):
-            if error:
-                reason = f"it could not be named: {error}"
-                summary.add(
-                    ACCOUNT, FAILED, learner.shown_name, reason, retry_key=learner.retry_key
-                )
+        _choose_usernames(session, nameless, summary)
         page = _read_again(session, page)
     return [learner for learner in page if learner.username and not learner.given_up]
+
+
+def _choose_usernames(session: Session, nameless: list[Learner], summary: Summary) -> None:
+    """Lets the application's function choose a username for each learner. Counts the learners for
+    whom it failed."""
+    adapter = session.adapter
+    keys = [learner.pk for learner in nameless]
+    # Create the missing account rows, in which the function stores the usernames; existing rows
+    # stay as they are.
+    user_column = adapter.account.columns["user"]
+    rows = [{"find": {user_column: key}, "set": {}} for key in keys]
+    session.agent.ask("write", model=adapter.account.model, rows=rows)
+    errors = session.agent.ask(
+        "call", function=adapter.name_function, model=adapter.users.model, keys=keys
+    )
+    for learner, error in zip(nameless, errors, strict=True):
+        if error:
+            reason = f"it could not be named: {error}"
+            summary.add(ACCOUNT, FAILED, learner.shown_name, reason, retry_key=learner.retry_key)
 
 
 def _read_again(session: Session, page: list[Learner]) -> list[Learner]:
@@ -226,29 +237,31 @@ def _read_again(session: Session, page: list[Learner]) -> list[Learner]:
     keys = [learner.pk for learner in page]
     if not keys:
         return []
-    selection = Selection(filter=({"pk__in": keys},))
-    reread = [
-        learner
-        for rows in read_learners(
-            session.agent,
-            session.adapter,
-            page_size=len(keys),
-            selection=selection,
-            with_enrollments=False,
-        )
-        for learner in rows
-    ]
-    return [learner for learner in reread if not (learner.has_account and learner.has_token)]
+    pages = read_learners(
+        session.agent,
+        session.adapter,
+        page_size=len(keys),
+        selection=Selection(filter=({"pk__in": keys},)),
+        with_enrollments=False,
+    )
+    still_due = []
+    for reread_page in pages:
+        for learner in reread_page:
+            if not learner.has_account or not learner.has_token:
+                still_due.append(learner)
+    return still_due
 
 
 def _create_accounts(session: Session, page: list[Learner], send: Send, summary: Summary) -> None:
     """Sends the learners and records each result as it arrives. A temporary error fails only the
-    learners without a result."""
+    learners without a result. Raises LmsError if the LMS refuses all learners for the same
+    reason."""
     remaining = {learner.pk: learner for learner in page}
     try:
         with closing(_send_and_rename(session, page, send)) as batches:
             for results in batches:
-                _handle_results(session, [remaining.pop(key) for key in results], results, summary)
+                learners = [remaining.pop(key) for key in results]
+                _handle_results(session, learners, results, summary)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
@@ -269,7 +282,7 @@ def _handle_results(
         elif result["error"]:
             _add_refusal(session, learner, result, summary)
         else:
-            created.append((learner, result))
+            created.append(CreatedAccount(learner, result))
     if created:
         _record_accounts(session, created, summary)
 
@@ -285,15 +298,17 @@ def _send_and_rename(session: Session, page: list[Learner], send: Send) -> Gener
                 del results[learner.pk]
             yield results
             if renamed_learners:
-                new_usernames = {
-                    learner.pk: {"new_username": learner.username} for learner in renamed_learners
-                }
-                with closing(send(renamed_learners)) as results_of_renamed:
-                    for renamed_results in results_of_renamed:
-                        yield {
-                            key: result | new_usernames[key]
-                            for key, result in renamed_results.items()
-                        }
+                yield from _send_renamed(renamed_learners, send)
+
+
+def _send_renamed(learners: list[Learner], send: Send) -> Generator[Results]:
+    """Yields results by primary key, with the learner's username as ``new_username``."""
+    new_usernames = {learner.pk: learner.username for learner in learners}
+    with closing(send(learners)) as batches:
+        for results in batches:
+            for key, result in results.items():
+                result["new_username"] = new_usernames[key]
+            yield results
 
 
 def _rename_if_name_taken(session: Session, page: list[Learner], results: Results) -> list[Learner]:
@@ -305,24 +320,26 @@ def _rename_if_name_taken(session: Session, page: list[Learner], results: Result
     renamed_learners = []
     for learner in page:
         error = results.get(learner.pk, {}).get("error")
-        suggestions = error.get("suggestions") if error else None
-        if not error or not suggestions or error["code"] != _NAME_TAKEN:
+        if not error or error["code"] != _NAME_TAKEN or not error.get("suggestions"):
             continue
-        if _rename(session, learner, suggestions[0]):
-            renamed_learners.append(replace(learner, username=suggestions[0]))
+        new_username = error["suggestions"][0]
+        if _rename(session, learner, new_username):
+            renamed_learners.append(replace(learner, username=new_username))
     return renamed_learners
 
 
-def _drop_refused_value(learner: Learner, result: dict[str, Any] | None) -> Learner | None:
+def _without_refused_value(learner: Learner, result: dict[str, Any]) -> Learner | None:
     """Returns the learner without the optional value that the LMS refused; None if the LMS refused
     nothing or a required value."""
-    error = result.get("error") if result else None
+    error = result["error"]
     if not error:
         return None
     if error["code"] == RegistrationError.INVALID_COUNTRY:
         return replace(learner, country="")
-    is_name = set(error.get("fields") or ()) == {"name"} and learner.name
-    return replace(learner, name="") if is_name else None
+    refused_fields = list(error.get("fields") or ())
+    if refused_fields == ["name"] and learner.name:
+        return replace(learner, name="")
+    return None
 
 
 def _batch_item(learner: Learner) -> dict[str, Any]:
@@ -361,7 +378,8 @@ def _add_refusal(
     """Adds a refusal to ``summary``. Also records it in the application's own columns, if there are
     any, so that the application's tasks stop trying too. If staff clear these columns, the learner
     is tried again immediately."""
-    columns, error = session.adapter.account.columns, result["error"]
+    columns = session.adapter.account.columns
+    error = result["error"]
     is_recorded = False
     # The account of a protected user exists already, so nobody gives up creating it.
     if "given_up" in columns and error["code"] != RegistrationError.PROTECTED_ACCOUNT:
@@ -375,8 +393,11 @@ def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -
     """Writes the refusal in the form of the application's own code. Returns whether it was
     written."""
     columns = session.adapter.account.columns
-    fields = error.get("fields") or {"username": error["message"]}
-    data = {name: [{"user_message": message}] for name, message in fields.items()}
+    messages = error.get("fields") or {"username": error["message"]}
+    reason: dict[str, Any] = {
+        field: [{"user_message": message}] for field, message in messages.items()
+    }
+    reason["error_code"] = error["code"]
     (result,) = session.agent.ask(
         "write",
         model=session.adapter.account.model,
@@ -386,7 +407,7 @@ def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -
                 "expect": {columns["has_account"]: False, columns["given_up"]: False},
                 "set": {
                     columns["given_up"]: True,
-                    columns["reason"]: {**data, "error_code": error["code"]},
+                    columns["reason"]: reason,
                 },
             }
         ],
@@ -394,41 +415,44 @@ def _record_refusal(session: Session, learner: Learner, error: dict[str, Any]) -
     return bool(result["outcome"] == "written")
 
 
-def _record_accounts(
-    session: Session, created: list[tuple[Learner, dict[str, Any]]], summary: Summary
-) -> None:
+def _record_accounts(session: Session, created: list[CreatedAccount], summary: Summary) -> None:
     """Writes the accounts, then the tokens. If an account could not be written, its token is
     dropped: the username may have changed, and the token would belong to another account. An
     account that was written without a token is due again, for the token only."""
-    account = session.adapter.account
-    unrecorded = [learner for learner, _ in created if not learner.has_account]
-    results: Results = {}
-    if unrecorded:
-        outcomes = session.agent.ask(
-            "write",
-            model=account.model,
-            owner=_owner_relation(session),
-            rows=[_account_row(session, learner) for learner in unrecorded],
-        )
-        results = {
-            learner.pk: outcome for learner, outcome in zip(unrecorded, outcomes, strict=True)
-        }
-    already_recorded = {"outcome": "same"}
-    write_results = [results.get(learner.pk, already_recorded) for learner, _ in created]
-    _record_tokens(
-        session,
-        [
-            (learner, result["tokens"])
-            for (learner, result), write_result in zip(created, write_results, strict=True)
-            if result["tokens"] and write_result["outcome"] in _WRITTEN_OUTCOMES
-        ],
-    )
-    for (learner, result), write_result in zip(created, write_results, strict=True):
-        if result.get("token_error") and write_result["outcome"] in _WRITTEN_OUTCOMES:
+    write_results = _write_accounts(session, [learner for learner, _ in created])
+
+    tokens = []
+    for learner, result in created:
+        is_written = write_results[learner.pk]["outcome"] in _WRITTEN_OUTCOMES
+        if is_written and result["tokens"]:
+            tokens.append((learner, result["tokens"]))
+    _record_tokens(session, tokens)
+
+    for learner, result in created:
+        write_result = write_results[learner.pk]
+        is_written = write_result["outcome"] in _WRITTEN_OUTCOMES
+        if is_written and result.get("token_error"):
             reason = f"the account was created; no token yet: {result['token_error']}"
             summary.add(ACCOUNT, FAILED, learner.shown_name, reason, retry_key=learner.retry_key)
         else:
             summary.add_write(ACCOUNT, learner.shown_name, write_result, learner.retry_key)
+
+
+def _write_accounts(session: Session, learners: list[Learner]) -> dict[Any, dict[str, Any]]:
+    """Records the accounts that are not recorded yet. Returns primary key → the agent's outcome;
+    ``same`` for an account that was recorded before."""
+    outcomes = {learner.pk: {"outcome": "same"} for learner in learners}
+    unrecorded = [learner for learner in learners if not learner.has_account]
+    if unrecorded:
+        answers = session.agent.ask(
+            "write",
+            model=session.adapter.account.model,
+            owner=_owner_relation(session),
+            rows=[_account_row(session, learner) for learner in unrecorded],
+        )
+        for learner, answer in zip(unrecorded, answers, strict=True):
+            outcomes[learner.pk] = answer
+    return outcomes
 
 
 def _record_tokens(session: Session, tokens: list[tuple[Learner, TokenPair]]) -> None:

@@ -23,8 +23,9 @@ import django
 
 #: The version of the requests and answers, as ``process.VERSION``.
 VERSION = 1
-#: Seconds between two lines ``alive``, and seconds without a request after which the agent ends.
+#: Seconds between two lines ``alive``.
 SECONDS_BETWEEN_ALIVE_LINES = 5.0
+#: Seconds without a request after which the agent ends.
 MAX_SILENCE_SECONDS = 120.0
 #: The most rows in a request. The rows stay locked until the request is done.
 MOST_ROWS = 1000
@@ -32,6 +33,8 @@ MOST_ROWS = 1000
 #: with all of its values; the reason why one row was refused is shorter.
 MAX_ERROR_LENGTH = 2000
 MAX_REASON_LENGTH = 500
+STANDARD_OUTPUT = 1
+STANDARD_ERROR = 2
 
 
 class RequestError(Exception):
@@ -51,28 +54,31 @@ class Channel:
 
     def __init__(self, mark):
         self.mark = mark
+        #: When the last line was received.
         self.last_line_at = time.monotonic()
         #: The id of the request in progress; None between two requests.
         self.current_id = None
+        #: The lines of requests that are not processed yet.
         self.requests = queue.Queue()
-        self._lock = threading.Lock()
+        self._send_lock = threading.Lock()
         sys.stdout.flush()
-        standard_output, standard_error = 1, 2
-        self._output = os.fdopen(os.dup(standard_output), "wb", buffering=0)
+        self._output = os.fdopen(os.dup(STANDARD_OUTPUT), "wb", buffering=0)
         # From now on, what the application prints goes to standard error.
-        os.dup2(standard_error, standard_output)
+        os.dup2(STANDARD_ERROR, STANDARD_OUTPUT)
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._send_alive_lines, daemon=True).start()
 
     def send(self, message):
         # The first line break ends a line that the application may have begun.
         line = "\n{} {}\n".format(self.mark, json.dumps(message, default=as_json))
-        data = line.encode()
-        with self._lock:
-            while data:
-                data = data[self._output.write(data) :]
+        remaining = line.encode()
+        with self._send_lock:
+            while remaining:
+                written = self._output.write(remaining)
+                remaining = remaining[written:]
 
     def _listen(self):
+        """Receives requests until the sidecar ends; then ends the process."""
         for line in sys.stdin.buffer:
             self.last_line_at = time.monotonic()
             if line.strip():
@@ -87,13 +93,12 @@ class Channel:
         while True:
             time.sleep(SECONDS_BETWEEN_ALIVE_LINES)
             now = time.monotonic()
-            if self.current_id is None:
-                if now - self.last_line_at > MAX_SILENCE_SECONDS:
+            if self.current_id is not None:
+                try:
+                    self.send({"id": self.current_id, "alive": round(now - started, 1)})
+                except OSError:
                     os._exit(0)
-                continue
-            try:
-                self.send({"id": self.current_id, "alive": round(now - started, 1)})
-            except OSError:
+            elif now - self.last_line_at > MAX_SILENCE_SECONDS:
                 os._exit(0)
 
 
@@ -105,6 +110,7 @@ def as_json(value):
 
 
 def serve(mark):
+    """Answers requests until the process ends: it never returns."""
     try:
         answer_all(Channel(mark))
     except BaseException:
@@ -162,23 +168,31 @@ def check(request):
     """Returns the names in ``tables`` and ``functions`` that this application does not have."""
     missing = []
     for table in request["tables"]:
-        try:
-            model = find_model(table["model"])
-        except RequestError:
-            missing.append(table["model"])
-            continue
-        for path in table.get("fields", []):
-            if not has_field(model, path):
-                missing.append("{}.{}".format(table["model"], path))
-        for method in table.get("methods", []):
-            if not callable(getattr(model, method, None)):
-                missing.append("{}.{}()".format(table["model"], method))
+        missing.extend(missing_names_of_table(table))
     for name in request.get("functions", []):
         try:
             find_function(name)
         except RequestError:
             missing.append(name + "()")
     return {"missing": missing}
+
+
+def missing_names_of_table(table):
+    """Returns the model's name if the application does not have the model; otherwise the fields and
+    methods that the model does not have."""
+    label = table["model"]
+    try:
+        model = find_model(label)
+    except RequestError:
+        return [label]
+    missing = []
+    for path in table.get("fields", []):
+        if not has_field(model, path):
+            missing.append("{}.{}".format(label, path))
+    for method in table.get("methods", []):
+        if not callable(getattr(model, method, None)):
+            missing.append("{}.{}()".format(label, method))
+    return missing
 
 
 def find_model(label):
@@ -195,18 +209,19 @@ def has_field(model, path):
     relations."""
     from django.core.exceptions import FieldDoesNotExist
 
-    names = path.split("__")
-    for position, name in enumerate(names):
+    *relations, last = path.split("__")
+    for relation in relations:
         try:
-            field = model._meta.get_field(name)
+            model = model._meta.get_field(relation).related_model
         except FieldDoesNotExist:
-            # A name such as ``user_id``, which can only end a path.
-            attnames = [f.attname for f in model._meta.concrete_fields]
-            return name in attnames and position == len(names) - 1
-        if position < len(names) - 1:
-            model = field.related_model
-            if model is None:
-                return False
+            return False
+        if model is None:
+            return False  # a field, but not a relation
+    try:
+        model._meta.get_field(last)
+    except FieldDoesNotExist:
+        # Only the end of a path may be the name of a column, such as ``user_id``.
+        return last in column_names(model)
     return True
 
 
@@ -241,26 +256,30 @@ def apply_conditions(rows, request):
     condition in ``filter`` may be a list of alternatives."""
     from django.db.models import Q
 
+    def as_lookups(condition):
+        return {path: resolve_time(value) for path, value in condition.items()}
+
     for condition in request.get("filter", []):
+        alternatives = condition if isinstance(condition, list) else [condition]
         any_alternative = Q()
-        for alternative in condition if isinstance(condition, list) else [condition]:
-            any_alternative |= Q(
-                **{path: resolve_time(value) for path, value in alternative.items()}
-            )
+        for alternative in alternatives:
+            any_alternative |= Q(**as_lookups(alternative))
         rows = rows.filter(any_alternative)
     for condition in request.get("exclude", []):
-        rows = rows.exclude(**{path: resolve_time(value) for path, value in condition.items()})
+        rows = rows.exclude(**as_lookups(condition))
     return rows
 
 
 def resolve_time(value):
-    """Converts ``{"ago": seconds}`` and ``{"in": seconds}`` to times by this machine's clock."""
+    """Converts ``{"ago": seconds}`` and ``{"in": seconds}`` to times by this machine's clock.
+    Returns other values as they are."""
     from django.utils import timezone
 
-    if isinstance(value, dict) and set(value) == {"ago"}:
-        return timezone.now() - timedelta(seconds=value["ago"])
-    if isinstance(value, dict) and set(value) == {"in"}:
-        return timezone.now() + timedelta(seconds=value["in"])
+    if isinstance(value, dict):
+        if list(value) == ["ago"]:
+            return timezone.now() - timedelta(seconds=value["ago"])
+        if list(value) == ["in"]:
+            return timezone.now() + timedelta(seconds=value["in"])
     return value
 
 
@@ -272,24 +291,31 @@ def page(request):
     {rows, next, related}. ``next`` is null on the last page, which may have no rows. ``related``:
     name → rows.
     """
-    model, fields, limit = find_model(request["model"]), request["fields"], row_limit(request)
-    rows = apply_conditions(all_rows(model), request)
+    model = find_model(request["model"])
+    limit = row_limit(request)
+    matching = apply_conditions(all_rows(model), request)
     if request.get("after") is not None:
-        rows = rows.filter(pk__gt=request["after"])
-    keys = rows.order_by("pk").values_list("pk", flat=True).distinct()
-    keys = list(keys[:limit])
-    values = all_rows(model).filter(pk__in=keys).order_by("pk").values("pk", *fields)
-    result = {
-        "rows": list(values),
+        matching = matching.filter(pk__gt=request["after"])
+    # A condition through a relation may find a row several times, so ``distinct``.
+    keys = list(matching.order_by("pk").values_list("pk", flat=True).distinct()[:limit])
+    rows = all_rows(model).filter(pk__in=keys).order_by("pk")
+    return {
+        "rows": list(rows.values("pk", *request["fields"])),
         "next": keys[-1] if len(keys) == limit else None,
-        "related": {},
+        "related": {
+            name: related_rows(related, keys)
+            for name, related in request.get("related", {}).items()
+        },
     }
-    for name, related in request.get("related", {}).items():
-        column = related["column"]
-        rows = apply_conditions(all_rows(find_model(related["model"])), related)
-        rows = rows.filter(**{column + "__in": keys}).order_by("pk")
-        result["related"][name] = list(rows.values("pk", column, *related["fields"]))
-    return result
+
+
+def related_rows(related, keys):
+    """Returns the rows of another table that refer to the rows with these primary keys. related:
+    as in ``page``."""
+    column = related["column"]
+    rows = apply_conditions(all_rows(find_model(related["model"])), related)
+    rows = rows.filter(**{column + "__in": keys}).order_by("pk")
+    return list(rows.values("pk", column, *related["fields"]))
 
 
 def count(request):
@@ -298,6 +324,7 @@ def count(request):
 
 
 def row_limit(request):
+    """Returns ``limit`` of the request. Raises RequestError if it is too large."""
     limit = request.get("limit", 500)
     if not 0 < limit <= MOST_ROWS:
         raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
@@ -305,6 +332,13 @@ def row_limit(request):
 
 
 # -- writing
+
+
+def rows_in(request):
+    """Returns ``rows`` of the request. Raises RequestError if there are too many."""
+    if len(request["rows"]) > MOST_ROWS:
+        raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
+    return request["rows"]
 
 
 def write(request):
@@ -322,9 +356,8 @@ def write(request):
     """
     from django.db import transaction
 
-    if len(request["rows"]) > MOST_ROWS:
-        raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
-    model, rows = find_model(request["model"]), request["rows"]
+    model = find_model(request["model"])
+    rows = rows_in(request)
     if request.get("dry_run"):
         return [{"outcome": "dry-run"} for _ in rows]
     try:
@@ -340,36 +373,36 @@ def write(request):
 def write_together(model, rows, request):
     """Writes all rows after locking them with a few statements, without a savepoint for each. Rows
     with the same lookup column are locked with one statement; a row with several lookup columns is
-    locked alone."""
-    outcomes = [{"outcome": outcome} if outcome else None for outcome in lock_owners(rows, request)]
-    changes = []
+    locked alone. Returns the outcome of each row, in order."""
+    # The outcomes of rows that can't be written because of their owners; None for the others.
+    outcomes = lock_owners(rows, request)
+    # Column -> positions in ``rows`` of the rows to look up in this column only.
     positions_by_column = {}
     for position, row in enumerate(rows):
         if outcomes[position]:
             continue
-        lookup = lookup_of(row)
-        if len(lookup) == 1:
-            positions_by_column.setdefault(next(iter(lookup)), []).append(position)
+        lookup_columns = list(lookup_of(row))
+        if len(lookup_columns) == 1:
+            positions_by_column.setdefault(lookup_columns[0], []).append(position)
         else:
             # The owners are locked already.
-            outcome = lock_and_write_row(model, row, {**request, "owner": None})
-            outcomes[position] = {"outcome": outcome}
+            outcomes[position] = lock_and_write_row(model, row, {**request, "owner": None})
+    changes = []
     for column, positions in positions_by_column.items():
         values = [lookup_of(rows[position])[column] for position in positions]
         locked_rows, existing_values = lock_rows(model, column, values)
         for position in positions:
             value = str(lookup_of(rows[position])[column])
-            outcome, change = outcome_and_change(
+            outcomes[position], change = outcome_and_change(
                 model,
                 rows[position],
                 locked=locked_rows.get(value),
                 exists=value in existing_values,
             )
-            outcomes[position] = {"outcome": outcome}
             if change:
                 changes.append(change)
     save(model, changes, request)
-    return outcomes
+    return [{"outcome": outcome} for outcome in outcomes]
 
 
 def lock_rows(model, column, values):
@@ -388,7 +421,7 @@ def lock_rows(model, column, values):
 
 def write_row(model, row, request):
     """Writes one row in its own savepoint or transaction, so that its error does not affect other
-    rows."""
+    rows. Returns its outcome. Raises errors that concern the whole database."""
     from django.db import transaction
 
     try:
@@ -409,10 +442,12 @@ def message_of(error):
         return str(error) or type(error).__name__
     if not hasattr(error, "error_dict"):
         return "; ".join(error.messages)
-    return "; ".join(
-        "{}: {}".format(field, "; ".join(messages)) if field != "__all__" else "; ".join(messages)
-        for field, messages in error.message_dict.items()
-    )
+    texts = []
+    for field, messages in error.message_dict.items():
+        text = "; ".join(messages)
+        is_about_one_field = field != "__all__"
+        texts.append("{}: {}".format(field, text) if is_about_one_field else text)
+    return "; ".join(texts)
 
 
 def is_database_error(error):
@@ -428,10 +463,10 @@ def reasons_of_refusal(request):
     """Takes the same request as ``write``. Returns for each row why the model's own ``clean``
     refuses the new values, or null. Writes nothing."""
     model = find_model(request["model"])
-    existing = all_rows(model).filter(pk__in=[row["pk"] for row in request["rows"]])
-    existing_by_key = {str(row.pk): row for row in existing}
+    keys = [row["pk"] for row in request["rows"]]
+    existing_rows = {str(row.pk): row for row in all_rows(model).filter(pk__in=keys)}
     return [
-        reason_of_refusal(model, existing_by_key.get(str(row["pk"])), row["set"])
+        reason_of_refusal(model, existing_rows.get(str(row["pk"])), row["set"])
         for row in request["rows"]
     ]
 
@@ -467,7 +502,8 @@ def lock_owners(rows, request):
     written."""
     if not request.get("owner"):
         return [None] * len(rows)
-    model, column = find_model(request["owner"]["model"]), request["owner"]["column"]
+    model = find_model(request["owner"]["model"])
+    column = request["owner"]["column"]
     keys = {lookup_of(row)[column] for row in rows}
     owners = all_rows(model).filter(pk__in=keys)
     locked = owners.order_by("pk").select_for_update(skip_locked=True)
@@ -475,15 +511,18 @@ def lock_owners(rows, request):
     existing_keys = set(locked_owners)
     if len(locked_owners) < len(keys):
         existing_keys = set(owners.values_list("pk", flat=True))
-    outcomes = []
-    for row in rows:
+
+    def outcome_of(row):
         key = lookup_of(row)[column]
+        if key not in existing_keys:
+            return "gone"
         if key not in locked_owners:
-            outcomes.append("busy" if key in existing_keys else "gone")
-        else:
-            is_unchanged = has_values(model, locked_owners[key], row["owner"])
-            outcomes.append(None if is_unchanged else "changed")
-    return outcomes
+            return "busy"
+        if not has_values(model, locked_owners[key], row["owner"]):
+            return "changed"
+        return None
+
+    return [outcome_of(row) for row in rows]
 
 
 def has_values(model, row, values):
@@ -493,15 +532,15 @@ def has_values(model, row, values):
 
 def lock_and_write_row(model, row, request):
     """Locks and writes one row, and returns the outcome. Call it inside a transaction."""
-    (outcome,) = lock_owners([row], request)
-    if outcome:
-        return outcome
+    (outcome_of_owner,) = lock_owners([row], request)
+    if outcome_of_owner:
+        return outcome_of_owner
     matching = all_rows(model).filter(**lookup_of(row))
     locked = matching.select_for_update(skip_locked=True).first()
-    outcome, change = outcome_and_change(
-        model, row, locked=locked, exists=locked is not None or matching.exists()
-    )
-    save(model, [change] if change else [], request)
+    exists = locked is not None or matching.exists()
+    outcome, change = outcome_and_change(model, row, locked=locked, exists=exists)
+    if change:
+        save(model, [change], request)
     return outcome
 
 
@@ -510,7 +549,9 @@ class Change:
     the row is not in the database yet."""
 
     def __init__(self, row, values, new=False):
-        self.row, self.values, self.new = row, values, new
+        self.row = row
+        self.values = values
+        self.new = new
 
     def apply(self):
         """Sets the values in the instance, without saving it, and returns the instance."""
@@ -520,8 +561,9 @@ class Change:
 
 
 def outcome_and_change(model, row, *, locked, exists):
-    """Returns the outcome, and the Change if it is ``written``. locked: the row; None if the row
-    does not exist or another process has locked it. exists: whether the row exists."""
+    """Returns the outcome that the row will have, and the Change to save if it is ``written``; None
+    for other outcomes. row: from the request. locked: the row in the database; None if it does not
+    exist or another process has locked it. exists: whether it exists."""
     values = {name: as_field_type(model, name, value) for name, value in row["set"].items()}
     if locked is None:
         if exists:
@@ -529,11 +571,10 @@ def outcome_and_change(model, row, *, locked, exists):
         if "pk" in row or row.get("expect") is not None:
             return "gone", None
         return "written", Change(model(**row["find"]), values, new=True)
-    expected = row.get("expect")
-    if expected is None:
+    if row.get("expect") is None:
         # The request was to create the row, and another process created it first.
         return "changed", None
-    if not has_values(model, locked, expected):
+    if not has_values(model, locked, row["expect"]):
         return "changed", None
     if all(getattr(locked, name) == value for name, value in values.items()):
         return "same", None
@@ -579,15 +620,16 @@ def send_pre_save(row):
     from django.db import router
     from django.db.models.signals import pre_save
 
-    values_before, model = column_values(row), type(row)
+    values_before = column_values(row)
+    model = type(row)
     database = router.db_for_write(model, instance=row)
     pre_save.send(sender=model, instance=row, raw=False, using=database, update_fields=None)
     return column_values(row) == values_before
 
 
 def save_many(model, changes):
-    """Inserts all new rows with one statement, and updates with one statement each time all rows
-    that get the same values."""
+    """Inserts all new rows with one statement. Updates rows that get the same values with one
+    statement, except those in which a receiver of ``pre_save`` sets further values."""
     insert_rows(model, [change.apply() for change in changes if change.new])
     changes_by_values = {}
     for change in changes:
@@ -596,15 +638,15 @@ def save_many(model, changes):
             changes_by_values.setdefault(values_as_text, []).append(change)
     for changes_with_same_values in changes_by_values.values():
         values = {**changes_with_same_values[0].values, **auto_now_values(model)}
-        keys = []
+        keys_to_update = []
         for change in changes_with_same_values:
             change.values = values
-            if send_pre_save(change.apply()):
-                keys.append(change.row.pk)
+            is_unchanged_by_receivers = send_pre_save(change.apply())
+            if is_unchanged_by_receivers:
+                keys_to_update.append(change.row.pk)
             else:
-                # A receiver set further values of this row.
                 change.row.save()
-        model._base_manager.filter(pk__in=keys).update(**values)
+        model._base_manager.filter(pk__in=keys_to_update).update(**values)
 
 
 def insert_rows(model, rows):
@@ -642,78 +684,100 @@ def save_with_audit_rows(model, changes, audit):
     audit: {model, row, before, after, relations}: the table of audit rows, its columns, and the
     relations that ``to_dict`` reads; None if the application's own code must save all rows.
     """
-    remaining = changes
+    from django.db.models import prefetch_related_objects
+
     # In a smaller batch, too few rows would be left after the samples.
     is_large_batch = len(changes) > 2 * SAMPLE_SIZE
     updates_only = not any(change.new for change in changes)
-    if audit and is_large_batch and updates_only and saving_writes_only_the_row(model):
-        from django.db.models import prefetch_related_objects
+    may_write_itself = updates_only and saving_writes_only_the_row(model)
+    if not audit or not is_large_batch or not may_write_itself:
+        save_and_log_each(changes)
+        return
 
-        prefetch_related_objects([change.row for change in changes], *audit["relations"])
-        samples, remaining = changes[:SAMPLE_SIZE], changes[SAMPLE_SIZE:]
-        learnt_values = [save_and_learn_audit_values(model, change, audit) for change in samples]
-        audit_values = learnt_values[0]
-        if audit_values is not None and all(values == audit_values for values in learnt_values):
-            save_many_with_audit_rows(model, remaining, audit, audit_values)
-            return
-    for change in remaining:
+    prefetch_related_objects([change.row for change in changes], *audit["relations"])
+    samples, remaining = changes[:SAMPLE_SIZE], changes[SAMPLE_SIZE:]
+    learnt_values = [save_and_learn_audit_values(model, change, audit) for change in samples]
+    audit_values = learnt_values[0]
+    all_samples_agree = all(values == audit_values for values in learnt_values)
+    if audit_values is not None and all_samples_agree:
+        save_many_with_audit_rows(model, remaining, audit, audit_values)
+    else:
+        save_and_log_each(remaining)
+
+
+def save_and_log_each(changes):
+    """Saves changes with the application's own code."""
+    for change in changes:
         change.apply().save_and_log(NO_ACTING_USER)
 
 
 def save_and_learn_audit_values(model, change, audit):
     """Saves one row with the application's own code. Returns the columns of its audit row that do
-    not depend on the row; None if anything else was written."""
+    not depend on the row, with their values; None if anything else was written than the row and one
+    audit row with the predicted content."""
     from copy import copy
 
     from django.db import connection
 
-    table = find_model(audit["model"])
-    auto_now = auto_now_values(model)
-    before = as_stored_json(change.row.to_dict())
-    predicted = Change(copy(change.row), change.values).apply()
-    after = as_stored_json(predicted.to_dict())
+    audit_model = find_model(audit["model"])
+    predicted_before = as_stored_json(change.row.to_dict())
+    predicted_row = Change(copy(change.row), change.values).apply()
+    predicted_after = as_stored_json(predicted_row.to_dict())
+
     recorder = WriteRecorder()
     number_of_commit_hooks = len(connection.run_on_commit)
     with connection.execute_wrapper(recorder):
         change.apply().save_and_log(NO_ACTING_USER)
-    row = all_rows(table).filter(**{audit["row"]: change.row.pk}).order_by("-pk").first()
-    as_expected = (
-        saving_writes_only_the_row(table)
-        and recorder.are_update_and_insert(model._meta.db_table, table._meta.db_table)
-        and len(connection.run_on_commit) == number_of_commit_hooks
-        and row is not None
-        and getattr(row, audit["before"]) == before
-        and without_keys(getattr(row, audit["after"]), auto_now) == without_keys(after, auto_now)
-        and without_keys(column_values(change.row), auto_now)
-        == without_keys(column_values(predicted), auto_now)
-    )
-    if not as_expected:
+    has_new_commit_hooks = len(connection.run_on_commit) != number_of_commit_hooks
+    audit_rows = all_rows(audit_model).filter(**{audit["row"]: change.row.pk})
+    audit_row = audit_rows.order_by("-pk").first()
+
+    # Anything else than the row and one audit row was written.
+    if not saving_writes_only_the_row(audit_model) or has_new_commit_hooks or audit_row is None:
         return None
-    row_specific_columns = {table._meta.pk.attname, audit["row"], audit["before"], audit["after"]}
-    for field in table._meta.concrete_fields:
+    if not recorder.are_update_and_insert(model._meta.db_table, audit_model._meta.db_table):
+        return None
+
+    # The content is not the predicted one; the times of saving can't be predicted.
+    times = auto_now_values(model)
+
+    def differ(values, predicted_values):
+        return without_keys(values, times) != without_keys(predicted_values, times)
+
+    if getattr(audit_row, audit["before"]) != predicted_before:
+        return None
+    if differ(getattr(audit_row, audit["after"]), predicted_after):
+        return None
+    if differ(column_values(change.row), column_values(predicted_row)):
+        return None
+
+    row_specific_columns = {
+        audit_model._meta.pk.attname,
+        audit["row"],
+        audit["before"],
+        audit["after"],
+    }
+    for field in audit_model._meta.concrete_fields:
         if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
             row_specific_columns.add(field.attname)
-    return without_keys(column_values(row), row_specific_columns)
+    return without_keys(column_values(audit_row), row_specific_columns)
 
 
 def save_many_with_audit_rows(model, changes, audit, audit_values):
     """Saves changes and inserts their audit rows. audit_values: the columns of the audit rows that
     do not depend on the row."""
-    table = find_model(audit["model"])
+    audit_model = find_model(audit["model"])
     data_before = {change.row.pk: change.row.to_dict() for change in changes}
     save_many(model, changes)
-    rows = [
-        table(
-            **audit_values,
-            **{
-                audit["row"]: change.row.pk,
-                audit["before"]: data_before[change.row.pk],
-                audit["after"]: change.row.to_dict(),
-            },
-        )
-        for change in changes
-    ]
-    insert_rows(table, rows)
+    audit_rows = []
+    for change in changes:
+        row_specific_values = {
+            audit["row"]: change.row.pk,
+            audit["before"]: data_before[change.row.pk],
+            audit["after"]: change.row.to_dict(),
+        }
+        audit_rows.append(audit_model(**audit_values, **row_specific_values))
+    insert_rows(audit_model, audit_rows)
 
 
 class WriteRecorder:
@@ -733,14 +797,22 @@ class WriteRecorder:
         from django.db import connection
 
         quote = connection.ops.quote_name
-        begins = ("INSERT INTO {} ".format(quote(inserted)), "UPDATE {} ".format(quote(updated)))
-        statements = sorted(self.statements)  # the insert comes first
-        return len(statements) == 2 and all(map(str.startswith, statements, begins))
+        if len(self.statements) != 2:
+            return False
+        insert, update = sorted(self.statements)  # in the order of the alphabet
+        return insert.startswith("INSERT INTO {} ".format(quote(inserted))) and update.startswith(
+            "UPDATE {} ".format(quote(updated))
+        )
 
 
 def as_stored_json(data):
     """Returns a value as a JSON column returns it."""
     return json.loads(json.dumps(data))
+
+
+def column_names(model):
+    """The names of columns, such as ``user_id``."""
+    return [field.attname for field in model._meta.concrete_fields]
 
 
 def column_values(row):
@@ -756,13 +828,11 @@ def make(request):
     keys."""
     from django.db import transaction
 
-    if len(request["rows"]) > MOST_ROWS:
-        raise RequestError("too-many", "at most {} rows a request".format(MOST_ROWS))
     model = find_model(request["model"])
-    rows = [
-        model(**{name: as_field_type(model, name, value) for name, value in row.items()})
-        for row in request["rows"]
-    ]
+    rows = []
+    for row in rows_in(request):
+        values = {name: as_field_type(model, name, value) for name, value in row.items()}
+        rows.append(model(**values))
     with transaction.atomic():
         return [row.pk for row in model._base_manager.bulk_create(rows)]
 
@@ -789,22 +859,24 @@ def call(request):
     savepoint."""
     from django.db import transaction
 
-    function, model = find_function(request["function"]), find_model(request["model"])
+    function = find_function(request["function"])
+    model = find_model(request["model"])
+    keys = request["keys"]
     try:
-        rows = all_rows(model).in_bulk(request["keys"])
+        rows = all_rows(model).in_bulk(keys)
         with transaction.atomic():
-            for key in request["keys"]:
+            for key in keys:
                 function(rows[key])
-        return [None] * len(rows)
+        return [None] * len(keys)
     except Exception as error:
         sys.stderr.write("processing each row alone, because one failed: {}\n".format(error))
-    rows = all_rows(model).in_bulk(request["keys"])
+    rows = all_rows(model).in_bulk(keys)
     errors = []
     with transaction.atomic():
-        for key in request["keys"]:
+        for key in keys:
             try:
                 if key not in rows:
-                    raise LookupError("gone")  # stored below as this row's error
+                    raise LookupError("gone")  # becomes this row's error below
                 with transaction.atomic():
                     function(rows[key])
                 errors.append(None)
@@ -825,9 +897,12 @@ class HeldLock:
     name."""
 
     def __init__(self, lock, expire):
-        self.lock, self.expire = lock, expire
+        self.lock = lock
+        #: Seconds from a lock's beginning or extension to its end.
+        self.expire = expire
         #: When the lock expires.
         self.until = time.monotonic() + expire
+        #: The holders that share the lock.
         self.holders = set()
 
     def share(self, holder):
@@ -852,20 +927,23 @@ def lock(request):
     expire after ``expire`` seconds, for example if this process dies. ``holder``: any name;
     ``unlock`` releases all locks of a holder.
     """
-    make_lock, model = find_function(request["function"]), find_model(request["model"])
+    make_lock = find_function(request["function"])
+    model = find_model(request["model"])
+    holder, expire = request["holder"], request["expire"]
     rows = all_rows(model).filter(pk__in=request["keys"])
-    values = dict(rows.values_list("pk", request["column"]))
-    answers, holder, expire = [], request["holder"], request["expire"]
-    for key in request["keys"]:
-        name = request["name"].format(values.get(key))
+    column_values_by_key = dict(rows.values_list("pk", request["column"]))
+
+    def take(name):
+        """Returns whether the holder has the lock of this name."""
         if name not in held_locks:
             new_lock = make_lock(name, expire=expire)
             if not new_lock.acquire(blocking=False):
-                answers.append(False)
-                continue
+                return False
             held_locks[name] = HeldLock(new_lock, expire)
-        answers.append(holder in held_locks[name].holders or held_locks[name].share(holder))
-    return answers
+        held_lock = held_locks[name]
+        return holder in held_lock.holders or held_lock.share(holder)
+
+    return [take(request["name"].format(column_values_by_key.get(key))) for key in request["keys"]]
 
 
 def unlock(request):

@@ -44,7 +44,7 @@ from usher.sidecar.run_modes import RUN_MODE
 from usher.sidecar.session import CONCURRENCY, Session, open_application, open_session
 from usher.sidecar.summary import FAILED, SKIPPED, Summary
 from usher.sidecar.watch_output import WatchOutput
-from usher.sidecar.watch_state import WatchState
+from usher.sidecar.watch_state import PassMetrics, WatchState
 from usher.sidecar.watching import Stopping, watch
 
 T = TypeVar("T")
@@ -102,14 +102,16 @@ def _application_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse_empty(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
-    """The value of an option, '' if it was not given. An empty value, such as of an unset variable
-    in a script, is refused: it must not mean everything. A value that is not UTF-8 is refused: no
-    row of the application has it."""
-    if value is not None and not value.strip():
+    """Returns the value of an option, '' if it was not given. Refuses an empty value, such as of an
+    unset variable in a script: it must not mean everything. Also refuses a value that is not UTF-8:
+    no row of the application has it."""
+    if value is None:
+        return ""
+    if not value.strip():
         raise click.BadParameter("it is empty; leave the option out if you mean all.")
-    if value is not None and not is_storable(value):
+    if not is_storable(value):
         raise click.BadParameter("it is not UTF-8; type it again in a UTF-8 terminal.")
-    return value or ""
+    return value
 
 
 def _refuse_empty_host(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -154,7 +156,8 @@ def drift_command(
     """
     output = DriftOutput(as_json, show_all)
     with _reporting_errors(output):
-        options, lms_url = _options_of(arguments)
+        options = _application_options_of(arguments)
+        lms_url = arguments["lms_url"]
         _warn_if_without_run_modes(options, kinds, output.console)
         with _open_application(options, output.console) as (checkout, adapter, agent):
             output.set_application(adapter.title)
@@ -256,13 +259,17 @@ def reconcile_command(
     titles and dates of course runs from the LMS. Orders, payments and messages are never changed.
     It can be stopped and run again at any time.
     """
-    scope = reconciling.PassScope(kinds=kinds or reconciling.DEFAULT_KINDS, user=user, run=run)
-    if (with_console or metrics_at) and (dry_run or not watching):
+    must_watch = watching and not dry_run
+    if (with_console or metrics_at) and not must_watch:
         raise click.UsageError("--console and --metrics need --watch.")
+    scope = reconciling.PassScope(kinds=kinds or reconciling.DEFAULT_KINDS, user=user, run=run)
     watch_output = WatchOutput(as_json)
-    output = watch_output if watching and not dry_run else ReconcileOutput(as_json)
+    output = watch_output if must_watch else ReconcileOutput(as_json)
     with _reporting_errors(output):
-        options, lms_url = _options_of(arguments)
+        options = _application_options_of(arguments)
+        lms_url = arguments["lms_url"]
+
+        # An application without modes of runs: reconcile the other named kinds, if there are any.
         if _warn_if_without_run_modes(options, kinds, output.console):
             scope = replace(scope, kinds=[kind for kind in kinds if kind != RUN_MODE])
             if not scope.kinds:
@@ -271,21 +278,23 @@ def reconcile_command(
                 else:
                     output.print_summary(Summary())
                 return
-        if watching and not dry_run:
+
+        if must_watch:
             console_address = (console_host, console_port) if with_console else None
             with _serve(console_address, metrics_at, output) as state:
                 _watch(options, lms_url, scope, concurrency, watch_output, state)
             return
+
         with _open_application(options, output.console) as (checkout, adapter, agent):
             reconciling.check_scope(agent, adapter, scope)
             due = reconciling.count_due(agent, adapter, scope)
             session = open_session(checkout, adapter, agent, lms_url, concurrency)
             if dry_run:
                 due |= reconciling.count_compared(session, scope)
-                output.print_due(adapter.title, due)
+            output.print_due(adapter.title, due)
+            if dry_run:
                 output.print_dry_run(due)
                 return
-            output.print_due(adapter.title, due)
             exit_code = _reconcile_once(session, scope, due, output)
     if exit_code:
         sys.exit(exit_code)
@@ -304,11 +313,14 @@ def _watch(
     log."""
     has_warned = False
 
-    def losing_lines(report: Callable[P, None]) -> Callable[P, None]:
-        def call(*arguments: P.args, **more: P.kwargs) -> None:
+    def despite_write_errors(print_lines: Callable[P, None]) -> Callable[P, None]:
+        """Wraps a function that prints: if the output can't be written, its lines are lost. Warns
+        the first time."""
+
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
             nonlocal has_warned
             try:
-                report(*arguments, **more)
+                print_lines(*args, **kwargs)
             except OSError as error:
                 if not _is_write_error(error):
                     raise
@@ -316,22 +328,22 @@ def _watch(
                     has_warned = True
                     _print_write_error(error, "Watching continues, and lines are lost.")
 
-        return call
+        return wrapper
 
-    @losing_lines
+    @despite_write_errors
     def print_end() -> None:
         output.print_state(state)
         output.print_stopped()
 
-    losing_lines(output.print_line)(f"starting manage.py of {options.target}")
+    despite_write_errors(output.print_line)(f"starting manage.py of {options.target}")
     watch(
         options,
         lms_url,
         scope,
         concurrency=concurrency,
-        on_start=losing_lines(output.print_start),
-        on_pass=losing_lines(output.print_summary),
-        on_trouble=losing_lines(output.print_trouble),
+        on_start=despite_write_errors(output.print_start),
+        on_pass=despite_write_errors(output.print_summary),
+        on_trouble=despite_write_errors(output.print_trouble),
         state=state,
         stopping=Stopping(lambda: _exit_now(print_end, exit_code=0)),
     )
@@ -345,12 +357,14 @@ def _reconcile_once(
     process, if known. Raises SidecarError, LmsError, after it has printed the results so far."""
     agent, adapter = session.agent, session.adapter
     summary = Summary(waits_for_locks=True, notify=output.console.print)
-    reason_not_eligible = (
-        reconciling.why_not_eligible(agent, adapter, scope.user) if scope.user else ""
-    )
-    stopping = Stopping(
-        lambda: _exit_now(lambda: output.print_interrupted(summary), exit_code=exits.INTERRUPTED)
-    )
+    reason_not_eligible = ""
+    if scope.user:
+        reason_not_eligible = reconciling.why_not_eligible(agent, adapter, scope.user)
+
+    def print_interrupted() -> None:
+        output.print_interrupted(summary)
+
+    stopping = Stopping(lambda: _exit_now(print_interrupted, exit_code=exits.INTERRUPTED))
     try:
         with stopping.handle_signals(), output.progress(due) as show_progress:
             _reconcile(session, scope, summary, stopping, show_progress)
@@ -358,7 +372,7 @@ def _reconcile_once(
         output.print_results_before_error(summary)
         raise
     if stopping.is_requested:
-        output.print_interrupted(summary)
+        print_interrupted()
         return exits.INTERRUPTED
     if reason_not_eligible:
         summary.add(ACCOUNT, SKIPPED, scope.user, reason_not_eligible)
@@ -387,7 +401,9 @@ def _warn_if_without_run_modes(
 ) -> bool:
     """Prints a line if the operator named the modes of runs although the application has none.
     Returns whether the line was printed."""
-    edition = recognise(options).edition if RUN_MODE in kinds else None
+    if RUN_MODE not in kinds:
+        return False
+    edition = recognise(options).edition
     if edition is None or adapter_of(edition.name).run_modes is not None:
         return False
     console.print(f"{edition.title} keeps no modes of course runs: --kind {RUN_MODE} does nothing")
@@ -400,9 +416,10 @@ def _open_application(
 ) -> Iterator[tuple[Checkout, Adapter, Agent]]:
     """As ``open_application``. Shows on a terminal that the application is starting, which may take
     minutes."""
+    text = f"starting manage.py of {escape(printable(options.target))}"
+    status = console.status(text) if console.is_terminal else nullcontext()
     with ExitStack() as stack:
-        starting = f"starting manage.py of {escape(printable(options.target))}"
-        with console.status(starting) if console.is_terminal else nullcontext():
+        with status:  # ends when the application has started
             application = stack.enter_context(open_application(options))
         yield application
 
@@ -411,33 +428,40 @@ def _open_application(
 def _serve(
     console_address: tuple[str, int] | None, metrics_address: str, output: ReconcileOutput
 ) -> Iterator[WatchState]:
-    """Serves pages and metrics if requested. Yields the state that they show. console_address: host
-    and port of the pages; None for no pages. metrics_address: the value of ``--metrics``; '' for no
-    metrics."""
+    """Serves pages and metrics if requested, until the block ends. Yields the state that they show.
+    console_address: host and port of the pages; None for no pages. metrics_address: the value of
+    ``--metrics``; '' for no metrics. Raises SidecarError if an address can't be listened on, and
+    UsageError if the value of ``--metrics`` is not one."""
     with ExitStack() as stack:
-        pass_metrics = None
+        metrics = None
         if metrics_address:
-            from usher.sidecar import metrics
-
-            host, _, port = metrics_address.rpartition(":")
-            if not _PORT.fullmatch(port) or int(port) > _MAX_PORT:
-                raise click.UsageError(f"--metrics: {metrics_address!r} is not [HOST:]PORT.")
-            pass_metrics, host = metrics.Metrics(), host.strip("[]") or LOOPBACK
-            metrics_port = stack.enter_context(
-                _listening(metrics_address, metrics.serve_metrics(pass_metrics, host, int(port)))
-            )
-            output.print_line(f"metrics at http://{host}:{metrics_port}/metrics")
-        state = WatchState(pass_metrics)
+            metrics = stack.enter_context(_serve_metrics(metrics_address, output))
+        state = WatchState(metrics)
         if console_address is not None:
-            host, console_port = console_address
+            host, port = console_address
             if not _is_loopback(host):
                 output.print_line(
                     f"! the pages listen on {host}, beyond this machine's loopback: anybody who "
                     "sees the link can open them, and nothing is encrypted"
                 )
-            pages = serve_pages(state, console_port, output.print_link, host=host)
-            stack.enter_context(_listening(f"{host}:{console_port}", pages))
+            pages = serve_pages(state, port, output.print_link, host=host)
+            stack.enter_context(_listening(f"{host}:{port}", pages))
         yield state
+
+
+@contextmanager
+def _serve_metrics(address_text: str, output: ReconcileOutput) -> Iterator[PassMetrics]:
+    # Imported here because only --metrics needs prometheus_client.
+    from usher.sidecar.metrics import Metrics, serve_metrics
+
+    host, _, port = address_text.rpartition(":")
+    if not _PORT.fullmatch(port) or int(port) > _MAX_PORT:
+        raise click.UsageError(f"--metrics: {address_text!r} is not [HOST:]PORT.")
+    host = host.strip("[]") or LOOPBACK
+    metrics = Metrics()
+    with _listening(address_text, serve_metrics(metrics, host, int(port))) as listening_port:
+        output.print_line(f"metrics at http://{host}:{listening_port}/metrics")
+        yield metrics
 
 
 def _is_loopback(host: str) -> bool:
@@ -455,9 +479,12 @@ def _listening(address_text: str, server: AbstractContextManager[T]) -> Iterator
         try:
             address = stack.enter_context(server)
         except (OSError, UnicodeError) as error:
-            is_wrong_host = isinstance(error, (socket.gaierror, UnicodeError))
-            is_wrong_host |= getattr(error, "errno", None) == errno.EADDRNOTAVAIL
-            advice = "Name an address of this machine." if is_wrong_host else "Choose another port."
+            is_unknown_host = isinstance(error, (socket.gaierror, UnicodeError))
+            is_other_machine = getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+            if is_unknown_host or is_other_machine:
+                advice = "Name an address of this machine."
+            else:
+                advice = "Choose another port."
             reason = getattr(error, "strerror", None) or error
             raise SidecarError(f"Can't listen on {address_text}: {reason}. {advice}") from error
         yield address
@@ -474,11 +501,11 @@ def _reconcile(
     each batch."""
     with stopping.stop_between_batches() as stop_if_requested:
 
-        def after_batch(so_far: Summary) -> None:
-            show_progress(so_far)
-            stop_if_requested(so_far)
+        def after_batch(summary: Summary) -> None:
+            show_progress(summary)
+            stop_if_requested(summary)
 
-        def wait(seconds: float) -> None:
+        def wait_for_rate_limit(seconds: float) -> None:
             summary.notify(f"the LMS limits the rate of requests; continuing in {seconds:.0f} s")
             until = time.monotonic() + seconds
             while (remaining := until - time.monotonic()) > 0:
@@ -486,38 +513,51 @@ def _reconcile(
                 time.sleep(min(remaining, _STOP_CHECK_SECONDS))
 
         summary.progress = after_batch
-        reconciling.reconcile_to_the_end(session, scope, summary, wait)
+        reconciling.reconcile_to_the_end(session, scope, summary, wait_for_rate_limit)
 
 
-def _options_of(arguments: dict[str, Any]) -> tuple[ApplicationOptions, str]:
-    """Returns the options, completed from the remembered connection, and the value of
-    ``--lms-url``. Raises SidecarError."""
-    if arguments["env_file"] and not Path(arguments["env_file"]).expanduser().exists():
-        raise SidecarError(f"--env-file: {arguments['env_file']} does not exist.")
+def _application_options_of(arguments: dict[str, Any]) -> ApplicationOptions:
+    """Returns the options of the command line, completed from the remembered connection. Raises
+    SidecarError if no application is named and not exactly one is connected, or if the .env named
+    with ``--env-file`` does not exist."""
+    env_file = arguments["env_file"]
+    if env_file and not Path(env_file).expanduser().exists():
+        raise SidecarError(f"--env-file: {env_file} does not exist.")
     target = _as_stored_target(arguments["application"])
-    remembered = [
-        connection
-        for connection in connections.read_all()
-        if not target or connection.application == target
-    ]
-    if not target and len(remembered) != 1:
+    remembered = _remembered_connection(target)
+    if remembered is None:
+        return ApplicationOptions(
+            target=target,
+            edition=arguments["edition"] or "",
+            manage=arguments["manage"],
+            env_file=env_file,
+        )
+    return ApplicationOptions(
+        target=remembered.application,
+        edition=arguments["edition"] or remembered.edition,
+        manage=arguments["manage"] or remembered.manage,
+        env_file=env_file or remembered.env_file,
+    )
+
+
+def _remembered_connection(target: str) -> connections.Connection | None:
+    """Returns the latest connection of this application, or None. target: '' for the only
+    application that is connected. Raises SidecarError if none or several are."""
+    remembered = connections.read_all()
+    if target:
+        of_target = [connection for connection in remembered if connection.application == target]
+        return of_target[-1] if of_target else None
+    if not remembered:
+        raise SidecarError(
+            "no application named; give its checkout: --application ~/mitxonline. In your own "
+            "Django project, run `python manage.py reconcile` or `python manage.py drift`."
+        )
+    if len(remembered) > 1:
         names = ", ".join(connection.application for connection in remembered)
         raise SidecarError(
             f"several applications are connected; name one with --application: {names}"
-            if remembered
-            else "no application named; give its checkout: --application ~/mitxonline. In your own "
-            "Django project, run `python manage.py reconcile` or `python manage.py drift`."
         )
-    latest = remembered[-1] if remembered else None
-    return (
-        ApplicationOptions(
-            target=target or (latest.application if latest else ""),
-            edition=arguments["edition"] or (latest.edition if latest else ""),
-            manage=arguments["manage"] or (latest.manage if latest else ""),
-            env_file=arguments["env_file"] or (latest.env_file if latest else ""),
-        ),
-        arguments["lms_url"],
-    )
+    return remembered[0]
 
 
 def _as_stored_target(target: str) -> str:
@@ -530,7 +570,7 @@ def _as_stored_target(target: str) -> str:
 @contextmanager
 def _reporting_errors(output: ReconcileOutput | DriftOutput) -> Iterator[None]:
     """Prints an expected error as one line, any other with its traceback, and exits. With
-    ``--json``, also prints the error as the only JSON object on standard output."""
+    ``--json``, also prints the error as a JSON object on standard output."""
     try:
         yield
     except KeyboardInterrupt:

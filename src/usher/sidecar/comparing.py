@@ -25,7 +25,13 @@ from typing import Any
 
 from usher.client.payloads import ListedEnrollment
 from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
-from usher.sidecar.enrollments import claim_due_rows, enroll, make_sender, read_enrollment_pages
+from usher.sidecar.enrollments import (
+    Send,
+    claim_due_rows,
+    enroll,
+    make_sender,
+    read_enrollment_pages,
+)
 from usher.sidecar.learners import Enrollment, Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
@@ -88,7 +94,9 @@ def _must_change_mode(adapter: Adapter, pair: EnrollmentPair) -> bool:
 
 
 def _is_unknown_here(adapter: Adapter, pair: EnrollmentPair) -> bool:
-    return pair.row is None and pair.ended_row is None and pair.in_lms is not None
+    if pair.in_lms is None or not pair.in_lms.is_active:
+        return False
+    return pair.row is None and pair.ended_row is None
 
 
 #: Kind → whether a pair differs in this way. All take the adapter, though only MODE needs it.
@@ -120,14 +128,16 @@ def find_differing(
 
 
 def _keys_of_changed_learners(session: Session, seconds: float) -> Iterator[list[Any]]:
-    """Yields the primary keys of learners whose enrollments changed."""
-    table, user = session.adapter.enrollments, session.adapter.enrollments.columns["user"]
+    """Yields pages of primary keys of learners whose enrollments changed."""
+    table = session.adapter.enrollments
+    user_column = table.columns["user"]
     selection = Selection(filter=(session.adapter.changed_enrollments(seconds),))
-    for page in session.agent.pages(
-        model=table.model, fields=[user], limit=500, **selection.request()
-    ):
+    pages = session.agent.pages(
+        model=table.model, fields=[user_column], limit=500, **selection.request()
+    )
+    for page in pages:
         if page["rows"]:
-            yield sorted({row[user] for row in page["rows"]})
+            yield sorted({row[user_column] for row in page["rows"]})
 
 
 def _find_differing(
@@ -148,60 +158,73 @@ def _find_differing(
     if learner_keys is not None:
         selection = selection.narrowed_by({"pk__in": learner_keys})
 
+    def must_compare(learner: Learner) -> bool:
+        if not learner.has_account or not learner.username:
+            return False
+        if memory is None:
+            return True
+        return not memory.has_agreed_with_lms(kind, learner.pk, learner.enrollments)
+
+    def is_difference(pair: EnrollmentPair) -> bool:
+        if run and pair.course != run:
+            return False
+        return _IS_DIFFERENCE[kind](session.adapter, pair)
+
     def compare_page(page: list[Learner]) -> list[EnrollmentPair]:
-        by_username = {
-            learner.username: learner
-            for learner in page
-            if learner.has_account
-            and learner.username
-            and (
-                memory is None
-                or not memory.has_agreed_with_lms(kind, learner.pk, learner.enrollments)
-            )
-        }
-        in_lms: dict[str, list[ListedEnrollment]] = {name: [] for name in by_username}
-        for enrollment in session.lms.enrollments_of(list(by_username)) if by_username else ():
-            if enrollment.username in in_lms:
-                in_lms[enrollment.username].append(enrollment)
+        learners = {learner.username: learner for learner in page if must_compare(learner)}
+        lms_enrollments = _lms_enrollments_of(session, list(learners))
         differing_pairs: list[EnrollmentPair] = []
-        for name, learner in by_username.items():
-            pairs_of_learner = [
-                pair
-                for pair in pairs_of(learner, in_lms[name])
-                if (not run or pair.course == run) and _IS_DIFFERENCE[kind](session.adapter, pair)
-            ]
-            if memory is not None and not pairs_of_learner:
+        for username, learner in learners.items():
+            pairs = pairs_of(learner, lms_enrollments[username])
+            differing_pairs_of_learner = [pair for pair in pairs if is_difference(pair)]
+            if memory is not None and not differing_pairs_of_learner:
                 memory.record_agreement(kind, learner.pk, learner.enrollments)
-            differing_pairs += pairs_of_learner
+            differing_pairs += differing_pairs_of_learner
         return differing_pairs
 
     pages = read_learners(session.agent, session.adapter, selection=selection)
     with in_parallel(compare_page, pages, concurrency=_CONCURRENCY) as results:
-        for pairs in results:
+        for differing_pairs in results:
             if kind == ADOPT:
-                active_pairs = [pair for pair in pairs if pair.in_lms and pair.in_lms.is_active]
-                yield _in_known_runs(session, active_pairs)
+                yield _in_known_runs(session, differing_pairs)
             else:
-                yield pairs
+                yield differing_pairs
+
+
+def _lms_enrollments_of(
+    session: Session, usernames: list[str]
+) -> dict[str, list[ListedEnrollment]]:
+    """Returns username → enrollments in the LMS. Sends no request if there are no usernames."""
+    enrollments: dict[str, list[ListedEnrollment]] = {username: [] for username in usernames}
+    if not usernames:
+        return enrollments
+    for enrollment in session.lms.enrollments_of(usernames):
+        if enrollment.username in enrollments:
+            enrollments[enrollment.username].append(enrollment)
+    return enrollments
 
 
 def _in_known_runs(session: Session, pairs: list[EnrollmentPair]) -> list[EnrollmentPair]:
     """Returns the pairs whose run the application has: it can't record others."""
-    run_keys = _run_keys(session, pairs)
-    return [pair for pair in pairs if pair.course in run_keys]
+    known_runs = _run_keys(session, pairs)
+    return [pair for pair in pairs if pair.course in known_runs]
 
 
 def _run_keys(session: Session, pairs: list[EnrollmentPair]) -> dict[str, Any]:
     """Returns course key → primary key, for the runs that the application has."""
-    table = session.adapter.runs
-    keys = sorted({pair.course for pair in pairs})
-    if not keys:
+    course_keys = sorted({pair.course for pair in pairs})
+    if not course_keys:
         return {}
-    course = table.columns["course"]
+    table = session.adapter.runs
+    column = table.columns["course"]
     pages = session.agent.pages(
-        model=table.model, fields=[course], filter=[{f"{course}__in": keys}], limit=500
+        model=table.model, fields=[column], filter=[{f"{column}__in": course_keys}], limit=500
     )
-    return {row[course]: row["pk"] for page in pages for row in page["rows"]}
+    primary_keys = {}
+    for page in pages:
+        for row in page["rows"]:
+            primary_keys[row[column]] = row["pk"]
+    return primary_keys
 
 
 def count_differing(session: Session, kind: str, *, user: str = "", run: str = "") -> int:
@@ -234,19 +257,29 @@ def reconcile_compared(
             if kind == ADOPT:
                 _adopt(session, page, summary)
             else:
-                keys = [pair.row.pk for pair in page if pair.row]
-                selection = Selection(filter=({"pk__in": keys},))
-                for rows in read_enrollment_pages(session, selection) if keys else ():
-                    with claim_due_rows(kind, rows, summary) as due:
-                        if due:
-                            enroll(session, due, send, summary, kind)
+                _enroll(session, kind, page, send, summary)
             summary.report_progress()
+
+
+def _enroll(
+    session: Session, kind: str, page: list[EnrollmentPair], send: Send, summary: Summary
+) -> None:
+    """Enrolls in the LMS as the application's rows say. kind: MISSING or MODE."""
+    keys = [pair.row.pk for pair in page if pair.row]
+    if not keys:
+        return
+    selection = Selection(filter=({"pk__in": keys},))
+    for rows in read_enrollment_pages(session, selection):
+        with claim_due_rows(kind, rows, summary) as due:
+            if due:
+                enroll(session, due, send, summary, kind)
 
 
 def _adopt(session: Session, page: list[EnrollmentPair], summary: Summary) -> None:
     """Creates the rows of enrollments that only the LMS has, as the application's own sync of a
     learner does. Unlike that sync, uses the LMS's mode and writes audit rows."""
-    columns, run_keys = session.adapter.enrollments.columns, _run_keys(session, page)
+    columns = session.adapter.enrollments.columns
+    run_keys = _run_keys(session, page)
     due = [pair for pair in page if summary.row_memory.is_due(ADOPT, _retry_key_of_adoption(pair))]
     if not due:
         return

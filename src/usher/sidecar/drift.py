@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from usher.client.errors import NotThere
 from usher.client.payloads import ListedEnrollment, ObservedAccount, moment
 from usher.sidecar import records, runs
 from usher.sidecar.adapters.adapter import Adapter
-from usher.sidecar.comparing import mode_differs, pairs_of
+from usher.sidecar.comparing import EnrollmentPair, mode_differs, pairs_of
 from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.parallel import in_parallel
 from usher.sidecar.records import CERTIFICATE, GRADE
@@ -44,22 +45,23 @@ def drift(session: Session, kinds: Collection[str] = DEFAULT_KINDS) -> Iterator[
         yield from _compare_runs(session)
     if RUN_MODE in kinds:
         yield from _compare_run_modes(session)
-    for kind, compare in (
-        (GRADE, records.compare_grades),
-        (CERTIFICATE, records.compare_certificates),
-    ):
-        if kind in kinds:
-            for learner_and_run, difference in compare(session):
-                yield Difference(kind, learner_and_run, difference)
+    if GRADE in kinds:
+        for learner_and_run, difference in records.compare_grades(session):
+            yield Difference(GRADE, learner_and_run, difference)
+    if CERTIFICATE in kinds:
+        for learner_and_run, difference in records.compare_certificates(session):
+            yield Difference(CERTIFICATE, learner_and_run, difference)
 
 
 def _compare_learners(session: Session, kinds: Collection[str]) -> Iterator[Difference]:
     """Compares learners. Reads pages one after another, and sends requests about several pages at a
     time."""
+
+    def compare_page(page: list[Learner]) -> list[Difference]:
+        return differences_of(session, page, kinds)
+
     pages = read_learners(session.agent, session.adapter)
-    with in_parallel(
-        lambda page: differences_of(session, page, kinds), pages, concurrency=_CONCURRENCY
-    ) as results:
+    with in_parallel(compare_page, pages, concurrency=_CONCURRENCY) as results:
         for differences in results:
             yield from differences
 
@@ -67,81 +69,90 @@ def _compare_learners(session: Session, kinds: Collection[str]) -> Iterator[Diff
 def differences_of(
     session: Session, page: list[Learner], kinds: Collection[str]
 ) -> list[Difference]:
-    """Returns the differences of these learners. Raises LmsError."""
-    names = [learner.username for learner in page if learner.username]
-    accounts = session.lms.accounts(names) if names else {}
+    """Returns the differences of these learners' accounts and enrollments; the other ``kinds`` are
+    ignored. Raises LmsError."""
+    usernames = [learner.username for learner in page if learner.username]
+    accounts = session.lms.accounts(usernames) if usernames else {}
     differences: list[Difference] = []
     if "account" in kinds:
         for learner in page:
             differences += _compare_account(learner, accounts.get(learner.username))
     if "enrollment" in kinds:
-        lms_enrollments: dict[str, list[ListedEnrollment]] = {}
-        names_in_lms = [name for name in names if name in accounts]
-        for enrollment in session.lms.enrollments_of(names_in_lms) if names_in_lms else ():
-            lms_enrollments.setdefault(enrollment.username, []).append(enrollment)
+        lms_enrollments: dict[str, list[ListedEnrollment]] = defaultdict(list)
+        usernames_in_lms = [username for username in usernames if username in accounts]
+        if usernames_in_lms:
+            for enrollment in session.lms.enrollments_of(usernames_in_lms):
+                lms_enrollments[enrollment.username].append(enrollment)
         for learner in page:
             differences += _compare_enrollments(
-                session.adapter, learner, lms_enrollments.get(learner.username, [])
+                session.adapter, learner, lms_enrollments[learner.username]
             )
     return differences
 
 
 def _compare_account(learner: Learner, account: ObservedAccount | None) -> Iterator[Difference]:
-    def difference(text: str, *, waiting: bool = False) -> Difference:
+    """Compares a learner with the account of this username in the LMS; None if there is none."""
+
+    def for_a_person(text: str) -> Difference:
+        return Difference("account", learner.shown_name, text)
+
+    def for_reconcile(text: str) -> Difference:
         # An account that the application gave up is left to a person: no program removes the
         # difference.
-        is_waiting = waiting and not learner.given_up
-        return Difference("account", learner.shown_name, text, waiting=is_waiting)
+        return Difference("account", learner.shown_name, text, waiting=not learner.given_up)
 
+    username = learner.username
     if account is None:
         if learner.has_account:
-            yield difference(
-                f"{learner.username} does not exist in the LMS; recorded here as created"
-            )
+            yield for_a_person(f"{username} does not exist in the LMS; recorded here as created")
         else:
-            yield difference("no account in the LMS yet", waiting=True)
+            yield for_reconcile("no account in the LMS yet")
         return
     if not learner.has_account:
-        yield difference(f"{learner.username} exists in the LMS; not recorded here", waiting=True)
+        yield for_reconcile(f"{username} exists in the LMS; not recorded here")
     if account.email and account.email.lower() != learner.email.lower():
-        yield difference(f"the LMS has another e-mail for {learner.username}: {account.email}")
+        yield for_a_person(f"the LMS has another e-mail for {username}: {account.email}")
     if learner.name and account.name and account.name != learner.name:
-        yield difference(f"the name is {learner.name!r} here, {account.name!r} in the LMS")
+        yield for_a_person(f"the name is {learner.name!r} here, {account.name!r} in the LMS")
     if not account.is_active:
-        yield difference(f"{learner.username} is inactive in the LMS")
+        yield for_a_person(f"{username} is inactive in the LMS")
     if not learner.has_token:
-        yield difference("no token of the LMS", waiting=True)
+        yield for_reconcile("no token of the LMS")
 
 
 def _compare_enrollments(
     adapter: Adapter, learner: Learner, lms_enrollments: list[ListedEnrollment]
 ) -> Iterator[Difference]:
     for pair in pairs_of(learner, lms_enrollments):
-        row, in_lms = pair.row, pair.in_lms
         what = f"{learner.shown_name} in {pair.course}"
-        if row is None:
-            if in_lms is not None and in_lms.is_active:
-                own_state = "no record here"
-                if pair.ended_row:
-                    own_state = f"{pair.ended_row.change_status or 'inactive'} here"
-                yield Difference("enrollment", what, f"enrolled in the LMS; {own_state}")
-            continue
-        if in_lms is None or not in_lms.is_active:
-            state = "not enrolled" if in_lms is None else "unenrolled"
-            if row.enrolled:
-                yield Difference("enrollment", what, f"{state} in the LMS; recorded here")
+        if pair.row is None:
+            if pair.in_lms is not None and pair.in_lms.is_active:
+                text = f"enrolled in the LMS; {_own_state_without_active_row(pair)}"
+                yield Difference("enrollment", what, text)
+        elif pair.in_lms is None or not pair.in_lms.is_active:
+            if pair.row.enrolled:
+                lms_state = "not enrolled" if pair.in_lms is None else "unenrolled"
+                yield Difference("enrollment", what, f"{lms_state} in the LMS; recorded here")
             else:
                 yield Difference("enrollment", what, "not enrolled in the LMS yet", waiting=True)
-            continue
-        if not row.enrolled:
-            text = "enrolled in the LMS; not recorded here"
-            yield Difference("enrollment", what, text, waiting=True)
-        if mode_differs(adapter, pair):
-            text = f"mode {row.mode} here, {in_lms.mode} in the LMS"
-            yield Difference("enrollment", what, text)
+        else:
+            if not pair.row.enrolled:
+                text = "enrolled in the LMS; not recorded here"
+                yield Difference("enrollment", what, text, waiting=True)
+            if mode_differs(adapter, pair):
+                text = f"mode {pair.row.mode} here, {pair.in_lms.mode} in the LMS"
+                yield Difference("enrollment", what, text)
+
+
+def _own_state_without_active_row(pair: EnrollmentPair) -> str:
+    """Returns ``no record here``, or how the application's row ended, such as ``refunded here``."""
+    if pair.ended_row is None:
+        return "no record here"
+    return f"{pair.ended_row.change_status or 'inactive'} here"
 
 
 def _compare_run_modes(session: Session) -> Iterator[Difference]:
+    """Compares the modes that the runs offer, and the deadlines of the paid mode."""
     batched = batch.COURSE_RUNS in (batch.capabilities(session.lms) or ())
     for page in compare_modes(session, batched=batched):
         for run in page:
@@ -160,21 +171,25 @@ def _compare_run_modes(session: Session) -> Iterator[Difference]:
 
 
 def _compare_runs(session: Session) -> Iterator[Difference]:
+    """Compares titles and dates. Differing values that the application would refuse together are
+    one difference."""
     for page in runs.compare_runs(session):
         for run in page:
+            course = run.row["course"]
             if run.error is not None:
-                yield Difference("run", run.row["course"], run.error.message)
+                yield Difference("run", course, run.error.message)
             elif run.in_lms is None:
-                yield Difference("run", run.row["course"], "the LMS does not list it")
-            sentences = []
+                yield Difference("run", course, "the LMS does not list it")
+            differing_values = []
             for name, lms_value in run.changes.items():
-                own_value = runs.own_value(run.row, name)
-                sentences.append(
-                    f"{name} {runs.as_text(own_value)} here, {runs.as_text(lms_value)} in the LMS"
-                )
+                own_text = runs.as_text(runs.own_value(run.row, name))
+                lms_text = runs.as_text(lms_value)
+                differing_values.append(f"{name} {own_text} here, {lms_text} in the LMS")
             if run.refusal:
-                sentences = [
-                    f"{', '.join(sentences)}; {runs.refusal_text(session.adapter.title, run)}"
-                ]
-            for text in sentences:
-                yield Difference("run", run.row["course"], text, waiting=run.is_due)
+                refusal = runs.refusal_text(session.adapter.title, run)
+                yield Difference(
+                    "run", course, f"{', '.join(differing_values)}; {refusal}", waiting=run.is_due
+                )
+            else:
+                for text in differing_values:
+                    yield Difference("run", course, text, waiting=run.is_due)

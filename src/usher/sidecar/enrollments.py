@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from usher.client import batch
 from usher.client.client import NAMES_A_REQUEST
@@ -28,6 +28,14 @@ Items = list[dict[str, Any]]
 Results = dict[Any, dict[str, Any]]
 
 
+class EnrolledRow(NamedTuple):
+    """A row whose enrollment the LMS has. is_new: whether this pass made or changed the
+    enrollment."""
+
+    row: dict[str, Any]
+    is_new: bool
+
+
 class Send(Protocol):
     """Sends items of the batch API and returns its results: ``id`` → result.
 
@@ -48,15 +56,18 @@ def reconcile_enrollments(
     with ThreadPoolExecutor(session.concurrency, thread_name_prefix="enrollment") as pool:
         send = make_sender(session, pool, batched=batched)
 
-        def work(rows: list[dict[str, Any]]) -> None:
+        def process_page(rows: list[dict[str, Any]]) -> None:
             with claim_due_rows(kind, rows, summary) as claimed_rows:
-                if claimed_rows and unenrolls:
+                if not claimed_rows:
+                    return
+                if unenrolls:
                     _unenroll(session, claimed_rows, send, summary)
-                elif claimed_rows:
+                else:
                     enroll(session, claimed_rows, send, summary)
 
-        with in_parallel(work, read_enrollment_pages(session, due)) as results:
-            for _ in results:
+        pages = read_enrollment_pages(session, due)
+        with in_parallel(process_page, pages) as finished_pages:
+            for _ in finished_pages:
                 summary.report_progress()
 
 
@@ -75,13 +86,18 @@ def claim_due_rows(
 def read_enrollment_pages(session: Session, due: Selection) -> Iterator[list[dict[str, Any]]]:
     """Yields pages of enrollments with the sidecar's names and ``username``, the learner's LMS
     username. Leaves out the enrollments of learners who have no LMS username yet."""
-    table, username = session.adapter.enrollments, session.adapter.enrollment_username
-    for page in session.agent.pages(
-        model=table.model, fields=[*table.paths, username], limit=BATCH_SIZE, **due.request()
-    ):
-        rows = [{**table.rename_columns(row), "username": row[username]} for row in page["rows"]]
-        if rows:
-            yield [row for row in rows if row["username"]]
+    table = session.adapter.enrollments
+    username_path = session.adapter.enrollment_username
+    pages = session.agent.pages(
+        model=table.model, fields=[*table.paths, username_path], limit=BATCH_SIZE, **due.request()
+    )
+    for page in pages:
+        rows = []
+        for row in page["rows"]:
+            if row[username_path]:
+                rows.append({**table.rename_columns(row), "username": row[username_path]})
+        if page["rows"]:
+            yield rows
 
 
 def enroll(
@@ -92,9 +108,10 @@ def enroll(
     kind: str = ENROLLMENT,
 ) -> None:
     """Enrolls and records the results. rows: the application's, with the sidecar's names. kind:
-    ENROLLMENT, or a kind of ``comparing``, for which the application's rows are not changed."""
+    ENROLLMENT, or a kind of ``comparing``, for which the application's rows are not changed. Raises
+    LmsError if the LMS refuses all learners for the same reason."""
+    fallback_mode = session.adapter.fallback_mode if kind == ENROLLMENT else ""
     try:
-        fallback_mode = session.adapter.fallback_mode if kind == ENROLLMENT else ""
         results = send([_batch_item(session, row) for row in rows], fallback_mode)
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
@@ -110,14 +127,14 @@ def enroll(
         elif result["error"]:
             _add_refusal(session, row, result, summary, kind)
         else:
-            enrolled.append((row, result))
+            enrolled.append(EnrolledRow(row, is_new=result["status"] == "changed"))
     if enrolled:
         _record_enrolled(session, enrolled, send, summary, kind)
 
 
 def _batch_item(session: Session, row: dict[str, Any]) -> dict[str, Any]:
-    """Returns the batch API's item. ``force``: enroll even in a closed run or an expired mode, as
-    the application's own code does."""
+    """Returns the batch API's item that enrolls. ``force``: even in a closed run or an expired
+    mode, as the application's own code does."""
     return {
         "id": row["pk"],
         "username": row["username"],
@@ -128,9 +145,14 @@ def _batch_item(session: Session, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _item_to_end(session: Session, row: dict[str, Any]) -> dict[str, Any]:
+    """Returns the batch API's item that ends the enrollment, whatever its mode."""
+    return {**_batch_item(session, row), "is_active": False, "mode": ""}
+
+
 def _record_enrolled(
     session: Session,
-    enrolled: list[tuple[dict[str, Any], dict[str, Any]]],
+    enrolled: list[EnrolledRow],
     send: Send,
     summary: Summary,
     kind: str,
@@ -138,40 +160,42 @@ def _record_enrolled(
     """Records results. A row that changed meanwhile is not written; if it was refunded, the new
     enrollment is ended. kind: for ``ENROLLMENT`` values are set in the rows; for the kinds of
     ``comparing``, the agent only finds the rows that changed meanwhile."""
-    table = session.adapter.enrollments
-    results = session.agent.ask(
+    values_to_set = _values_to_set(session, enrolled=True) if kind == ENROLLMENT else {}
+    rows = [row for row, _ in enrolled]
+    write_results = _write(session, rows, values_to_set)
+    changed_meanwhile = []
+    for (row, is_new), write_result in zip(enrolled, write_results, strict=True):
+        summary.add_write(kind, _learner_and_run(row), write_result, _retry_key(row))
+        if is_new and write_result["outcome"] in ("changed", "gone"):
+            changed_meanwhile.append(row)
+    if changed_meanwhile:
+        _end_obsolete_enrollments(session, changed_meanwhile, send, summary)
+
+
+def _write(
+    session: Session, rows: list[dict[str, Any]], values: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Writes these values to each row that has not changed since it was read. Returns the agent's
+    outcomes, in the order of ``rows``."""
+    outcomes: list[dict[str, Any]] = session.agent.ask(
         "write",
-        model=table.model,
+        model=session.adapter.enrollments.model,
         save_method="save_and_log",
         audit=session.adapter.audit.request(),
         rows=[
-            {
-                "pk": row["pk"],
-                "expect": _expected_values(session, row),
-                "set": _values_to_set(session, enrolled=True) if kind == ENROLLMENT else {},
-            }
-            for row, _ in enrolled
+            {"pk": row["pk"], "expect": _expected_values(session, row), "set": values}
+            for row in rows
         ],
     )
-    # Rows that another process changed, and whose enrollments this pass has made.
-    changed_rows = [
-        row
-        for (row, result), write_result in zip(enrolled, results, strict=True)
-        if not summary.add_write(kind, _learner_and_run(row), write_result, _retry_key(row))
-        and write_result["outcome"] in ("changed", "gone")
-        and result["status"] == "changed"
-    ]
-    if changed_rows:
-        _end_obsolete_enrollments(session, changed_rows, send, summary)
+    return outcomes
 
 
 def _values_to_set(session: Session, *, enrolled: bool) -> dict[str, Any]:
-    """Returns the values that the application's own code sets when it enrolls or unenrolls."""
+    """Returns column → value that the application's own code sets when it enrolls or unenrolls."""
     further_values = session.adapter.when_enrolled if enrolled else session.adapter.when_unenrolled
+    values = {"enrolled": enrolled, **further_values}
     columns = session.adapter.enrollments.columns
-    return {
-        columns[name]: value for name, value in {"enrolled": enrolled, **further_values}.items()
-    }
+    return {columns[name]: value for name, value in values.items()}
 
 
 def _expected_values(session: Session, row: dict[str, Any]) -> dict[str, Any]:
@@ -187,75 +211,64 @@ def _end_obsolete_enrollments(
 ) -> None:
     """Ends enrollments that this pass made for rows that were refunded or deleted meanwhile, unless
     the learner has another active row for the run. No column shows that these enrollments must be
-    ended, so failures are reported."""
+    ended, so failures are reported. Raises LmsError if the LMS refuses all of them for the same
+    reason, after reporting it."""
     obsolete = _without_active_row(session, rows)
     if not obsolete:
         return
-    error_for_all: LmsError | None = None
     try:
-        # Without a mode: the enrollment is ended in any mode.
-        results = send(
-            [{**_batch_item(session, row), "is_active": False, "mode": ""} for row in obsolete]
-        )
+        results = send([_item_to_end(session, row) for row in obsolete])
     except LmsError as error:
-        results, error_for_all = {}, error
+        for row in obsolete:
+            _add_failed_end(row, _in_batch_form(error, FAILED), summary)
+        if error.failure_class is FailureClass.SYSTEMIC:
+            raise
+        return
     for row in obsolete:
-        result = (
-            _in_batch_form(error_for_all, FAILED) if error_for_all else _result_of_row(results, row)
-        )
-        if lms_error := result["error"]:
-            reason = (
-                "ended here while it was created in the LMS, where it is still active: "
-                f"{lms_error['message']}"
-            )
-            result_with_reason = {**result, "error": {**lms_error, "message": reason}}
-            summary.add_result(ENROLLMENT, FAILED, _learner_and_run(row), result_with_reason)
-    if error_for_all is not None and error_for_all.failure_class is FailureClass.SYSTEMIC:
-        raise error_for_all
+        result = _result_of_row(results, row)
+        if result["error"]:
+            _add_failed_end(row, result, summary)
+
+
+def _add_failed_end(row: dict[str, Any], result: dict[str, Any], summary: Summary) -> None:
+    """Counts the failure to end an obsolete enrollment. result: the LMS's, with an error."""
+    reason = (
+        "ended here while it was created in the LMS, where it is still active: "
+        f"{result['error']['message']}"
+    )
+    result_with_reason = {**result, "error": {**result["error"], "message": reason}}
+    summary.add_result(ENROLLMENT, FAILED, _learner_and_run(row), result_with_reason)
 
 
 def _without_active_row(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the rows whose learner has no active row without a change status, such as a refund,
     for the same run; an active row may be one of another order."""
     columns = session.adapter.enrollments.columns
-    active = Selection(
-        filter=(
-            {
-                f"{columns['user']}__in": sorted({row["user"] for row in rows}),
-                f"{columns['course']}__in": sorted({row["course"] for row in rows}),
-                columns["is_active"]: True,
-                f"{columns['change_status']}__isnull": True,
-            },
-        )
-    )
-    active_keys = {
-        (row["user"], row["course"])
-        for page in read_enrollment_pages(session, active)
-        for row in page
+    is_active_row = {
+        f"{columns['user']}__in": sorted({row["user"] for row in rows}),
+        f"{columns['course']}__in": sorted({row["course"] for row in rows}),
+        columns["is_active"]: True,
+        f"{columns['change_status']}__isnull": True,
     }
-    return [row for row in rows if (row["user"], row["course"]) not in active_keys]
+    active_users_and_courses = set()
+    for page in read_enrollment_pages(session, Selection(filter=(is_active_row,))):
+        for row in page:
+            active_users_and_courses.add((row["user"], row["course"]))
+    return [row for row in rows if (row["user"], row["course"]) not in active_users_and_courses]
 
 
 def _unenroll(session: Session, rows: list[dict[str, Any]], send: Send, summary: Summary) -> None:
     """Ends the enrollments in the LMS, except those that are not active in the LMS or that another
-    active row of the learner needs, and records the results."""
-    names = sorted({row["username"] for row in rows})
+    active row of the learner needs, and records the results. Raises LmsError if the LMS refuses all
+    learners for the same reason."""
     try:
-        active_in_lms = {
-            (enrollment.username, enrollment.course_key)
-            for start in range(0, len(names), NAMES_A_REQUEST)
-            for enrollment in session.lms.enrollments_of(names[start : start + NAMES_A_REQUEST])
-            if enrollment.is_active
-        }
+        active_in_lms = _active_in_lms(session, rows)
         rows_to_end = [
             row
             for row in _without_active_row(session, rows)
             if (row["username"], row["course"]) in active_in_lms
         ]
-        # Without a mode: the enrollment is ended in any mode.
-        results = send(
-            [{**_batch_item(session, row), "is_active": False, "mode": ""} for row in rows_to_end]
-        )
+        results = send([_item_to_end(session, row) for row in rows_to_end])
     except LmsError as error:
         if error.failure_class is FailureClass.SYSTEMIC:
             raise
@@ -263,20 +276,32 @@ def _unenroll(session: Session, rows: list[dict[str, Any]], send: Send, summary:
             summary.add_error(UNENROLLMENT, _learner_and_run(row), error, _retry_key(row))
         return
     keys_to_end = {row["pk"] for row in rows_to_end}
-    ended = []
+    rows_to_record = []
     for row in rows:
-        unchanged: dict[str, Any] = {"status": "same", "error": None}
-        result = _result_of_row(results, row) if row["pk"] in keys_to_end else unchanged
-        if result["status"] == FAILED:
-            summary.add_result(UNENROLLMENT, FAILED, _learner_and_run(row), result, _retry_key(row))
-        elif result["error"]:
-            summary.add_result(
-                UNENROLLMENT, REFUSED, _learner_and_run(row), result, _retry_key(row)
-            )
+        if row["pk"] not in keys_to_end:
+            rows_to_record.append(row)
+            continue
+        result = _result_of_row(results, row)
+        if result["error"]:
+            outcome = FAILED if result["status"] == FAILED else REFUSED
+            what = _learner_and_run(row)
+            summary.add_result(UNENROLLMENT, outcome, what, result, _retry_key(row))
         else:
-            ended.append(row)
-    if ended:
-        _record_unenrolled(session, ended, send, summary)
+            rows_to_record.append(row)
+    if rows_to_record:
+        _record_unenrolled(session, rows_to_record, send, summary)
+
+
+def _active_in_lms(session: Session, rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Returns (username, course key) of all active enrollments of these rows' learners in the
+    LMS."""
+    usernames = sorted({row["username"] for row in rows})
+    active = set()
+    for start in range(0, len(usernames), NAMES_A_REQUEST):
+        for enrollment in session.lms.enrollments_of(usernames[start : start + NAMES_A_REQUEST]):
+            if enrollment.is_active:
+                active.add((enrollment.username, enrollment.course_key))
+    return active
 
 
 def _record_unenrolled(
@@ -284,31 +309,20 @@ def _record_unenrolled(
 ) -> None:
     """Records ended enrollments. A learner who enrolled again meanwhile is enrolled again in the
     LMS."""
-    results = session.agent.ask(
-        "write",
-        model=session.adapter.enrollments.model,
-        save_method="save_and_log",
-        audit=session.adapter.audit.request(),
-        rows=[
-            {
-                "pk": row["pk"],
-                "expect": _expected_values(session, row),
-                "set": _values_to_set(session, enrolled=False),
-            }
-            for row in ended
-        ],
-    )
-    changed_rows = [
-        row
-        for row, write_result in zip(ended, results, strict=True)
-        if not summary.add_write(UNENROLLMENT, _learner_and_run(row), write_result, _retry_key(row))
-    ]
-    if changed_rows:
-        selection = Selection(filter=({"pk__in": [row["pk"] for row in changed_rows]},))
-        rows = [row for page in read_enrollment_pages(session, selection) for row in page]
-        active_rows = [row for row in rows if row["is_active"] and not row["change_status"]]
-        if active_rows:
-            send([_batch_item(session, row) for row in active_rows])
+    write_results = _write(session, ended, _values_to_set(session, enrolled=False))
+    keys_of_unwritten_rows = []
+    for row, write_result in zip(ended, write_results, strict=True):
+        what = _learner_and_run(row)
+        if not summary.add_write(UNENROLLMENT, what, write_result, _retry_key(row)):
+            keys_of_unwritten_rows.append(row["pk"])
+    if not keys_of_unwritten_rows:
+        return
+    rows_active_again = []
+    unwritten = Selection(filter=({"pk__in": keys_of_unwritten_rows},))
+    for page in read_enrollment_pages(session, unwritten):
+        rows_active_again += [row for row in page if row["is_active"] and not row["change_status"]]
+    if rows_active_again:
+        send([_batch_item(session, row) for row in rows_active_again])
 
 
 def _add_refusal(
@@ -317,22 +331,26 @@ def _add_refusal(
     """Adds a refusal to ``summary``. For enrollments, also counts it in the application's own
     column of attempts, if there is one, so that the application gives up as usual. If staff reset
     the count, the enrollment is tried again immediately."""
-    column = session.adapter.enrollments.columns.get("attempts") if kind == ENROLLMENT else None
-    counted_row = {**row, "attempts": row["attempts"] + 1} if column else row
-    summary.add_result(kind, REFUSED, _learner_and_run(row), result, _retry_key(counted_row))
-    if column:
-        attempts = row["attempts"]
-        session.agent.ask(
-            "write",
-            model=session.adapter.enrollments.model,
-            rows=[
-                {
-                    "pk": row["pk"],
-                    "expect": {**_expected_values(session, row), column: attempts},
-                    "set": {column: attempts + 1},
-                }
-            ],
-        )
+    what = _learner_and_run(row)
+    column = session.adapter.enrollments.columns.get("attempts")
+    if column is None or kind != ENROLLMENT:
+        summary.add_result(kind, REFUSED, what, result, _retry_key(row))
+        return
+    attempts = row["attempts"]
+    # The pause holds for the row with the new count.
+    retry_key = _retry_key({**row, "attempts": attempts + 1})
+    summary.add_result(kind, REFUSED, what, result, retry_key)
+    session.agent.ask(
+        "write",
+        model=session.adapter.enrollments.model,
+        rows=[
+            {
+                "pk": row["pk"],
+                "expect": {**_expected_values(session, row), column: attempts},
+                "set": {column: attempts + 1},
+            }
+        ],
+    )
 
 
 def make_sender(session: Session, pool: ThreadPoolExecutor, *, batched: bool) -> Send:
@@ -347,12 +365,15 @@ def _batch_sender(session: Session) -> Send:
 
     def send(items: Items, fallback_mode: str = "") -> Results:
         results = batch.send(session.lms, batch.ENROLLMENTS, items)
-        refused = [
-            item for item in items if _error_code(results.get(item["id"])) in _MODE_REFUSED_CODES
+        if not fallback_mode:
+            return results
+        items_in_fallback_mode = [
+            {**item, "mode": fallback_mode}
+            for item in items
+            if _error_code(results.get(item["id"])) in _MODE_REFUSED_CODES
         ]
-        if fallback_mode and refused:
-            items_in_other_mode = [{**item, "mode": fallback_mode} for item in refused]
-            results |= batch.send(session.lms, batch.ENROLLMENTS, items_in_other_mode)
+        if items_in_fallback_mode:
+            results |= batch.send(session.lms, batch.ENROLLMENTS, items_in_fallback_mode)
         return results
 
     return send
@@ -365,19 +386,27 @@ def _public_sender(session: Session, pool: ThreadPoolExecutor) -> Send:
     After the LMS has refused a mode for a run, that mode is not requested again: an LMS allows some
     hundred requests in a minute, and refused ones count.
     """
+    # (course key, mode)
     not_offered: set[tuple[str, str]] = set()
 
     def send(items: Items, fallback_mode: str = "") -> Results:
-        return dict(pool.map(lambda item: (item["id"], enroll_one(item, fallback_mode)), items))
+        def result_of(item: dict[str, Any]) -> dict[str, Any]:
+            if fallback_mode:
+                return enroll_with_fallback(item, fallback_mode)
+            return enroll_in_mode(item, item["mode"])
 
-    def enroll_one(item: dict[str, Any], fallback_mode: str) -> dict[str, Any]:
-        course_and_mode = item["course_id"], item["mode"]
-        if not fallback_mode or course_and_mode not in not_offered:
-            result = enroll_in_mode(item, item["mode"])
-            if not fallback_mode or _error_code(result) not in _MODE_REFUSED_CODES:
-                return result
+        results = pool.map(result_of, items)
+        return {item["id"]: result for item, result in zip(items, results, strict=True)}
+
+    def enroll_with_fallback(item: dict[str, Any], fallback_mode: str) -> dict[str, Any]:
+        course_and_mode = (item["course_id"], item["mode"])
+        if course_and_mode in not_offered:
+            return enroll_in_mode(item, fallback_mode)
+        result = enroll_in_mode(item, item["mode"])
+        if _error_code(result) in _MODE_REFUSED_CODES:
             not_offered.add(course_and_mode)
-        return enroll_in_mode(item, fallback_mode)
+            return enroll_in_mode(item, fallback_mode)
+        return result
 
     def enroll_in_mode(item: dict[str, Any], mode: str) -> dict[str, Any]:
         try:

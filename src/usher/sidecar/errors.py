@@ -10,6 +10,8 @@ SidecarError
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from usher.client.errors import (
     AccessRefused,
     BadAnswer,
@@ -151,9 +153,12 @@ def _advice(error: LmsError) -> str:
     if isinstance(error, AccessRefused):
         if error.code == "service-worker-not-staff":
             return ""
-        return _MAKE_STAFF if error.status == 403 else _RECONNECT
+        if error.status == HTTPStatus.FORBIDDEN:
+            return _MAKE_STAFF
+        return _RECONNECT
     if isinstance(error, NotTheLms):
-        return "" if "OPENEDX_API_BASE_URL" in error.message else _CHECK_ADDRESS
+        says_to_check_address = "OPENEDX_API_BASE_URL" in error.message
+        return "" if says_to_check_address else _CHECK_ADDRESS
     if isinstance(error, BadAnswer):
         return _CHECK_RELEASE
     if isinstance(error, Throttled | CircuitOpen | TimedOut):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from usher.sidecar.adapters.adapter import Adapter, Selection
+from usher.sidecar.adapters.adapter import CREATED, Adapter, Condition, Selection
 from usher.sidecar.learners import error_message_of, name_in_reports
 from usher.sidecar.process import Agent
 
@@ -32,6 +32,7 @@ def find_given_up(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
 
 
 def _given_up_accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
+    """Yields the accounts that the application has marked as given up."""
     columns = adapter.account.columns
     if "given_up" not in columns:
         return  # this application does not record it
@@ -44,22 +45,23 @@ def _given_up_accounts(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
 
 
 def _given_up_enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
-    columns = adapter.enrollments.columns
-    not_enrolled = adapter.eligible_enrollments.narrowed_by({columns["enrolled"]: False})
+    """Yields the enrollments that the LMS lacks after all attempts of the application, or after a
+    day if the application counts no attempts."""
+    table = adapter.enrollments
+    is_given_up: Condition
     if adapter.retry_limit:
-        not_enrolled = not_enrolled.narrowed_by(
-            {f"{columns['attempts']}__gte": adapter.retry_limit}
-        )
+        is_given_up = {f"{table.columns['attempts']}__gte": adapter.retry_limit}
     else:
-        not_enrolled = not_enrolled.narrowed_by({"created_on__lt": {"ago": OVERDUE_SECONDS}})
-    for row in _rows(agent, adapter.enrollments.model, adapter.enrollments.paths, not_enrolled):
-        enrollment = adapter.enrollments.rename_columns(row)
-        reason = (
-            f"not enrolled after {enrollment['attempts']} attempts; the application does not try "
-            "again"
-            if adapter.retry_limit
-            else "not enrolled for more than a day"
-        )
+        is_given_up = {f"{CREATED}__lt": {"ago": OVERDUE_SECONDS}}
+    not_enrolled = {table.columns["enrolled"]: False}
+    selection = adapter.eligible_enrollments.narrowed_by(not_enrolled, is_given_up)
+    for row in _rows(agent, table.model, table.paths, selection):
+        enrollment = table.rename_columns(row)
+        if adapter.retry_limit:
+            attempts = enrollment["attempts"]
+            reason = f"not enrolled after {attempts} attempts; the application does not try again"
+        else:
+            reason = "not enrolled for more than a day"
         who = name_in_reports(enrollment["email"], enrollment["user"])
         yield GivenUp("enrollment", f"{who} in {enrollment['course']}", reason)
 
@@ -67,5 +69,6 @@ def _given_up_enrollments(agent: Agent, adapter: Adapter) -> Iterator[GivenUp]:
 def _rows(
     agent: Agent, model: str, fields: list[str], selection: Selection
 ) -> Iterator[dict[str, Any]]:
+    """Yields the selected rows of the application, with its own names."""
     for page in agent.pages(model=model, fields=fields, limit=500, **selection.request()):
         yield from page["rows"]

@@ -92,7 +92,9 @@ def read_learners(
         **(selection or adapter.eligible_users).request(),
         related=_related_tables(adapter, with_enrollments),
     )
-    return (_learners_of_page(adapter, page) for page in pages if page["rows"])
+    for page in pages:
+        if page["rows"]:
+            yield _learners_of_page(adapter, page)
 
 
 def read_runs(
@@ -100,13 +102,15 @@ def read_runs(
 ) -> Iterator[dict[str, Any]]:
     """Yields course runs. selection: which runs; None for those that the application's own sync
     updates."""
-    for page in agent.pages(
+    pages = agent.pages(
         model=adapter.runs.model,
         fields=adapter.runs.paths,
         limit=page_size,
         **(selection or adapter.eligible_runs).request(),
-    ):
-        yield from map(adapter.runs.rename_columns, page["rows"])
+    )
+    for page in pages:
+        for row in page["rows"]:
+            yield adapter.runs.rename_columns(row)
 
 
 def _related_tables(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
@@ -128,15 +132,21 @@ def _related_tables(adapter: Adapter, with_enrollments: bool) -> dict[str, Any]:
 
 
 def _learners_of_page(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
-    accounts = {
-        row["user"]: row for row in map(adapter.account.rename_columns, page["related"]["account"])
-    }
-    tokens = {row[adapter.token.columns["user"]] for row in page["related"]["token"]}
+    """Returns the learners of an answer to ``read_learners``' request."""
+    related = page["related"]
+    accounts = {}
+    for row in related["account"]:
+        account = adapter.account.rename_columns(row)
+        accounts[account["user"]] = account
+    keys_with_token = {row[adapter.token.columns["user"]] for row in related["token"]}
     enrollments = defaultdict(list)
-    for row in map(adapter.enrollments.rename_columns, page["related"].get("enrollments", ())):
-        enrollments[row["user"]].append(row)
+    for row in related.get("enrollments", ()):
+        enrollment = adapter.enrollments.rename_columns(row)
+        enrollments[enrollment["user"]].append(_enrollment(adapter, enrollment))
+
     learners = []
-    for user in map(adapter.users.rename_columns, page["rows"]):
+    for row in page["rows"]:
+        user = adapter.users.rename_columns(row)
         account = accounts.get(user["pk"], {})
         username_row = account if adapter.username_table == "account" else user
         learners.append(
@@ -150,14 +160,15 @@ def _learners_of_page(adapter: Adapter, page: dict[str, Any]) -> list[Learner]:
                 has_account=bool(account.get("has_account")),
                 given_up=bool(account.get("given_up")),
                 given_up_reason=error_message_of(account.get("reason")),
-                has_token=user["pk"] in tokens,
-                enrollments=[_enrollment(adapter, row) for row in enrollments[user["pk"]]],
+                has_token=user["pk"] in keys_with_token,
+                enrollments=enrollments[user["pk"]],
             )
         )
     return learners
 
 
 def _enrollment(adapter: Adapter, row: dict[str, Any]) -> Enrollment:
+    """row: with the sidecar's names."""
     status = row["change_status"] or ""
     return Enrollment(
         pk=row["pk"],
@@ -173,16 +184,23 @@ def _enrollment(adapter: Adapter, row: dict[str, Any]) -> Enrollment:
 def error_message_of(data: Any) -> str:
     """Returns the LMS's messages in an error that the application has stored, on one line. Other
     data than such messages is cut to 300 characters; '' for None or no data."""
-    if isinstance(data, dict) and data:
-        messages = [
-            str(entry["user_message"])
-            for entries in data.values()
-            if isinstance(entries, list)
-            for entry in entries
-            if isinstance(entry, dict) and entry.get("user_message")
-        ]
-        other_text = sentence_of(data) or str(data.get("error_code") or data)
-        text = " ".join(messages) or other_text[:300]
-    else:
-        text = sentence_of(data)[:300]
+    text = " ".join(_user_messages(data))
+    if not text:
+        text = sentence_of(data)
+        if not text and data and isinstance(data, dict):
+            text = str(data.get("error_code") or data)
+        text = text[:300]
     return " ".join(text.split())
+
+
+def _user_messages(data: Any) -> list[str]:
+    """Returns the messages in an error of the form ``{"email": [{"user_message": "..."}]}``."""
+    messages: list[str] = []
+    if not isinstance(data, dict):
+        return messages
+    for entries in data.values():
+        if isinstance(entries, list):
+            for entry in entries:
+                if isinstance(entry, dict) and entry.get("user_message"):
+                    messages.append(str(entry["user_message"]))
+    return messages

@@ -42,10 +42,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._gauge(metrics.BUILD).labels(usher.__version__).set(1)
         self._outcomes = self._counter(metrics.OUTCOMES)
-        # Every series starts at 0: if the first value of a series were 500, Prometheus would see no
-        # increase.
-        for kind, label in product(KINDS, _LABELS.values()):
-            self._outcomes.labels(kind, label)
         self._passes = self._counter(metrics.PASSES)
         self._worker_seen = self._gauge(metrics.WORKER_SEEN)
         self._refused = self._gauge(metrics.REFUSED)
@@ -56,9 +52,15 @@ class Metrics:
             registry=self.registry,
             buckets=metrics.REQUEST.buckets,
         )
+        self._start_series_at_zero()
+        self._worker_seen.set_to_current_time()
+
+    def _start_series_at_zero(self) -> None:
+        """Creates each series: if its first value were 500, Prometheus would see no increase."""
+        for kind, label in product(KINDS, _LABELS.values()):
+            self._outcomes.labels(kind, label)
         for group, result in product(GROUPS, metrics.REQUEST_RESULTS):
             self._requests.labels(group, result)
-        self._worker_seen.set_to_current_time()
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
@@ -66,17 +68,16 @@ class Metrics:
     def _gauge(self, metric: Metric) -> Gauge:
         return Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
 
-    def record_pass(self, summary: Summary, refusals: list[RefusedRow]) -> None:
-        """Counts a pass that ended or failed. refusals: the rows that are refused or failing now,
-        also those of earlier passes."""
+    def record_pass(self, summary: Summary, rows: list[RefusedRow]) -> None:
+        """Counts a pass that ended or failed. rows: those that are refused or failing now, also
+        those of earlier passes; only the refused ones are counted."""
         self._passes.inc()
         self._worker_seen.set_to_current_time()
         for (kind, result), number in summary.numbers.items():
             self._outcomes.labels(kind, _LABELS[result]).inc(number)
         self._refused.clear()
-        numbers = collections.Counter(
-            (refusal.kind, refusal.code) for refusal in refusals if refusal.result == REFUSED
-        )
+        refused_rows = [row for row in rows if row.result == REFUSED]
+        numbers = collections.Counter((row.kind, row.code) for row in refused_rows)
         for (kind, code), number in numbers.items():
             self._refused.labels(kind, code).set(number)
 

@@ -24,6 +24,8 @@ from usher.sidecar.watch_state import WatchState
 MAX_SHOWN = 10
 #: Seconds between two lines about progress if the output is not a terminal.
 _SECONDS_BETWEEN_PROGRESS_LINES = 30.0
+#: The sections of drift's output. WAITING: differences that ``usher reconcile`` repairs.
+_GIVEN_UP, _WAITING, _DIFFERENT = "given_up", "waiting", "different"
 
 
 class ReconcileOutput:
@@ -60,13 +62,12 @@ class ReconcileOutput:
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
-            tasks = {
-                kind: bar.add_task(
-                    kind, total=number or None, text=progress_text(done=0, total=number)
-                )
-                for kind, number in due.items()
-                if number
-            }
+            # Kind → the id of its bar.
+            tasks = {}
+            for kind, total in due.items():
+                if total:
+                    text = progress_text(done=0, total=total)
+                    tasks[kind] = bar.add_task(kind, total=total, text=text)
 
             def show_progress(summary: Summary) -> None:
                 for kind, numbers in summary.as_data()["kinds"].items():
@@ -132,26 +133,30 @@ class ReconcileOutput:
             self._print_numbers(counts)
 
     def _print_results(self, summary: Summary) -> None:
-        numbers: Counter[tuple[str, str]] = Counter()
+        """Prints the rows that are not done, at most ``MAX_SHOWN`` of each result and kind, and the
+        counts."""
+        counts: Counter[tuple[str, str]] = Counter()
         for entry in summary.reasons:
-            result_and_kind = entry["result"], entry["kind"]
-            numbers[result_and_kind] += 1
-            if numbers[result_and_kind] <= MAX_SHOWN:
-                mark = "·" if entry["result"] in (SKIPPED, INVALID) else "✗"
+            result, kind = entry["result"], entry["kind"]
+            counts[result, kind] += 1
+            if counts[result, kind] <= MAX_SHOWN:
+                mark = "·" if result in (SKIPPED, INVALID) else "✗"
                 request = f" [request {entry['request_id']}]" if entry["request_id"] else ""
                 # Indented by the width of mark, result and kind in the line below.
                 text = wrap(escape(f"{entry['what']}: {entry['reason']}{request}"), indent=26)
-                self.console.print(f"  {mark} {entry['result']:<8} {entry['kind']:<12} {text}")
-        for (result, kind), number in numbers.items():
-            if number > MAX_SHOWN:
-                more = f"and {number - MAX_SHOWN} more {result}; --json lists all"
+                self.console.print(f"  {mark} {result:<8} {kind:<12} {text}")
+        for (result, kind), count in counts.items():
+            if count > MAX_SHOWN:
+                more = f"and {count - MAX_SHOWN} more {result}; --json lists all"
                 self.console.print(f"    {'':<8} {kind:<12} {more}")
         self._print_numbers(summary)
 
     def _print_numbers(self, summary: Summary) -> None:
-        for kind, numbers in summary.as_data()["kinds"].items():
-            text = ", ".join(f"{number} {result}" for result, number in numbers.items() if number)
-            mark = "✗" if numbers[REFUSED] or numbers[FAILED] else "✓"
+        """Prints a line for each kind: how many rows have which result, how many wait for an
+        account, and how many are new."""
+        for kind, number_of in summary.as_data()["kinds"].items():
+            text = ", ".join(f"{number} {result}" for result, number in number_of.items() if number)
+            mark = "✗" if number_of[REFUSED] or number_of[FAILED] else "✓"
             self.console.print(f"{mark} {kind:<12} {text}")
         for kind, number in summary.waiting.items():
             accounts = "its learner's account" if number == 1 else "their learners' accounts"
@@ -190,77 +195,99 @@ def progress_text(done: int, total: int, *, refused: int = 0, failed: int = 0) -
     """``3 of 10, 1 refused``. total: 0 if the number of rows is not known."""
     # More rows than counted before may have become due.
     text = f"{done} of {max(total, done)}" if total else f"{done}"
-    text += f", {refused} refused" if refused else ""
-    return text + (f", {failed} failed" if failed else "")
+    if refused:
+        text += f", {refused} refused"
+    if failed:
+        text += f", {failed} failed"
+    return text
 
 
 class DriftOutput:
     """Prints lines for people; with ``as_json`` one JSON object at the end."""
 
     def __init__(self, as_json: bool, show_all: bool) -> None:
-        self._as_json, self._show_all = as_json, show_all
+        self._as_json = as_json
+        self._show_all = show_all
         self.console = Console(highlight=False, soft_wrap=True, stderr=as_json)
-        #: (section, kind) → lines, also those not shown. Sections: given_up, waiting, different.
+        #: (section, kind) → number of entries, also those not shown, until
+        #: ``_print_counts_of_omitted_lines`` has printed it.
         self._counts: Counter[tuple[str, str]] = Counter()
-        #: The JSON object.
-        self._data: dict[str, Any] = {"application": "", "given_up": [], "differences": []}
+        # The three keys of the JSON object.
+        self._application = ""
+        self._given_up: list[dict[str, Any]] = []
+        self._differences: list[dict[str, Any]] = []
 
     @property
     def count(self) -> int:
-        return len(self._data["given_up"]) + len(self._data["differences"])
+        """The number of rows given up and of differences."""
+        return len(self._given_up) + len(self._differences)
+
+    def _as_data(self) -> dict[str, Any]:
+        return {
+            "application": self._application,
+            "given_up": self._given_up,
+            "differences": self._differences,
+        }
 
     def set_application(self, title: str) -> None:
-        self._data["application"] = title
+        self._application = title
 
     def print_given_up(self, kind: str, what: str, reason: str) -> None:
-        if not self._data["given_up"]:
-            self._print(f"Given up by {self._data['application']} itself:")
-        self._data["given_up"].append({"kind": kind, "what": what, "reason": reason})
-        self._print_entry("given_up", "[red]✗[/red]", kind, what, reason)
+        is_first = not self._given_up
+        self._given_up.append({"kind": kind, "what": what, "reason": reason})
+        if is_first:
+            self._print(f"Given up by {self._application} itself:")
+        self._print_entry(_GIVEN_UP, kind, what, reason)
 
     def print_difference(self, kind: str, what: str, difference: str, waiting: bool) -> None:
-        if not self._data["differences"]:
-            self._print_counts_of_omitted_lines("given_up")
-            self._print(("\n" if self._data["given_up"] else "") + "Different in the LMS:")
-        entry = {"kind": kind, "what": what, "difference": difference, "waiting": waiting}
-        self._data["differences"].append(entry)
-        section = "waiting" if waiting else "different"
-        mark = "[yellow]·[/yellow]" if waiting else "[red]✗[/red]"
-        self._print_entry(section, mark, kind, what, difference)
+        """waiting: whether ``usher reconcile`` repairs it."""
+        is_first = not self._differences
+        self._differences.append(
+            {"kind": kind, "what": what, "difference": difference, "waiting": waiting}
+        )
+        if is_first:
+            self._print_counts_of_omitted_lines(_GIVEN_UP)
+            if self._given_up:
+                self._print("")
+            self._print("Different in the LMS:")
+        self._print_entry(_WAITING if waiting else _DIFFERENT, kind, what, difference)
 
     def print_end(self, text_if_none: str) -> None:
         """Prints the counts. text_if_none: printed if nothing was found."""
         if self._as_json:
-            click.echo(json.dumps(self._data))
+            click.echo(json.dumps(self._as_data()))
             return
-        differences = self._data["differences"]
-        waiting = sum(1 for entry in differences if entry["waiting"])
         if not self.count:
-            self._print(f"✓ {self._data['application']}: {text_if_none}")
+            self._print(f"✓ {self._application}: {text_if_none}")
             return
-        self._print_counts_of_omitted_lines("given_up", "waiting", "different")
-        given_up = len(self._data["given_up"])
+        self._print_counts_of_omitted_lines(_GIVEN_UP, _WAITING, _DIFFERENT)
+        differences = count_text(len(self._differences), "difference")
+        counts = f"{len(self._given_up)} given up, {differences}"
+        waiting = sum(1 for entry in self._differences if entry["waiting"])
         next_step = f"; `usher reconcile` repairs the {waiting} marked ·" if waiting else ""
-        counts = f"{given_up} given up, {count_text(len(differences), 'difference')}"
         self._print(wrap(f"\n{counts}{next_step}", indent=0))
 
     def print_error(self, reason: str) -> None:
         """With ``--json``, prints the error that ended the command, and what was found before.
         Otherwise prints nothing: ``command`` prints the error for people."""
         if self._as_json:
-            click.echo(json.dumps(self._data | {"ok": False, "error": reason}))
+            click.echo(json.dumps(self._as_data() | {"ok": False, "error": reason}))
 
-    def _print_entry(self, section: str, mark: str, kind: str, what: str, text: str) -> None:
+    def _print_entry(self, section: str, kind: str, what: str, text: str) -> None:
+        """Prints the entry, unless as many of its section and kind were shown as may be."""
+        mark = "[yellow]·[/yellow]" if section == _WAITING else "[red]✗[/red]"
         self._counts[section, kind] += 1
         if self._show_all or self._counts[section, kind] <= MAX_SHOWN:
             # Further lines are indented by the width of mark and kind.
             self._print(f"  {mark} {kind:<11} {wrap(escape(f'{what}: {text}'), indent=16)}")
 
     def _print_counts_of_omitted_lines(self, *sections: str) -> None:
-        """Prints for each kind how many lines were not shown, and prints it only once."""
+        """Prints for each kind how many entries were not shown, and prints it only once."""
+        if self._show_all:
+            return
         for (section, kind), number in list(self._counts.items()):
-            if section in sections and number > MAX_SHOWN and not self._show_all:
-                mark = "·" if section == "waiting" else "✗"
+            if section in sections and number > MAX_SHOWN:
+                mark = "·" if section == _WAITING else "✗"
                 self._print(f"  {mark} {kind:<11} and {number - MAX_SHOWN} more; --all shows them")
                 del self._counts[section, kind]
 

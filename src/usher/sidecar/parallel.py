@@ -30,7 +30,8 @@ def _results(work: Callable[[T], R], pages: Iterable[T], concurrency: int) -> Ge
     with ThreadPoolExecutor(concurrency, thread_name_prefix="page") as pool:
         for page in pages:
             if len(in_progress) == concurrency:
-                yield in_progress.popleft().result()
+                oldest = in_progress.popleft()
+                yield oldest.result()
             in_progress.append(pool.submit(work, page))
         while in_progress:
             yield in_progress.popleft().result()

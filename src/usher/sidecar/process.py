@@ -83,17 +83,17 @@ class Agent:
         #: ``seconds`` for each thread, see ``busy_seconds``.
         self._busy = threading.local()
         self._request_lock = threading.Lock()
-        #: The agent's answers; None when the process has ended.
-        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        #: The agent's answers and ``alive`` lines; None when the process has ended.
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         #: The last lines of the application's output, for error messages.
         self._output_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         #: Values that error messages must not show.
         self._secrets = Secrets()
         self._process = self._start()
-        #: They end with the process's output.
+        #: The threads that read the process's output. They end with it.
         self._readers = [
-            threading.Thread(target=read, daemon=True)
-            for read in (self._listen, self._collect_stderr)
+            threading.Thread(target=self._listen, daemon=True),
+            threading.Thread(target=self._collect_stderr, daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -115,10 +115,12 @@ class Agent:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Starts ``manage.py shell``, with the values of the application's ``.env`` unless docker
-        compose runs it. Raises AgentFailed."""
-        checkout, environment = self._checkout, dict(os.environ)
+        compose runs it. Raises AgentFailed if there is no ``manage.py`` or it can't be run, and
+        EnvFileError if the ``.env`` can't be read."""
+        checkout = self._checkout
         if not checkout.manage:
             raise AgentFailed(f"{checkout.title} has no manage.py here; name it with --manage")
+        environment = dict(os.environ)
         self._secrets.add_settings(environment)
         # Otherwise the application would use the settings module of this process.
         environment.pop("DJANGO_SETTINGS_MODULE", None)
@@ -220,17 +222,15 @@ class Agent:
             timer.cancel()
 
     def _wait_for_answer(self, number: int, silence_timeout: float) -> Any:
-        """Returns the answer to the request of this number. Raises RequestFailed, AgentFailed."""
+        """Returns the result in the answer to the request of this number. silence_timeout: seconds
+        without an answer or an ``alive`` line after which the agent is killed. Raises
+        RequestFailed, AgentFailed."""
         silence_ends_at = time.monotonic() + silence_timeout
         request_ends_at = time.monotonic() + self._request_timeout
         while True:
-            now = time.monotonic()
+            remaining = min(silence_ends_at, request_ends_at) - time.monotonic()
             try:
-                message = self._lines.get(
-                    timeout=max(
-                        0.0, min(silence_ends_at - now, request_ends_at - now, _POLL_SECONDS)
-                    )
-                )
+                message = self._messages.get(timeout=max(0.0, min(remaining, _POLL_SECONDS)))
             except queue.Empty:
                 if self._process.poll() is not None:
                     # One of its child processes may keep its output open.
@@ -238,24 +238,27 @@ class Agent:
                 if time.monotonic() < min(silence_ends_at, request_ends_at):
                     continue
                 self._process.kill()
-                raise AgentFailed(
-                    self._timeout_reason(silence_timeout, silence_ends_at) + self._last_output()
-                ) from None
+                reason = self._timeout_reason(silence_timeout, silence_ends_at)
+                raise AgentFailed(reason + self._last_output()) from None
             if message is None:
                 raise self._process_ended_error()
             if message.get("id") != number:
                 continue  # about another request, whose answer nobody waits for any more
-            if "alive" in message:
-                silence_ends_at = time.monotonic() + silence_timeout
-                continue
-            if "error" in message:
-                error = message["error"]
-                text = self._secrets.hide(printable(str(error["message"])))
-                raise RequestFailed(self._checkout.title, str(error["code"]), text)
-            if "ok" not in message:
-                self._process.kill()
-                raise AgentFailed("the agent's answer holds neither a result nor an error")
-            return message["ok"]
+            if "alive" not in message:
+                return self._result_in(message)
+            silence_ends_at = time.monotonic() + silence_timeout
+
+    def _result_in(self, message: dict[str, Any]) -> Any:
+        """Returns the result in an answer. Raises RequestFailed if the answer is an error, and
+        AgentFailed, after killing the agent, if it is neither."""
+        if "error" in message:
+            error = message["error"]
+            text = self._secrets.hide(printable(str(error["message"])))
+            raise RequestFailed(self._checkout.title, str(error["code"]), text)
+        if "ok" not in message:
+            self._process.kill()
+            raise AgentFailed("the agent's answer holds neither a result nor an error")
+        return message["ok"]
 
     def _timeout_reason(self, silence_timeout: float, silence_ends_at: float) -> str:
         """Returns which of the two timeouts ended the request, as a sentence."""
@@ -281,10 +284,10 @@ class Agent:
                     self._output_lines.append("the agent wrote an answer that can't be read")
                     self._process.kill()
                     break
-                self._lines.put(message)
+                self._messages.put(message)
             else:
                 self._keep_output(line)
-        self._lines.put(None)
+        self._messages.put(None)
 
     def _collect_stderr(self) -> None:
         assert self._process.stderr  # noqa: S101
@@ -304,13 +307,13 @@ class Agent:
             code: int | None = self._process.wait(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             code = None
-        # Otherwise the last lines, which say why it ended, may not have been read yet. A child
-        # process may keep the output open.
+        # Wait until the last lines are read, which say why it ended; but not for long, because a
+        # child process may keep the output open.
         deadline = time.monotonic() + _OUTPUT_TIMEOUT
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
         # The next request fails in the same way.
-        self._lines.put(None)
+        self._messages.put(None)
         return AgentFailed(
             f"{self._checkout.title}'s manage.py {_describe_end(code)}{self._last_output()}"
         )
@@ -318,10 +321,13 @@ class Agent:
     def _last_output(self) -> str:
         """Returns the application's last lines, for the end of an error message; '' if none."""
         lines = [line for line in self._output_lines if _SHELL_START_LINE not in line]
-        # Tracebacks without their source lines, unless there are no other lines.
-        shown_lines = [line for line in lines if not line.startswith(("  File ", "    "))] or lines
-        text = "\n".join(f"  {self._secrets.hide(line)}" for line in shown_lines)
-        return f":\n{text}" if text else ""
+        without_source_of_tracebacks = [
+            line for line in lines if not line.startswith(("  File ", "    "))
+        ]
+        shown_lines = without_source_of_tracebacks or lines
+        if not shown_lines:
+            return ""
+        return ":\n" + "\n".join(f"  {self._secrets.hide(line)}" for line in shown_lines)
 
 
 def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
@@ -329,13 +335,12 @@ def _lines_of(stream: IO[bytes], mark: bytes | None = None) -> Iterator[bytes]:
     ``mark`` may be as long as an answer."""
     is_rest = False  # whether ``line`` continues a line whose beginning was yielded
     while line := stream.readline(_MAX_LINE_BYTES):
-        is_whole = line.endswith(b"\n")
-        if not is_rest and not is_whole and mark is not None and line.startswith(mark):
-            line += stream.readline(_MAX_ANSWER_BYTES)
-            is_whole = line.endswith(b"\n")
         if not is_rest:
+            is_answer = mark is not None and line.startswith(mark)
+            if is_answer and not line.endswith(b"\n"):
+                line += stream.readline(_MAX_ANSWER_BYTES)
             yield line
-        is_rest = not is_whole
+        is_rest = not line.endswith(b"\n")
 
 
 def _describe_end(code: int | None) -> str:
@@ -356,5 +361,7 @@ def _parse_answer(text: bytes) -> dict[str, Any] | None:
     if not isinstance(message, dict):
         return None
     error = message.get("error")
-    is_answer = error is None or (isinstance(error, dict) and {"code", "message"} <= set(error))
-    return message if is_answer else None
+    if error is None:
+        return message
+    is_valid_error = isinstance(error, dict) and "code" in error and "message" in error
+    return message if is_valid_error else None

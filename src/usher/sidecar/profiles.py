@@ -44,40 +44,31 @@ def find_differing(
     ``changed_within_seconds``, to leave out users that have not changed since they agreed with the
     LMS."""
     recent_memory = memory if changed_within_seconds is not None else None
-    for page in read_learners(
-        session.agent,
-        session.adapter,
-        selection=_select_learners(session, user, changed_within_seconds),
-    ):
-        with_account = [
-            learner
-            for learner in page
-            if learner.has_account
-            and learner.username
-            and (
-                recent_memory is None
-                or not recent_memory.has_agreed_with_lms(PROFILE, learner.pk, _profile_of(learner))
-            )
-        ]
-        accounts = (
-            session.lms.accounts([learner.username for learner in with_account])
-            if with_account
-            else {}
-        )
-        compared_learners = [
-            ComparedLearner(
-                learner, _profile_changes(session.adapter, learner, accounts[learner.username])
-            )
-            for learner in with_account
-            if learner.username in accounts
-        ]
-        if recent_memory is not None:
-            for compared in compared_learners:
-                if not compared.changes:
-                    recent_memory.record_agreement(
-                        PROFILE, compared.learner.pk, _profile_of(compared.learner)
-                    )
-        yield [compared for compared in compared_learners if compared.changes]
+
+    def must_compare(learner: Learner) -> bool:
+        if not learner.has_account or not learner.username:
+            return False
+        if recent_memory is None:
+            return True
+        return not recent_memory.has_agreed_with_lms(PROFILE, learner.pk, _profile_of(learner))
+
+    selection = _select_learners(session, user, changed_within_seconds)
+    for page in read_learners(session.agent, session.adapter, selection=selection):
+        learners = [learner for learner in page if must_compare(learner)]
+        accounts = {}
+        if learners:
+            accounts = session.lms.accounts([learner.username for learner in learners])
+        differing = []
+        for learner in learners:
+            account = accounts.get(learner.username)
+            if account is None:
+                continue  # the account is missing in the LMS
+            changes = _profile_changes(session.adapter, learner, account)
+            if changes:
+                differing.append(ComparedLearner(learner, changes))
+            elif recent_memory is not None:
+                recent_memory.record_agreement(PROFILE, learner.pk, _profile_of(learner))
+        yield differing
 
 
 def _profile_of(learner: Learner) -> tuple[str, ...]:
@@ -103,16 +94,19 @@ def _profile_changes(
     which the LMS's staff may have banned."""
     if not account.is_active:
         return {}
-    changes = {}
-    if "name" in adapter.profile_fields and learner.name and learner.name != account.name:
-        changes["name"] = learner.name
-    has_email = "email" in adapter.profile_fields and bool(learner.email)
-    if has_email and learner.email.casefold() != account.email.casefold():
-        changes["email"] = learner.email
-    country = learner.country_code
-    if "country" in adapter.profile_fields and country and country != account.country:
-        changes["country"] = country
-    return changes
+    differing = {}
+    if learner.name != account.name:
+        differing["name"] = learner.name
+    if learner.email.casefold() != account.email.casefold():
+        differing["email"] = learner.email
+    if learner.country_code != account.country:
+        differing["country"] = learner.country_code
+    # A value that the application lacks, or does not send, is left to the LMS.
+    return {
+        field: value
+        for field, value in differing.items()
+        if value and field in adapter.profile_fields
+    }
 
 
 def count_differing(session: Session, user: str = "") -> int:
@@ -143,11 +137,10 @@ def reconcile_profiles(
                 if summary.row_memory.is_due(PROFILE, compared.learner.retry_key)
             ]
             if due:
-                errors = (
-                    _update_with_batch_api(session, due)
-                    if batched
-                    else _update_with_public_api(session, public_accounts, due)
-                )
+                if batched:
+                    errors = _update_with_batch_api(session, due)
+                else:
+                    errors = _update_with_public_api(session, public_accounts, due)
                 _verify_and_record(session, due, errors, summary)
             summary.report_progress()
 
@@ -170,14 +163,16 @@ def _update_with_batch_api(session: Session, due: list[ComparedLearner]) -> dict
     results = batch.send(session.lms, batch.ACCOUNTS, items)
     errors: dict[Any, LmsError] = {}
     for item in items:
+        key = item["id"]
         try:
-            result = batch.result_of(results, item["id"])
-        except LmsError as problem:
-            errors[item["id"]] = problem
-            continue
-        if result["error"]:
-            errors[item["id"]] = batch.refusal_of(result)
-    if corrected_items := batch.corrected_items(items, results):
+            result = batch.result_of(results, key)
+        except LmsError as error:
+            errors[key] = error
+        else:
+            if result["error"]:
+                errors[key] = batch.refusal_of(result)
+    corrected_items = batch.corrected_items(items, results)
+    if corrected_items:
         # The results are not read: the caller compares the accounts again.
         batch.send(session.lms, batch.ACCOUNTS, corrected_items)
     return errors
@@ -188,25 +183,24 @@ def _update_with_public_api(
 ) -> dict[Any, LmsError]:
     """Signs in on each learner's behalf, which updates the e-mail address in the LMS. Changes the
     other values with the learner's own token, since the LMS accepts no other token for them.
-    Returns primary key → error of those that failed."""
-
+    Returns primary key → error of those that failed. Raises an LmsError that concerns all
+    learners."""
     changes = {compared.learner.pk: compared.changes for compared in due}
 
     def change_other_values(learner: Learner, tokens: TokenPair) -> None:
-        other_changes = {
-            name: value for name, value in changes[learner.pk].items() if name != "email"
-        }
+        other_changes = dict(changes[learner.pk])
+        other_changes.pop("email", None)
         if other_changes:
             session.lms.change_account(learner.username, other_changes, tokens.access_token)
 
+    learners = [compared.learner for compared in due]
     errors: dict[Any, LmsError] = {}
-    for key, error in public_accounts.sign_in_each(
-        [compared.learner for compared in due], change_other_values
-    ).items():
-        if error is not None and error.failure_class is FailureClass.SYSTEMIC:
+    for key, error in public_accounts.sign_in_each(learners, change_other_values).items():
+        if error is None:
+            continue
+        if error.failure_class is FailureClass.SYSTEMIC:
             raise error
-        if error is not None:
-            errors[key] = error
+        errors[key] = error
     return errors
 
 
@@ -219,15 +213,16 @@ def _verify_and_record(
     may be a sign-in."""
     accounts = session.lms.accounts([compared.learner.username for compared in due])
     for compared in due:
-        learner, error = compared.learner, errors.get(compared.learner.pk)
+        learner = compared.learner
+        error = errors.get(learner.pk)
         # Refused updates are compared below, because some of their values may have changed.
         if error is not None and error.failure_class is not FailureClass.REJECTED:
             summary.add_error(PROFILE, learner.shown_name, error, learner.retry_key)
             continue
+        still_different = compared.changes
         account = accounts.get(learner.username)
-        still_different = (
-            _profile_changes(session.adapter, learner, account) if account else compared.changes
-        )
+        if account is not None:
+            still_different = _profile_changes(session.adapter, learner, account)
         if not still_different:
             summary.add(PROFILE, DONE, retry_key=learner.retry_key)
             continue

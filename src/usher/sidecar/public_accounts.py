@@ -10,7 +10,7 @@ registration and sign-in.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -77,7 +77,7 @@ class PublicAccounts:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        # See ``_grants``.
+        # Created by the first use of ``_grants``.
         self._grants_lock = Lock()
         self._cached_grants: Grants | None = None
         self._pool = ThreadPoolExecutor(session.concurrency, thread_name_prefix="learner")
@@ -107,15 +107,16 @@ class PublicAccounts:
         refuses all learners for the same reason, after yielding the results so far."""
         new_learners = [learner for learner in learners if not learner.has_account]
         with self._registration_tokens(new_learners) as tokens:
-            learners_to_retry = []
+            keys_to_retry = set()
             for results in self._process(learners, tokens, self._pool):
-                keys_to_retry = {
-                    key for key, result in results.items() if result.get("should_retry")
-                }
-                learners_to_retry += [
-                    learner for learner in learners if learner.pk in keys_to_retry
-                ]
-                yield {key: result for key, result in results.items() if key not in keys_to_retry}
+                final_results = {}
+                for key, result in results.items():
+                    if result.get("should_retry"):
+                        keys_to_retry.add(key)
+                    else:
+                        final_results[key] = result
+                yield final_results
+            learners_to_retry = [learner for learner in learners if learner.pk in keys_to_retry]
             if learners_to_retry:
                 yield from self._process(learners_to_retry, tokens, self._retry_pool)
 
@@ -125,21 +126,22 @@ class PublicAccounts:
         """Yields results about once a second. tokens: primary key → an access token of the
         application, for learners without an account. Raises the first error that concerns all
         learners, after the requests in progress have ended."""
-        futures = {
+        learner_of = {
             pool.submit(self._create_one, learner, tokens.get(learner.pk, "")): learner
             for learner in learners
         }
-        pending, error = set(futures), None
+        pending = set(learner_of)
+        error: BaseException | None = None
         try:
             while pending and error is None:
                 finished, pending = wait(pending, timeout=_SECONDS_BETWEEN_RESULTS)
-                error = next(filter(None, map(Future.exception, finished)), None)
+                error = _first_error(finished)
                 if error is not None:
                     # Wait for requests in progress: they may still create accounts.
                     pending = {future for future in pending if not future.cancel()}
                     finished |= wait(pending).done
                 successful = [future for future in finished if future.exception() is None]
-                yield {futures[future].pk: future.result() for future in successful}
+                yield {learner_of[future].pk: future.result() for future in successful}
         finally:
             for future in pending:
                 future.cancel()
@@ -149,8 +151,8 @@ class PublicAccounts:
     def sign_in_each(
         self, learners: Sequence[Learner], action: Callable[[Learner, TokenPair], None]
     ) -> dict[Any, LmsError | None]:
-        """Signs each learner in and calls ``action`` with the learner's tokens. Returns primary key
-        → error, or None."""
+        """Signs each learner in and calls ``action`` with the learner and the learner's tokens.
+        Returns primary key → the LmsError of sign-in or action, or None."""
 
         def sign_in(learner: Learner) -> LmsError | None:
             try:
@@ -172,10 +174,10 @@ class PublicAccounts:
     def _registration_tokens(self, learners: Sequence[Learner]) -> Iterator[dict[Any, str]]:
         """Yields primary key → an access token of the application; deletes the tokens
         afterwards."""
-        tokens = {learner.pk: _new_secret() for learner in learners}
-        if not tokens:
-            yield tokens
+        if not learners:
+            yield {}
             return
+        tokens = {learner.pk: _new_secret() for learner in learners}
         record = self._grants.record
         rows = [
             {
@@ -206,8 +208,9 @@ class PublicAccounts:
             return _failed_result(error)
 
     def _register(self, learner: Learner, token: str) -> dict[str, Any]:
-        """Creates the account and a token. If the username is taken, the account may be one that an
-        earlier pass created and could not record."""
+        """Creates the account and a token, and returns the result. If the username is taken, the
+        account may be one that an earlier pass created and could not record. Raises LmsError if
+        there is no account afterwards; a missing token is part of the result."""
         flow = self.make_flow(learner)
         try:
             cookies = self._register_with_lms(learner, token)
@@ -228,26 +231,25 @@ class PublicAccounts:
     def _register_with_lms(self, learner: Learner, token: str) -> dict[str, str]:
         """Registers the learner and returns the cookies of the session. If the LMS refuses an
         optional value, tries once more without this value."""
-        for is_retry in (False, True):
-            try:
-                return register(
-                    self._session.lms,
-                    username=learner.username,
-                    email=learner.email,
-                    name=learner.name or learner.username,
-                    country=learner.country_code,
-                    access_token=token,
-                ).cookies
-            except RegistrationRefused as error:
-                if is_retry:
-                    raise
-                if error.code == RegistrationError.INVALID_COUNTRY:
-                    learner = replace(learner, country="")
-                elif set(error.fields) == {"name"}:
-                    learner = replace(learner, name=learner.username)
-                else:
-                    raise
-        raise AssertionError("unreachable")
+
+        def register_as(learner: Learner) -> dict[str, str]:
+            return register(
+                self._session.lms,
+                username=learner.username,
+                email=learner.email,
+                name=learner.name or learner.username,
+                country=learner.country_code,
+                access_token=token,
+            ).cookies
+
+        try:
+            return register_as(learner)
+        except RegistrationRefused as error:
+            if error.code == RegistrationError.INVALID_COUNTRY:
+                return register_as(replace(learner, country=""))
+            if set(error.fields) == {"name"}:
+                return register_as(replace(learner, name=learner.username))
+            raise
 
     def _tokens_of_unrecorded_account(
         self, learner: Learner, flow: AuthorizationFlow
@@ -262,7 +264,8 @@ class PublicAccounts:
         LMS is still creating the account.
         """
         lms = self._session.lms
-        account, named_at = lms.account(learner.username), moment(learner.named_at)
+        account = lms.account(learner.username)
+        named_at = moment(learner.named_at)
         if account is None or named_at is None or not joined_after(account, named_at):
             return None
         if account.email.casefold() != learner.email.casefold():
@@ -278,59 +281,75 @@ class PublicAccounts:
         return tokens
 
 
+@dataclass(frozen=True)
+class WaitingRequest:
+    """A request whose code is not stored yet. code: the thread that made the request waits for
+    it."""
+
+    request: AuthorizationRequest
+    code: Future[str]
+
+
 class Grants:
     """Issues authorization codes of the application for the LMS. Threads that call it at the same
     time share one write."""
 
     def __init__(self, session: Session, record: LmsRecord) -> None:
-        self._session, self.record = session, record
-        #: Requests whose codes the next write stores, and the futures for which threads wait.
-        self._waiting: list[tuple[AuthorizationRequest, Future[str]]] = []
-        self._waiting_lock, self._write_lock = Lock(), Lock()
+        self._session = session
+        self.record = record
+        #: The requests whose codes the next write stores.
+        self._waiting: list[WaitingRequest] = []
+        self._waiting_lock = Lock()
+        self._write_lock = Lock()
 
     def __call__(self, request: AuthorizationRequest) -> str:
         """Returns a new code. Raises Misconfigured unless the client id and redirect URI are the
         same as in the LMS's record, and SidecarError if the code can't be stored."""
         self._check(request)
-        future: Future[str] = Future()
+        own = WaitingRequest(request, Future())
         with self._waiting_lock:
-            self._waiting.append((request, future))
+            self._waiting.append(own)
+        # While one thread writes, others append their requests and wait here. The next of them
+        # writes all these requests, and the rest find nothing to write.
         with self._write_lock:
             with self._waiting_lock:
-                batch, self._waiting = self._waiting, []
+                batch = self._waiting
+                self._waiting = []
             if batch:
                 self._write(batch)
-        return future.result()
+        return own.code.result()
 
-    def _write(self, batch: list[tuple[AuthorizationRequest, Future[str]]]) -> None:
+    def _write(self, batch: list[WaitingRequest]) -> None:
         """Stores a code for each request, and gives each thread its code, or the error of the
         write."""
         codes = [_new_secret() for _ in batch]
-        rows = [
-            {
-                "user_id": request.user_id,
-                "application_id": self.record.pk,
-                "code": code,
-                "expires": {"in": _CODE_SECONDS},
-                "redirect_uri": request.redirect_uri,
-                "scope": SCOPE_USER_READ,
-                "code_challenge": request.code_challenge,
-                "code_challenge_method": request.code_challenge_method,
-            }
-            for code, (request, _) in zip(codes, batch, strict=True)
-        ]
+        rows = []
+        for waiting, code in zip(batch, codes, strict=True):
+            rows.append(
+                {
+                    "user_id": waiting.request.user_id,
+                    "application_id": self.record.pk,
+                    "code": code,
+                    "expires": {"in": _CODE_SECONDS},
+                    "redirect_uri": waiting.request.redirect_uri,
+                    "scope": SCOPE_USER_READ,
+                    "code_challenge": waiting.request.code_challenge,
+                    "code_challenge_method": waiting.request.code_challenge_method,
+                }
+            )
         try:
             self._session.agent.ask("make", model=_GRANT, rows=rows)
         except SidecarError as error:
-            for _, future in batch:
-                future.set_exception(error)
+            for waiting in batch:
+                waiting.code.set_exception(error)
             return
-        for code, (_, future) in zip(codes, batch, strict=True):
-            future.set_result(code)
+        for waiting, code in zip(batch, codes, strict=True):
+            waiting.code.set_result(code)
 
     def _check(self, request: AuthorizationRequest) -> None:
         """Raises Misconfigured, as ``__call__`` describes."""
         title = self._session.adapter.title
+        redirect_uri = _without_state(request.redirect_uri)
         # The request's values are cut, because another server may have sent them.
         if request.client_id != self.record.client_id:
             raise Misconfigured(
@@ -338,9 +357,9 @@ class Grants:
                 f"it as {self.record.client_id}: correct the LMS's provider record.",
                 code="another-client",
             )
-        if _without_state(request.redirect_uri) not in self.record.redirect_uris:
+        if redirect_uri not in self.record.redirect_uris:
             raise Misconfigured(
-                f"{_without_state(request.redirect_uri)[:200]} is not a redirect URI of the LMS's "
+                f"{redirect_uri[:200]} is not a redirect URI of the LMS's "
                 f"OAuth client in {title}: add it there.",
                 code="another-redirect-uri",
             )
@@ -365,7 +384,16 @@ def find_lms_record(session: Session) -> LmsRecord:
     (row,) = page["rows"]
     landing_url = session.agent.ask("address", name=session.adapter.landing_url_name)
     uris = frozenset(row["redirect_uris"].split())
-    return LmsRecord(row["pk"], row["client_id"], uris, landing_url)
+    return LmsRecord(row["pk"], row["client_id"], redirect_uris=uris, landing_url=landing_url)
+
+
+def _first_error(futures: Iterable[Future[Any]]) -> BaseException | None:
+    """Returns the error of one of the finished futures; None if all succeeded."""
+    for future in futures:
+        error = future.exception()
+        if error is not None:
+            return error
+    return None
 
 
 def _new_secret() -> str:
@@ -383,7 +411,8 @@ def _remove_expired(session: Session, record: LmsRecord) -> None:
         }
         pages = session.agent.pages(model=model, fields=[column], filter=[condition], limit=500)
         # All pages are read before the first row is deleted.
-        for keys in [[row["pk"] for row in page["rows"]] for page in pages]:
+        for page in list(pages):
+            keys = [row["pk"] for row in page["rows"]]
             session.agent.ask("remove", model=model, keys=keys)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from usher.client import batch
 from usher.client.errors import Throttled
@@ -16,7 +17,7 @@ from usher.sidecar.accounts import ACCOUNT, reconcile_accounts
 from usher.sidecar.adapters.adapter import Adapter, Selection, user_condition
 from usher.sidecar.enrollments import ENROLLMENT, UNENROLLMENT, reconcile_enrollments
 from usher.sidecar.errors import SidecarError
-from usher.sidecar.learners import read_learners
+from usher.sidecar.learners import Learner, read_learners
 from usher.sidecar.process import Agent
 from usher.sidecar.profiles import PROFILE, reconcile_profiles
 from usher.sidecar.run_modes import RUN_MODE, reconcile_run_modes
@@ -46,38 +47,46 @@ class PassScope:
 
     def includes(self, kind: str) -> bool:
         """Whether a kind is processed. If the scope names a user, no course runs are."""
-        return kind in self.kinds and not (kind in (RUN, RUN_MODE) and self.user)
+        if kind in (RUN, RUN_MODE) and self.user:
+            return False
+        return kind in self.kinds
 
 
-def select_due(
-    adapter: Adapter, scope: PassScope, *, waiting: bool = False
-) -> dict[str, tuple[str, Selection]]:
-    """Returns kind → (model, selection of its due rows). waiting: select not the due enrollments
-    but those that become due when their learners have accounts."""
-    selections: dict[str, tuple[str, Selection]] = {}
+class DueRows(NamedTuple):
+    """model: the table of the application. selection: the rows of it that are due."""
+
+    model: str
+    selection: Selection
+
+
+def select_due(adapter: Adapter, scope: PassScope) -> dict[str, DueRows]:
+    """Returns the due rows of each kind of ``scope`` that is due according to the application's own
+    tables."""
+    due = {}
     if ACCOUNT in scope.kinds:
         users = adapter.users_due
         if scope.user:
             users = users.narrowed_by(user_condition(scope.user))
         if scope.changed_within_seconds is not None:
             users = users.narrowed_by(adapter.changed_users(scope.changed_within_seconds))
-        selections[ACCOUNT] = (adapter.users.model, users)
-    for kind, selection in (
-        (ENROLLMENT, adapter.enrollments_waiting if waiting else adapter.enrollments_due),
-        (UNENROLLMENT, adapter.unenrollments_due),
-    ):
-        if kind not in scope.kinds:
-            continue
-        if scope.user:
-            selection = selection.narrowed_by(user_condition(scope.user, prefix="user__"))
-        if scope.run:
-            selection = selection.narrowed_by({adapter.enrollments.columns["course"]: scope.run})
-        if scope.changed_within_seconds is not None:
-            selection = selection.narrowed_by(
-                adapter.newly_due_enrollments(scope.changed_within_seconds)
-            )
-        selections[kind] = (adapter.enrollments.model, selection)
-    return selections
+        due[ACCOUNT] = DueRows(adapter.users.model, users)
+    if ENROLLMENT in scope.kinds:
+        due[ENROLLMENT] = _enrollments_in_scope(adapter, scope, adapter.enrollments_due)
+    if UNENROLLMENT in scope.kinds:
+        due[UNENROLLMENT] = _enrollments_in_scope(adapter, scope, adapter.unenrollments_due)
+    return due
+
+
+def _enrollments_in_scope(adapter: Adapter, scope: PassScope, selection: Selection) -> DueRows:
+    if scope.user:
+        selection = selection.narrowed_by(user_condition(scope.user, prefix="user__"))
+    if scope.run:
+        selection = selection.narrowed_by({adapter.enrollments.columns["course"]: scope.run})
+    if scope.changed_within_seconds is not None:
+        selection = selection.narrowed_by(
+            adapter.newly_due_enrollments(scope.changed_within_seconds)
+        )
+    return DueRows(adapter.enrollments.model, selection)
 
 
 def check_scope(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
@@ -92,27 +101,32 @@ def check_scope(agent: Agent, adapter: Adapter, scope: PassScope) -> None:
     if scope.run:
         run = Selection(filter=({adapter.runs.columns["course"]: scope.run},))
         if not agent.ask("count", model=adapter.runs.model, **run.request()):
-            form = (
-                "" if runs.is_course_key(scope.run) else " A key is course-v1:<org>+<course>+<run>."
-            )
-            raise SidecarError(f"{adapter.title} has no course run {scope.run!r}.{form}")
+            text = f"{adapter.title} has no course run {scope.run!r}."
+            if not runs.is_course_key(scope.run):
+                text += " A key is course-v1:<org>+<course>+<run>."
+            raise SidecarError(text)
 
 
 def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
     """Returns why no account is created for a user; '' if the user is eligible. user: e-mail
     address or username of a user that the application has."""
-    named_user = Selection().narrowed_by(user_condition(user))
-    eligible = adapter.eligible_users.narrowed_by(*named_user.filter)
-    page = next(iter(read_learners(agent, adapter, selection=eligible, with_enrollments=False)), [])
-    for learner in page:
+    # An eligible user: is the account given up?
+    eligible_user = adapter.eligible_users.narrowed_by(user_condition(user))
+    pages = read_learners(agent, adapter, selection=eligible_user, with_enrollments=False)
+    first_page: list[Learner] = next(pages, [])
+    if first_page:
+        learner = first_page[0]
         if not learner.given_up:
             return ""
         reason = learner.given_up_reason or "no reason was kept"
         return f"{adapter.title} gave the account up: {reason} (reset its has_sync_error to retry)"
-    page_of_user = agent.ask(
-        "page", model=adapter.users.model, fields=adapter.users.paths, **named_user.request()
+
+    # Not eligible: which condition does the user lack? The name may find several users.
+    any_user = Selection(filter=(user_condition(user),))
+    page = agent.ask(
+        "page", model=adapter.users.model, fields=adapter.users.paths, **any_user.request()
     )
-    rows = [adapter.users.rename_columns(row) for row in page_of_user["rows"]]
+    rows = [adapter.users.rename_columns(row) for row in page["rows"]]
     if not any(row["is_active"] for row in rows):
         return f"inactive in {adapter.title}"
     must_sign_in = adapter.users.columns["last_login"] in adapter.eligible_users.paths
@@ -123,11 +137,10 @@ def why_not_eligible(agent: Agent, adapter: Adapter, user: str) -> str:
 
 
 def count_due(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
-    """Counts due accounts, enrollments and unenrollments (``count_compared`` the other kinds), and
-    enrollments that become due when their learners have accounts."""
+    """Counts due accounts, enrollments and unenrollments (``count_compared`` the other kinds).
+    Enrollments that become due when their learners have accounts count as due."""
     numbers = {
-        kind: agent.ask("count", model=model, **selection.request())
-        for kind, (model, selection) in select_due(adapter, scope).items()
+        kind: _count(agent, due_rows) for kind, due_rows in select_due(adapter, scope).items()
     }
     for kind, number in count_waiting(agent, adapter, scope).items():
         numbers[kind] += number
@@ -138,23 +151,26 @@ def count_waiting(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str,
     """Counts the enrollments that become due when their learners have accounts; {} for none."""
     if ACCOUNT not in scope.kinds or ENROLLMENT not in scope.kinds:
         return {}
-    model, waiting = select_due(adapter, scope, waiting=True)[ENROLLMENT]
-    number = agent.ask("count", model=model, **waiting.request())
+    waiting_rows = _enrollments_in_scope(adapter, scope, adapter.enrollments_waiting)
+    number = _count(agent, waiting_rows)
     return {ENROLLMENT: number} if number else {}
+
+
+def _count(agent: Agent, rows: DueRows) -> int:
+    return int(agent.ask("count", model=rows.model, **rows.selection.request()))
 
 
 def count_new(agent: Agent, adapter: Adapter, scope: PassScope) -> dict[str, int]:
     """Counts rows that are not due yet because they are too new: during their grace period the
     application's own code handles them. {} for none."""
     numbers = {}
-    for kind, (model, selection) in select_due(adapter, scope).items():
-        selection_of_any_age = selection.without_age_limit()
-        if selection_of_any_age != selection:
-            number_of_any_age = agent.ask("count", model=model, **selection_of_any_age.request())
-            numbers[kind] = number_of_any_age - agent.ask(
-                "count", model=model, **selection.request()
-            )
-    return {kind: number for kind, number in numbers.items() if number > 0}
+    for kind, due_rows in select_due(adapter, scope).items():
+        rows_of_any_age = due_rows._replace(selection=due_rows.selection.without_age_limit())
+        if rows_of_any_age != due_rows:
+            number = _count(agent, rows_of_any_age) - _count(agent, due_rows)
+            if number > 0:
+                numbers[kind] = number
+    return numbers
 
 
 def count_compared(session: Session, scope: PassScope) -> dict[str, int]:
@@ -191,8 +207,9 @@ def reconcile_to_the_end(
     session: Session, scope: PassScope, summary: Summary, wait: Callable[[float], None]
 ) -> Summary:
     """Repeats ``reconcile`` while the LMS limits the rate of requests, and waits before each
-    repetition. Ends with the result or error of the last pass if several passes in a row completed
-    no row.
+    repetition. Returns ``summary``. Gives up if ``_MAX_IDLE_PASSES`` passes in a row completed no
+    row: then raises the Throttled of the last pass, or returns ``summary`` if only single rows of
+    that pass failed. Other errors of ``reconcile`` are raised at once.
 
     wait: called with the seconds to wait; an exception that it raises ends the repetitions.
     """
@@ -206,7 +223,10 @@ def reconcile_to_the_end(
             limit_error = error
         if limit_error is None and not summary.is_rate_limited:
             return summary
-        idle_passes = 0 if summary.total(DONE) > done_before else idle_passes + 1
+        if summary.total(DONE) > done_before:
+            idle_passes = 0
+        else:
+            idle_passes += 1
         if idle_passes == _MAX_IDLE_PASSES:
             if limit_error is not None:
                 raise limit_error
@@ -224,20 +244,25 @@ def reconcile(session: Session, scope: PassScope, summary: Summary) -> Summary:
     capabilities = _capabilities(session)
     has_account_batches = batch.ACCOUNTS in capabilities
     has_enrollment_batches = batch.ENROLLMENTS in capabilities
-    selections = {
-        kind: selection for kind, (_, selection) in select_due(session.adapter, scope).items()
-    }
-    if ACCOUNT in selections:
-        reconcile_accounts(session, selections[ACCOUNT], summary, batched=has_account_batches)
-    for kind, unenrolls in ((ENROLLMENT, False), (UNENROLLMENT, True)):
-        if kind in selections:
-            reconcile_enrollments(
-                session,
-                selections[kind],
-                summary,
-                batched=has_enrollment_batches,
-                unenrolls=unenrolls,
-            )
+
+    # Kinds that are due according to the application's own tables.
+    due = select_due(session.adapter, scope)
+    if ACCOUNT in due:
+        reconcile_accounts(session, due[ACCOUNT].selection, summary, batched=has_account_batches)
+    if ENROLLMENT in due:
+        reconcile_enrollments(
+            session, due[ENROLLMENT].selection, summary, batched=has_enrollment_batches
+        )
+    if UNENROLLMENT in due:
+        reconcile_enrollments(
+            session,
+            due[UNENROLLMENT].selection,
+            summary,
+            batched=has_enrollment_batches,
+            unenrolls=True,
+        )
+
+    # Kinds that are found only by comparing with the LMS.
     if scope.includes(RUN):
         reconcile_runs(
             session,
@@ -262,11 +287,10 @@ def reconcile(session: Session, scope: PassScope, summary: Summary) -> Summary:
             changed_within_seconds=scope.changed_within_seconds,
         )
     for kind in comparing.KINDS:
-        # Enrollments that only the LMS has can't be selected by ``changed_within_seconds``: no
-        # column shows them.
-        if scope.includes(kind) and not (
-            kind == comparing.ADOPT and scope.changed_within_seconds is not None
-        ):
+        if kind == comparing.ADOPT and scope.changed_within_seconds is not None:
+            # No column of the application shows when the LMS got an enrollment that only it has.
+            continue
+        if scope.includes(kind):
             comparing.reconcile_compared(
                 session,
                 kind,

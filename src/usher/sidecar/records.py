@@ -9,7 +9,7 @@ from typing import Any
 from usher.client.errors import NotThere
 from usher.client.payloads import ObservedGrade
 from usher.sidecar.adapters.adapter import Table
-from usher.sidecar.learners import read_learners, read_runs
+from usher.sidecar.learners import Learner, read_learners, read_runs
 from usher.sidecar.process import MOST_ROWS
 from usher.sidecar.session import Session
 
@@ -33,9 +33,8 @@ def compare_grades(session: Session) -> Iterator[DifferenceText]:
             lms_grades = dict(session.lms.grades_of_run(run["course"]))
         except NotThere:
             continue  # the comparison of runs reports runs that the LMS lacks
-        own_grades = {
-            row["username"]: row for row in _rows_of(session, session.adapter.grades, run["course"])
-        }
+        own_rows = _rows_of(session, session.adapter.grades, run["course"])
+        own_grades = {row["username"]: row for row in own_rows}
         for username, lms_grade in lms_grades.items():
             yield from _compare_grade(username, run["course"], own_grades.get(username), lms_grade)
 
@@ -45,59 +44,68 @@ def _compare_grade(
 ) -> Iterator[DifferenceText]:
     """Yields the difference, if any. row: the grade here, or None, which counts as a difference
     only if the learner passed."""
-    lms_text = f"{lms_grade.percent:.0%}{', passed' if lms_grade.passed else ''} in the LMS"
+    lms_text = f"{_grade_text(lms_grade.percent, lms_grade.passed)} in the LMS"
     if row is None:
         if lms_grade.passed:
             yield f"{username} in {course}", f"{lms_text}; no grade here"
         return
     if row["by_staff"]:
         return  # staff may set another grade than the LMS's
-    if abs(row["grade"] - lms_grade.percent) > _ROUNDING or bool(row["passed"]) != lms_grade.passed:
-        own_text = f"{row['grade']:.0%}{', passed' if row['passed'] else ''} here"
+    has_other_grade = abs(row["grade"] - lms_grade.percent) > _ROUNDING
+    if has_other_grade or bool(row["passed"]) != lms_grade.passed:
+        own_text = f"{_grade_text(row['grade'], row['passed'])} here"
         yield f"{row['email']} in {course}", f"{own_text}; {lms_text}"
 
 
+def _grade_text(grade: float, passed: bool) -> str:
+    """``82%, passed`` for 0.82."""
+    return f"{grade:.0%}, passed" if passed else f"{grade:.0%}"
+
+
 def _rows_of(session: Session, table: Table, course: str) -> Iterator[dict[str, Any]]:
-    for page in session.agent.pages(
+    """Yields the table's rows of a course run, with the sidecar's names."""
+    pages = session.agent.pages(
         model=table.model,
         fields=table.paths,
         filter=[{table.columns["course"]: course}],
         limit=500,
-    ):
-        yield from map(table.rename_columns, page["rows"])
+    )
+    for page in pages:
+        for row in page["rows"]:
+            yield table.rename_columns(row)
 
 
 def compare_certificates(session: Session) -> Iterator[DifferenceText]:
     """Compares the certificates of enrolled learners. Sends one request for each learner, several
     at a time."""
+
+    def is_enrolled(learner: Learner) -> bool:
+        return learner.has_account and any(row.enrolled for row in learner.enrollments)
+
+    def courses_with_certificate_in_lms(learner: Learner) -> set[str]:
+        return _courses_with_certificate(session, learner.username)
+
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
         for page in read_learners(session.agent, session.adapter):
-            enrolled_learners = [
-                learner
-                for learner in page
-                if learner.has_account and any(row.enrolled for row in learner.enrollments)
-            ]
-            own_courses = _own_certificates(session, [learner.pk for learner in enrolled_learners])
-            courses_in_lms = pool.map(
-                lambda learner: _courses_with_certificate(session, learner.username),
-                enrolled_learners,
-            )
-            for learner, lms_courses in zip(enrolled_learners, courses_in_lms, strict=True):
+            learners = [learner for learner in page if is_enrolled(learner)]
+            own_certificates = _own_certificates(session, [learner.pk for learner in learners])
+            lms_certificates = pool.map(courses_with_certificate_in_lms, learners)
+            for learner, lms_courses in zip(learners, lms_certificates, strict=True):
+                own_courses = own_certificates.get(learner.pk, set())
                 enrolled_courses = {row.course for row in learner.enrollments}
-                for course in sorted(
-                    lms_courses & enrolled_courses - own_courses.get(learner.pk, set())
-                ):
-                    yield f"{learner.shown_name} in {course}", "a certificate in the LMS; none here"
+                for course in sorted(lms_courses & enrolled_courses):
+                    if course not in own_courses:
+                        what = f"{learner.shown_name} in {course}"
+                        yield what, "a certificate in the LMS; none here"
 
 
 def _courses_with_certificate(session: Session, username: str) -> set[str]:
+    """Returns the course keys of the learner's certificates in the LMS that the learner can use."""
     try:
-        all_certificates = session.lms.certificates(username)
+        certificates = session.lms.certificates(username)
     except NotThere:
         return set()
-    return {
-        certificate.course_key for certificate in all_certificates if certificate.status == _ISSUED
-    }
+    return {certificate.course_key for certificate in certificates if certificate.status == _ISSUED}
 
 
 def _own_certificates(session: Session, keys: list[Any]) -> dict[Any, set[str]]:
@@ -107,12 +115,14 @@ def _own_certificates(session: Session, keys: list[Any]) -> dict[Any, set[str]]:
     courses: dict[Any, set[str]] = {}
     if not keys:
         return courses
-    for page in session.agent.pages(
+    pages = session.agent.pages(
         model=table.model,
         fields=table.paths,
-        filter=[{table.columns["user"] + "__in": keys}],
+        filter=[{f"{table.columns['user']}__in": keys}],
         limit=MOST_ROWS,
-    ):
-        for row in map(table.rename_columns, page["rows"]):
-            courses.setdefault(row["user"], set()).add(row["course"])
+    )
+    for page in pages:
+        for row in page["rows"]:
+            certificate = table.rename_columns(row)
+            courses.setdefault(certificate["user"], set()).add(certificate["course"])
     return courses

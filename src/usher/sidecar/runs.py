@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from usher.client.client import LmsClient
 from usher.client.errors import LmsError, NotThere
@@ -19,6 +19,7 @@ from usher.sidecar.parallel import in_parallel
 from usher.sidecar.session import Session
 from usher.sidecar.summary import INVALID, RowMemory, Summary
 
+T = TypeVar("T")
 RUN = "run"
 #: Concurrent requests to the LMS.
 _CONCURRENCY = 8
@@ -45,6 +46,7 @@ class ComparedRun:
 
     @property
     def is_due(self) -> bool:
+        """Whether there are changes that the application accepts."""
         return bool(self.changes) and not self.refusal
 
 
@@ -101,12 +103,21 @@ def compare_runs(
         changed_within_seconds=changed_within_seconds,
         memory=memory,
     )
-    pages = iter(lambda: list(islice(rows, COURSE_LIST_PAGE_SIZE)), [])
-    with in_parallel(
-        lambda page: _compare_page(session, page), pages, concurrency=_CONCURRENCY
-    ) as results:
-        for page in results:
-            yield _add_refusals(session, page)
+
+    def compare_page(page: list[dict[str, Any]]) -> list[ComparedRun]:
+        return _compare_page(session, page)
+
+    pages = pages_of(rows, COURSE_LIST_PAGE_SIZE)
+    with in_parallel(compare_page, pages, concurrency=_CONCURRENCY) as compared_pages:
+        for compared_page in compared_pages:
+            yield _add_refusals(session, compared_page)
+
+
+def pages_of(rows: Iterator[T], page_size: int) -> Iterator[list[T]]:
+    """Yields lists of ``page_size`` rows; the last one may be shorter. Reads the rows only when
+    they are needed."""
+    while page := list(islice(rows, page_size)):
+        yield page
 
 
 def _add_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRun]:
@@ -117,16 +128,15 @@ def _add_refusals(session: Session, page: list[ComparedRun]) -> list[ComparedRun
     table = session.adapter.runs
     rows = [_write_request(table.columns, run) for run in changed_runs]
     answers = session.agent.ask("refusals", model=table.model, rows=rows)
-    reasons = {
-        run.row["pk"]: reason for run, reason in zip(changed_runs, answers, strict=True) if reason
-    }
-    return [replace(run, refusal=reasons.get(run.row["pk"], "")) for run in page]
+    refusals = {}
+    for run, reason in zip(changed_runs, answers, strict=True):
+        refusals[run.row["pk"]] = reason or ""
+    return [replace(run, refusal=refusals.get(run.row["pk"], "")) for run in page]
 
 
 def _compare_page(session: Session, rows: list[dict[str, Any]]) -> list[ComparedRun]:
-    lms_runs = _read_runs_of_lms(
-        session.lms, [row["course"] for row in rows if is_course_key(row["course"])]
-    )
+    keys = [row["course"] for row in rows if is_course_key(row["course"])]
+    lms_runs = _read_runs_of_lms(session.lms, keys)
     return [_compare_run(session.adapter, row, lms_runs.get(row["course"])) for row in rows]
 
 
@@ -170,12 +180,11 @@ def _compare_run(
         "self_paced": lms_run.pacing == "self",
         "certificate_available": lms_run.certificate_available or lms_run.end,
     }
-    compared_values = {
-        name: lms_values[name] for name in lms_values if name in adapter.runs.columns
-    }
-    changes = {
-        name: value for name, value in compared_values.items() if own_value(row, name) != value
-    }
+    changes = {}
+    for name, lms_value in lms_values.items():
+        has_column = name in adapter.runs.columns
+        if has_column and own_value(row, name) != lms_value:
+            changes[name] = lms_value
     return ComparedRun(row, in_lms=lms_run, changes=changes)
 
 
@@ -214,35 +223,40 @@ def reconcile_runs(
 ) -> None:
     """Copies what differs from the LMS to the application's runs, with the model's own ``save`` and
     validation. only_run, changed_within_seconds: as for ``select_runs``."""
-    for page in compare_runs(
-        session,
-        only_run=only_run,
-        changed_within_seconds=changed_within_seconds,
-        memory=summary.row_memory,
-    ):
+    memory = summary.row_memory
+    is_quick_pass = changed_within_seconds is not None
+    pages = compare_runs(
+        session, only_run=only_run, changed_within_seconds=changed_within_seconds, memory=memory
+    )
+    for page in pages:
+        runs_to_write = []
         for run in page:
+            course = run.row["course"]
+            retry_key = retry_key_of(run.row)
             if run.error is not None:
-                summary.add_error(RUN, run.row["course"], run.error)
-            elif run.refusal and summary.row_memory.is_due(RUN, retry_key_of(run.row)):
+                summary.add_error(RUN, course, run.error)
+                continue
+            if is_quick_pass and not run.is_due:
+                # Also if the changes are refused: quick passes need not compare the run again.
+                memory.record_agreement(RUN, run.row["pk"], run.row)
+            if not memory.is_due(RUN, retry_key):
+                continue
+            if run.refusal:
                 text = refusal_text(session.adapter.title, run)
-                summary.add(RUN, INVALID, run.row["course"], text, retry_key=retry_key_of(run.row))
-        if changed_within_seconds is not None:
-            for run in page:
-                # Also a run whose changes are refused: quick passes need not compare it again.
-                if not run.is_due and run.error is None:
-                    summary.row_memory.record_agreement(RUN, run.row["pk"], run.row)
-        due = [
-            run
-            for run in page
-            if run.is_due and summary.row_memory.is_due(RUN, retry_key_of(run.row))
-        ]
-        if due:
-            _write(session, due, summary)
+                summary.add(RUN, INVALID, course, text, retry_key=retry_key)
+            elif run.is_due:
+                runs_to_write.append(run)
+        if runs_to_write:
+            _write(session, runs_to_write, summary)
         summary.report_progress()
 
 
 def count_differing(session: Session, only_run: str = "") -> int:
-    return sum(run.is_due for page in compare_runs(session, only_run=only_run) for run in page)
+    """Counts the runs whose changes the application accepts."""
+    number = 0
+    for page in compare_runs(session, only_run=only_run):
+        number += sum(run.is_due for run in page)
+    return number
 
 
 def _write(session: Session, due: list[ComparedRun], summary: Summary) -> None:
@@ -254,14 +268,14 @@ def _write(session: Session, due: list[ComparedRun], summary: Summary) -> None:
 
 def _write_request(columns: Mapping[str, str], run: ComparedRun) -> dict[str, Any]:
     """Returns the changes of a run as the agent writes them."""
-    new_values = {columns[name]: value for name, value in run.changes.items()}
-    if {"start", "end"} & set(run.changes):
+    changes = dict(run.changes)
+    if "start" in changes or "end" in changes:
         # The application calculates the expiration date again; its validation would refuse an
         # expiration date before the end date.
-        new_values[columns["expiration"]] = None
-    expected = {path: run.row[name] for name, path in columns.items() if path in new_values}
-    values = {
-        path: value.isoformat() if isinstance(value, datetime) else value
-        for path, value in new_values.items()
-    }
-    return {"pk": run.row["pk"], "expect": expected, "set": values}
+        changes["expiration"] = None
+    expected, new_values = {}, {}
+    for name, value in changes.items():
+        column = columns[name]
+        expected[column] = run.row[name]
+        new_values[column] = value.isoformat() if isinstance(value, datetime) else value
+    return {"pk": run.row["pk"], "expect": expected, "set": new_values}

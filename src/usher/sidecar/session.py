@@ -59,7 +59,8 @@ class Session:
 
 @contextmanager
 def open_application(options: ApplicationOptions) -> Iterator[tuple[Checkout, Adapter, Agent]]:
-    """Opens the application and checks its tables. Raises SidecarError, Refused."""
+    """Opens the application and checks its tables. Raises SidecarError, and ConnectError or
+    EnvFileError if the application's files can't be read."""
     checkout = recognise(options)
     if checkout.edition is None:
         raise SidecarError(
@@ -85,7 +86,9 @@ def open_session(
     lms_url: '' for the address in the application's settings. wrap_request: makes a context manager
     that is entered for each request to the LMS. Raises SidecarError.
     """
-    names = [*_SETTINGS, *filter(None, [adapter.registration_token_setting])]
+    names: list[str] = list(_SETTINGS)
+    if adapter.registration_token_setting:
+        names.append(adapter.registration_token_setting)
     settings = agent.ask("settings", names=names)
     registration_token = settings.get(adapter.registration_token_setting) or ""
     lms = _make_client(settings, lms_url, checkout, registration_token, wrap_request)
@@ -108,9 +111,10 @@ def _make_client(
     base_url = lms_url or settings[Env.OPENEDX_API_BASE_URL]
     if not token or not base_url:
         missing = Env.OPENEDX_API_BASE_URL if token else Env.OPENEDX_SERVICE_WORKER_API_TOKEN
+        application = shlex.quote(str(checkout.folder or checkout.url))
         raise SidecarError(
             f"{checkout.title} has no {missing}; connect it to the LMS first: "
-            f"`usher connect --application {shlex.quote(str(checkout.folder or checkout.url))}`"
+            f"`usher connect --application {application}`"
         )
     try:
         http = Http(
@@ -122,20 +126,22 @@ def _make_client(
         )
     except BadAddress as error:
         # The address is not shown, because it may contain a password.
-        names = f"{Env.OPENEDX_API_BASE_URL} or {Env.OPENEDX_BASE_REDIRECT_URL}"
-        where = "--lms-url" if lms_url else f"{names} of {checkout.title}"
-        raise SidecarError(f"The LMS's address in {where} can't be used: {error}") from error
-    return LmsClient(
-        http,
-        Credentials(
-            service_worker=settings[Env.OPENEDX_SERVICE_WORKER_USERNAME] or "",
-            service_token=token,
-            client_id=settings[Env.OPENEDX_API_CLIENT_ID] or "",
-            client_secret=settings[Env.OPENEDX_API_CLIENT_SECRET] or "",
-            backend=settings[Env.OPENEDX_OAUTH_PROVIDER] or "",
-            registration_token=registration_token,
-        ),
+        if lms_url:
+            source = "--lms-url"
+        else:
+            source = (
+                f"{Env.OPENEDX_API_BASE_URL} or {Env.OPENEDX_BASE_REDIRECT_URL} of {checkout.title}"
+            )
+        raise SidecarError(f"The LMS's address in {source} can't be used: {error}") from error
+    credentials = Credentials(
+        service_worker=settings[Env.OPENEDX_SERVICE_WORKER_USERNAME] or "",
+        service_token=token,
+        client_id=settings[Env.OPENEDX_API_CLIENT_ID] or "",
+        client_secret=settings[Env.OPENEDX_API_CLIENT_SECRET] or "",
+        backend=settings[Env.OPENEDX_OAUTH_PROVIDER] or "",
+        registration_token=registration_token,
     )
+    return LmsClient(http, credentials)
 
 
 def _timeout(value: Any) -> float:

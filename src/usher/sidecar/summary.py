@@ -17,10 +17,14 @@ DONE, REFUSED, FAILED, SKIPPED, INVALID = "done", "refused", "failed", "skipped"
 
 #: With ``--watch``: seconds until a refused row is tried again, and an invalid one checked again.
 REFUSED_PAUSE = 3600.0
-#: Seconds until a row that failed or was skipped is tried again: the first pause, which is doubled
-#: each time; the longest pause of failed rows; the longest pause of skipped rows, which is short
-#: because the locks of a killed process end after two minutes.
-_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _MAX_SKIPPED_SECONDS = 2.0, 300.0, 15.0
+#: Seconds until a row that failed or was skipped is tried again the first time. Each further pause
+#: is twice as long.
+_FIRST_PAUSE_SECONDS = 2.0
+#: The longest pause of failed rows, in seconds.
+_MAX_PAUSE_SECONDS = 300.0
+#: The longest pause of skipped rows, in seconds. It is short because the locks of a killed process
+#: end after two minutes.
+_MAX_SKIPPED_SECONDS = 15.0
 #: The most rows that are remembered as agreeing with the LMS. Then all are forgotten, which only
 #: costs some requests.
 _MAX_AGREEING = 10_000
@@ -34,9 +38,6 @@ class Pause(NamedTuple):
 
     until: float
     seconds: float
-
-
-_NO_PAUSE = Pause(until=0.0, seconds=0.0)
 
 
 class RowMemory:
@@ -61,26 +62,27 @@ class RowMemory:
         if result == DONE:
             self._pauses.pop((kind, retry_key), None)
             return
-        last_pause = self._pauses.get((kind, retry_key), _NO_PAUSE)
         if result in (REFUSED, INVALID):
             seconds = REFUSED_PAUSE
         else:
+            last_pause = self._pauses.get((kind, retry_key))
+            doubled = 2 * last_pause.seconds if last_pause else _FIRST_PAUSE_SECONDS
             longest = _MAX_SKIPPED_SECONDS if result == SKIPPED else _MAX_PAUSE_SECONDS
-            seconds = max(_FIRST_PAUSE_SECONDS, min(2 * last_pause.seconds, longest))
+            seconds = min(doubled, longest)
         if len(self._pauses) >= self._prune_at_count:
             self._forget_expired()
         self._pauses[kind, retry_key] = Pause(time.monotonic() + seconds, seconds)
 
     def _forget_expired(self) -> None:
-        """Removes entries ``REFUSED_PAUSE`` after their pause ended: a row that still fails has a
-        newer entry by then. The next removal waits until the number of entries has doubled, so that
-        few of many calls remove anything."""
+        """Removes pauses that ended more than ``REFUSED_PAUSE`` ago: a row that still fails has a
+        newer pause by then. The next removal waits until the number of pauses has doubled, because
+        each removal reads all of them."""
         oldest_end = time.monotonic() - REFUSED_PAUSE
         with self._claim_lock:
-            remaining = {
-                key: pause for key, pause in list(self._pauses.items()) if pause.until > oldest_end
-            }
-            self._pauses, self._prune_at_count = remaining, max(_MAX_PAUSES, 2 * len(remaining))
+            # Other threads may add pauses meanwhile, so ``list`` copies them first.
+            pauses = list(self._pauses.items())
+            self._pauses = {key: pause for key, pause in pauses if pause.until > oldest_end}
+            self._prune_at_count = max(_MAX_PAUSES, 2 * len(self._pauses))
 
     def forget_failures(self) -> None:
         """Makes rows that failed or were skipped due again. Refused rows stay refused."""
@@ -91,7 +93,8 @@ class RowMemory:
     def is_due(self, kind: str, retry_key: Any) -> bool:
         """Whether the row with this retry key may be tried now: it has no pause, or the pause has
         ended."""
-        return self._pauses.get((kind, retry_key), _NO_PAUSE).until <= time.monotonic()
+        pause = self._pauses.get((kind, retry_key))
+        return pause is None or pause.until <= time.monotonic()
 
     def has_agreed_with_lms(self, kind: str, pk: Any, values: Any) -> bool:
         """Whether the row of this primary key agreed with the LMS when it had these values. This
@@ -109,13 +112,14 @@ class RowMemory:
         """Claims the rows of these primary keys until the block ends, and yields the keys of the
         claimed rows. Leaves out rows that another thread has claimed."""
         with self._claim_lock:
-            free = {key for key in keys if (table, key) not in self._claimed}
-            self._claimed |= {(table, key) for key in free}
+            free_keys = {key for key in keys if (table, key) not in self._claimed}
+            claims = {(table, key) for key in free_keys}
+            self._claimed |= claims
         try:
-            yield free
+            yield free_keys
         finally:
             with self._claim_lock:
-                self._claimed -= {(table, key) for key in free}
+                self._claimed -= claims
 
 
 @dataclass

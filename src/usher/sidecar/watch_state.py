@@ -48,20 +48,21 @@ class Trouble(NamedTuple):
 class PassMetrics(Protocol):
     """The interface of ``metrics.Metrics``."""
 
-    def record_pass(self, summary: Summary, refused: list[RefusedRow]) -> None: ...
+    def record_pass(self, summary: Summary, rows: list[RefusedRow]) -> None: ...
     def measure_request(self, exchange: Exchange) -> AbstractContextManager[None]: ...
 
 
 class WatchState:
     """Results of the passes since the start. Several threads may use it. session: the application
     and its LMS; None while they can't be reached. has_opened: whether both were reached at least
-    once. trouble: None while both can be reached. numbers: (kind, result) → number of rows."""
+    once. last_pass: when the last successful pass ended; None before the first. trouble: None while
+    both can be reached. numbers: (kind, result) → number of rows."""
 
     def __init__(self, metrics: PassMetrics | None = None) -> None:
         self._lock = threading.Lock()
         self._metrics = metrics
         #: (kind, what) → row, for rows that were refused or failed recently.
-        self._refused: dict[tuple[str, str], RefusedRow] = {}
+        self._refused_rows: dict[tuple[str, str], RefusedRow] = {}
         self.started = now()
         self.session: Session | None = None
         self.has_opened = False
@@ -74,7 +75,9 @@ class WatchState:
         return self._metrics.measure_request(exchange) if self._metrics else nullcontext()
 
     def record_start(self, session: Session) -> None:
-        self.session, self.has_opened = session, True
+        """Records that the application and the LMS were reached."""
+        self.session = session
+        self.has_opened = True
 
     def record_pass(self, summary: Summary) -> None:
         """Records the summary of a pass that ended or failed."""
@@ -84,38 +87,45 @@ class WatchState:
             for entry in summary.reasons:
                 if entry["result"] in (REFUSED, FAILED):
                     self._record_reason(entry, ended_at)
-            recent = (
-                refusal
-                for refusal in self._refused.values()
-                if ended_at - refusal.last < _SHOWN_FOR
-            )
-            self._refused = {(refusal.kind, refusal.what): refusal for refusal in recent}
+            self._refused_rows = {
+                key: row
+                for key, row in self._refused_rows.items()
+                if ended_at - row.last < _SHOWN_FOR
+            }
         if self._metrics:
             self._metrics.record_pass(summary, self.refused())
 
     def record_success(self) -> None:
         """Records that a pass succeeded."""
-        self.last_pass, self.trouble = now(), None
+        self.last_pass = now()
+        self.trouble = None
 
     def _record_reason(self, entry: dict[str, str], ended_at: datetime) -> None:
         """Adds the row, or updates the one of the same kind and the same learner or run. If there
         are ``_MAX_REFUSED`` rows, adds no other. The caller holds the lock."""
         key = (entry["kind"], entry["what"])
-        if (row := self._refused.get(key)) is not None:
-            row.result, row.reason, row.last = entry["result"], entry["reason"], ended_at
-            row.code, row.request_id = entry["code"], entry["request_id"]
-        elif len(self._refused) < _MAX_REFUSED:
-            self._refused[key] = RefusedRow(**entry, first=ended_at, last=ended_at)
+        row = self._refused_rows.get(key)
+        if row is not None:
+            row.result = entry["result"]
+            row.reason = entry["reason"]
+            row.code = entry["code"]
+            row.request_id = entry["request_id"]
+            row.last = ended_at
+        elif len(self._refused_rows) < _MAX_REFUSED:
+            self._refused_rows[key] = RefusedRow(**entry, first=ended_at, last=ended_at)
 
     def record_trouble(self, reason: str, wait: float) -> None:
         """Records why the application or the LMS can't be reached. wait: seconds until the next
         try."""
-        self.session, self.trouble = None, Trouble(reason, now() + timedelta(seconds=wait))
+        self.session = None
+        self.trouble = Trouble(reason, retry_at=now() + timedelta(seconds=wait))
 
     def refused(self) -> list[RefusedRow]:
         """Returns rows that were refused or failed recently, newest first."""
         with self._lock:
-            return sorted(self._refused.values(), key=lambda refusal: refusal.last, reverse=True)
+            return sorted(
+                self._refused_rows.values(), key=lambda refusal: refusal.last, reverse=True
+            )
 
     def as_summary(self) -> Summary:
         """Returns the counts since the start."""

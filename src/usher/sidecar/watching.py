@@ -36,13 +36,15 @@ from usher.sidecar.watch_state import WatchState
 SECONDS_BETWEEN_PASSES = 1.0
 #: Seconds until a thread of full passes checks again which kind is due, if none is.
 _SECONDS_BETWEEN_DUE_CHECKS = 0.5
-#: Seconds until the next try if the application or the LMS can't be reached: the first pause,
-#: doubled each time, and the longest.
-_FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 2.0, 60.0
+#: Seconds until the next try if the application or the LMS can't be reached. Each further wait is
+#: twice as long, up to the longest.
+_FIRST_WAIT_SECONDS = 2.0
+_MAX_WAIT_SECONDS = 60.0
 #: Seconds of pause for each second that the application's database worked for the thread of the
 #: passes, which reads rows. Quick and full passes together use at most a fifth of the database's
 #: time for that.
-QUICK_PAUSE_FACTOR, FULL_PAUSE_FACTOR = 5.0, 30.0
+QUICK_PAUSE_FACTOR = 5.0
+FULL_PAUSE_FACTOR = 30.0
 #: Seconds between the starts of two full passes that compare with the LMS; longer if a pass takes
 #: long, so that these passes use at most a twentieth of the time.
 SECONDS_BETWEEN_COMPARISONS = 300.0
@@ -89,23 +91,22 @@ class Stopping:
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Handles the signals within the block, and ends the block when Stopped is raised in it."""
-        signals = (signal.SIGTERM, signal.SIGINT)
-        earlier_handlers = [
-            signal.signal(signal_number, self._on_signal) for signal_number in signals
-        ]
+        """Handles the signals within the block, and ends the block when Stopped is raised in it.
+        Then restores the earlier handlers."""
+        handler_of_sigterm = signal.signal(signal.SIGTERM, self._on_signal)
+        handler_of_sigint = signal.signal(signal.SIGINT, self._on_signal)
         try:
             yield
         except Stopped:
             return
         finally:
             self._timer.cancel()
-            for signal_number, handler in zip(signals, earlier_handlers, strict=True):
-                signal.signal(signal_number, handler)
+            signal.signal(signal.SIGTERM, handler_of_sigterm)
+            signal.signal(signal.SIGINT, handler_of_sigint)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Raises Stopped at the first signal, unless a batch is in progress; ends the process at
-        the second."""
+        """At the first signal, prints a line, and raises Stopped unless a batch is in progress. At
+        the second, ends the process."""
         if self._requested.is_set():
             self._end_now()
             return
@@ -120,19 +121,25 @@ class Stopping:
     @contextmanager
     def stop_between_batches(self) -> Iterator[Callable[[Summary], None]]:
         """Within the block, a signal does not interrupt a batch. Yields a function to call between
-        two batches; it raises Stopped after a signal."""
+        two batches, as ``Summary.progress``; it raises Stopped after a signal."""
+
+        def stop_if_requested(_summary: Summary) -> None:
+            self.stop_if_requested()
+
         self._in_batches = True
         try:
-            yield lambda _summary: self.stop_if_requested()
+            yield stop_if_requested
         finally:
             self._in_batches = False
         self.stop_if_requested()
 
     @property
     def is_requested(self) -> bool:
+        """Whether a signal was received."""
         return self._requested.is_set()
 
     def stop_if_requested(self) -> None:
+        """Raises Stopped if a signal was received."""
         if self._requested.is_set():
             raise Stopped
 
@@ -182,17 +189,17 @@ class FullPasses:
         """Sets the time of the next pass of this kind. busy_seconds: as
         ``_run_pass_within_rate_limit`` returns them."""
         if kind in _RECORDED_KINDS:
-            self._due_times[kind] = ended + max(
-                SECONDS_BETWEEN_PASSES, FULL_PAUSE_FACTOR * busy_seconds
-            )
-        elif kind in (RUN, RUN_MODE):
-            self._due_times[kind] = started + (
-                SECONDS_BETWEEN_COMPARISONS if kind == RUN else SECONDS_BETWEEN_RUN_MODES
-            )
+            pause = max(SECONDS_BETWEEN_PASSES, FULL_PAUSE_FACTOR * busy_seconds)
+            due_time = ended + pause
+        elif kind == RUN:
+            due_time = started + SECONDS_BETWEEN_COMPARISONS
+        elif kind == RUN_MODE:
+            due_time = started + SECONDS_BETWEEN_RUN_MODES
         else:
-            self._due_times[kind] = started + max(
-                SECONDS_BETWEEN_COMPARISONS, _COMPARISON_INTERVAL_FACTOR * (ended - started)
-            )
+            duration = ended - started
+            interval = max(SECONDS_BETWEEN_COMPARISONS, _COMPARISON_INTERVAL_FACTOR * duration)
+            due_time = started + interval
+        self._due_times[kind] = due_time
 
 
 #: A thread's function: runs quick or full passes until ``PassThreads`` ends.
@@ -205,8 +212,8 @@ class PassThreads:
 
     def __init__(self, functions: Iterable[PassFunction]) -> None:
         self._ended = Event()
-        #: The error of a thread that failed.
-        self._failed: BaseException | None = None
+        #: The error of a thread that failed, the last one if several failed.
+        self._error: BaseException | None = None
         self._threads = [
             Thread(target=self._run, args=[function], daemon=True) for function in functions
         ]
@@ -221,13 +228,14 @@ class PassThreads:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, passes: PassFunction) -> None:
+    def _run(self, run_passes: PassFunction) -> None:
+        """Runs in a thread, until ``run_passes`` raises Stopped or another error."""
         try:
-            passes(self)
+            run_passes(self)
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again by ``wait``
-            self._failed = error
+            self._error = error
 
     def stop_if_ended(self, summary: Summary) -> None:
         """Raises Stopped if the passes are to end. Called between two batches, as
@@ -243,9 +251,9 @@ class PassThreads:
 
     def wait(self) -> None:
         """Waits until a thread fails, and raises its error."""
-        while self._failed is None:
+        while self._error is None:
             time.sleep(_FAILURE_CHECK_SECONDS)
-        raise self._failed
+        raise self._error
 
 
 class Watching:
@@ -255,15 +263,18 @@ class Watching:
     def __init__(
         self, scope: PassScope, state: WatchState, on_pass: Callable[[Summary], None]
     ) -> None:
-        self._scope, self._state, self._on_pass = scope, state, on_pass
-        # The lock is held while a pass is reported, so that the reports of two threads don't mix.
-        self._row_memory, self._report_lock = RowMemory(), Lock()
-        included_kinds = (
-            [kind for kind in kinds if scope.includes(kind)]
-            for kinds in (_RECORDED_KINDS, _COMPARED_KINDS)
-        )
-        # One for recorded kinds and one for compared kinds. Each schedule below has its own thread.
-        scopes = [replace(scope, kinds=kinds) for kinds in included_kinds if kinds]
+        self._scope = scope
+        self._state = state
+        self._on_pass = on_pass
+        self._row_memory = RowMemory()
+        # Held while a pass is reported, so that the reports of two threads don't mix.
+        self._report_lock = Lock()
+        # A scope for recorded kinds and one for compared kinds. Each schedule has its own thread.
+        scopes = []
+        for kinds in (_RECORDED_KINDS, _COMPARED_KINDS):
+            included_kinds = [kind for kind in kinds if scope.includes(kind)]
+            if included_kinds:
+                scopes.append(replace(scope, kinds=included_kinds))
         self._quick_schedules = [QuickPasses(scope) for scope in scopes]
         self._full_schedules = [FullPasses(scope) for scope in scopes]
 
@@ -350,12 +361,15 @@ def watch(
     address each time the application and the LMS are reached. on_pass: called for each pass that
     processed rows. on_trouble: called with an error and the seconds until the next try. state:
     records everything. stopping: handles the signals. The application and the LMS may be restarted
-    meanwhile."""
-    state, wait = state or WatchState(), _FIRST_WAIT_SECONDS
+    meanwhile. Raises ConnectError, EnvFileError or OSError if the application's files can't be read
+    before the application and the LMS are reached for the first time."""
+    state = state or WatchState()
+    wait = _FIRST_WAIT_SECONDS
     watching = Watching(scope, state, on_pass)
     with stopping.handle_signals():
         while True:
             started = time.monotonic()
+            # Runs until the application or the LMS can't be reached.
             try:
                 with open_application(options) as (checkout, adapter, agent):
                     check_scope(agent, adapter, scope)

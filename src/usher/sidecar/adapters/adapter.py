@@ -105,40 +105,42 @@ class Selection:
 
     def conditions_through(self, relation: str) -> tuple[Condition, ...]:
         """Returns the conditions of ``filter`` for another table: for its rows whose ``relation``
-        refers to a row of this selection."""
+        refers to a row that ``filter`` selects."""
 
         def add_relation(alternative: Mapping[str, Any]) -> Mapping[str, Any]:
             return {f"{relation}__{path}": value for path, value in alternative.items()}
 
-        return tuple(
-            [add_relation(alternative) for alternative in condition]
-            if isinstance(condition, list)
-            else add_relation(condition)
-            for condition in self.filter
-        )
+        conditions: list[Condition] = []
+        for condition in self.filter:
+            if isinstance(condition, list):
+                conditions.append([add_relation(alternative) for alternative in condition])
+            else:
+                conditions.append(add_relation(condition))
+        return tuple(conditions)
 
     def without_age_limit(self) -> Selection:
         """Returns the selection without the conditions that leave out new rows."""
-        return Selection(
-            tuple(
-                condition
-                if isinstance(condition, list)
-                else {
-                    path: value
-                    for path, value in condition.items()
-                    if not path.endswith(f"{CREATED}__lt")
-                }
-                for condition in self.filter
-            ),
-            self.exclude,
-        )
+        conditions: list[Condition] = []
+        for condition in self.filter:
+            if isinstance(condition, list):
+                conditions.append(condition)  # no list has an age limit
+            else:
+                conditions.append(
+                    {
+                        path: value
+                        for path, value in condition.items()
+                        if not path.endswith(f"{CREATED}__lt")
+                    }
+                )
+        return Selection(tuple(conditions), self.exclude)
 
     @property
     def paths(self) -> set[str]:
         """The columns in the conditions."""
         paths: set[str] = set()
         for condition in (*self.filter, *self.exclude):
-            for alternative in condition if isinstance(condition, list) else [condition]:
+            alternatives = condition if isinstance(condition, list) else [condition]
+            for alternative in alternatives:
                 paths.update(_LOOKUP.sub("", path) for path in alternative)
         return paths
 
@@ -249,8 +251,9 @@ class Adapter:
         columns = (*self.enrollment_change_columns, *self.account_change_columns)
         return _changed_within(columns, seconds, grace_seconds=self.grace_seconds)
 
-    # As ``changed_users``, and for users whose profile changed.
     def changed_profiles(self, seconds: float) -> Condition:
+        """Returns the condition of ``changed_users``, which also holds for users whose profile
+        changed."""
         return _changed_within(
             (*self.user_change_columns, *self.profile_change_columns),
             seconds,
@@ -274,37 +277,53 @@ class Adapter:
         )
 
     def check_request(self) -> dict[str, Any]:
-        """Returns the request for ``agent.check``."""
+        """Returns the request for ``agent.check``: all fields, methods and functions that the
+        sidecar uses."""
+        further_fields = self._further_fields()
+        tables = [
+            {
+                "model": table.model,
+                "fields": sorted({*table.paths, *further_fields.get(table.model, ())}),
+                "methods": list(table.methods),
+            }
+            for table in self.tables
+        ]
+        audit_fields = [self.audit.row, self.audit.before, self.audit.after]
+        tables.append({"model": self.audit.model, "fields": audit_fields, "methods": []})
         functions = [self.name_function] if self.name_function else []
         if self.lock:
             functions.append(self.lock.function)
-        lock_fields = {self.lock.column} if self.lock else set()
-        further_fields = {
-            self.users.model: self.users_due.paths
-            | lock_fields
-            | {*self.user_change_columns, *self.profile_change_columns},
-            self.enrollments.model: self.enrollments_due.paths
-            | self.enrollments_waiting.paths
-            | self.unenrollments_due.paths
-            | {*self.enrollment_change_columns, *self.account_change_columns}
-            | {self.enrollment_username, self.enrollment_run, *self.audit.related},
-            self.runs.model: self.eligible_runs.paths
-            | self.graded_runs.paths
-            | {*self.run_change_columns},
+        return {"action": "check", "tables": tables, "functions": functions}
+
+    def _further_fields(self) -> dict[str, set[str]]:
+        """Returns model → fields that the sidecar uses in addition to the table's columns, most of
+        them in conditions."""
+        of_users = {
+            *self.users_due.paths,
+            *self.user_change_columns,
+            *self.profile_change_columns,
         }
-        audit = [self.audit.row, self.audit.before, self.audit.after]
+        if self.lock:
+            of_users.add(self.lock.column)
+        of_enrollments = {
+            *self.enrollments_due.paths,
+            *self.enrollments_waiting.paths,
+            *self.unenrollments_due.paths,
+            *self.enrollment_change_columns,
+            *self.account_change_columns,
+            self.enrollment_username,
+            self.enrollment_run,
+            *self.audit.related,
+        }
+        of_runs = {
+            *self.eligible_runs.paths,
+            *self.graded_runs.paths,
+            *self.run_change_columns,
+        }
         return {
-            "action": "check",
-            "tables": [
-                {
-                    "model": table.model,
-                    "fields": sorted({*table.paths, *further_fields.get(table.model, ())}),
-                    "methods": list(table.methods),
-                }
-                for table in self.tables
-            ]
-            + [{"model": self.audit.model, "fields": audit, "methods": []}],
-            "functions": functions,
+            self.users.model: of_users,
+            self.enrollments.model: of_enrollments,
+            self.runs.model: of_runs,
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 from itertools import islice
 from typing import Any
@@ -31,88 +31,95 @@ _MAX_LINES_A_REASON = 50
 
 def overview(state: WatchState) -> str:
     """Renders the first page: the verdict, the counts since the start, and the connection."""
-    tone, sentence, detail = _verdict(state)
-    kinds = sorted({kind for kind, _ in state.numbers})
-    head = ("Records", "Done", "Refused", "Failed", "Skipped", "Invalid")
-    results = (DONE, REFUSED, FAILED, SKIPPED, INVALID)
-    rows = [
-        (kind.capitalize(), *(state.numbers[kind, result] for result in results)) for kind in kinds
-    ]
-    table = _table(head, rows) if rows else "<p>Nothing was due yet.</p>"
-    body = _verdict_box(tone, sentence, detail)
-    body += (
-        _panel(f"Since {state.started:%H:%M} UTC", table)
+    body = (
+        _verdict(state)
+        + _panel(f"Since {state.started:%H:%M} UTC", _counts_table(state))
         + _connection_panel(state)
         + _time_of_page()
     )
     return _page("/", "Overview", body, state)
 
 
-def _verdict(state: WatchState) -> tuple[str, str, str]:
-    """Returns a key of ``_MARKS``, a sentence about the state of the sidecar, and a detail."""
+def _counts_table(state: WatchState) -> str:
+    """Renders the number of rows by kind and result."""
+    if not state.numbers:
+        return "<p>Nothing was due yet.</p>"
+    kinds = sorted({kind for kind, _ in state.numbers})
+    results = (DONE, REFUSED, FAILED, SKIPPED, INVALID)
+    rows = []
+    for kind in kinds:
+        numbers = [state.numbers[kind, result] for result in results]
+        rows.append([kind.capitalize(), *numbers])
+    return _table(("Records", "Done", "Refused", "Failed", "Skipped", "Invalid"), rows)
+
+
+def _verdict(state: WatchState) -> str:
+    """Renders the state of the sidecar in one sentence."""
     if state.trouble is not None:
-        reason, retry_at = state.trouble
-        seconds = max(0, round((retry_at - now()).total_seconds()))
-        return "bad", "The sidecar can't work now.", f"{reason} Tried again in {seconds} s."
+        seconds = max(0, round((state.trouble.retry_at - now()).total_seconds()))
+        detail = f"{state.trouble.reason} Tried again in {seconds} s."
+        return _verdict_box("bad", "The sidecar can't work now.", detail)
     if state.is_late:
-        return (
-            "bad",
-            "No pass has succeeded for five minutes.",
-            "The terminal of the sidecar shows the reason.",
-        )
-    if number := len(state.refused()):
-        noun = "record is" if number == 1 else "records are"
-        return "warning", f"{number} {noun} refused.", "Each is tried again after an hour."
+        detail = "The terminal of the sidecar shows the reason."
+        return _verdict_box("bad", "No pass has succeeded for five minutes.", detail)
+    number = len(state.refused())
+    if number:
+        sentence = f"{number} {'record is' if number == 1 else 'records are'} refused."
+        return _verdict_box("warning", sentence, "Each is tried again after an hour.")
     if state.last_pass is None:
-        return "waiting", "The first pass is in progress.", ""
-    return "ok", "The LMS has the desired state.", "According to the application's tables."
+        return _verdict_box("waiting", "The first pass is in progress.", "")
+    detail = "According to the application's tables."
+    return _verdict_box("ok", "The LMS has the desired state.", detail)
 
 
 def _connection_panel(state: WatchState) -> str:
     """Renders the addresses of the application and the LMS, and how the LMS answers."""
-    last_pass = f"<div><dt>Last pass</dt><dd>{_ago(state.last_pass)}</dd></div>"
-    if (session := state.session) is None:
-        return _panel("The application and the LMS", f"<dl>{last_pass}</dl>")
-    health = session.lms.http.health()
-    median = f"{statistics.median_high(health.milliseconds):.0f} ms" if health.milliseconds else ""
-    # A failure is shown only until the next answer.
-    failed_last = (health.failed_at or 0) > (health.answered_at or 0)
-    failure = escape(health.failure) if failed_last else ""
-    answer = _moment(health.answered_at)
-    rows = (
-        ("Application", escape(session.adapter.title)),
-        ("LMS", escape(session.lms.http.base_url)),
-        ("Last answer", _ago(answer)),
-        ("Last failure", failure or "none since"),
-        ("Latency", median or "not known"),
-        ("Circuits", escape(", ".join(health.open_circuits)) or "all closed"),
-        ("Throttled", escape(", ".join(health.throttled)) or "no"),
-    )
-    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows)
-    return _panel("The application and the LMS", f"<dl>{items}{last_pass}</dl>")
+    facts = []
+    if state.session is not None:
+        http = state.session.lms.http
+        health = http.health()
+        latency = "not known"
+        if health.milliseconds:
+            latency = f"{statistics.median_high(health.milliseconds):.0f} ms"
+        # A failure is shown only until the next answer.
+        failed_last = (health.failed_at or 0) > (health.answered_at or 0)
+        facts = [
+            ("Application", state.session.adapter.title),
+            ("LMS", http.base_url),
+            ("Last answer", _ago(_moment(health.answered_at))),
+            ("Last failure", (health.failure if failed_last else "") or "none since"),
+            ("Latency", latency),
+            ("Circuits", ", ".join(health.open_circuits) or "all closed"),
+            ("Throttled", ", ".join(health.throttled) or "no"),
+        ]
+    facts.append(("Last pass", _ago(state.last_pass)))
+    return _panel("The application and the LMS", _description_list(facts))
 
 
 def refusals(state: WatchState) -> str:
     """Renders the page of refused and failed rows, by reason, and of those that the application
     gave up."""
-    groups: dict[tuple[str, str], list[RefusedRow]] = {}
-    for refusal in state.refused():
-        groups.setdefault((refusal.kind, refusal.reason), []).append(refusal)
+    rows_by_reason: dict[tuple[str, str], list[RefusedRow]] = {}
+    for row in state.refused():
+        rows_by_reason.setdefault((row.kind, row.reason), []).append(row)
     body = "<h1>Refusals</h1>"
-    body += "".join(_refusal_panel(*group, rows) for group, rows in groups.items())
-    if not groups:
+    for (kind, reason), rows in rows_by_reason.items():
+        body += _refusal_panel(kind, reason, rows)
+    if not rows_by_reason:
         body += '<div class="empty"><p>Nothing was refused in the last two hours.</p></div>'
     body += _panel("Given up by the application itself", _given_up_list(state)) + _time_of_page()
     return _page("/refusals/", "Refusals", body, state)
 
 
 def _refusal_panel(kind: str, reason: str, rows: list[RefusedRow]) -> str:
+    """Renders the rows of one kind that were refused, or failed, for the same reason."""
     lines = [_list_line(row.what, f"last {_ago(row.last)}") for row in rows[:_MAX_LINES_A_REASON]]
     if len(rows) > _MAX_LINES_A_REASON:
         lines.append(f"<li>and {len(rows) - _MAX_LINES_A_REASON} more</li>")
-    count = f"<p>{len(rows)} {escape(kind)}{'s' if len(rows) > 1 else ''}, the first "
-    since = f"{_ago(min(row.first for row in rows))}</p>"
-    return _panel(reason, f'{count}{since}<ul class="plain-list">{"".join(lines)}</ul>', tone="bad")
+    count = f"{len(rows)} {escape(kind)}{'s' if len(rows) > 1 else ''}"
+    first = _ago(min(row.first for row in rows))
+    body = f'<p>{count}, the first {first}</p><ul class="plain-list">{"".join(lines)}</ul>'
+    return _panel(reason, body, tone="bad")
 
 
 def _list_line(subject: str, detail: str) -> str:
@@ -128,22 +135,22 @@ def _list_line(subject: str, detail: str) -> str:
 
 def _given_up_list(state: WatchState) -> str:
     """Renders the learners whom the application gave up, or why they can't be listed."""
-    if (session := state.session) is None:
+    session = state.session
+    if session is None:
         return _unavailable_notice(state)
     try:
+        given_up = find_given_up(session.agent, session.adapter)
         # One more than is listed, to find out whether there are more.
-        given_up_rows = list(
-            islice(find_given_up(session.agent, session.adapter), _MAX_GIVEN_UP + 1)
-        )
+        rows = list(islice(given_up, _MAX_GIVEN_UP + 1))
     except SidecarError as error:
         return _notice(f"The application could not be asked: {error}")
-    if not given_up_rows:
+    if not rows:
         return "<p>Nobody.</p>"
-    lines = "".join(_list_line(row.what, row.reason) for row in given_up_rows[:_MAX_GIVEN_UP])
-    more = f"<p>The first {_MAX_GIVEN_UP}; <code>usher drift --given-up</code> lists all.</p>"
-    return f'<ul class="plain-list">{lines}</ul>' + (
-        more if len(given_up_rows) > _MAX_GIVEN_UP else ""
-    )
+    lines = "".join(_list_line(row.what, row.reason) for row in rows[:_MAX_GIVEN_UP])
+    html = f'<ul class="plain-list">{lines}</ul>'
+    if len(rows) > _MAX_GIVEN_UP:
+        html += f"<p>The first {_MAX_GIVEN_UP}; <code>usher drift --given-up</code> lists all.</p>"
+    return html
 
 
 def learners(state: WatchState, text: str) -> str:
@@ -164,40 +171,38 @@ def learners(state: WatchState, text: str) -> str:
 
 def _search_result(state: WatchState, text: str) -> str:
     """Renders the learners with this e-mail address or username, compared with the LMS now."""
-    if (session := state.session) is None:
+    session = state.session
+    if session is None:
         return _unavailable_notice(state)
+
+    # Find the learners in the application.
+    selection = session.adapter.eligible_users.narrowed_by(_user_condition(text))
+    pages = read_learners(session.agent, session.adapter, page_size=_MAX_FOUND, selection=selection)
     try:
-        selection = session.adapter.eligible_users.narrowed_by(_user_condition(text))
-        page = next(
-            read_learners(
-                session.agent, session.adapter, page_size=_MAX_FOUND, selection=selection
-            ),
-            [],
-        )
+        learners: list[Learner] = next(pages, [])
     except SidecarError as error:
         return _notice(f"The application could not be asked: {error}")
-    if not page:
+    if not learners:
         return (
             '<div class="empty"><p>The application has no user with this e-mail address or '
             "username for whom it creates an LMS account.</p><p>It creates none for inactive "
             "users, and leaves new users out for some minutes.</p></div>"
         )
+
+    # Compare them with the LMS.
+    notice = ""
+    last_line = _time_of_requests(session)
     try:
-        differences = differences_of(session, page, kinds=("account", "enrollment"))
+        differences = differences_of(session, learners, kinds=("account", "enrollment"))
     except LmsError as error:
-        problem = _notice(f"The LMS could not be asked: {error.message}")
-        return problem + "".join(
-            _learner_section(state, learner, differences=[]) for learner in page
-        )
-    sections = [
-        _learner_section(
-            state,
-            learner,
-            [difference for difference in differences if _is_about(difference, learner)],
-        )
-        for learner in page
-    ]
-    return "".join(sections) + _time_of_requests(session)
+        differences = []
+        notice = _notice(f"The LMS could not be asked: {error.message}")
+        last_line = ""
+    sections = ""
+    for learner in learners:
+        of_learner = [difference for difference in differences if _is_about(difference, learner)]
+        sections += _learner_section(state, learner, of_learner)
+    return notice + sections + last_line
 
 
 def _user_condition(text: str) -> list[Mapping[str, Any]]:
@@ -221,18 +226,11 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
     sections = [f"<h2>{escape(learner.email or learner.username)}</h2>"]
     sections.append(_learner_verdict(state, learner, differences))
     if differences:
-        table = _table(
-            ("Kind", "What", "Difference", "Next"),
-            [
-                (
-                    difference.kind,
-                    difference.what,
-                    difference.difference,
-                    "will be repaired" if difference.waiting else "",
-                )
-                for difference in differences
-            ],
-        )
+        rows = []
+        for difference in differences:
+            next_step = "will be repaired" if difference.waiting else ""
+            rows.append((difference.kind, difference.what, difference.difference, next_step))
+        table = _table(("Kind", "What", "Difference", "Next"), rows)
         sections.append(_panel("What differs in the LMS now", table, level=3))
     data = _learner_data(learner) + _enrollments_table(learner)
     sections.append(_panel("In the application", data, level=3))
@@ -241,10 +239,12 @@ def _learner_section(state: WatchState, learner: Learner, differences: list[Diff
 
 
 def _learner_verdict(state: WatchState, learner: Learner, differences: list[Difference]) -> str:
-    """Renders the most important statement: what was refused or given up, else what differs."""
-    who = learner.shown_name
-    refusals = [refusal for refusal in state.refused() if _learner_of(refusal.what) == who]
-    sentences = [f"{refusal.kind.capitalize()}: {refusal.reason}" for refusal in refusals]
+    """Renders the most important statement: what was refused, failed or was given up, else what
+    differs."""
+    sentences = []
+    for row in state.refused():
+        if _learner_of(row.what) == learner.shown_name:
+            sentences.append(f"{row.kind.capitalize()}: {row.reason}")
     if learner.given_up:
         reason = learner.given_up_reason or "no reason was kept"
         sentences.append(f"Given up by the application: {reason}")
@@ -260,35 +260,31 @@ def _learner_verdict(state: WatchState, learner: Learner, differences: list[Diff
 
 def _learner_data(learner: Learner) -> str:
     """Renders what the application has recorded of the learner."""
-    facts = (
-        ("Name", learner.name),
-        ("E-mail", learner.email),
-        ("LMS username", learner.username or "none yet"),
-        (
-            "LMS account",
-            "recorded as created" if learner.has_account else "not recorded as created",
-        ),
-        ("Token", "one is stored" if learner.has_token else "none"),
+    account = "recorded as created" if learner.has_account else "not recorded as created"
+    return _description_list(
+        [
+            ("Name", learner.name),
+            ("E-mail", learner.email),
+            ("LMS username", learner.username or "none yet"),
+            ("LMS account", account),
+            ("Token", "one is stored" if learner.has_token else "none"),
+        ]
     )
-    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    return f"<dl>{items}</dl>"
 
 
 def _enrollments_table(learner: Learner) -> str:
     """Renders the learner's enrollments in the application."""
     if not learner.enrollments:
         return "<p>No enrollments in the application.</p>"
-    rows = [
-        (
-            row.course,
-            (f"enrolled as {row.mode}" if row.mode else "enrolled")
-            if row.is_active
-            else (row.change_status or "not enrolled"),
-            "yes" if row.enrolled else "no",
-            row.attempts,
-        )
-        for row in learner.enrollments
-    ]
+    rows = []
+    for row in learner.enrollments:
+        if not row.is_active:
+            enrollment = row.change_status or "not enrolled"
+        elif row.mode:
+            enrollment = f"enrolled as {row.mode}"
+        else:
+            enrollment = "enrolled"
+        rows.append((row.course, enrollment, "yes" if row.enrolled else "no", row.attempts))
     return _table(("Course run", "Enrollment", "Recorded as enrolled", "Failed attempts"), rows)
 
 
@@ -385,22 +381,23 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     then drop the roles of a table. ``data-label`` is the heading that is shown there."""
     names = list(head)
     top = "".join(f'<th scope="col" role="columnheader">{escape(name)}</th>' for name in names)
-    lines = "".join(
-        '<tr role="row">'
-        + "".join(
-            f'<th scope="row" role="rowheader">{escape(str(value))}</th>'
-            if column == 0
-            else f'<td role="cell" data-label="{escape(name)}">{escape(str(value))}</td>'
-            for column, (name, value) in enumerate(zip(names, row, strict=True))
-        )
-        + "</tr>"
-        for row in rows
-    )
+    lines = ""
+    for heading, *values in rows:
+        lines += f'<tr role="row"><th scope="row" role="rowheader">{escape(str(heading))}</th>'
+        for name, value in zip(names[1:], values, strict=True):
+            lines += f'<td role="cell" data-label="{escape(name)}">{escape(str(value))}</td>'
+        lines += "</tr>"
     return (
         '<table class="stack" role="table"><thead role="rowgroup">'
         f'<tr role="row">{top}</tr></thead>'
         f'<tbody role="rowgroup">{lines}</tbody></table>'
     )
+
+
+def _description_list(facts: Iterable[tuple[str, str]]) -> str:
+    """Renders names and their values."""
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return f"<dl>{items}</dl>"
 
 
 def _notice(text: str) -> str:
@@ -414,7 +411,7 @@ def _unavailable_notice(state: WatchState) -> str:
 
 def _moment(epoch_seconds: float | None) -> datetime | None:
     """Unix seconds as a time; None if there are none."""
-    return datetime.fromtimestamp(epoch_seconds, tz=now().tzinfo) if epoch_seconds else None
+    return datetime.fromtimestamp(epoch_seconds, tz=UTC) if epoch_seconds else None
 
 
 def _ago(moment: datetime | None) -> str:
@@ -423,4 +420,6 @@ def _ago(moment: datetime | None) -> str:
     seconds = max(0, round((now() - moment).total_seconds()))
     if seconds < 120:
         return f"{seconds} s ago"
-    return f"{seconds // 60} min ago" if seconds < 7200 else f"{seconds // 3600} h ago"
+    if seconds < 7200:
+        return f"{seconds // 60} min ago"
+    return f"{seconds // 3600} h ago"

@@ -44,15 +44,17 @@ _HEADERS = {
 
 
 class Access:
-    """The links and the session cookie that give access to the pages. print_link: prints a link to
-    the terminal."""
+    """The links and the session cookie that give access to the pages. print_to_terminal: prints a
+    link."""
 
-    def __init__(self, address: str, print_link: Callable[[str], None]) -> None:
+    def __init__(self, address: str, print_to_terminal: Callable[[str], None]) -> None:
         self.cookie_name = f"usher-console-{urlsplit(address).port}"
-        self._address, self._print_to_terminal = address, print_link
+        self._address = address
+        self._print_to_terminal = print_to_terminal
         self._lock = threading.Lock()
         #: The key in the newest link; '' once the link was used.
         self._key = ""
+        #: When the newest link was printed.
         self._printed_at = 0.0
         #: The value of the session cookie, the same for every link.
         self._session = secrets.token_urlsafe(32)
@@ -60,7 +62,8 @@ class Access:
     def print_link(self) -> None:
         """Prints a new link, which replaces one that was not used."""
         with self._lock:
-            self._key, self._printed_at = secrets.token_urlsafe(32), time.monotonic()
+            self._key = secrets.token_urlsafe(32)
+            self._printed_at = time.monotonic()
             link = f"{self._address}/open?key={self._key}"
         self._print_to_terminal(link)
 
@@ -75,8 +78,7 @@ class Access:
         """Returns the session cookie's value if ``key`` is that of the newest link, which is then
         used up; '' for another or a used key."""
         with self._lock:
-            is_match = bool(self._key) and hmac.compare_digest(self._key.encode(), key.encode())
-            if not is_match:
+            if not self._key or not hmac.compare_digest(self._key.encode(), key.encode()):
                 return ""
             self._key = ""
             return self._session
@@ -84,10 +86,13 @@ class Access:
     def is_signed_in(self, cookies: str) -> bool:
         """Whether the header ``Cookie`` has the session cookie. The cookies of other programs on
         this machine, which browsers send too, may be in any form."""
-        pairs = (cookie.strip().partition("=") for cookie in cookies.split(";"))
-        values = [value for name, _, value in pairs if name == self.cookie_name]
-        session = self._session.encode()
-        return any(hmac.compare_digest(value.encode(), session) for value in values)
+        for cookie in cookies.split(";"):
+            name, _, value = cookie.strip().partition("=")
+            if name == self.cookie_name and hmac.compare_digest(
+                value.encode(), self._session.encode()
+            ):
+                return True
+        return False
 
 
 @contextmanager
@@ -95,18 +100,19 @@ def serve_pages(
     state: WatchState, port: int, print_link: Callable[[str], None], host: str = LOOPBACK
 ) -> Iterator[str]:
     """Serves until the block ends. Yields the address of the pages. port: 0 for a free one. host:
-    address to listen on. Raises OSError."""
-    with ThreadingHTTPServer((host, port), _Handler) as server:
+    address to listen on. Raises OSError if it can't be listened on."""
+    name = LOOPBACK if host == ALL_INTERFACES else host
+
+    class Handler(_Handler):
+        names = _LOOPBACK_NAMES | {name}
+
+    Handler.state = state
+    with ThreadingHTTPServer((host, port), Handler) as server:
         server.daemon_threads = True
-        name = LOOPBACK if host == ALL_INTERFACES else host
         address = f"http://{name}:{server.server_address[1]}"
+        # Only now is the port known, which the links need.
         access = Access(address, print_link)
-        # Only now is the port known, which the handler's ``access`` needs.
-        server.RequestHandlerClass = type(
-            "_Handler",
-            (_Handler,),
-            {"access": access, "state": state, "names": _LOOPBACK_NAMES | {name}},
-        )
+        Handler.access = access
         threading.Thread(target=server.serve_forever, daemon=True).start()
         access.print_link()
         try:
@@ -116,7 +122,7 @@ def serve_pages(
 
 
 class _Handler(BaseHTTPRequestHandler):
-    # ``serve_pages`` sets these in a subclass. names: host names of this machine.
+    # A subclass in ``serve_pages`` has these. names: host names of this machine.
     access: Access
     state: WatchState
     names: set[str]
@@ -176,18 +182,16 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _show(self, path: str, query: dict[str, str]) -> None:
-        views: dict[str, Callable[[], str]] = {
-            "/": lambda: pages.overview(self.state),
-            "/refusals/": lambda: pages.refusals(self.state),
-            "/learners/": lambda: pages.learners(
-                self.state, query.get("q", "")[:_MAX_QUERY_LENGTH]
-            ),
-        }
-        view = views.get(path)
-        if view is None:
+        """Answers a request for one of the pages."""
+        if path == "/":
+            self._answer(HTTPStatus.OK, pages.overview(self.state))
+        elif path == "/refusals/":
+            self._answer(HTTPStatus.OK, pages.refusals(self.state))
+        elif path == "/learners/":
+            text = query.get("q", "")[:_MAX_QUERY_LENGTH]
+            self._answer(HTTPStatus.OK, pages.learners(self.state, text))
+        else:
             self._answer(HTTPStatus.NOT_FOUND, pages.message("There is no such page."))
-            return
-        self._answer(HTTPStatus.OK, view())
 
     def _answer(
         self,
