@@ -36,7 +36,11 @@ log = logger("usher.console")
 def page(*permissions: str) -> Callable[[View], View]:
     """Decorates a page, which changes nothing. Staff need the permission to see the console, and
     all ``permissions``."""
-    return lambda view: require_safe(_require_permissions(view, permissions))
+
+    def decorate(view: View) -> View:
+        return require_safe(_require_permissions(view, permissions))
+
+    return decorate
 
 
 def action(*permissions: str) -> Callable[[View], View]:
@@ -45,31 +49,35 @@ def action(*permissions: str) -> Callable[[View], View]:
     had to sign in again, redirects to that page.
     """
 
-    def guard(view: View) -> View:
-        guarded = _require_permissions(view, permissions)
+    def decorate(view: View) -> View:
+        guarded_view = _require_permissions(view, permissions)
 
         @wraps(view)
         def act_or_redirect(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if request.method in ("GET", "HEAD"):
                 return HttpResponseRedirect("../")
-            return guarded(request, *args, **kwargs)
+            return guarded_view(request, *args, **kwargs)
 
         return require_http_methods(["GET", "HEAD", "POST"])(act_or_redirect)
 
-    return guard
+    return decorate
 
 
 def _require_permissions(view: View, permissions: tuple[str, ...]) -> View:
+    """Returns the view for staff who may see the console and have all ``permissions``. Others must
+    sign in, or get PermissionDenied."""
+
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         user: Any = request.user
         if not user.is_authenticated:
             return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
-        if not (user.is_active and user.is_staff and user.has_perms((VIEW, *permissions))):
+        is_staff = user.is_active and user.is_staff
+        if not is_staff or not user.has_perms((VIEW, *permissions)):
             raise PermissionDenied
         return view(request, *args, **kwargs)
 
-    return never_cache(guarded)
+    return never_cache(guarded_view)
 
 
 def allowed_actions(request: HttpRequest) -> dict[str, bool]:

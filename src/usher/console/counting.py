@@ -24,9 +24,10 @@ class Count:
         """For people: ``1,234``, ``about 2.3 million``."""
         if not self.is_estimate:
             return f"{self.value:,}"
-        for size, word in ((1_000_000_000, "billion"), (1_000_000, "million")):
-            if self.value >= size:
-                return f"about {self.value / size:.1f} {word}"
+        if self.value >= 1_000_000_000:
+            return f"about {self.value / 1_000_000_000:.1f} billion"
+        if self.value >= 1_000_000:
+            return f"about {self.value / 1_000_000:.1f} million"
         return f"about {self.value:,}"
 
     def __bool__(self) -> bool:
@@ -48,7 +49,8 @@ def count_rows(rows: QuerySet[Any], limit: int = MAX_EXACT_COUNT) -> Count:
 def count_all_rows(model: type[Any]) -> Count:
     """Returns the number of rows of a table. For a large table, this is the estimate in the
     database's statistics; without a current estimate, the largest key."""
-    if (estimate := _estimate_by_statistics(model)) > MAX_EXACT_COUNT:
+    estimate = _estimate_by_statistics(model)
+    if estimate > MAX_EXACT_COUNT:
         return Count(estimate, is_estimate=True)
     count = model._default_manager.order_by()[: MAX_EXACT_COUNT + 1].count()
     if count <= MAX_EXACT_COUNT:

@@ -20,7 +20,8 @@ from usher.testing import connection
 #: No rate limits, because all tests send their requests from one IP address.
 _NO_LIMITS: dict[str, Any] = {
     "API_THROTTLE_RATES": {
-        family: {"user": None, "staff": None} for family in ("course_list", "enrollment")
+        "course_list": {"user": None, "staff": None},
+        "enrollment": {"user": None, "staff": None},
     },
     "REGISTRATION_RATELIMIT": None,
     "REGISTRATION_VALIDATION_RATELIMIT": None,
@@ -36,9 +37,11 @@ class UsherLms:
     Learners are passed as users of the project's user model.
     """
 
-    demo_run, e2e_run = connection.DEMO_RUN, connection.E2E_RUN
+    demo_run = connection.DEMO_RUN
+    e2e_run = connection.E2E_RUN
 
     def __init__(self, url: str, database: Path) -> None:
+        """database: the LMS's SQLite file."""
         self.url = url
         self._database = database
         self._snapshot = database.with_suffix(".snapshot")
@@ -52,7 +55,9 @@ class UsherLms:
     def account(self, user: Any) -> dict[str, Any] | None:
         """The learner's account, as JSON of the LMS's accounts API; None if there is none."""
         answer = self._api.get(f"{LmsPath.ACCOUNTS}/{connection.lms_username(user)}")
-        return dict(answer.json()) if answer.status_code == 200 else None
+        if answer.status_code != httpx.codes.OK:
+            return None
+        return dict(answer.json())
 
     def enrollments(self, user: Any) -> dict[str, str]:
         """Course key → mode, of the learner's active enrollments."""

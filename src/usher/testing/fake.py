@@ -24,7 +24,8 @@ class UsherFakeLms:
     requests: method and path of each request so far. demo_run, e2e_run: keys of its course runs.
     """
 
-    demo_run, e2e_run = connection.DEMO_RUN, connection.E2E_RUN
+    demo_run = connection.DEMO_RUN
+    e2e_run = connection.E2E_RUN
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
@@ -95,22 +96,21 @@ class UsherFakeLms:
     def _answer(self, request: httpx.Request, path: str) -> tuple[int, Any]:
         """Status and JSON of the answer. Raises AssertionError for any request that is not known
         here."""
-        save_functions: dict[str, Callable[[Item], Item]] = {
-            LmsPath.USHER_ACCOUNTS: self._save_account,
-            LmsPath.USHER_ENROLLMENTS: self._save_enrollment,
-        }
-        if request.method == "POST" and path in save_functions:
-            items = json.loads(request.content)["items"]
-            return 200, {"results": [save_functions[path](item) for item in items]}
-        if request.method == "GET" and path == LmsPath.USHER_API:
-            return 200, {"version": 1, "capabilities": ["accounts", "enrollments"]}
-        if request.method == "GET" and path == LmsPath.ENROLLMENTS:
-            usernames = request.url.params.get("username", "").split(",")
-            return 200, self._page_of_enrollments(usernames)
-        if request.method == "GET" and path.startswith(LmsPath.ENROLLMENT + "/"):
-            return self._enrollment_answer(path.removeprefix(LmsPath.ENROLLMENT + "/"))
-        if request.method == "GET" and path.startswith(LmsPath.ACCOUNTS):
-            return self._accounts_answer(path, request.url.params)
+        if request.method == "POST":
+            if path == LmsPath.USHER_ACCOUNTS:
+                return 200, self._save_items(request, self._save_account)
+            if path == LmsPath.USHER_ENROLLMENTS:
+                return 200, self._save_items(request, self._save_enrollment)
+        if request.method == "GET":
+            if path == LmsPath.USHER_API:
+                return 200, {"version": 1, "capabilities": ["accounts", "enrollments"]}
+            if path == LmsPath.ENROLLMENTS:
+                usernames = request.url.params.get("username", "").split(",")
+                return 200, self._page_of_enrollments(usernames)
+            if path.startswith(LmsPath.ENROLLMENT + "/"):
+                return self._enrollment_answer(path.removeprefix(LmsPath.ENROLLMENT + "/"))
+            if path.startswith(LmsPath.ACCOUNTS):
+                return self._accounts_answer(path, request.url.params)
         raise AssertionError(
             f"usher_fake_lms does not answer {request.method} {path}. Use the fixture usher_lms, a "
             "real embedded LMS."
@@ -123,12 +123,13 @@ class UsherFakeLms:
         if username:
             account = self._accounts.get(username)
             return (200, account) if account else (404, {})
-        names, email = params.get("username", "").split(","), params.get("email")
-        items = [
-            account
-            for name, account in self._accounts.items()
-            if name in names or (email and account["email"] == email)
-        ]
+        names = params.get("username", "").split(",")
+        email = params.get("email")
+        items = []
+        for name, account in self._accounts.items():
+            has_email = email and account["email"] == email
+            if name in names or has_email:
+                items.append(account)
         return (200, items) if items else (404, {})
 
     def _enrollment_answer(self, learner_and_run: str) -> tuple[int, Any]:
@@ -147,6 +148,11 @@ class UsherFakeLms:
             if name in usernames
         ]
         return {"next": None, "previous": None, "results": items}
+
+    def _save_items(self, request: httpx.Request, save: Callable[[Item], Item]) -> Item:
+        """Saves each item of a batch with ``save``. Returns the answer of the batch API."""
+        items = json.loads(request.content)["items"]
+        return {"results": [save(item) for item in items]}
 
     def _save_account(self, item: Item) -> Item:
         """Creates or updates an account. Returns the batch API's result for the item."""
@@ -191,8 +197,9 @@ class UsherFakeLms:
             error = {"code": code, "message": message}
             return result | {"status": "refused", "error": error}
         existing = self._enrollments.get(key)
-        current_mode, _ = existing or ("audit", False)
+        current_mode = existing[0] if existing else "audit"
         mode = item["mode"] or current_mode
-        saved = self._enrollments[key] = (mode, item["is_active"])
+        saved = (mode, item["is_active"])
+        self._enrollments[key] = saved
         status = "unchanged" if existing == saved else "changed"
         return result | {"status": status, "mode": mode, "is_active": item["is_active"]}

@@ -43,15 +43,18 @@ def _keep_test_databases_in_files(config: pytest.Config) -> None:
     answers the LMS."""
     from django.conf import settings
 
-    folder = ""
-    for number, database in enumerate(settings.DATABASES.values()):
-        test = database.setdefault("TEST", {})
-        if database.get("ENGINE") != "django.db.backends.sqlite3" or test.get("NAME"):
-            continue
-        folder = folder or tempfile.mkdtemp(prefix="usher-tests-")
-        test["NAME"] = str(Path(folder) / f"test{number}.sqlite3")
-    if folder:
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    options_without_name = []
+    for database in settings.DATABASES.values():
+        test_options = database.setdefault("TEST", {})
+        is_sqlite = database.get("ENGINE") == "django.db.backends.sqlite3"
+        if is_sqlite and not test_options.get("NAME"):
+            options_without_name.append(test_options)
+    if not options_without_name:
+        return
+    folder = tempfile.mkdtemp(prefix="usher-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    for number, test_options in enumerate(options_without_name):
+        test_options["NAME"] = str(Path(folder) / f"test{number}.sqlite3")
 
 
 def _uses_usher() -> bool:
@@ -88,7 +91,7 @@ def _usher_refuse_lms(pytestconfig: pytest.Config) -> Iterator[RefusingOpener | 
         guard.is_active = False
 
 
-#: Whether a test has failed because of a refused request.
+#: The key in a test's ``stash``: whether the test has failed because of a refused request.
 _failed = pytest.StashKey[bool]()
 
 
@@ -112,13 +115,15 @@ def _usher_fail_after_refused_request(
     thread, caught the error. A test that already failed because of the request is not reported
     twice."""
     yield
-    if _usher_refuse_lms is not None and _usher_refuse_lms.refused_urls:
-        from usher.testing.refusal import LmsTrafficRefused
+    if _usher_refuse_lms is None or not _usher_refuse_lms.refused_urls:
+        return
+    from usher.testing.refusal import LmsTrafficRefused
 
-        first_url = _usher_refuse_lms.refused_urls[0]
-        _usher_refuse_lms.refused_urls.clear()
-        if not request.node.stash.get(_failed, False):
-            raise LmsTrafficRefused(first_url)
+    first_url = _usher_refuse_lms.refused_urls[0]
+    _usher_refuse_lms.refused_urls.clear()
+    has_failed = request.node.stash.get(_failed, False)
+    if not has_failed:
+        raise LmsTrafficRefused(first_url)
 
 
 @pytest.fixture(scope="session")

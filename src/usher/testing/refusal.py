@@ -48,7 +48,8 @@ class NetworkGuard:
     def __init__(self, base_urls: Iterable[str], opener: RefusingOpener) -> None:
         self.is_active = False
         self._opener = opener
-        #: Host and port of a connection → the LMS's address.
+        #: (host, port) of a connection → the LMS's address. Each LMS has an entry for each name of
+        #: its host.
         self._base_urls = {}
         for base_url in base_urls:
             parts = urlsplit(base_url)
@@ -66,9 +67,10 @@ class NetworkGuard:
             host, port = arguments[1][:2]
         else:
             return
-        # ``getaddrinfo`` also takes the name of a service, such as https, as its port.
-        number = _PORTS.get(port, port) if isinstance(port, str) else port
-        base_url = self._base_urls.get((_normalised_host(host), number))
+        if isinstance(port, str):
+            # ``getaddrinfo`` also takes the name of a service, such as https, as its port.
+            port = _PORTS.get(port, port)
+        base_url = self._base_urls.get((_normalised_host(host), port))
         if base_url:
             self._opener.refused_urls.append(base_url)
             raise LmsTrafficRefused(base_url)

@@ -50,8 +50,9 @@ class Mail:
 
 
 def send_if_due() -> bool:
-    """Sends a mail if one is due and records were refused; returns whether it did. True also if the
-    mail server failed: the mail is not retried, since later refusals cause another one."""
+    """Sends a mail if one is due and records were refused. Returns whether there was a mail to
+    send, also if the mail server failed: the mail is not retried, since later refusals cause
+    another one."""
     minutes = digest_minutes()
     if minutes <= 0 or not settings.MANAGERS:
         return False
@@ -84,10 +85,10 @@ def _claim_period(interval: timedelta) -> datetime | None:
         return now - max(interval, _FIRST_PERIOD)
     if now - last_digest.asked_at < interval:
         return None
-    unchanged = Watermark.objects.filter(name=_WATERMARK, asked_at=last_digest.asked_at)
     # Updates no row if another worker has changed it meanwhile.
-    is_claimed = unchanged.update(asked_at=now) > 0
-    return last_digest.asked_at if is_claimed else None
+    unchanged = Watermark.objects.filter(name=_WATERMARK, asked_at=last_digest.asked_at)
+    number_updated = unchanged.update(asked_at=now)
+    return last_digest.asked_at if number_updated else None
 
 
 def compose(groups: list[Group], since: datetime) -> Mail:
@@ -97,14 +98,16 @@ def compose(groups: list[Group], since: datetime) -> Mail:
     noun = "record" if count == 1 else "records"
     lines = [f"Open edX refused {count:,} {noun} since {since:%Y-%m-%d %H:%M} UTC.", ""]
     for group in groups:
+        message_on_one_line = " ".join(group.message.split())
         lines += [
             f"- {words.plural(group.kind)}, {group.count:,}: {group.title} [{group.code}]",
-            f"  {group.message_label}: {' '.join(group.message.split())[:300]}",
+            f"  {group.message_label}: {message_on_one_line[:300]}",
             f"  {group.advice}",
             "",
         ]
     lines.append(REFUSED_NEXT)
-    if url := _url():
+    url = _url()
+    if url:
         lines.append(url)
     return Mail(f"Open edX refused {count:,} {noun}", "\n".join(lines) + "\n")
 

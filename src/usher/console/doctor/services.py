@@ -92,6 +92,12 @@ class Area:
     findings: list[Line] = field(default_factory=list)
     other_lines: list[Line] = field(default_factory=list)
 
+    def add(self, line: Line) -> None:
+        if line.is_problem:
+            self.findings.append(line)
+        else:
+            self.other_lines.append(line)
+
     @property
     def has_failure(self) -> bool:
         return any(line.status == "failed" for line in self.findings)
@@ -119,18 +125,25 @@ class Findings:
 
 def last_findings() -> Findings | None:
     """The newest run, compared with the run before it; None before the first run."""
-    runs = list(DoctorRun.objects.select_related("by").order_by("-id")[:2])
-    if not runs:
+    newest_runs = list(DoctorRun.objects.select_related("by").order_by("-id")[:2])
+    if not newest_runs:
         return None
-    run, previous_run = runs[0], runs[1] if len(runs) > 1 else None
-    counts = run.report.get("counts", {})
-    previous_checks = previous_run.report["checks"] if previous_run else []
-    previous_statuses = {check["id"]: check["status"] for check in previous_checks}
+    run = newest_runs[0]
+    previous_run = newest_runs[1] if len(newest_runs) == 2 else None
+    previous_statuses = {}
+    if previous_run:
+        for check in previous_run.report["checks"]:
+            previous_statuses[check["id"]] = check["status"]
+    counts = {}
+    for status in _ORDER:
+        number = run.report.get("counts", {}).get(status)
+        if number:
+            counts[_STATUS_LABELS[status]] = number
     return Findings(
         at=run.at,
         started_by=str(run.by or ""),
         next=str(run.report.get("next", "")),
-        counts={_STATUS_LABELS[name]: counts[name] for name in _ORDER if counts.get(name)},
+        counts=counts,
         areas=_areas(run.report["checks"], previous_statuses),
         previous_run_at=previous_run.at if previous_run else None,
     )
@@ -143,16 +156,17 @@ def _areas(checks: Sequence[dict[str, Any]], previous_statuses: dict[str, str]) 
     for check in checks:
         prefix = str(check["id"]).partition("-")[0]
         area = areas.setdefault(prefix, Area(AREAS.get(prefix, prefix)))
-        line = _line(check, previous_statuses.get(check["id"], ""))
-        lines = area.findings if line.is_problem else area.other_lines
-        lines.append(line)
+        area.add(_line(check, previous_statuses.get(check["id"], "")))
     for area in areas.values():
         area.findings.sort(key=lambda finding: _ORDER.index(finding.status))
     return sorted(areas.values(), key=lambda area: area.position)
 
 
 def _line(check: dict[str, Any], previous_status: str) -> Line:
-    has_changed = previous_status != check["status"]
+    """check: from the report of a run. previous_status: '' if the check did not run before."""
+    changed_from = ""
+    if previous_status != check["status"]:
+        changed_from = _STATUS_LABELS.get(previous_status, previous_status)
     return Line(
         id=str(check["id"]),
         title=str(check.get("title", "")),
@@ -163,15 +177,15 @@ def _line(check: dict[str, Any], previous_status: str) -> Line:
         cause=str(check.get("cause", "")),
         fix=str(check.get("fix", "")),
         fix_is_command=bool(check.get("fix_is_command")),
-        previous_status=_STATUS_LABELS.get(previous_status, previous_status) if has_changed else "",
+        previous_status=changed_from,
     )
 
 
 def run_now(by: Any) -> DoctorRun:
-    """Runs the checks that change nothing, in this process; takes some seconds. by: the user who
-    asked for them.
+    """Runs the checks that change nothing, in this process; takes some seconds. Stores and returns
+    the run, and deletes all but the newest ``MAX_RUNS`` runs. by: the user who asked for it.
 
-    Raises NoDoctor, AlreadyRunning.
+    Raises NoDoctor if the checks are not installed, AlreadyRunning if another process runs them.
     """
     try:
         run_checks = import_string(_DOCTOR)
@@ -183,6 +197,6 @@ def run_now(by: Any) -> DoctorRun:
         run = DoctorRun.objects.create(by=by, report=examine(run_checks))
     finally:
         cache.delete(_LOCK)
-    ids = list(DoctorRun.objects.order_by("-id").values_list("pk", flat=True)[:MAX_RUNS])
-    DoctorRun.objects.exclude(pk__in=ids).delete()
+    newest_ids = list(DoctorRun.objects.order_by("-id").values_list("pk", flat=True)[:MAX_RUNS])
+    DoctorRun.objects.exclude(pk__in=newest_ids).delete()
     return run

@@ -17,21 +17,20 @@ def doctor(request: HttpRequest) -> HttpResponse:
 
 @action(access.DOCTOR)
 def run_now(request: HttpRequest) -> HttpResponse:
+    """Runs the checks, which takes some seconds, and shows their results."""
     try:
         run = services.run_now(request.user)
     except services.NoDoctor as error:
         add_message(request, str(error), is_success=False)
     except services.AlreadyRunning:
-        add_message(
-            request, "The checks are running already; reload in a moment.", is_success=False
-        )
+        text = "The checks are running already; reload in a moment."
+        add_message(request, text, is_success=False)
     else:
         failed = run.report["counts"].get("failed", 0)
         audit(request, "doctor", "checks", failed=failed)
-        noun = "check" if failed == 1 else "checks"
-        add_message(
-            request,
-            f"{failed} {noun} failed." if failed else "No check failed.",
-            is_success=not failed,
-        )
+        if failed:
+            noun = "check" if failed == 1 else "checks"
+            add_message(request, f"{failed} {noun} failed.", is_success=False)
+        else:
+            add_message(request, "No check failed.")
     return redirect("usher_console:doctor")

@@ -101,16 +101,16 @@ def _compare(user: Any) -> ComparedLearner:
         lms = client()
         account = lms.account(row.username)
         links = batch.links_of(lms, row.username)
-        enrollments = list(lms.enrollments_of([row.username])) if account else []
-        comparisons = [] if account is None else list(_compare_account(user, row, account))
         alarm = _alarm(row, links)
+        sign_in = compare_sign_in(row, links)
         if account is None:
-            comparisons = [_missing_account(row, links)]
+            comparisons = [_missing_account(row, links), sign_in]
             alarm = alarm or f"The LMS has no account {row.username} any more."
-        comparisons.append(compare_sign_in(row, links))
-        if account is not None and account.is_active:
-            comparisons += _compare_token(row, user)
-        if account is not None:
+        else:
+            enrollments = list(lms.enrollments_of([row.username]))
+            comparisons = [*_compare_account(user, row, account), sign_in]
+            if account.is_active:
+                comparisons += _compare_token(row, user)
             comparisons += _compare_enrollments(user, enrollments)
             comparisons += _compare_run_dates(lms, user)
     except LmsError as error:
@@ -127,16 +127,25 @@ def headline(learner: LearnerDetails, compared: ComparedLearner | None) -> Headl
         return stored_headline
     differing = [comparison for comparison in compared.comparisons if comparison.differs]
     if compared.alarm:
-        about_sign_in = [comparison for comparison in differing if comparison.subject == SIGN_IN]
-        # If the LMS's staff must run a command, the advice must be about that command.
-        relevant = (about_sign_in if compared.command else []) or differing
-        advice = next((comparison.advice for comparison in relevant if comparison.advice), "")
-        return Headline("bad", compared.alarm, advice)
+        return Headline("bad", compared.alarm, _advice_about_alarm(compared, differing))
     if stored_headline.state == "ok":
         return _headline_of_differences(differing)
     if not compared.candidates and _is_email_taken(learner):
         return stored_headline._replace(advice=_RETIRED_ADDRESS_ADVICE)
     return stored_headline
+
+
+def _advice_about_alarm(compared: ComparedLearner, differing: list[Comparison]) -> str:
+    """The first advice of a difference; '' if there is none. If the LMS's staff must run a command,
+    the advice is about sign-in, which that command corrects."""
+    relevant = differing
+    if compared.command:
+        about_sign_in = [comparison for comparison in differing if comparison.subject == SIGN_IN]
+        relevant = about_sign_in or differing
+    for comparison in relevant:
+        if comparison.advice:
+            return comparison.advice
+    return ""
 
 
 def _headline_of_differences(differing: list[Comparison]) -> Headline:
@@ -191,22 +200,26 @@ _RETIRED_ADDRESS_ADVICE = (
 
 def _cause_and_advice(record: Record) -> str:
     """The LMS's last error and the record's next step, in one text."""
-    text = f"{record.cause_label}: {record.cause}" if record.cause else ""
-    if text and text[-1] not in ".!?":
-        text += "."
-    return " ".join(filter(None, (text, record.advice or record.next)))
+    next_step = record.advice or record.next
+    if not record.cause:
+        return next_step
+    cause = f"{record.cause_label}: {record.cause}"
+    if not cause.endswith((".", "!", "?")):
+        cause += "."
+    return f"{cause} {next_step}" if next_step else cause
 
 
 def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
     """The comparison for an account that the LMS does not have. links: None if the LMS does not
     report links."""
     signs_in_elsewhere = links is not None and links.leads_to is not None
-    advice = (
-        "Usernames must never change: see Sign-in."
-        if signs_in_elsewhere
-        else "Repair now creates the account and the enrollments again. The learner's work in the "
-        "LMS can be restored only from the LMS's backup."
-    )
+    if signs_in_elsewhere:
+        advice = "Usernames must never change: see Sign-in."
+    else:
+        advice = (
+            "Repair now creates the account and the enrollments again. The learner's work in the "
+            "LMS can be restored only from the LMS's backup."
+        )
     return Comparison(
         "LMS account",
         here=row.username,
@@ -219,41 +232,44 @@ def _missing_account(row: LmsAccount, links: ObservedLinks | None) -> Comparison
 
 def _compare_account(user: Any, row: LmsAccount, account: ObservedAccount) -> Iterator[Comparison]:
     """Compares whether the account is active, and its e-mail address and name."""
-    actual = "active" if account.is_active else "deactivated"
-    desired = "active" if row.is_active else "deactivated"
-    advice = REPAIR_ADVICE if desired != actual else ""
-    if row.is_active and not account.is_active:
+    if row.is_active == account.is_active:
+        advice = ""
+    elif row.is_active:
         advice = (
             "Staff of the LMS deactivated the account: ask them why. Then activate it there, or "
             "with the action “Activate in the LMS” in the admin here."
         )
+    else:
+        advice = REPAIR_ADVICE
     yield Comparison(
         "Account",
-        here=desired,
-        in_lms=actual,
-        differs=desired != actual,
+        here="active" if row.is_active else "deactivated",
+        in_lms="active" if account.is_active else "deactivated",
+        differs=row.is_active != account.is_active,
         advice=advice,
         record=("account", row.pk),
     )
-    email, name = _from_adapter("email", user), _from_adapter("full_name", user)
     profile = LmsProfile.objects.filter(user=user).first()
-    for subject, own_value, lms_value in (
-        ("E-mail", email, account.email),
-        ("Name", name, account.name),
-    ):
-        if own_value:  # '' if the adapter has no value, or failed: nothing to compare
-            differs = (
-                own_value.lower() != lms_value.lower()
-                if subject == "E-mail"
-                else own_value != lms_value
-            )
-            yield Comparison(
-                subject,
-                here=own_value,
-                in_lms=lms_value,
-                differs=differs,
-                advice=_profile_advice(profile, own_value) if differs else "",
-            )
+    email = _from_adapter("email", user)
+    if email:  # '' if the adapter has no value, or failed: nothing to compare
+        differs = email.lower() != account.email.lower()
+        yield Comparison(
+            "E-mail",
+            here=email,
+            in_lms=account.email,
+            differs=differs,
+            advice=_profile_advice(profile, email) if differs else "",
+        )
+    name = _from_adapter("full_name", user)
+    if name:
+        differs = name != account.name
+        yield Comparison(
+            "Name",
+            here=name,
+            in_lms=account.name,
+            differs=differs,
+            advice=_profile_advice(profile, name) if differs else "",
+        )
 
 
 def _from_adapter(method: str, user: Any) -> str:
@@ -272,53 +288,57 @@ def _profile_advice(profile: LmsProfile | None, desired: str) -> str:
     if profile is None or not profile.refused_at:
         return REPAIR_ADVICE
     advice = words.advice(profile.error_code, "profile", words.REPAIR_LABEL)
-    # Only for an address, which has an @: names need not be unique.
-    owner = client().account_by_email(desired) if "@" in desired else None
+    is_address = "@" in desired
+    owner = client().account_by_email(desired) if is_address else None
     return f"The LMS account {owner.username} has this address. {advice}" if owner else advice
 
 
 def _compare_enrollments(user: Any, listed: list[ListedEnrollment]) -> Iterator[Comparison]:
     """Compares the newest ``MAX_ENROLLMENTS`` records of enrollments with the LMS's list. Also
     yields active enrollments of the list that have no record."""
-    remaining = {enrollment.course_key: enrollment for enrollment in listed}
+    listed_by_key = {enrollment.course_key: enrollment for enrollment in listed}
+
+    # Records here, compared with the list.
     rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
     for row in rows[:MAX_ENROLLMENTS]:
-        enrollment = remaining.pop(row.run.course_key, None)
-        is_enrolled = enrollment is not None and enrollment.is_active
+        enrollment = listed_by_key.pop(row.run.course_key, None)
+        actual = "not enrolled"
+        if enrollment is not None and enrollment.is_active:
+            actual = f"enrolled as {enrollment.mode}"
         desired = desired_state(row)
-        actual = f"enrolled as {enrollment.mode}" if enrollment and is_enrolled else "not enrolled"
         # A record without a mode is as in the LMS, whatever that is.
         differs = bool(row.mode) and desired != actual
-        advice = _enrollment_advice(row) if differs else ""
         yield Comparison(
             str(row.run),
             here=desired,
             in_lms=actual,
             differs=differs,
-            advice=advice,
+            advice=_enrollment_advice(row) if differs else "",
             record=("enrollment", row.pk),
         )
-    older_rows = Enrollment.objects.filter(user=user, run__course_key__in=list(remaining))
+
+    # Enrollments of the list without a record here. Older records are not compared.
+    older_rows = Enrollment.objects.filter(user=user, run__course_key__in=list(listed_by_key))
     for key in older_rows.values_list("run__course_key", flat=True):
-        del remaining[key]
-    known_keys = set(
-        CourseRun.objects.filter(course_key__in=remaining).values_list("course_key", flat=True)
-    )
-    for key, unrecorded in remaining.items():
-        if unrecorded.is_active:
+        del listed_by_key[key]
+    known_runs = CourseRun.objects.filter(course_key__in=listed_by_key)
+    known_keys = set(known_runs.values_list("course_key", flat=True))
+    for key, unrecorded in listed_by_key.items():
+        if not unrecorded.is_active:
+            continue
+        advice = "This application has no such course run."
+        if key in known_keys:
             advice = (
                 "This enrollment has no record here, so Repair now does not change it. Unenroll "
                 "the learner in the LMS, or enroll them here."
-                if key in known_keys
-                else "This application has no such course run."
             )
-            yield Comparison(
-                key,
-                here="no record here",
-                in_lms=f"enrolled as {unrecorded.mode}",
-                differs=True,
-                advice=advice,
-            )
+        yield Comparison(
+            key,
+            here="no record here",
+            in_lms=f"enrolled as {unrecorded.mode}",
+            differs=True,
+            advice=advice,
+        )
 
 
 def _enrollment_advice(row: Enrollment) -> str:
@@ -337,16 +357,17 @@ def _enrollment_advice(row: Enrollment) -> str:
 def _compare_run_dates(lms: LmsClient, user: Any) -> Iterator[Comparison]:
     """Yields the differing dates of the learner's runs. Leaves out runs that were never synced."""
     rows = Enrollment.objects.filter(user=user, is_active=True, run__observed_at__isnull=False)
-    rows = rows.select_related("run")
-    runs = {row.run.course_key: row.run for row in rows.order_by("-id")[:_MAX_RUNS]}
-    lms_runs = sync.runs_by_key(lms, list(runs)) if runs else {}
-    for key, raw in lms_runs.items():
-        for comparison in compare_fields(runs[key], read_run(raw), _DATES):
+    newest_rows = rows.select_related("run").order_by("-id")[:_MAX_RUNS]
+    runs = {row.run.course_key: row.run for row in newest_rows}
+    if not runs:
+        return
+    advice = "Synchronise now, on the page of the course run, copies the date here."
+    for key, raw in sync.runs_by_key(lms, list(runs)).items():
+        run = runs[key]
+        for comparison in compare_fields(run, read_run(raw), _DATES):
             if comparison.differs:
-                advice = "Synchronise now, on the page of the course run, copies the date here."
-                yield replace(
-                    comparison, subject=f"{comparison.subject} of {runs[key]}", advice=advice
-                )
+                subject = f"{comparison.subject} of {run}"
+                yield replace(comparison, subject=subject, advice=advice)
 
 
 # The account that the learner signs in to
@@ -355,37 +376,46 @@ def _compare_run_dates(lms: LmsClient, user: Any) -> Iterator[Comparison]:
 def compare_sign_in(row: LmsAccount, links: ObservedLinks | None) -> Comparison:
     """Compares the account into which the LMS signs the learner in with the learner's own account.
     links: None if the LMS does not report links."""
-    unknown = Comparison(
-        SIGN_IN, here=f"into {row.username}", in_lms="", differs=None, record=("account", row.pk)
-    )
+
+    def comparison(in_lms: str, *, differs: bool | None, advice: str = "") -> Comparison:
+        return Comparison(
+            SIGN_IN,
+            here=f"into {row.username}",
+            in_lms=in_lms,
+            differs=differs,
+            advice=advice,
+            record=("account", row.pk),
+        )
+
     if links is None:
         advice = "Only an LMS with usher.lms reports the account to which sign-in leads."
-        return replace(unknown, advice=advice)
-    if links.leads_to is None and not links.exists:
-        advice = "The learner is linked when the account is created."
-        return replace(unknown, in_lms="not linked", differs=True, advice=advice)
+        return comparison("", differs=None, advice=advice)
     if links.leads_to is None:
-        advice = (
-            "The LMS does not link the learner to the account. Staff of the LMS must run the "
-            "command below; then choose Repair now."
-        )
-        return replace(unknown, in_lms="not linked", differs=True, advice=advice)
+        if links.exists:
+            advice = (
+                "The LMS does not link the learner to the account. Staff of the LMS must run the "
+                "command below; then choose Repair now."
+            )
+        else:
+            advice = "The learner is linked when the account is created."
+        return comparison("not linked", differs=True, advice=advice)
     name, lms_id = links.leads_to
     if name == row.username:
-        return replace(unknown, in_lms=f"into {name}", differs=False)
-    advice = "This is another learner's account. See the command below."
+        return comparison(f"into {name}", differs=False)
     if _is_renamed(row, links):
         advice = (
             f"This is the learner's account (id {lms_id}) under another name: staff of the LMS "
             "changed its username. Usernames must never change. Change the username back to "
             f"{row.username} in the LMS's admin, before any repair."
         )
-    elif not links.exists:
+    elif links.exists:
+        advice = "This is another learner's account. See the command below."
+    else:
         advice = (
             f"The LMS has no account {row.username}. Find out in the LMS's admin whether {name} is "
             "that account under a new name, or another learner's account."
         )
-    return replace(unknown, in_lms=f"into {name}", differs=True, advice=advice)
+    return comparison(f"into {name}", differs=True, advice=advice)
 
 
 def _is_renamed(row: LmsAccount, links: ObservedLinks) -> bool:
@@ -417,8 +447,9 @@ def _alarm(row: LmsAccount, links: ObservedLinks | None) -> str:
         if _is_renamed(row, links):
             return f"The LMS account was renamed to {name}."
         return f"The learner signs in to another account of the LMS: {name}."
-    if other_names := [name for name in links.linked_from if name != row.username]:
-        return f"Somebody else signs in to this learner's LMS account: {', '.join(other_names)}."
+    others = [other for other in links.linked_from if other != row.username]
+    if others:
+        return f"Somebody else signs in to this learner's LMS account: {', '.join(others)}."
     if links.exists and not name:
         return f"The LMS does not let the learner in to the account {row.username}."
     return ""
@@ -440,6 +471,7 @@ def _link_command(row: LmsAccount, links: ObservedLinks | None) -> str:
 
 
 def _compare_token(row: LmsAccount, user: Any) -> Iterator[Comparison]:
+    """Yields the result of checking the learner's token; nothing if there is no record of one."""
     token = LmsToken.objects.filter(user=user).first()
     if token is not None:
         token_state = tokens.check(token, row.username)

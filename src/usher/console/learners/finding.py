@@ -50,9 +50,9 @@ def find(text: str) -> SearchResult:
         result.users += [user for user in users if user not in result.users]
     if not result.users and len(text) >= _MIN_LENGTH:
         result.is_prefix_search = True
-        for rows in _prefix_matches(text):
-            users = [user for user in _fetch_with_timeout(rows, result) if _has_prefix(user, text)]
-            result.users += [user for user in users if user not in result.users]
+        for user in _users_with_prefix(text, result):
+            if user not in result.users:
+                result.users.append(user)
     result.users = result.users[:MAX_RESULTS]
     return result
 
@@ -60,36 +60,54 @@ def find(text: str) -> SearchResult:
 def find_similar(user: Any) -> list[Any]:
     """Returns other users whose username or e-mail address begins with this user's username or
     e-mail address, up to its ``@``."""
-    values = (str(getattr(user, name) or "").partition("@")[0] for name in naming_fields())
-    users: list[Any] = []
+    prefixes = []
+    for name in naming_fields():
+        prefix, _, _ = str(getattr(user, name) or "").partition("@")
+        if len(prefix) >= _MIN_LENGTH and prefix not in prefixes:
+            prefixes.append(prefix)
+    others: list[Any] = []
     result = SearchResult()  # the page does not say whether this search was slow
-    for text in dict.fromkeys(value for value in values if len(value) >= _MIN_LENGTH):
-        for rows in _prefix_matches(text):
-            matches = [
-                match for match in _fetch_with_timeout(rows, result) if _has_prefix(match, text)
-            ]
-            users += [match for match in matches if match != user and match not in users]
-    return users[:_MAX_SIMILAR]
+    for prefix in prefixes:
+        for match in _users_with_prefix(prefix, result):
+            if match != user and match not in others:
+                others.append(match)
+    return others[:_MAX_SIMILAR]
+
+
+def _users_with_prefix(text: str, result: SearchResult) -> Iterator[Any]:
+    """Yields users of whom a name or address begins with the text; a user may be yielded twice.
+    Sets ``is_slow`` of the result as ``_fetch_with_timeout`` does."""
+    for rows in _prefix_matches(text):
+        for user in _fetch_with_timeout(rows, result):
+            if _has_prefix(user, text):
+                yield user
 
 
 def _exact_matches(text: str) -> Iterator[QuerySet[Any]]:
     """Yields one query for each column that may identify a user."""
     model = get_user_model()
     users = model._default_manager.all()
-    if (pk := primary_key_from_text(text)) is not None:
+    lowered_text = text.lower()
+    # By id.
+    pk = primary_key_from_text(text)
+    if pk is not None:
         yield users.filter(pk=pk)
+    # By username and e-mail address.
     for name in naming_fields():
         if _has_index(model, name, Lower):
-            yield users.alias(lowered=Lower(name)).filter(lowered=text.lower())
+            yield users.alias(lowered=Lower(name)).filter(lowered=lowered_text)
         elif _has_index(model, name, Upper):
             yield users.filter(**{f"{name}__iexact": text})
+        elif text == lowered_text:
+            yield users.filter(**{f"{name}__in": [text]})
         else:
             # Without such an index, a search for any capitalization would read the whole table.
-            yield users.filter(**{f"{name}__in": list(dict.fromkeys((text, text.lower())))})
+            yield users.filter(**{f"{name}__in": [text, lowered_text]})
+    # By LMS username.
     for record in (LmsAccount, UsernameReservation):
         rows: Any = record._default_manager.alias(lowered=Lower("username"))
-        ids = rows.filter(lowered=text.lower(), user__isnull=False)[:MAX_RESULTS]
-        yield users.filter(pk__in=list(ids.values_list("user_id", flat=True)))
+        matches = rows.filter(lowered=lowered_text, user__isnull=False)[:MAX_RESULTS]
+        yield users.filter(pk__in=list(matches.values_list("user_id", flat=True)))
 
 
 def _prefix_matches(text: str) -> Iterator[QuerySet[Any]]:
@@ -115,15 +133,16 @@ def _has_prefix(user: Any, text: str) -> bool:
 def _has_index(model: Any, name: str, function: type[Func]) -> bool:
     """Whether an index or unique constraint starts with that function of the field."""
     for definition in (*model._meta.indexes, *model._meta.constraints):
-        first_expression = next(iter(getattr(definition, "expressions", ()) or ()), None)
-        if isinstance(first_expression, OrderBy):
-            first_expression = first_expression.expression
-        source = (
-            first_expression.get_source_expressions()
-            if isinstance(first_expression, function)
-            else ()
-        )
-        if source and getattr(source[0], "name", "") == name:
+        expressions = getattr(definition, "expressions", None)
+        if not expressions:
+            continue
+        first = expressions[0]
+        if isinstance(first, OrderBy):
+            first = first.expression
+        if not isinstance(first, function):
+            continue
+        arguments = first.get_source_expressions()
+        if arguments and getattr(arguments[0], "name", "") == name:
             return True
     return False
 

@@ -53,15 +53,18 @@ def repair(user: Any) -> Summary:
             ensure_account(user)
     except AdapterFailed as error:
         log_failure(error)  # the page shows the reason; existing records are repaired
+
+    # Make the records due. Those in sync are compared with the LMS, and sent only if they differ.
     _renew_token(user)
+    is_due_or_refused = Q(work__due_at__isnull=False) | Q(work__refused_at__isnull=False)
     for kind in _learner_kinds():
         rows = kind.rows().filter(user_id=user.pk)
-        is_due_or_refused = Q(work__due_at__isnull=False) | Q(work__refused_at__isnull=False)
         rows.filter(~IN_SYNC).filter(is_due_or_refused).make_due(lane=Lane.INTERACTIVE)
     rechecked_count = 0
     for name in ("account", "enrollment"):
-        # Records in sync are compared with the LMS, and sent only if they differ.
         rechecked_count += all_kinds()[name].rows().filter(user_id=user.pk).compare_again()
+
+    # Reconcile them, and wait for a worker that has claimed some.
     # Neither number covers all: the first leaves out kinds such as tokens, the second leaves out
     # rows that a worker has claimed.
     due_count = max(rechecked_count, _count_due(user))
@@ -95,10 +98,10 @@ def _count_due(user: Any) -> int:
 
 def _is_any_claimed(user: Any) -> bool:
     now = database_now()
-    rows = (
-        kind.rows().filter(user_id=user.pk, work__lease_until__gt=now) for kind in _learner_kinds()
-    )
-    return any(row.exists() for row in rows)
+    for kind in _learner_kinds():
+        if kind.rows().filter(user_id=user.pk, work__lease_until__gt=now).exists():
+            return True
+    return False
 
 
 def _renew_token(user: Any) -> None:
@@ -106,7 +109,10 @@ def _renew_token(user: Any) -> None:
     decrypted or expires soon."""
     account = LmsAccount.objects.filter(user=user).first()
     token = LmsToken.objects.filter(user=user).first()
-    if account is None or token is None or not account.is_ready or not account.observed_is_active:
+    if account is None or token is None:
+        return
+    can_sign_in = account.is_ready and account.observed_is_active
+    if not can_sign_in:
         return
     try:
         with lms_requests.page_requests(_TOKEN_CHECK_SECONDS):
@@ -143,5 +149,5 @@ def link(user: Any, lms_username: str, lms_user_id: str) -> str:
         "lms_user_id": lms_user_id,
         "decision": adoption.LINK,
     }
-    result = next(iter(adoption.decide([row])))
+    (result,) = adoption.decide([row])
     return result.problem

@@ -130,7 +130,8 @@ class LearnerDetails:
             return Verdict("bad", text)
         if self.unsettled:
             return Verdict("waiting", self.unsettled[0].text)
-        if missing := [record for record in self.records if record.is_missing]:
+        missing = [record for record in self.records if record.is_missing]
+        if missing:
             return Verdict("warning", f"The LMS does not show {missing[0].title} any more.")
         return Verdict("ok", "All records of this learner are in sync.")
 
@@ -140,6 +141,8 @@ def read_learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Lear
     comparison found to differ."""
     account = LmsAccount.objects.filter(user=user).first()
     sentences = explain(user)
+    about_identity = [sentence for sentence in sentences if sentence.topic == "identity"]
+    records = list(_records(user, account, sentences))
     return LearnerDetails(
         user=user,
         username=str(user.get_username()),
@@ -149,12 +152,8 @@ def read_learner(user: Any, differing: Collection[tuple[str, int]] = ()) -> Lear
         is_confirmed=confirmed_address(user),
         account=account,
         link_text=_describe_link(account),
-        notes=[
-            sentence.cause
-            for sentence in sentences
-            if sentence.topic == "identity" and sentence.cause
-        ],
-        records=_with_latest_attempts(list(_records(user, account, sentences)), differing),
+        notes=[sentence.cause for sentence in about_identity if sentence.cause],
+        records=_with_latest_attempts(records, differing),
         events=_audit_events(user),
     )
 
@@ -178,8 +177,9 @@ def _who_linked(account: LmsAccount) -> str:
 
         names = {account.username, str(account.user.get_username())}
         events = AuditEvent.objects.filter(subject__in=names, succeeded=True, name=_LINK_EVENT)
-        if event := events.order_by("-id").first():
-            return str(event.actor or "Somebody")
+        newest = events.order_by("-id").first()
+        if newest is not None:
+            return str(newest.actor or "Somebody")
     return "An operator"
 
 
@@ -188,61 +188,80 @@ def _records(user: Any, account: LmsAccount | None, sentences: list[Sentence]) -
     sync are left out. account: None if no account was requested. sentences: the result of
     ``explain``."""
     sentence_by_subject = {(sentence.topic, sentence.about): sentence for sentence in sentences}
+
+    def sentence_about(kind: str, course_key: str = "") -> Sentence | None:
+        return sentence_by_subject.get((kind, course_key))
+
     if account is not None:
-        yield _account_record(account, sentence_by_subject.get(("account", "")))
+        yield _account_record(account, sentence_about("account"))
     token = LmsToken.objects.filter(user=user).first()
-    # A token that waits for the account to be created is not listed.
-    if token and (token.due_at is not None or token.error_code or token.is_settled):
-        yield _record("token", token, sentence_by_subject.get(("token", "")))
-    if profile := LmsProfile.objects.filter(user=user).first():
-        yield _profile_record(profile, sentence_by_subject.get(("profile", "")))
-    rows = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
-    for row in rows[:MAX_ENROLLMENTS]:
-        yield _enrollment_record(row, sentence_by_subject.get(("enrollment", row.run.course_key)))
-    results: tuple[tuple[str, Any], ...] = (("grade", Grade), ("certificate", Certificate))
-    for kind, model in results:
-        rows = model.objects.filter(user=user).select_related("run").order_by("-id")
-        for row in rows[:_MAX_RESULTS]:
-            if state(row) is not State.IN_SYNC:
-                title = f"{words.singular(kind)}: {row.run}"
-                yield _record(kind, row, sentence=None, title=title, run_pk=row.run_id)
+    if token is not None and not _waits_for_account(token):
+        yield _record("token", token, sentence_about("token"))
+    profile = LmsProfile.objects.filter(user=user).first()
+    if profile is not None:
+        yield _profile_record(profile, sentence_about("profile"))
+    enrollments = Enrollment.objects.filter(user=user).select_related("run").order_by("-id")
+    for enrollment in enrollments[:MAX_ENROLLMENTS]:
+        sentence = sentence_about("enrollment", enrollment.run.course_key)
+        yield _enrollment_record(enrollment, sentence)
+    yield from _unsettled_results("grade", Grade, user)
+    yield from _unsettled_results("certificate", Certificate, user)
+
+
+def _waits_for_account(token: LmsToken) -> bool:
+    """Whether nothing happens to the token before the account is created."""
+    return token.due_at is None and not token.error_code and not token.is_settled
+
+
+def _unsettled_results(kind: str, model: Any, user: Any) -> Iterator[Record]:
+    """Yields the learner's grades or certificates that are not in sync, among the newest
+    ``_MAX_RESULTS``."""
+    rows = model.objects.filter(user=user).select_related("run").order_by("-id")
+    for row in rows[:_MAX_RESULTS]:
+        if state(row) is not State.IN_SYNC:
+            title = f"{words.singular(kind)}: {row.run}"
+            yield _record(kind, row, sentence=None, title=title, run_pk=row.run_id)
 
 
 def _account_record(account: LmsAccount, sentence: Sentence | None) -> Record:
-    observed_state = {True: "active", False: "deactivated", None: ""}[account.observed_is_active]
-    in_lms = observed_state or ("created" if account.is_ready else "not created")
+    username = Comparison(
+        "Username",
+        here=account.username,
+        in_lms=account.username if account.is_ready else "",
+        differs=False if account.is_ready else None,
+    )
     desired = "active" if account.is_active else "deactivated"
+    if account.observed_is_active is None:
+        in_lms = "created" if account.is_ready else "not created"
+        differs = None
+    else:
+        in_lms = "active" if account.observed_is_active else "deactivated"
+        differs = desired != in_lms
     return _record(
         "account",
         account,
         sentence,
         advice=_advice_about_missing_link(account),
-        comparisons=[
-            Comparison(
-                "Username",
-                here=account.username,
-                in_lms=account.username if account.is_ready else "",
-                differs=False if account.is_ready else None,
-            ),
-            Comparison(
-                "State", here=desired, in_lms=in_lms, differs=_differs(desired, observed_state)
-            ),
-        ],
+        comparisons=[username, Comparison("State", here=desired, in_lms=in_lms, differs=differs)],
     )
 
 
 def _profile_record(profile: LmsProfile, sentence: Sentence | None) -> Record:
     comparisons = []
-    for subject, name in (("Name", "name"), ("E-mail", "email"), ("Country", "country")):
-        here, in_lms = getattr(profile, name), getattr(profile, f"observed_{name}")
-        comparisons.append(
-            Comparison(subject, here=here, in_lms=in_lms, differs=_differs(here, in_lms))
-        )
+    for subject, desired, observed in (
+        ("Name", profile.name, profile.observed_name),
+        ("E-mail", profile.email, profile.observed_email),
+        ("Country", profile.country, profile.observed_country),
+    ):
+        differs = _differs(desired, observed)
+        comparisons.append(Comparison(subject, here=desired, in_lms=observed, differs=differs))
     return _record("profile", profile, sentence, comparisons=comparisons)
 
 
 def _enrollment_record(enrollment: Enrollment, sentence: Sentence | None) -> Record:
-    desired, in_lms = desired_state(enrollment), _state_in_lms(enrollment)
+    desired = desired_state(enrollment)
+    in_lms = _state_in_lms(enrollment)
+    differs = _differs(desired, in_lms)
     return _record(
         "enrollment",
         enrollment,
@@ -250,9 +269,7 @@ def _enrollment_record(enrollment: Enrollment, sentence: Sentence | None) -> Rec
         title=str(enrollment.run),
         run_pk=enrollment.run_id,
         is_missing=enrollment.is_active and enrollment.run.missing_since is not None,
-        comparisons=[
-            Comparison("Enrollment", here=desired, in_lms=in_lms, differs=_differs(desired, in_lms))
-        ],
+        comparisons=[Comparison("Enrollment", here=desired, in_lms=in_lms, differs=differs)],
     )
 
 
@@ -261,7 +278,8 @@ def _advice_about_missing_link(account: LmsAccount) -> str:
     AWAITING_LINK it follows the error's message, which says what to do first."""
     if account.error_code == AWAITING_LINK:
         return "Afterwards choose Repair now."
-    if not (account.refused_at and account.is_ready and "duplicate" in account.error_code):
+    is_refused_as_duplicate = account.refused_at and "duplicate" in account.error_code
+    if not is_refused_as_duplicate or not account.is_ready:
         return ""
     return (
         "The account is linked here, and not in the LMS. Compare with the LMS: the page then shows "
@@ -290,9 +308,11 @@ def _differs(desired: str, in_lms: str) -> bool | None:
 
 def _record(kind: str, row: Any, sentence: Sentence | None, **values: Any) -> Record:
     """The record of a row. sentence: about the row's state; None for a sentence that fits each
-    kind. values: further fields of ``Record``; they replace the title and the advice that are made
+    kind. values: further fields of ``Record``; a title and an advice replace those that are made
     here."""
-    title = values.pop("title", "") or words.singular(kind).capitalize().replace("Lms", "LMS")
+    title = values.pop("title", "")
+    if not title:
+        title = words.singular(kind).capitalize().replace("Lms", "LMS")
     advice = values.pop("advice", "")
     if not advice and row.error_code and row.refused_at:
         advice = words.advice(row.error_code, kind, words.REPAIR_LABEL)
@@ -322,11 +342,11 @@ def _with_latest_attempts(
 
     differing: kind and key of the records that differ from the LMS.
     """
+    if not records:
+        return records
     condition = Q()
     for record in records:
         condition |= Q(kind=record.kind, row_id=record.pk)
-    if not records:
-        return records
     attempts_by_record: dict[tuple[str, int], list[AttemptSummary]] = {}
     for row in Attempt.objects.filter(condition).order_by("-id")[:_MAX_ATTEMPTS_READ]:
         latest_attempts = attempts_by_record.setdefault((row.kind, row.row_id), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from usher.application.lms_client import client
 from usher.application.tokens import vault
@@ -39,16 +40,15 @@ def check(token: LmsToken, username: str) -> TokenCheck:
             "The token was encrypted with a key that is not in USHER_ENCRYPTION_KEYS: add the key "
             f"after the newest one. If the key is lost: {_REPAIR_ADVICE}"
         )
-        return TokenCheck(
-            "no key of this application decrypts it", is_wrong=True, advice=advice, is_useless=True
-        )
+        text = "no key of this application decrypts it"
+        return TokenCheck(text, is_wrong=True, advice=advice, is_useless=True)
     if not token.is_valid_for(seconds=0):
         advice = f"The token is renewed when it is needed. {_REPAIR_ADVICE}"
         return TokenCheck(f"expired {words.ago(token.expires_at)}", is_wrong=True, advice=advice)
     try:
         owner = client().me(access_token)
     except AccessRefused as error:
-        if error.status != 401:
+        if error.status != HTTPStatus.UNAUTHORIZED:
             raise
         advice = f"The token was revoked in the LMS before it expired. {_REPAIR_ADVICE}"
         return TokenCheck("the LMS refuses it", is_wrong=True, advice=advice, is_useless=True)

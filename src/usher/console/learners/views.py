@@ -17,6 +17,7 @@ from usher.console.pages import add_message, render_page
 from usher.console.refusals.services import newest_refusals_of_all
 from usher.engine.notify import notify_workers
 from usher.engine.registry import all_kinds
+from usher.engine.summary import Summary
 from usher.engine.transactions import InTransaction
 
 _MAX_QUERY_LENGTH = 255
@@ -29,12 +30,16 @@ def find(request: HttpRequest) -> HttpResponse:
     """``/staff/learners/?q=…``: search; redirects to the learner if only one is found."""
     text = request.GET.get("q", "")[:_MAX_QUERY_LENGTH]
     result = finding.find(text)
-    if len(result.users) == 1 and not result.is_prefix_search:
+    is_exact_match = len(result.users) == 1 and not result.is_prefix_search
+    if is_exact_match:
         return redirect("usher_console:learner", pk=result.users[0].pk)
+    recent_refusals = []
+    if not text:
+        recent_refusals = newest_refusals_of_all(all_kinds().values(), limit=10)
     context = {
         "text": text.replace("\x00", ""),  # a browser may send NUL, which HTML does not allow
         "result": result,
-        "recent_refusals": [] if text else newest_refusals_of_all(all_kinds().values(), limit=10),
+        "recent_refusals": recent_refusals,
     }
     return render_page(request, "learners", context)
 
@@ -69,9 +74,10 @@ def _render_learner(
     return render_page(request, "learners/learner", context)
 
 
-# Shows the first message below that applies. Within a transaction, leaves the records to a worker.
 @action(access.REPAIR)
 def repair(request: HttpRequest, pk: str) -> HttpResponse:
+    """Repairs the learner's records and shows the result. Within a transaction, leaves the records
+    to a worker."""
     user = _user_or_404(pk)
     try:
         summary = repairing.repair(user)
@@ -84,58 +90,60 @@ def repair(request: HttpRequest, pk: str) -> HttpResponse:
             "records.",
         )
         return redirect("usher_console:learner", pk=pk)
-    audit(request, "repair", user.get_username(), **_audited_counts(summary))
-    if stopped_kinds := repairing.stopped_kinds(user):
-        add_message(
-            request,
-            f"Stopped for all learners: {', '.join(stopped_kinds)}. The overview says why.",
-            is_success=False,
-        )
-    elif summary.failed:
-        add_message(
-            request,
-            f"Not everything was repaired. {_causes_text(summary.failures)}",
-            is_success=False,
-        )
-    elif summary.waiting:
-        add_message(
-            request,
-            f"Not everything could be sent yet. {_causes_text(summary.waiting)}",
-            is_success=False,
-        )
-    elif summary.by_others:
-        add_message(
-            request,
-            f"A worker had already claimed {summary.by_others} of the records. It has repaired "
-            "them, unless this page says otherwise. Compare with the LMS to be sure.",
-        )
-    elif summary.changed:
-        add_message(request, f"Repaired: {summary.line()}.")
-    elif services.read_learner(user).verdict.state == "ok":
-        add_message(request, "There was nothing to repair.")
+    counts: dict[str, Any] = {
+        "changed": summary.changed,
+        "unchanged": summary.unchanged,
+        "failed": summary.failed,
+    }
+    audit(request, "repair", user.get_username(), **counts)
+    problem = _problem_of_repair(user, summary)
+    if problem:
+        add_message(request, problem, is_success=False)
     else:
-        add_message(
-            request, "Repair now can't correct this. See below what to do.", is_success=False
-        )
+        add_message(request, _success_of_repair(summary))
     return redirect("usher_console:learner", pk=pk)
 
 
+def _problem_of_repair(user: Any, summary: Summary) -> str:
+    """Returns why not everything is repaired; '' if everything is, or a worker does the rest."""
+    stopped_kinds = repairing.stopped_kinds(user)
+    if stopped_kinds:
+        return f"Stopped for all learners: {', '.join(stopped_kinds)}. The overview says why."
+    if summary.failed:
+        return f"Not everything was repaired. {_causes_text(summary.failures)}"
+    if summary.waiting:
+        return f"Not everything could be sent yet. {_causes_text(summary.waiting)}"
+    if summary.by_others or summary.changed:
+        return ""
+    if services.read_learner(user).verdict.state != "ok":
+        return "Repair now can't correct this. See below what to do."
+    return ""
+
+
+def _success_of_repair(summary: Summary) -> str:
+    if summary.by_others:
+        return (
+            f"A worker had already claimed {summary.by_others} of the records. It has repaired "
+            "them, unless this page says otherwise. Compare with the LMS to be sure."
+        )
+    if summary.changed:
+        return f"Repaired: {summary.line()}."
+    return "There was nothing to repair."
+
+
 def _causes_text(failures: Sequence[Any]) -> str:
-    """Returns why records failed or wait. Leaves out records that only wait for the account."""
-    causes = [
-        failure
-        for failure in failures
-        if failure.kind == "account" or failure.code not in waiting.CODES
-    ] or list(failures)
-    sentences = (
-        f"{words.singular(cause.kind).capitalize()}: {cause.message.rstrip('.')}."
-        for cause in causes[:_MAX_CAUSES]
-    )
+    """Returns why records failed or wait. Leaves out records that only wait for the account, unless
+    all do."""
+    causes = []
+    for failure in failures:
+        only_waits_for_account = failure.kind != "account" and failure.code in waiting.CODES
+        if not only_waits_for_account:
+            causes.append(failure)
+    sentences = []
+    for cause in (causes or failures)[:_MAX_CAUSES]:
+        kind = words.singular(cause.kind).capitalize()
+        sentences.append(f"{kind}: {cause.message.rstrip('.')}.")
     return " ".join(sentences)
-
-
-def _audited_counts(summary: Any) -> dict[str, Any]:
-    return {name: getattr(summary, name) for name in ("changed", "unchanged", "failed")}
 
 
 @action(access.LINK)
@@ -143,7 +151,8 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
     """Links the learner to an LMS account. The parameter ``sure``, the checkbox under the warning,
     is required."""
     user = _user_or_404(pk)
-    name, lms_id = request.POST.get("lms_username", ""), request.POST.get("lms_user_id", "")
+    name = request.POST.get("lms_username", "")
+    lms_id = request.POST.get("lms_user_id", "")
     if not request.POST.get("sure"):
         add_message(
             request, "Not linked: confirm that both belong to the same person.", is_success=False
@@ -165,9 +174,13 @@ def link(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _user_or_404(text: str) -> Any:
-    # PostgreSQL can't compare a text with NUL.
-    pk = user_model.primary_key_from_text(text) if "\x00" not in text else None
-    user = get_user_model()._default_manager.filter(pk=pk).first() if pk is not None else None
+    """Returns the user with this primary key, from a URL. Raises Http404 if there is none."""
+    pk = None
+    if "\x00" not in text:  # PostgreSQL can't compare a text with NUL
+        pk = user_model.primary_key_from_text(text)
+    if pk is None:
+        raise Http404("no such learner")
+    user = get_user_model()._default_manager.filter(pk=pk).first()
     if user is None:
         raise Http404("no such learner")
     return user

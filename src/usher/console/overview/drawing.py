@@ -28,26 +28,31 @@ class Chart:
 
 
 def make_chart(minutes: Sequence[Minute]) -> Chart:
-    top = _round_up(max((max(minute.done, minute.failed) for minute in minutes), default=0))
-    done = _points([minute.done for minute in minutes], top)
+    """minutes: oldest first."""
+    numbers_done = [minute.done for minute in minutes]
+    numbers_failed = [minute.failed for minute in minutes]
+    top = _round_up(max([*numbers_done, *numbers_failed], default=0))
+    done = _points(numbers_done, top)
     return Chart(
         done=done,
-        failed=_points([minute.failed for minute in minutes], top),
+        failed=_points(numbers_failed, top),
         area=f"0,{HEIGHT} {done} {WIDTH},{HEIGHT}",
         top=top,
-        total_done=sum(minute.done for minute in minutes),
-        total_failed=sum(minute.failed for minute in minutes),
-        last_done=minutes[-1].done if minutes else 0,
+        total_done=sum(numbers_done),
+        total_failed=sum(numbers_failed),
+        last_done=numbers_done[-1] if minutes else 0,
     )
 
 
 def _points(values: Sequence[int], top: int) -> str:
     """The ``points`` of a polyline. top: the value at the upper edge."""
     step = WIDTH / max(1, len(values) - 1)
-    return " ".join(
-        f"{number * step:.1f},{HEIGHT - value / top * (HEIGHT - _TOP_MARGIN):.1f}"
-        for number, value in enumerate(values)
-    )
+    points = []
+    for number, value in enumerate(values):
+        x = number * step
+        y = HEIGHT - value / top * (HEIGHT - _TOP_MARGIN)
+        points.append(f"{x:.1f},{y:.1f}")
+    return " ".join(points)
 
 
 def _round_up(value: int) -> int:

@@ -79,9 +79,9 @@ class KindCounts:
     def oldest_age(self) -> str:
         """How long the record that has waited longest has been due, as text; '' for less than a
         second, or if no record is due."""
-        seconds = (
-            (timezone.now() - self.oldest_due_at).total_seconds() if self.oldest_due_at else 0.0
-        )
+        if self.oldest_due_at is None:
+            return ""
+        seconds = (timezone.now() - self.oldest_due_at).total_seconds()
         return duration_text(seconds) if seconds >= 1 else ""
 
 
@@ -237,8 +237,8 @@ def _count_deactivated() -> Count:
     return Count(count, is_estimate=len(ids) > _MAX_DEACTIVATED)
 
 
-# In the order of the kinds. Large numbers are estimates.
 def kind_counts() -> list[KindCounts]:
+    """The counts of each kind, in the order of the kinds. Large numbers are estimates."""
     counts = {name: _count_by_state(name, kind.model) for name, kind in all_kinds().items()}
     if "token" in counts and "account" in counts and counts["token"].in_sync.is_estimate:
         counts["token"] = _without_tokens_to_come(counts["token"], counts["account"])
@@ -248,7 +248,9 @@ def kind_counts() -> list[KindCounts]:
 def _count_by_state(name: str, model: Any) -> KindCounts:
     """Counts the records of a kind in each state; large numbers are estimates."""
     rows = model._default_manager.all()
-    now = database_now()
+    work = Work.objects.filter(kind=name).values("object_id")
+
+    # Pending and retrying.
     longest_due_first = rows.filter(work__due_at__isnull=False).order_by(*_QUEUE_ORDER)
     due = longest_due_first[: MAX_EXACT_COUNT + 1].aggregate(
         all=Counted("pk"),
@@ -256,27 +258,24 @@ def _count_by_state(name: str, model: Any) -> KindCounts:
         pending=Counted("pk", filter=~IN_SYNC & Q(work__attempts=0)),
         retrying=Counted("pk", filter=~IN_SYNC & Q(work__attempts__gt=0)),
     )
-    work = Work.objects.filter(kind=name).values("object_id")
-    refused = count_rows(work.filter(refused_at__isnull=False), MAX_EXACT_REFUSED)
-    pending, retrying = Count(due["pending"]), Count(due["retrying"])
+    pending = Count(due["pending"])
+    retrying = Count(due["retrying"])
     if due["all"] > MAX_EXACT_COUNT:
         # Only the first rows were counted; estimate the number of all rows from these.
         all_due = count_rows(work.filter(due_at__isnull=False))
         factor = all_due.value / due["all"]
         pending = Count(round(pending.value * factor), is_estimate=True)
         retrying = Count(round(retrying.value * factor), is_estimate=True)
+
+    # Refused and in sync.
+    refused = count_rows(work.filter(refused_at__isnull=False), MAX_EXACT_REFUSED)
     all_rows = count_all_rows(model)
     if all_rows.is_estimate:
         settled = all_rows.value - refused.value - pending.value - retrying.value
         in_sync = Count(max(0, settled), is_estimate=True)
     else:
         in_sync = Count(rows.filter(IN_SYNC, work__refused_at__isnull=True).count())
-    oldest_due_at = None
-    if due["all"]:
-        # A query for each lane, because the index of due rows begins with kind and lane.
-        oldest_due_at = min(
-            filter(None, (_oldest_due_at(due_work(name, now), lane) for lane in Lane)), default=None
-        )
+
     return KindCounts(
         name=name,
         title=words.plural(name),
@@ -284,20 +283,21 @@ def _count_by_state(name: str, model: Any) -> KindCounts:
         pending=pending,
         retrying=retrying,
         refused=refused,
-        oldest_due_at=oldest_due_at,
+        oldest_due_at=_oldest_due_at(name) if due["all"] else None,
     )
 
 
-def _oldest_due_at(due: Any, lane: Lane) -> datetime | None:
-    """Returns the time at which the first row of a lane, in the order of the index, became due;
-    None if no row of the lane is due."""
-    oldest_due_at: datetime | None = (
-        due.filter(lane=lane)
-        .order_by("due_at", "object_id")
-        .values_list("due_at", flat=True)
-        .first()
-    )
-    return oldest_due_at
+def _oldest_due_at(kind: str) -> datetime | None:
+    """Returns the time at which the first record of this kind became due; None if none is due."""
+    due = due_work(kind, database_now())
+    times = []
+    # A query for each lane, because the index of due rows begins with kind and lane.
+    for lane in Lane:
+        oldest_first = due.filter(lane=lane).order_by("due_at", "object_id")
+        due_at = oldest_first.values_list("due_at", flat=True).first()
+        if due_at is not None:
+            times.append(due_at)
+    return min(times, default=None)
 
 
 def _without_tokens_to_come(token: KindCounts, account: KindCounts) -> KindCounts:
@@ -312,19 +312,18 @@ def throughput() -> list[Minute]:
     now = timezone.now().replace(second=0, microsecond=0)
     first = now - timedelta(minutes=CHART_MINUTES)
     rows = WorkDone.objects.filter(minute__gte=first, minute__lt=now).values("minute")
-    sums = {
-        row["minute"]: row
-        for row in rows.annotate(
-            done=Sum("changed") + Sum("unchanged"),
-            failed_or_refused=Sum("failed") + Sum("refused"),
-        )
+    sums = rows.annotate(
+        done=Sum("changed") + Sum("unchanged"),
+        failed_or_refused=Sum("failed") + Sum("refused"),
+    )
+    minutes = {
+        row["minute"]: Minute(row["minute"], row["done"], row["failed_or_refused"]) for row in sums
     }
-    result = []
+    hour = []
     for number in range(CHART_MINUTES):
         at = first + timedelta(minutes=number)
-        row = sums.get(at, {"done": 0, "failed_or_refused": 0})
-        result.append(Minute(at, row["done"], row["failed_or_refused"]))
-    return result
+        hour.append(minutes.get(at, Minute(at, done=0, failed=0)))
+    return hour
 
 
 def _worker_statuses(reports: list[Worker]) -> list[WorkerStatus]:
@@ -334,15 +333,15 @@ def _worker_statuses(reports: list[Worker]) -> list[WorkerStatus]:
         WorkerStatus(row.name, process=row.role, seen_at=row.seen_at, state=_worker_state(row))
         for row in reports
     ]
-    recent = [
-        worker
-        for worker in workers
-        if worker.state != "gone" or _age(worker.seen_at) < _GONE_SHOWN_SECONDS
-    ]
-    return (recent or workers[:1])[:_MAX_WORKERS]
+    # Also workers that are not gone: they were seen even later.
+    recent = [worker for worker in workers if _age(worker.seen_at) < _GONE_SHOWN_SECONDS]
+    if not recent:
+        return workers[:1]
+    return recent[:_MAX_WORKERS]
 
 
 def _worker_state(row: Worker) -> str:
+    """The state as in ``WorkerStatus``."""
     age = _age(row.seen_at)
     if age > _GONE_SECONDS:
         return "gone"
@@ -354,37 +353,42 @@ def _worker_state(row: Worker) -> str:
 def _lms_health(reports: list[Worker]) -> LmsHealth:
     """Whether the LMS answered the last request of any worker. Durations, circuits and rate limits
     are those of recent reports only."""
-    lms_reports: list[dict[str, Any]] = [row.report.get("lms", {}) for row in reports]
-    answered_at = max(
-        (lms_report.get("answered_at") or 0.0 for lms_report in lms_reports), default=0.0
-    )
-    last_failure: dict[str, Any] = max(
-        lms_reports, key=lambda lms_report: lms_report.get("failed_at") or 0.0, default={}
-    )
-    failed_at = last_failure.get("failed_at") or 0.0
+    # The last answer and the last failure, as Unix times; 0.0 for never.
+    answered_at = failed_at = 0.0
+    failure = ""
+    for row in reports:
+        lms_report = row.report.get("lms", {})
+        answered_at = max(answered_at, lms_report.get("answered_at") or 0.0)
+        worker_failed_at = lms_report.get("failed_at") or 0.0
+        if worker_failed_at > failed_at:
+            failed_at = worker_failed_at
+            failure = lms_report.get("failure") or ""
+
     recent_reports = _recent(reports)
-    milliseconds = sorted(
-        duration
-        for row in recent_reports
-        for duration in row.report.get("lms", {}).get("milliseconds", ())
-    )
-    common: dict[str, Any] = {
-        "median": round(median(milliseconds)) if milliseconds else None,
-        "percentile_95": milliseconds[int(0.95 * (len(milliseconds) - 1))]
-        if milliseconds
-        else None,
-        "circuits": _paused_groups(recent_reports, "circuits"),
-        "throttled": _paused_groups(recent_reports, "throttled"),
-    }
     if failed_at > answered_at:
-        why = last_failure.get("failure") or "The last request failed."
-        return LmsHealth(
-            "failing", f"{why} Seen {words.ago(_from_timestamp(failed_at))}.", **common
-        )
-    if answered_at:
+        state = "failing"
+        why = failure or "The last request failed."
+        sentence = f"{why} Seen {words.ago(_from_timestamp(failed_at))}."
+    elif answered_at:
         state = "ok" if recent_reports else "unknown"
-        return LmsHealth(state, f"Last answer {words.ago(_from_timestamp(answered_at))}.", **common)
-    return LmsHealth("unknown", "No worker has sent a request to the LMS yet.", **common)
+        sentence = f"Last answer {words.ago(_from_timestamp(answered_at))}."
+    else:
+        state = "unknown"
+        sentence = "No worker has sent a request to the LMS yet."
+
+    milliseconds: list[int] = []
+    for row in recent_reports:
+        milliseconds += row.report.get("lms", {}).get("milliseconds", ())
+    milliseconds.sort()
+    position_of_percentile_95 = int(0.95 * (len(milliseconds) - 1))
+    return LmsHealth(
+        state,
+        sentence,
+        median=round(median(milliseconds)) if milliseconds else None,
+        percentile_95=milliseconds[position_of_percentile_95] if milliseconds else None,
+        circuits=_paused_groups(recent_reports, "circuits"),
+        throttled=_paused_groups(recent_reports, "throttled"),
+    )
 
 
 def _paused_groups(reports: list[Worker], key: str) -> list[tuple[str, str]]:
@@ -408,8 +412,9 @@ def _closed_gates(recent_reports: list[Worker]) -> list[Gate]:
     for row in recent_reports:
         for kind, gate in row.report.get("gates", {}).items():
             remaining = gate.get("again_in", 0.0) - _age(row.seen_at)
-            # Only the process that saw the failure reports a message.
-            if kind not in gates or (gate.get("message") and not gates[kind].reason):
+            # Only the process that saw the failure reports a message, which is preferred.
+            adds_message = kind in gates and not gates[kind].reason and gate.get("message")
+            if kind not in gates or adds_message:
                 gates[kind] = Gate(
                     kind=words.plural(kind),
                     reason=gate.get("message", ""),
@@ -447,14 +452,16 @@ def _outbox() -> dict[str, Any]:
     """The values of ``Messages`` about the LMS's outbox; empty if the LMS has not reported it."""
     names = (metrics.OUTBOX.name, metrics.OUTBOX_OLDEST.name)
     rows = {row.name: row for row in MetricValue.objects.filter(name__in=names, labels="[]")}
-    count, oldest_age = rows.get(metrics.OUTBOX.name), rows.get(metrics.OUTBOX_OLDEST.name)
+    count = rows.get(metrics.OUTBOX.name)
     if count is None:
         return {}
+    oldest_age = ""
+    if count.value:
+        seconds = rows.get(metrics.OUTBOX_OLDEST.name)
+        oldest_age = duration_text(seconds.value if seconds else 0.0)
     return {
         "outbox_count": int(count.value),
-        "outbox_oldest_age": duration_text(oldest_age.value if oldest_age else 0.0)
-        if count.value
-        else "",
+        "outbox_oldest_age": oldest_age,
         "outbox_seen_at": count.updated_at,
     }
 
@@ -468,29 +475,26 @@ def _newest_watermark(*names: str) -> datetime | None:
 
 def _verdict(kinds: list[KindCounts], refused: Count, lms: LmsHealth, gates: list[Gate]) -> Verdict:
     """The most important finding about all records."""
-    unsettled = sum((kind.pending + kind.retrying for kind in kinds), Count(0))
-    if (problem := worker_problem()) is not None:
+    problem = worker_problem()
+    if problem is not None:
         return Verdict("bad", problem.text, problem.next)
     if lms.state == "failing":
-        return Verdict(
-            "bad", "The last request to the LMS failed.", f"{lms.sentence} {_DOCTOR_ADVICE}"
-        )
+        advice = f"{lms.sentence} {_DOCTOR_ADVICE}"
+        return Verdict("bad", "The last request to the LMS failed.", advice)
     if gates:
         names = ", ".join(gate.kind for gate in gates)
         why = gates[0].reason or "No record of these kinds can be sent to the LMS now."
         return Verdict("bad", f"Stopped: {names}.", f"{why} {_DOCTOR_ADVICE}")
     if refused:
         noun = "record is" if refused.value == 1 else "records are"
-        return Verdict(
-            "warning",
-            f"{refused} {noun} refused.",
-            REFUSED_NEXT,
-        )
-    if retrying := sum((kind.retrying for kind in kinds), Count(0)):
+        return Verdict("warning", f"{refused} {noun} refused.", REFUSED_NEXT)
+    retrying = sum((kind.retrying for kind in kinds), Count(0))
+    if retrying:
         noun = "record" if retrying.value == 1 else "records"
         return Verdict("waiting", f"{retrying} {noun} failed and will be retried.")
-    if unsettled:
-        return Verdict("waiting", f"{unsettled} waiting to be sent.")
+    pending = sum((kind.pending for kind in kinds), Count(0))
+    if pending:
+        return Verdict("waiting", f"{pending} waiting to be sent.")
     return Verdict("ok", "Everything is in sync.")
 
 
@@ -499,5 +503,6 @@ def _age(moment: datetime) -> float:
     return max(0.0, (timezone.now() - moment).total_seconds())
 
 
-def _from_timestamp(epoch: float | None) -> datetime | None:
-    return datetime.fromtimestamp(epoch, tz=timezone.get_current_timezone()) if epoch else None
+def _from_timestamp(seconds: float) -> datetime:
+    """Unix seconds as a time."""
+    return datetime.fromtimestamp(seconds, tz=timezone.get_current_timezone())

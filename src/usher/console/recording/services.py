@@ -73,13 +73,14 @@ class Recorder(Observer):
         with self._lock:
             for _, outcome in results:
                 self._counts[_count_column(outcome)] += 1
-        for _, outcome in results:
+        attempts = []
+        for job, outcome in results:
             self._remember_systemic_failure(kind, outcome)
-        rows = [
-            attempt for job, outcome in results if (attempt := _attempt_row(kind, job, outcome))
-        ]
-        if rows:
-            Attempt.objects.bulk_create(rows, batch_size=500)
+            attempt = _attempt_row(kind, job, outcome)
+            if attempt is not None:
+                attempts.append(attempt)
+        if attempts:
+            Attempt.objects.bulk_create(attempts, batch_size=500)
 
     def _remember_systemic_failure(self, kind: str, outcome: Any) -> None:
         """Keeps the kind's last failure that concerns all learners, until an outcome succeeds."""
@@ -91,6 +92,7 @@ class Recorder(Observer):
             self._systemic_failures[kind] = report | {"at": time.time()}
 
     def beat(self) -> None:
+        """Writes the counts and the worker's row, every few seconds."""
         if os.getpid() != self._pid:
             self._reset()
         now = time.monotonic()
@@ -102,7 +104,8 @@ class Recorder(Observer):
     def _write_worker_row(self) -> None:
         """Writes the worker's row; does nothing in a process that is not a worker."""
         self._reported_at = time.monotonic()
-        if role := worker_role():
+        role = worker_role()
+        if role:
             values = {"role": role, "seen_at": database_now(), "report": self.report()}
             Worker.objects.update_or_create(name=self.name, defaults=values)
 
@@ -129,6 +132,11 @@ class Recorder(Observer):
         of the LMS's answers; can be stored as JSON."""
         http = client().http
         health = http.health()
+        gates = {}
+        for name in kind_names():
+            if Gate(name, http.state).is_closed:
+                failure = self._systemic_failures.get(name, {})
+                gates[name] = {"again_in": http.state.remaining(f"kind:{name}"), **failure}
         return {
             "lms": {
                 "answered_at": health.answered_at,
@@ -138,31 +146,31 @@ class Recorder(Observer):
             },
             "circuits": health.open_circuits,
             "throttled": health.throttled,
-            "gates": {
-                name: {"again_in": http.state.remaining(f"kind:{name}")}
-                | self._systemic_failures.get(name, {})
-                for name in kind_names()
-                if Gate(name, http.state).is_closed
-            },
+            "gates": gates,
         }
 
 
 def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
-    """Adds the counts with one statement, since this runs for every learner's action."""
+    """Adds the counts to the worker's row of this minute, which is created if it does not exist:
+    with one statement, since this runs for every learner's action."""
     table = connection.ops.quote_name(WorkDone._meta.db_table)
-    values: list[Any] = [worker, *(counts.get(name, 0) for name in _COUNT_COLUMNS)]
+    # The expression for the current minute, and the values of its parameters.
     if connection.vendor == "sqlite":
         minute = "%s"
         now = database_now().replace(second=0, microsecond=0)
-        values.insert(0, connection.ops.adapt_datetimefield_value(now))
+        values: list[Any] = [connection.ops.adapt_datetimefield_value(now)]
     else:
         minute = "date_trunc('minute', statement_timestamp())"
-    placeholders = ", ".join(["%s"] * (1 + len(_COUNT_COLUMNS)))
+        values = []
+    values.append(worker)
+    values += [counts.get(name, 0) for name in _COUNT_COLUMNS]
+    columns = ", ".join(_COUNT_COLUMNS)
+    placeholders = ", ".join("%s" for _ in _COUNT_COLUMNS)
     additions = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _COUNT_COLUMNS)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {table} (minute, worker, {', '.join(_COUNT_COLUMNS)}) "  # noqa: S608
-            f"VALUES ({minute}, {placeholders}) "
+            f"INSERT INTO {table} (minute, worker, {columns}) "  # noqa: S608
+            f"VALUES ({minute}, %s, {placeholders}) "
             f"ON CONFLICT (minute, worker) DO UPDATE SET {additions}",
             values,
         )
@@ -170,9 +178,10 @@ def _add_to_this_minute(worker: str, counts: Mapping[str, int]) -> None:
 
 def worker_role() -> str:
     """The kind of this worker process; '' for a command or a web server, which is not a worker."""
-    program = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - a name, no path
-    # The second case is `python -m celery`.
-    if "celery" in program or (program == "__main__.py" and "celery" in sys.argv[0]):
+    program = sys.argv[0] if sys.argv else ""
+    name = os.path.basename(program)  # noqa: PTH119 - a name, no path
+    is_celery_module = name == "__main__.py" and "celery" in program  # `python -m celery`
+    if "celery" in name or is_celery_module:
         return "Celery worker"
     return "reconcile --watch" if "--watch" in sys.argv else ""
 
@@ -184,17 +193,19 @@ def _count_column(outcome: Any) -> str:
         return "changed" if outcome.changed else "unchanged"
     if outcome.is_waiting:
         return ""
-    return "refused" if error.failure_class is FailureClass.REJECTED else "failed"
+    if error.failure_class is FailureClass.REJECTED:
+        return "refused"
+    return "failed"
 
 
 def _attempt_row(kind: str, job: Any, outcome: Any) -> Attempt | None:
     """The row to store; None for a success without earlier failures, and for a failure that is not
     counted or not kept."""
-    error, row = outcome.error, job.row
+    error = outcome.error
+    row = job.row
     if error is None:
-        if not row.attempts:
-            return None
-        return Attempt(kind=kind, row_id=row.pk, succeeded=True)
+        has_failed_before = row.attempts > 0
+        return Attempt(kind=kind, row_id=row.pk, succeeded=True) if has_failed_before else None
     if outcome.is_waiting or not retry_plan(error, row.attempts).is_counted:
         return None
     if row.refused_at is not None:

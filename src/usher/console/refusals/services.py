@@ -92,7 +92,9 @@ def groups_since(kinds: Iterable[Kind], since: datetime | None = None) -> list[G
     """Like ``groups``, but only for these kinds. With ``since``, only for records that were refused
     after this time."""
     decisions = IgnoreDecisions()
-    groups = [group for kind in kinds for group in _groups_of(kind, since, decisions)]
+    groups: list[Group] = []
+    for kind in kinds:
+        groups += _groups_of(kind, since, decisions)
     return sorted(groups, key=lambda group: (-group.count, group.kind, group.code))
 
 
@@ -123,16 +125,16 @@ def _groups_of(kind: Kind, since: datetime | None, decisions: IgnoreDecisions) -
 class IgnoreDecisions:
     """The decisions to ignore records, read once for a page.
 
-    ignored_codes: kind → ignored codes, each with its ``up_to``. kinds_with_ignored_records: the
+    ignored_codes: kind → ignored codes, each with its ``up_to``: records of the code that were
+    refused until then are ignored. kinds_with_ignored_records: the
     kinds of which single records are ignored.
     """
 
     def __init__(self) -> None:
         self.ignored_codes: dict[str, list[tuple[str, datetime]]] = {}
-        for name, code, up_to in Ignored.objects.filter(row_id=None).values_list(
-            "kind", "code", "up_to"
-        ):
-            self.ignored_codes.setdefault(name, []).append((code, up_to))
+        whole_codes = Ignored.objects.filter(row_id=None)
+        for kind, code, up_to in whole_codes.values_list("kind", "code", "up_to"):
+            self.ignored_codes.setdefault(kind, []).append((code, up_to))
         single_records = Ignored.objects.filter(row_id__isnull=False)
         self.kinds_with_ignored_records = set(
             single_records.order_by().values_list("kind", flat=True).distinct()
@@ -173,41 +175,49 @@ def newest_refusals(
     decisions: None to read them from the database.
     """
     refused_work = not_ignored(kind, decisions).filter(error_code=code)
-    if position := _parse_position(before):
-        refused_work = refused_work.filter(_refused_before(*position))
-    return describe_refusals(
-        kind, _records(kind, [pk for _, pk in _newest_positions(refused_work, limit)])
-    )
+    position = _parse_position(before)
+    if position is not None:
+        refused_work = refused_work.filter(_refused_before(position))
+    return describe_refusals(kind, _records(kind, _newest_positions(refused_work, limit)))
 
 
-def _newest_positions(refused_work: QuerySet[Work], limit: int) -> list[tuple[datetime, int]]:
-    """Refusal time and record id of the first ``limit`` refusals, the last refused first. Reads
-    only columns of the index of refusals, so that a group of millions is listed fast."""
+class Position(NamedTuple):
+    """A record's position in the list with the last refused first. pk: of the record."""
+
+    refused_at: datetime
+    pk: int
+
+
+def _newest_positions(refused_work: QuerySet[Work], limit: int) -> list[Position]:
+    """The positions of the first ``limit`` refusals, the last refused first. Reads only columns of
+    the index of refusals, so that a group of millions is listed fast."""
     newest_first = refused_work.order_by("-refused_at", "-object_id")
-    positions: Any = newest_first.values_list("refused_at", "object_id")[:limit]
-    return list(positions)
+    rows: Any = newest_first.values_list("refused_at", "object_id")[:limit]
+    return [Position(refused_at, pk) for refused_at, pk in rows]
 
 
-def _refused_before(at: datetime, pk: int) -> Q:
+def _refused_before(position: Position) -> Q:
     """Returns the condition for records that were refused before this record. Such records come
     after it in a list with the last refused first."""
+    at, pk = position
     # The first condition lets the database begin at the position in the index.
     return Q(refused_at__lte=at) & (Q(refused_at__lt=at) | Q(object_id__lt=pk))
 
 
-def _records(kind: Kind, ids: Sequence[int]) -> list[Any]:
-    """The records with their work, in the order of ``ids``. Leaves out records that were deleted or
-    are no longer refused."""
+def _records(kind: Kind, positions: Sequence[Position]) -> list[Any]:
+    """The records at these positions with their work, in the same order. Leaves out records that
+    were deleted or are no longer refused."""
+    ids = [position.pk for position in positions]
     records = kind.rows().refused().select_related("work").in_bulk(ids)
     return [records[pk] for pk in ids if pk in records]
 
 
-def _parse_position(before: str) -> tuple[datetime, int] | None:
-    """The time and the record's id in a ``position``; None for '' or another text, which then lists
-    from the beginning."""
+def _parse_position(before: str) -> Position | None:
+    """Reads a ``Refusal.position``; None for '' or another text, which then lists from the
+    beginning."""
     at, _, pk = before.partition("|")
     try:
-        return datetime.fromisoformat(at).astimezone(UTC), int(pk)
+        return Position(datetime.fromisoformat(at).astimezone(UTC), int(pk))
     except (ValueError, OverflowError):
         return None
 
@@ -231,10 +241,12 @@ def describe_refusals(kind: Kind, rows: Sequence[Any]) -> list[Refusal]:
 
 
 def _user_pk(kind: Kind, row: Any) -> Any:
+    """The key of the record's learner; None if it has none."""
     return getattr(row, kind.user_field, None) if kind.user_field else None
 
 
 def _run_pk(kind: Kind, row: Any) -> Any:
+    """The key of the record's course run; None if it has none."""
     column = kind.column_of(CourseRun)
     return getattr(row, column) if column else None
 
@@ -243,8 +255,8 @@ def _users(kind: Kind, rows: Sequence[Any]) -> dict[Any, Any]:
     """Key → user, of the records' learners; empty if records of this kind have no learner."""
     if not kind.user_field:
         return {}
-    ids = {_user_pk(kind, row) for row in rows}
-    return dict(get_user_model()._default_manager.in_bulk([pk for pk in ids if pk is not None]))
+    ids = {_user_pk(kind, row) for row in rows} - {None}
+    return dict(get_user_model()._default_manager.in_bulk(list(ids)))
 
 
 def _runs(kind: Kind, rows: Sequence[Any]) -> dict[Any, str]:
@@ -261,42 +273,45 @@ def _learner_name(kind: Kind, row: Any, users: dict[Any, Any]) -> str:
     return str(getattr(row, "username", ""))  # a retirement has the name of a deleted user
 
 
-def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> tuple[int, bool]:
-    """Makes refused records due: the records with these ``ids``, or all records of that code that
-    are not ignored.
+class RetryResult(NamedTuple):
+    """number: of the records that were made due. are_left: whether records are left because of the
+    limits of one request."""
 
-    Returns the number of these records, and whether records are left because of the limits of one
-    request.
-    """
-    # Chosen records that are no longer refused are left out.
+    number: int
+    are_left: bool
+
+
+def retry(kind: Kind, code: str, ids: Sequence[int] | None = None) -> RetryResult:
+    """Makes refused records due: the records with these ``ids``, or all records of that code that
+    are not ignored. Chosen records that are no longer refused are left out."""
     refused = kind.rows().refused()
     if ids is not None:
-        count = refused.filter(pk__in=ids).make_due()
-        are_left = False
+        result = RetryResult(refused.filter(pk__in=ids).make_due(), are_left=False)
     else:
-        count, are_left = _retry_all(not_ignored(kind).filter(error_code=code), refused)
+        result = _retry_all(not_ignored(kind).filter(error_code=code), refused)
     notify_workers()
-    return count, are_left
+    return result
 
 
-def _retry_all(refused_work: QuerySet[Work], refused_records: Any) -> tuple[int, bool]:
+def _retry_all(refused_work: QuerySet[Work], refused_records: Any) -> RetryResult:
     """Retries each record once, the first refused first. Leaves out records that are refused again
-    meanwhile, and work whose record was deleted. Returns the same as ``retry``."""
+    meanwhile, and work whose record was deleted."""
     count = 0
     deadline = time.monotonic() + _MAX_SECONDS
-    remaining = refused_work.filter(refused_at__lte=database_now()).order_by(
-        "refused_at", "object_id"
-    )
+    refused_before_now = refused_work.filter(refused_at__lte=database_now())
+    remaining = refused_before_now.order_by("refused_at", "object_id")
     while count < _MAX_ROWS and time.monotonic() < deadline:
         batch = list(remaining.values_list("refused_at", "object_id")[:_ROWS_PER_STATEMENT])
         if not batch:
-            return count, False
+            return RetryResult(count, are_left=False)
         count += refused_records.filter(pk__in=[pk for _, pk in batch]).make_due()
+        # Continue after the last record of the batch. The first condition lets the database begin
+        # at that position in the index.
         at, pk = batch[-1]
         remaining = remaining.filter(
             Q(refused_at__gte=at) & (Q(refused_at__gt=at) | Q(object_id__gt=pk))
         )
-    return count, remaining.exists()
+    return RetryResult(count, are_left=remaining.exists())
 
 
 def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None = None) -> int:
@@ -308,7 +323,8 @@ def ignore(kind: Kind, code: str, note: str, by: Any, ids: Sequence[int] | None 
     now = database_now()
     group_key = {"kind": kind.name, "code": code}
     if ids is None:
-        if count := not_ignored(kind).filter(error_code=code).count():
+        count = not_ignored(kind).filter(error_code=code).count()
+        if count:
             Ignored.objects.filter(**group_key, row_id=None).delete()
             Ignored.objects.create(**group_key, up_to=now, note=note, by=by)
         return count
@@ -336,10 +352,12 @@ def unignore(pk: int) -> Ignored | None:
 
 def export_rows(kind: Kind, code: str) -> Iterator[Refusal]:
     """All records of a group, the last refused first. Reads them page by page."""
-    refused_work = remaining = not_ignored(kind).filter(error_code=code)
-    while positions := _newest_positions(remaining, _ROWS_PER_QUERY):
-        yield from describe_refusals(kind, _records(kind, [pk for _, pk in positions]))
-        remaining = refused_work.filter(_refused_before(*positions[-1]))
+    refused_work = not_ignored(kind).filter(error_code=code)
+    positions = _newest_positions(refused_work, _ROWS_PER_QUERY)
+    while positions:
+        yield from describe_refusals(kind, _records(kind, positions))
+        remaining = refused_work.filter(_refused_before(positions[-1]))
+        positions = _newest_positions(remaining, _ROWS_PER_QUERY)
 
 
 class TitledRefusal(NamedTuple):
@@ -351,16 +369,14 @@ class TitledRefusal(NamedTuple):
 
 
 def newest_refusals_of_all(kinds: Iterable[Kind], limit: int) -> list[TitledRefusal]:
-    """The last refused records of these kinds, the last refused first."""
-    newest_of_each_kind: list[TitledRefusal] = []
+    """The last ``limit`` refused records of these kinds, the last refused first."""
+    newest_of_each_kind = []
     decisions = IgnoreDecisions()
     for kind in kinds:
-        rows = _records(
-            kind, [pk for _, pk in _newest_positions(not_ignored(kind, decisions), limit)]
-        )
-        newest_of_each_kind += [
-            TitledRefusal(words.singular(kind.name), row.error_code, refusal)
-            for row, refusal in zip(rows, describe_refusals(kind, rows), strict=True)
-        ]
+        kind_title = words.singular(kind.name)
+        records = _records(kind, _newest_positions(not_ignored(kind, decisions), limit))
+        refusals = describe_refusals(kind, records)
+        for record, refusal in zip(records, refusals, strict=True):
+            newest_of_each_kind.append(TitledRefusal(kind_title, record.error_code, refusal))
     newest_of_each_kind.sort(key=lambda titled: titled.refusal.refused_at, reverse=True)
     return newest_of_each_kind[:limit]

@@ -44,6 +44,10 @@ async def for_asgi(lines_of_table: Iterator[str]) -> AsyncIterator[str]:
     """Yields the same lines for an ASGI server. Django would keep all lines of a synchronous
     iterator in memory. The lines are read in the thread of the request, which may use the
     database."""
-    read = sync_to_async(lambda: "".join(islice(lines_of_table, _LINES_AT_A_TIME)))
+
+    def read_next_lines() -> str:
+        return "".join(islice(lines_of_table, _LINES_AT_A_TIME))
+
+    read = sync_to_async(read_next_lines)
     while text := await read():
         yield text

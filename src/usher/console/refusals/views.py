@@ -45,7 +45,8 @@ def group(request: HttpRequest) -> HttpResponse:
     before = request.GET.get("before", "")
     # One record more than a page shows, to find out whether there is a next page.
     refusals = services.newest_refusals(kind, code, limit=services.PAGE_SIZE + 1, before=before)
-    rows, further_rows = refusals[: services.PAGE_SIZE], refusals[services.PAGE_SIZE :]
+    rows = refusals[: services.PAGE_SIZE]
+    has_next_page = len(refusals) > services.PAGE_SIZE
     context = {
         "kind": kind.name,
         "kind_title": words.plural(kind.name),
@@ -55,7 +56,7 @@ def group(request: HttpRequest) -> HttpResponse:
         "message_label": words.message_label(code, kind.name),
         "rows": rows,
         "count": services.not_ignored(kind).filter(error_code=code).count(),
-        "before": rows[-1].position if further_rows else "",
+        "before": rows[-1].position if has_next_page else "",
         "is_first": not before,
     }
     return render_page(request, "refusals/group", context)
@@ -63,27 +64,28 @@ def group(request: HttpRequest) -> HttpResponse:
 
 @action(access.RETRY)
 def retry(request: HttpRequest) -> HttpResponse:
+    """Retries the selected records, or the whole group."""
     kind, code = _kind_and_code(request.POST)
     ids = _selected_ids(request)
     if ids == []:  # None means the whole group
-        add_message(
-            request, "Nothing was chosen: select the records to retry first.", is_success=False
-        )
+        text = "Nothing was chosen: select the records to retry first."
+        add_message(request, text, is_success=False)
         return redirect(_group_url(kind, code))
     count, are_left = services.retry(kind, code, ids=ids)
     audit(request, "retry", f"{kind.name} {code}", records=count, chosen=_ids_text(ids))
-    message = "Nothing was retried."
+    text = "Nothing was retried."
     if count:
-        message = f"{count:,} retried: a worker will send them to the LMS."
-    remaining_text = " More records are left: choose Retry all once more." if are_left else ""
-    add_message(
-        request, f"{message}{_unchanged_text(ids, count)}{remaining_text}", is_success=count > 0
-    )
+        text = f"{count:,} retried: a worker will send them to the LMS."
+    text += _unchanged_text(ids, count)
+    if are_left:
+        text += " More records are left: choose Retry all once more."
+    add_message(request, text, is_success=count > 0)
     return redirect("usher_console:refusals" if ids is None else _group_url(kind, code))
 
 
 @action(access.IGNORE)
 def ignore(request: HttpRequest) -> HttpResponse:
+    """Ignores the selected records, or the whole group. A note is required."""
     kind, code = _kind_and_code(request.POST)
     ids = _selected_ids(request)
     note = request.POST.get("note", "").replace("\x00", "").strip()[:_MAX_NOTE_LENGTH]

@@ -81,25 +81,27 @@ def read_run_details(run: CourseRun) -> RunDetails:
 
 def _count_by_state(run: CourseRun) -> list[tuple[State, Count]]:
     """Counts due and refused enrollments; the rest is in sync."""
-    is_of_run, is_unsettled = Q(run=run), ~IN_SYNC
     # Reads only the first due enrollments of all runs, since there is no index by run.
-    all_due = Enrollment.objects.filter(work__due_at__isnull=False)
-    counts = all_due.order_by("work__lane", "work__due_at", "work__object_id")[
-        : MAX_EXACT_COUNT + 1
-    ].aggregate(
+    due = Enrollment.objects.filter(work__due_at__isnull=False)
+    longest_due_first = due.order_by("work__lane", "work__due_at", "work__object_id")
+    unsettled_of_run = Q(run=run) & ~IN_SYNC
+    counts = longest_due_first[: MAX_EXACT_COUNT + 1].aggregate(
         all=Counted("pk"),
-        pending=Counted("pk", filter=is_of_run & is_unsettled & Q(work__attempts=0)),
-        retrying=Counted("pk", filter=is_of_run & is_unsettled & Q(work__attempts__gt=0)),
+        pending=Counted("pk", filter=unsettled_of_run & Q(work__attempts=0)),
+        retrying=Counted("pk", filter=unsettled_of_run & Q(work__attempts__gt=0)),
     )
-    is_partial_count = counts["all"] > MAX_EXACT_COUNT
-    refused = count_rows(Enrollment.objects.filter(is_of_run).refused())
-    all_rows = count_rows(Enrollment.objects.filter(is_of_run))
-    settled = all_rows.value - counts["pending"] - counts["retrying"] - refused.value
-    is_estimate = all_rows.is_estimate or is_partial_count
+    is_partial = counts["all"] > MAX_EXACT_COUNT
+    pending = Count(counts["pending"], is_estimate=is_partial)
+    retrying = Count(counts["retrying"], is_estimate=is_partial)
+
+    refused = count_rows(Enrollment.objects.filter(run=run).refused())
+    all_rows = count_rows(Enrollment.objects.filter(run=run))
+    settled = all_rows.value - pending.value - retrying.value - refused.value
+    in_sync = Count(max(0, settled), is_estimate=all_rows.is_estimate or is_partial)
     return [
-        (State.IN_SYNC, Count(max(0, settled), is_estimate=is_estimate)),
-        (State.PENDING, Count(counts["pending"], is_estimate=is_partial_count)),
-        (State.RETRYING, Count(counts["retrying"], is_estimate=is_partial_count)),
+        (State.IN_SYNC, in_sync),
+        (State.PENDING, pending),
+        (State.RETRYING, retrying),
         (State.REFUSED, refused),
     ]
 
@@ -121,35 +123,34 @@ class ComparedRun:
 
 def compare(run: CourseRun) -> ComparedRun:
     """Compares the run with the LMS; changes nothing."""
-    now, lms = timezone.now(), client()
+    now = timezone.now()
+    lms = client()
+    key = run.course_key
     try:
         with lms_requests.page_requests():
             lms.confirm_lms()  # raises LmsError if the server is not this application's LMS
-            raw = sync.runs_by_key(lms, [run.course_key]).get(run.course_key)
+            raw = sync.runs_by_key(lms, [key]).get(key)
             if raw is None:
-                missing = Comparison(
-                    "Course run", here=run.course_key, in_lms="not shown", differs=True
-                )
+                missing = Comparison("Course run", here=key, in_lms="not shown", differs=True)
                 return ComparedRun(now, comparisons=[missing])
             lms_run = read_run(raw)
-            modes = lms.run_modes(run.course_key)
+            modes = lms.run_modes(key)
     except LmsError as error:
         return ComparedRun(now, problem=f"{error.message} [{error.code}]")
     return ComparedRun(now, lms_run, _compare_values_of_run(run, lms_run, modes))
 
 
 def _compare_values_of_run(
-    run: CourseRun, lms_run: ObservedRun, modes: list[ObservedMode]
+    run: CourseRun, lms_run: ObservedRun, lms_modes: list[ObservedMode]
 ) -> list[Comparison]:
+    """Compares title, dates, and the price of each mode that the run has here or in the LMS."""
     comparisons = compare_fields(run, lms_run, [("Title", "title"), *_DATES])
     own_prices = {mode.slug: _price(mode) for mode in run.modes.all()}
-    lms_prices = {mode.slug: _price(mode) for mode in modes}
-    for slug in dict.fromkeys((*own_prices, *lms_prices)):
-        comparisons.append(
-            compare_values(
-                f"Mode {slug}", own_prices.get(slug, "none"), lms_prices.get(slug, "none")
-            )
-        )
+    lms_prices = {mode.slug: _price(mode) for mode in lms_modes}
+    for slug in {**own_prices, **lms_prices}:
+        own_price = own_prices.get(slug, "none")
+        lms_price = lms_prices.get(slug, "none")
+        comparisons.append(compare_values(f"Mode {slug}", own_price, lms_price))
     return comparisons
 
 

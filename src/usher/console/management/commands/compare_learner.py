@@ -42,37 +42,35 @@ class Command(EngineCommand):
             summary = repairing.repair(user)
             if not options["json"]:
                 self.stdout.write(f"  {'repair':<14} {wrap(summary.line(), _TEXT_COLUMN)}")
+
         compared = comparing.compare(user)
         if compared.problem:
             raise CommandError(f"The LMS's records could not be read: {compared.problem}")
         details = services.read_learner(user, compared.differing_records)
-        _, text, advice = comparing.headline(details, compared)
-        has_findings = bool(
-            compared.difference_count
-            or compared.alarm
-            or compared.candidates
-            or details.verdict.state != "ok"
-        )
+        headline = comparing.headline(details, compared)
+        differs = compared.difference_count or compared.alarm or compared.candidates
+        is_ok = not differs and details.verdict.state == "ok"
+
         if options["json"]:
-            self.stdout.write(json.dumps(_as_dict(compared, text, advice)))
+            self.stdout.write(json.dumps(_as_dict(compared, headline)))
         else:
-            self.stdout.write(f"{'✗' if has_findings else '✓'} {wrap(text, indent=2)}")
-            if advice:
-                self.stdout.write(f"  {wrap(advice, indent=2)}")
-            self._show_comparisons(compared, advice)
+            self.stdout.write(f"{'✓' if is_ok else '✗'} {wrap(headline.text, indent=2)}")
+            if headline.advice:
+                self.stdout.write(f"  {wrap(headline.advice, indent=2)}")
+            self._show_comparisons(compared, headline.advice)
             self._show_commands(compared, details)
-        if has_findings:
+        if not is_ok:
             raise SystemExit(1)
 
     def _show_comparisons(self, compared: comparing.ComparedLearner, shown_advice: str) -> None:
         """Prints each comparison, and accounts that may be the learner's. shown_advice: advice that
         was shown already and is not repeated."""
         for comparison in compared.comparisons:
+            mark = _MARKS[comparison.differs]
             values = comparison.in_lms or "not known"
             if comparison.differs:
                 values += f"; desired: {comparison.here or '–'}"
-            line = f"{_MARKS[comparison.differs]} {comparison.subject:<14} "
-            self.stdout.write(line + wrap(values, _TEXT_COLUMN))
+            self.stdout.write(f"{mark} {comparison.subject:<14} {wrap(values, _TEXT_COLUMN)}")
             if comparison.advice and comparison.advice != shown_advice:
                 self.stdout.write(f"{'':<{_TEXT_COLUMN}}{wrap(comparison.advice, _TEXT_COLUMN)}")
         for candidate in compared.candidates:
@@ -85,6 +83,8 @@ class Command(EngineCommand):
     def _show_commands(
         self, compared: comparing.ComparedLearner, details: services.LearnerDetails
     ) -> None:
+        """Prints the commands that correct something: one for the LMS's staff, and this command
+        with ``--repair``."""
         if compared.command:
             self.stdout.write(f"{wrap(details.link_condition, indent=0)}\n$ {compared.command}")
         if any(_REPAIR_BUTTON in comparison.advice for comparison in compared.comparisons):
@@ -95,10 +95,10 @@ class Command(EngineCommand):
             )
 
 
-def _as_dict(compared: comparing.ComparedLearner, text: str, advice: str) -> dict[str, Any]:
+def _as_dict(compared: comparing.ComparedLearner, headline: comparing.Headline) -> dict[str, Any]:
     return {
-        "result": text,
-        "advice": advice,
+        "result": headline.text,
+        "advice": headline.advice,
         "differences": compared.difference_count,
         "comparisons": [_comparison_as_dict(comparison) for comparison in compared.comparisons],
         "candidates": [candidate.lms_username for candidate in compared.candidates],
