@@ -14,6 +14,9 @@ import pytest
 
 from tests.lms.conftest import DEMO, E2E, Lms, account
 from tests.lms.test_batch import ACCOUNTS, ENROLLMENTS, error_code, post, post_one
+from usher.client.batch import result_of
+from usher.client.errors import LmsError
+from usher.contract.failures import FailureClass
 
 #: The beginning of each script of ``run_script``.
 PREPARE = """
@@ -151,6 +154,64 @@ outcome = process_with_receiver(collide, Enrollment, EnrollmentBatch, given["ite
 
     assert {each["status"] for each in outcome} == {"changed"}
     assert enrolled_as_verified(lms, learners) == set(learners)
+
+
+#: Raises OperationalError(given["number"]) for each save of the learner ``given["bad"]``.
+ALWAYS_COLLIDE = """
+def collide(sender, instance, **kwargs):
+    if instance.user.username == given["bad"]:
+        raise OperationalError(given["number"], "as MySQL says it")
+"""
+
+
+@pytest.mark.parametrize(
+    "number", [1213, 1205, 2013], ids=["deadlock", "lock timeout", "lost connection"]
+)
+def test_an_item_whose_rows_stay_locked_fails_and_is_not_refused(
+    lms: Lms, learners: list[str], number: int
+) -> None:
+    """A refused item would not be sent again until its cause changes."""
+    script = ALWAYS_COLLIDE + (
+        "outcome = process_with_receiver(collide, Enrollment, EnrollmentBatch, given['items'])"
+    )
+    bad = learners[11]
+    outcome = run_script(lms, script, items=enrollments(learners), number=number, bad=bad)
+
+    (failed,) = [each for each in outcome if each["status"] != "changed"]
+    assert (failed["id"], failed["status"]) == (bad, "failed")
+    assert failed["error"]["code"] == "database-busy"
+    with pytest.raises(LmsError) as raised:
+        result_of({failed["id"]: failed}, failed["id"])
+    assert raised.value.failure_class is FailureClass.TRANSIENT
+    assert enrolled_as_verified(lms, learners) == set(learners) - {bad}
+
+
+def test_after_long_waits_for_locks_no_further_items_are_processed(
+    lms: Lms, learners: list[str]
+) -> None:
+    """The caller does not wait any longer, and other requests need the process."""
+    script = (
+        ALWAYS_COLLIDE
+        + """
+import time
+from types import SimpleNamespace
+from usher.lms import transactions
+from usher.lms.api import transactions as batch_transactions
+# MySQL waits 50 seconds for a lock.
+times = iter(range(0, 100_000, 50))
+clock = SimpleNamespace(monotonic=lambda: next(times), sleep=lambda seconds: None)
+transactions.time = batch_transactions.time = clock
+try:
+    outcome = process_with_receiver(collide, Enrollment, EnrollmentBatch, given["items"])
+finally:
+    transactions.time = batch_transactions.time = time
+"""
+    )
+    items = enrollments(learners)
+    outcome = run_script(lms, script, items=items, number=1205, bad=learners[0])
+
+    assert {each["status"] for each in outcome} == {"failed"}
+    assert enrolled_as_verified(lms, learners) == set()
 
 
 # One item, and more items than one transaction has.

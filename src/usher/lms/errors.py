@@ -2,7 +2,7 @@
 
 UsherLmsError
 ├── AccountRefused       an account can't be created; ``code`` is a contract RegistrationError
-├── DatabaseBusy         other transactions changed or locked the same rows
+├── DatabaseBusy         other transactions locked the same rows, or the database is restarting
 ├── EnrollmentRefused    an enrollment can't be changed; ``code`` is one of EnrollmentError
 └── ProvisioningError    this LMS can't be provisioned as usher_provision's description asks
 """
@@ -33,8 +33,8 @@ class AccountRefused(UsherLmsError):
 
 
 class DatabaseBusy(UsherLmsError):
-    """Other transactions changed or locked the same rows; the same call may succeed later. Nothing
-    was changed."""
+    """Other transactions changed or locked the same rows, or the connection to the database was
+    lost; the same call may succeed later."""
 
 
 class EnrollmentError(StrEnum):

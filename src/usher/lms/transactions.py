@@ -25,18 +25,30 @@ log = logging.getLogger(__name__)
 #: Attempts for one transaction, and the shortest and longest pause after the first attempt, in
 #: seconds. The pause after the second attempt is twice as long, and so on.
 MAX_ATTEMPTS, SHORTEST_PAUSE, LONGEST_PAUSE = 4, 0.01, 0.05
+#: A transaction is not repeated after this many seconds: waiting for a lock may take most of a
+#: minute, and the process can't answer other requests meanwhile.
+MAX_SECONDS = 10.0
 #: MySQL's numbers of errors after which a retry may succeed: deadlock, lock wait timeout, savepoint
-#: does not exist.
-TRANSIENT_ERROR_NUMBERS = frozenset({1213, 1205, 1305})
+#: does not exist; server shuts down, no connection, connection lost, connection killed.
+BUSY_ERROR_NUMBERS = frozenset({1213, 1205, 1305, 1053, 2002, 2003, 2006, 2013, 1927})
+#: The error of SQLite, which the embedded LMS uses, after waiting for a lock.
+_SQLITE_IS_LOCKED = "database is locked"
+_BUSY = (
+    "nothing was changed: the LMS's database answered {error}. Something else may be changing the "
+    "same rows; try again"
+)
 
 
 def run_with_retries(process: Callable[[], Any]) -> Any:
     """Calls ``process()`` in a transaction with a savepoint, and returns its result.
 
-    Repeats the transaction after a deadlock or lock timeout, up to ``MAX_ATTEMPTS`` attempts in
-    all, and once after an IntegrityError, since another request may have inserted the same row.
-    Raises what ``process`` raises; then nothing was changed.
+    Repeats the transaction after a deadlock, lock timeout or lost connection, up to
+    ``MAX_ATTEMPTS`` attempts in all, and once after an IntegrityError, since another request may
+    have inserted the same row. Raises what ``process`` raises, and DatabaseBusy if the last attempt
+    failed for one of the first three reasons. Then nothing was changed, unless the connection was
+    lost during the commit.
     """
+    began = time.monotonic()
     for attempt in range(1, MAX_ATTEMPTS + 1):
         savepoint_lost = False
         try:
@@ -54,8 +66,11 @@ def run_with_retries(process: Callable[[], Any]) -> Any:
             # of the request; after the rollback the cache is wrong.
             RequestCache.clear_all_namespaces()
             is_first_conflict = attempt == 1 and isinstance(error, IntegrityError)
-            may_succeed = savepoint_lost or is_first_conflict or is_transient(error)
-            if attempt == MAX_ATTEMPTS or not may_succeed:
+            may_succeed = savepoint_lost or is_first_conflict or _is_transient(error)
+            is_last = attempt == MAX_ATTEMPTS or time.monotonic() - began > MAX_SECONDS
+            if is_last and _shows_busy_database(error):
+                raise DatabaseBusy(_BUSY.format(error=error)) from error
+            if is_last or not may_succeed:
                 raise
             log.info("Repeating a transaction after attempt %d: %s", attempt, error)
             pause = random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)  # noqa: S311 - spreads load
@@ -71,22 +86,23 @@ def run_for_command(process: Callable[[], Any]) -> Any:
         return process()
     try:
         return run_with_retries(process)
-    except DatabaseError as error:
-        if not isinstance(error, IntegrityError) and not is_transient(error):
-            raise
-        raise DatabaseBusy(
-            f"nothing was changed: the LMS's database answered {error}. Something else may be "
-            "changing the same rows; try again"
-        ) from error
+    except IntegrityError as error:
+        raise DatabaseBusy(_BUSY.format(error=error)) from error
 
 
-def is_transient(error: Exception) -> bool:
-    """Whether a retry may succeed: the error is a deadlock, a lock timeout, or a missing savepoint,
-    which shows that a receiver swallowed one of these."""
+def _is_transient(error: Exception) -> bool:
+    """Whether a retry may succeed: the database was busy, or the savepoint is missing, which shows
+    that a receiver swallowed such an error."""
+    lost_savepoint = isinstance(error, TransactionManagementError) or (
+        isinstance(error, DatabaseError) and "savepoint" in str(error).lower()
+    )
+    return lost_savepoint or _shows_busy_database(error)
+
+
+def _shows_busy_database(error: Exception) -> bool:
+    """Whether the error is a deadlock, a lock timeout or a lost connection, and not the fault of
+    what was written."""
     if not isinstance(error, DatabaseError):
         return False
     number = error.args[0] if error.args else None
-    lost_savepoint = (
-        isinstance(error, TransactionManagementError) or "savepoint" in str(error).lower()
-    )
-    return number in TRANSIENT_ERROR_NUMBERS or lost_savepoint
+    return number in BUSY_ERROR_NUMBERS or str(error) == _SQLITE_IS_LOCKED

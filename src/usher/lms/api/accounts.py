@@ -42,8 +42,9 @@ def process_accounts(
     """Create or update each item's account; return the outcome of each, in order.
 
     items: validated by ``api.forms.AccountItem``. An outcome's ``status`` is ``created``,
-    ``updated``, ``exists`` or ``refused``. request_id: with '', no outcomes are stored for a
-    repetition. Raises RequestIdReused when an earlier request used the request id for other items.
+    ``updated``, ``exists``, ``refused`` or, if the item may succeed later, ``failed``. request_id:
+    with '', no outcomes are stored for a repetition. Raises RequestIdReused when an earlier request
+    used the request id for other items.
     """
     stored_outcomes = StoredOutcomes(application, "accounts", request_id, items)
 

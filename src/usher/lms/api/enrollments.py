@@ -28,12 +28,12 @@ def process_enrollments(
     """Set mode and ``is_active`` of each item's enrollment; return the outcome of each, in order.
 
     items: validated by ``api.forms.EnrollmentItem``. An outcome's ``status`` is ``changed``,
-    ``unchanged`` or ``refused``. Users who aren't learners of the application are refused as
-    unknown. An item with a ``uid`` is also refused if its account is not linked to this learner.
-    Three queries for each transaction find the enrollments that already have the requested state;
-    the rest are changed as the platform's own API changes them. request_id: with '', no outcomes
-    are stored for a repetition. Raises RequestIdReused when an earlier request used the request id
-    for other items.
+    ``unchanged``, ``refused`` or, if the item may succeed later, ``failed``. Users who aren't
+    learners of the application are refused as unknown. An item with a ``uid`` is also refused if
+    its account is not linked to this learner. Three queries for each transaction find the
+    enrollments that already have the requested state; the rest are changed as the platform's own
+    API changes them. request_id: with '', no outcomes are stored for a repetition. Raises
+    RequestIdReused when an earlier request used the request id for other items.
     """
     stored_outcomes = StoredOutcomes(application, "enrollments", request_id, items)
     cache: dict[Any, Any] = {}
