@@ -261,6 +261,33 @@ class TestAccounts:
         assert "client_id" in answer.json()
 
 
+@pytest.mark.parametrize("form", [" {}", "{} ", "{}\n", "\t{}", "{}\u00a0"])
+def test_a_username_with_white_space_around_it_is_not_taken_for_another_learner_s(
+    lms: Lms, name: str, form: str
+) -> None:
+    """The other learner's account must not be changed, nor its tokens given away."""
+    other = form.format(name)
+    post(lms, ACCOUNTS, [account(name)])
+    item = {"id": 1, "username": other, "email": f"{name}@other.example", "tokens": True}
+
+    refused = post(lms, ACCOUNTS, [item])[0]
+
+    assert error_code(refused) in ("validation-error", "duplicate-username")
+    assert refused["tokens"] is None
+    assert post(lms, ACCOUNTS, [account(name)])[0]["status"] == "exists"
+    assert error_code(enroll(lms, other)) == "unknown-user"
+    assert error_code(enroll(lms, name, uid=other)) == "linked-elsewhere"
+    with lms.api() as api:
+        links = api.get("/usher/api/v1/links/", params={"username": other}).json()
+    assert (links["leads_to"], links["account"]) == (None, None)
+
+
+def test_an_account_gets_no_username_with_white_space_around_it(lms: Lms, name: str) -> None:
+    item = {**account(name), "username": f"{name}\n"}
+
+    assert set(post(lms, ACCOUNTS, [item])[0]["error"]["fields"]) == {"username"}
+
+
 class TestEnrollments:
     @pytest.fixture(autouse=True)
     def learner(self, lms: Lms, name: str) -> None:

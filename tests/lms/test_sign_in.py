@@ -176,6 +176,23 @@ def test_a_username_that_is_taken_in_another_case_is_refused(lms: Lms, name: str
     assert lms.execute(USER, name.upper()) == []
 
 
+@pytest.mark.parametrize("form", ["{}\n", "\t{}", "{} "])
+def test_a_username_with_white_space_around_it_is_refused(lms: Lms, name: str, form: str) -> None:
+    """The registration form would trim it, and the account would get it untrimmed."""
+    page = last_answer(lms.sign_in(form.format(name), email=f"{name}@learners.example"))
+
+    assert (page.status_code, page.url.path) == (403, "/usher/stopped/")
+    assert lms.execute("select 1 from auth_user where username like ?", f"%{name}%") == []
+
+
+def test_white_space_around_an_address_is_left_out(lms: Lms, name: str) -> None:
+    lms.sign_in(name, email=f" {name}@learners.example\n").close()
+
+    assert lms.value("select email from auth_user where username = ?", name) == (
+        f"{name}@learners.example"
+    )
+
+
 def test_an_operator_links_several_accounts_with_one_command(lms: Lms, name: str) -> None:
     create_unlinked_account(lms, name)
     other = f"{name}_2"

@@ -59,7 +59,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     account. Raises AccountRefused; then nothing was created.
     """
     _refuse_unstorable(learner)
-    learner = apply_filters(learner)
+    learner = apply_filters(replace(learner, email=learner.email.strip()))
     refuse_taken(learner, lookup.find_taken(usernames=[learner.username], emails=[learner.email]))
     refuse_invalid(learner)
     try:
@@ -221,6 +221,9 @@ def refuse_invalid(learner: Learner) -> None:
     errors = platform.account_errors(
         username=learner.username, email=learner.email, name=learner.name, country=learner.country
     )
+    if learner.username != learner.username.strip():
+        # The form trims the username, but the account would get it as it is.
+        errors["username"] = "The username begins or ends with white space."
     if errors:
         raise AccountRefused(RegistrationError.VALIDATION, errors)
 

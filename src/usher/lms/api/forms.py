@@ -42,9 +42,20 @@ def text_field(
     return serializers.CharField(max_length=max_length, required=required, allow_blank=not required)
 
 
+def username_field(*, required: bool = True) -> serializers.CharField:
+    """A field for a learner's username, which is not trimmed: ``ada`` and ``ada `` may be two
+    learners of the application."""
+    return serializers.CharField(
+        max_length=TEXT_MAX_LENGTH,
+        required=required,
+        allow_blank=not required,
+        trim_whitespace=False,
+    )
+
+
 class AccountItem(serializers.Serializer):
     id = IdField()
-    username = text_field()
+    username = username_field()
     email = text_field(max_length=LONGEST_EMAIL)
     name = text_field(required=False)
     country = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=2)
@@ -55,8 +66,8 @@ class AccountItem(serializers.Serializer):
 
 class EnrollmentItem(serializers.Serializer):
     id = IdField()
-    username = text_field()
-    uid = text_field(required=False)
+    username = username_field()
+    uid = username_field(required=False)
     course_id = text_field()
     mode = serializers.CharField(
         required=False, allow_null=True, allow_blank=True, default=None, max_length=100
@@ -116,5 +127,5 @@ class ChangesQuery(serializers.Serializer):
 
 
 class LinksQuery(serializers.Serializer):
-    username = text_field()
+    username = username_field()
     client_id = text_field(required=False)
