@@ -80,6 +80,9 @@ def create_learner(
     not through an application, or the registration API runs the pipeline."""
     if backend.name not in conf.backends() or _is_registration(strategy, details, user, uid):
         return None
+    if isinstance(details.get("email"), str):
+        # A later step of the platform saves it as the account's address.
+        details["email"] = details["email"].strip()
     request = strategy.request
     learner = _read_learner(details, kwargs.get("response") or {})
     if not _names_learner(details, uid):

@@ -59,7 +59,7 @@ def create_account(learner: Learner, backend: str, site: Site) -> Any:
     account. Raises AccountRefused; then nothing was created.
     """
     _refuse_unstorable(learner)
-    learner = apply_filters(replace(learner, email=learner.email.strip()))
+    learner = apply_filters(learner)
     refuse_taken(learner, lookup.find_taken(usernames=[learner.username], emails=[learner.email]))
     refuse_invalid(learner)
     try:
