@@ -152,52 +152,57 @@ def measure(
     subject: str, setup: Setup, sizes: Sizes, rounds: int, all_results: results.Results
 ) -> None:
     """Measures one subject, and adds what was measured to ``all_results``."""
-    if subject == "repair":
-        all_results.add(
-            *sync.repair(setup, rounds, learners=sizes.learners, reference_learners=sizes.reference)
-        )
-    elif subject == "enrollments":
-        all_results.add(
-            *sync.enrollments(
+    match subject:
+        # Subjects with figures of Usher and of the reference.
+        case "repair":
+            figures = sync.repair(
+                setup, rounds, learners=sizes.learners, reference_learners=sizes.reference
+            )
+            all_results.add(*figures)
+        case "enrollments":
+            figures = sync.enrollments(
                 setup, rounds, count=sizes.enrollments, reference_count=3 * sizes.reference
             )
-        )
-    elif subject == "runs":
-        all_results.add(*sync.runs(setup, rounds))
-    elif subject == "provider":
-        all_results.add(
-            *provider(setup, rounds, our_count=sizes.exchanges, reference_count=sizes.reference)
-        )
-    elif subject == "celery":
-        all_results.add(*celery(setup, rounds, sizes.celery))
-    elif subject == "console":
-        all_results.console = console(
-            setup, learners=sizes.console_learners, refused=sizes.console_refused
-        )
-        all_results.console_learners = sizes.console_learners
-    elif subject == "sidecar":
-        figures, all_results.sidecar = sidecar(setup.services, rounds, sizes.sidecar)
-        all_results.add(*figures)
-    elif subject == "redis":
-        all_results.stalled = redis_stalled(setup, rounds, sizes.enrollments)
-        all_results.add(all_results.stalled)
-    elif subject == "interactive":
-        all_results.waits = interactive(setup, backlog=sizes.backlog, people=sizes.people)
-        all_results.backlog = sizes.backlog
-    elif subject == "statements":
-        setup.use_batch_api(is_used=False)
-        setup.ours.call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
-        all_results.statements = setup.ours.call("count_statements")["answer"]
-    elif subject == "flat":
-        all_results.operation_times = flat(setup, few=FEW, many=sizes.flat, rounds=rounds)
-    elif subject == "lms_on_mariadb":
-        if reason := missing_requirement():
-            print(f"left out: {reason}")
-        else:
-            all_results.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
-    elif subject == "memory":
-        all_results.checked = sizes.memory
-        all_results.rss_mb, all_results.check_seconds = memory(setup, sizes.memory)
+            all_results.add(*figures)
+        case "runs":
+            all_results.add(*sync.runs(setup, rounds))
+        case "provider":
+            figures = provider(
+                setup, rounds, our_count=sizes.exchanges, reference_count=sizes.reference
+            )
+            all_results.add(*figures)
+        case "celery":
+            all_results.add(*celery(setup, rounds, sizes.celery))
+        case "redis":
+            all_results.stalled = redis_stalled(setup, rounds, sizes.enrollments)
+            all_results.add(all_results.stalled)
+        case "sidecar":
+            figures, all_results.sidecar = sidecar(setup.services, rounds, sizes.sidecar)
+            all_results.add(*figures)
+        # Subjects with results of their own.
+        case "console":
+            all_results.console = console(
+                setup, learners=sizes.console_learners, refused=sizes.console_refused
+            )
+            all_results.console_learners = sizes.console_learners
+        case "interactive":
+            all_results.waits = interactive(setup, backlog=sizes.backlog, people=sizes.people)
+            all_results.backlog = sizes.backlog
+        case "statements":
+            setup.use_batch_api(is_used=False)
+            setup.ours.call("create_runs", keys=["course-v1:BenchX+C00000+2026_T1"])
+            all_results.statements = setup.ours.call("count_statements")["answer"]
+        case "flat":
+            all_results.operation_times = flat(setup, few=FEW, many=sizes.flat, rounds=rounds)
+        case "lms_on_mariadb":
+            reason = missing_requirement()
+            if reason:
+                print(f"left out: {reason}")
+            else:
+                all_results.on_mariadb = lms_on_mariadb(rounds, sizes.on_mariadb)
+        case "memory":
+            all_results.checked = sizes.memory
+            all_results.rss_mb, all_results.check_seconds = memory(setup, sizes.memory)
 
 
 def machine() -> str:

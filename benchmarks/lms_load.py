@@ -36,7 +36,9 @@ from usher.client.pacing import FIRST_SIZE, MAX_CONCURRENT, Pacing
 from usher.contract.limits import BATCH_ITEMS_A_REQUEST
 
 _API = "/usher/api/v1/"
-ACCOUNTS, ENROLLMENTS, RUNS = f"{_API}accounts/", f"{_API}enrollments/", f"{_API}course-runs/"
+ACCOUNTS = f"{_API}accounts/"
+ENROLLMENTS = f"{_API}enrollments/"
+RUNS = f"{_API}course-runs/"
 _SECONDS_BETWEEN_PAGES = 0.1
 #: Not the sign-in page, because the platform limits requests for it by address.
 DEFAULT_PAGE = "/heartbeat"
@@ -77,67 +79,69 @@ class Load:
             try:
                 answer = self.client.post(path, json=body)
                 answer.raise_for_status()
-            except httpx.HTTPError as error:
-                is_refused = isinstance(error, httpx.HTTPStatusError) and answer.is_client_error
-                if is_refused or attempt == _MAX_ATTEMPTS:
+            except httpx.HTTPStatusError as error:
+                if error.response.is_client_error or attempt == _MAX_ATTEMPTS:
+                    raise
+                self.failed += 1
+            except httpx.HTTPError:
+                if attempt == _MAX_ATTEMPTS:
                     raise
                 self.failed += 1
             else:
-                refused = [
-                    result for result in answer.json()["results"] if result["status"] == "refused"
-                ]
-                self.refused += refused
-                refused_ids = {result["id"] for result in refused}
-                accepted = self.accepted.setdefault(path, {})
-                accepted.update(
-                    {item["id"]: item for item in items if item["id"] not in refused_ids}
-                )
+                self._record_results(path, items, answer.json()["results"])
                 return
+
+    def _record_results(
+        self, path: str, items: list[dict[str, Any]], results: list[dict[str, Any]]
+    ) -> None:
+        """Adds the results of refused items to ``refused``, and the other items to ``accepted``."""
+        refused = [result for result in results if result["status"] == "refused"]
+        self.refused += refused
+        refused_ids = {result["id"] for result in refused}
+        accepted = self.accepted.setdefault(path, {})
+        for item in items:
+            if item["id"] not in refused_ids:
+                accepted[item["id"]] = item
 
     def send_and_measure(self, path: str, items: list[dict[str, Any]]) -> dict[str, Any]:
         """Sends the items. Returns the numbers of items and requests, items a second, items of the
         largest request, concurrent requests at the end, and percentiles of the page's seconds
         meanwhile."""
-        remaining, sizes = list(items), []
-        lock = threading.Lock()
-
-        def send_remaining() -> None:
-            while True:
-                # A fixed concurrency needs no wait: the pool has as many threads.
-                with self.pace.turn(path, urgent=bool(self.concurrency)) as size:
-                    with lock:
-                        batch = remaining[: self.batch or size]
-                        del remaining[: len(batch)]
-                        if not batch:
-                            return
-                        sizes.append(len(batch))
-                    sent_at = time.monotonic()
-                    self.send(path, batch)
-                    self.pace.record_time(path, len(batch), time.monotonic() - sent_at)
-                if not self.concurrency and self.pace.claim_probe():
-                    self.pace.probe(lambda: self.client.get(_API).raise_for_status())
-
+        queue = ItemQueue(items)
         concurrency = self.concurrency or MAX_CONCURRENT
         with self._requesting_the_page() as page_seconds, ThreadPoolExecutor(concurrency) as pool:
             started = time.monotonic()
-            futures = [pool.submit(send_remaining) for _ in range(concurrency)]
+            futures = [pool.submit(self._send_queue, path, queue) for _ in range(concurrency)]
             try:
                 for future in as_completed(futures):
                     future.result()
             except BaseException:
                 # Requests in progress finish, also after Ctrl-C. No new ones start.
-                with lock:
-                    remaining.clear()
+                queue.clear()
                 raise
             seconds_taken = time.monotonic() - started
         return {
             "items": len(items),
             "a_second": round(len(items) / seconds_taken, 1),
-            "requests": len(sizes),
-            "largest_request": max(sizes),
+            "requests": len(queue.sizes),
+            "largest_request": max(queue.sizes),
             "concurrency": self.concurrency or self.pace.concurrency,
             **percentiles(page_seconds),
         }
+
+    def _send_queue(self, path: str, queue: ItemQueue) -> None:
+        """Sends items of the queue until it is empty. Several threads do this at the same time."""
+        while True:
+            # A fixed concurrency needs no wait: the pool has as many threads.
+            with self.pace.turn(path, urgent=bool(self.concurrency)) as size:
+                batch = queue.take(self.batch or size)
+                if not batch:
+                    return
+                sent_at = time.monotonic()
+                self.send(path, batch)
+                self.pace.record_time(path, len(batch), time.monotonic() - sent_at)
+            if not self.concurrency and self.pace.claim_probe():
+                self.pace.probe(lambda: self.client.get(_API).raise_for_status())
 
     @contextmanager
     def _requesting_the_page(self) -> Iterator[list[float]]:
@@ -165,29 +169,55 @@ class Load:
             thread.join()
 
 
+class ItemQueue:
+    """Items that several threads take and send. sizes: the number of items in each batch taken."""
+
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        self.sizes: list[int] = []
+        self._remaining = list(items)
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> list[dict[str, Any]]:
+        """Takes at most ``size`` items; none if the queue is empty."""
+        with self._lock:
+            batch = self._remaining[:size]
+            del self._remaining[:size]
+            if batch:
+                self.sizes.append(len(batch))
+            return batch
+
+    def clear(self) -> None:
+        with self._lock:
+            self._remaining.clear()
+
+
 def percentiles(seconds: list[float]) -> dict[str, float]:
     """The median and the 95th percentile; empty for less than two values."""
     if len(seconds) < 2:
         return {}
+    # The element with the index 0 is the first percentile.
     percentile_1_to_99 = statistics.quantiles(seconds, n=100)
-    p50, p95 = percentile_1_to_99[50 - 1], percentile_1_to_99[95 - 1]
+    p50 = percentile_1_to_99[50 - 1]
+    p95 = percentile_1_to_99[95 - 1]
     return {"page_p50": round(p50, 3), "page_p95": round(p95, 3)}
 
 
 def accounts(number: int, prefix: str) -> list[dict[str, Any]]:
     """Items of the batch API that create ``number`` accounts with tokens. prefix: the text
     with which the usernames begin."""
-    names = (f"{prefix}{index}" for index in range(number))
-    return [
-        {
-            "id": name,
-            "username": name,
-            "email": f"{name}@example.org",
-            "name": "Load Test",
-            "tokens": True,
-        }
-        for name in names
-    ]
+    items = []
+    for index in range(number):
+        username = f"{prefix}{index}"
+        items.append(
+            {
+                "id": username,
+                "username": username,
+                "email": f"{username}@example.org",
+                "name": "Load Test",
+                "tokens": True,
+            }
+        )
+    return items
 
 
 def enrollments(
@@ -195,17 +225,22 @@ def enrollments(
 ) -> list[dict[str, Any]]:
     """The first ``number`` items: all learners in the first run, then all in the second, and so
     on. mode: '' for the run's default."""
-    pairs = ((run, learner["username"]) for run in runs for learner in learners)
-    return [
-        {
-            "id": f"{run} {username}",
-            "username": username,
-            "course_id": run,
-            **({"mode": mode} if mode else {}),
-            "force": force,
-        }
-        for run, username in pairs
-    ][:number]
+    items: list[dict[str, Any]] = []
+    for run in runs:
+        for learner in learners:
+            if len(items) == number:
+                return items
+            username = learner["username"]
+            item = {
+                "id": f"{run} {username}",
+                "username": username,
+                "course_id": run,
+                "force": force,
+            }
+            if mode:
+                item["mode"] = mode
+            items.append(item)
+    return items
 
 
 def runs_of(client: httpx.Client, number: int) -> list[str]:
@@ -224,15 +259,41 @@ def count_deadlocks(command: str) -> int | None:
     if not command:
         return None
     result = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60)
+    words = result.stdout.split()
     try:
-        return int(result.stdout.split()[-1])
+        return int(words[-1])
     except (IndexError, ValueError):
-        raise SystemExit(
-            f"--deadlocks: the command printed no number: {result.stderr or result.stdout}"
-        ) from None
+        output = result.stderr or result.stdout
+        raise SystemExit(f"--deadlocks: the command printed no number: {output}") from None
 
 
 def main() -> None:
+    arguments = _parse_arguments()
+    try:
+        token = arguments.token_file.read_text().strip()
+    except OSError as error:
+        sys.exit(f"The token can't be read: {error}")
+    headers = {"Authorization": f"Bearer {token}"}
+    if arguments.host:
+        headers["Host"] = arguments.host
+    try:
+        client = httpx.Client(base_url=arguments.lms, headers=headers, timeout=300, trust_env=False)
+        with client:
+            exit_unless_batch_api_works(client)
+            load = Load(
+                client,
+                arguments.page,
+                batch=arguments.batch,
+                concurrency=arguments.concurrency,
+            )
+            print(json.dumps(measure(load, arguments)))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        sys.exit(f"{arguments.lms} did not process a request: {error or type(error).__name__}.")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # as a shell reports it
+
+
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.lms_load", description=__doc__)
     parser.add_argument("--lms", required=True, help="the LMS's address")
     parser.add_argument("--host", default="", help="the Host header, if it differs from --lms")
@@ -253,30 +314,7 @@ def main() -> None:
     parser.add_argument(
         "--deadlocks", default="", help="command that prints InnoDB's count of deadlocks"
     )
-    arguments = parser.parse_args()
-    try:
-        token = arguments.token_file.read_text().strip()
-    except OSError as error:
-        sys.exit(f"The token can't be read: {error}")
-    headers = {"Authorization": f"Bearer {token}"}
-    if arguments.host:
-        headers["Host"] = arguments.host
-    try:
-        with httpx.Client(
-            base_url=arguments.lms, headers=headers, timeout=300, trust_env=False
-        ) as client:
-            exit_unless_batch_api_works(client)
-            load = Load(
-                client,
-                arguments.page,
-                batch=arguments.batch,
-                concurrency=arguments.concurrency,
-            )
-            print(json.dumps(measure(load, arguments)))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        sys.exit(f"{arguments.lms} did not process a request: {error or type(error).__name__}.")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)  # as a shell reports it
+    return parser.parse_args()
 
 
 def exit_unless_batch_api_works(client: httpx.Client) -> None:
@@ -309,6 +347,7 @@ def exit_unless_batch_api_works(client: httpx.Client) -> None:
 def measure(load: Load, arguments: Any) -> dict[str, Any]:
     """Sends accounts and enrollments, each of them twice, and cleans up afterwards. Returns the
     results of ``send_and_measure`` and the numbers of failures."""
+    # Prepare the items.
     prefix = PREFIX + secrets.token_hex(3) + "-"
     learners = accounts(arguments.accounts, prefix)
     enough_runs = math.ceil(arguments.enrollments / arguments.accounts)
@@ -318,8 +357,6 @@ def measure(load: Load, arguments: Any) -> dict[str, Any]:
     enrollment_items = enrollments(
         arguments.enrollments, learners, runs, arguments.mode, force=arguments.force
     )
-    deadlocks_before = count_deadlocks(arguments.deadlocks)
-    figures: dict[str, Any] = {"load_average": _load_average()}
     delete_with = (
         './manage.py lms shell -c "from django.contrib.auth import get_user_model as g; '
         f"g().objects.filter(username__startswith='{prefix}').delete()\""
@@ -327,6 +364,10 @@ def measure(load: Load, arguments: Any) -> dict[str, Any]:
     _print_progress(
         f"The accounts are called {prefix}…. To delete them, run in the LMS:\n  {delete_with}"
     )
+
+    # Send them.
+    deadlocks_before = count_deadlocks(arguments.deadlocks)
+    figures: dict[str, Any] = {"load_average": _load_average()}
     try:
         figures["accounts"] = load.send_and_measure(ACCOUNTS, learners)
         figures["accounts_again"] = load.send_and_measure(ACCOUNTS, learners)
@@ -335,7 +376,10 @@ def measure(load: Load, arguments: Any) -> dict[str, Any]:
     finally:
         _print_progress("Ending the enrollments and deactivating the accounts.")
         clean_up(load)
-    figures["failed_requests"], figures["refused"] = load.failed, len(load.refused)
+
+    # Add the failures.
+    figures["failed_requests"] = load.failed
+    figures["refused"] = len(load.refused)
     figures["page_failed"] = load.page_failed
     figures["why"] = sorted({str(refusal["error"]) for refusal in load.refused})[:5]
     if deadlocks_before is not None:
@@ -357,21 +401,22 @@ def _print_progress(text: str) -> None:
 def clean_up(load: Load) -> None:
     """Ends the accepted enrollments and deactivates the accepted accounts. No other account is
     sent, because a request to deactivate a missing account would create it."""
-    unenrollments = [
+    unenrollments = []
+    for item in load.accepted.get(ENROLLMENTS, {}).values():
+        unenrollment = {**item, "is_active": False}
         # Ending an enrollment needs no mode, and would be refused if the mode differed.
-        {**{key: value for key, value in item.items() if key != "mode"}, "is_active": False}
-        for item in load.accepted.get(ENROLLMENTS, {}).values()
-    ]
+        unenrollment.pop("mode", None)
+        unenrollments.append(unenrollment)
     deactivations = [
         {**item, "tokens": False, "is_active": False}
         for item in load.accepted.get(ACCOUNTS, {}).values()
     ]
-    refused_before, load.refused = load.refused, []  # refusals of the clean-up do not count
+    refused_before = list(load.refused)
+    size = load.batch or FIRST_SIZE
     for path, items in ((ENROLLMENTS, unenrollments), (ACCOUNTS, deactivations)):
-        size = load.batch or FIRST_SIZE
         for start in range(0, len(items), size):
             load.send(path, items[start : start + size])
-    load.refused = refused_before
+    load.refused = refused_before  # refusals of the clean-up do not count
 
 
 if __name__ == "__main__":

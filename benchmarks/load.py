@@ -37,29 +37,38 @@ class Browser:
         return await self._request("GET", path, headers, b"")
 
     async def post(self, path: str, form: Mapping[str, str], **headers: str) -> Answer:
-        content_type = {"Content_Type": "application/x-www-form-urlencoded"}
-        return await self._request("POST", path, headers | content_type, urlencode(form).encode())
+        headers["Content_Type"] = "application/x-www-form-urlencoded"
+        return await self._request("POST", path, headers, urlencode(form).encode())
 
     async def _request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> Answer:
         lines = [f"{method} {path} HTTP/1.1", f"Host: localhost:{self._port}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        lines += [f"Content-Length: {len(body)}", "", ""]
-        self._writer.write("\r\n".join(lines).encode() + body)
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        response_headers = {}
-        for line in head[1:]:
+        for name, value in headers.items():
+            lines.append(f"{name.replace('_', '-')}: {value}")
+        lines.append(f"Content-Length: {len(body)}")
+        head = "\r\n".join(lines) + "\r\n\r\n"
+        self._writer.write(head.encode() + body)
+        return await self._read_answer()
+
+    async def _read_answer(self) -> Answer:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        status_line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+        _, status, *_ = status_line.split(" ")
+        headers = {}
+        for line in lines:
             name, _, value = line.partition(": ")
-            response_headers[name.lower()] = value
-        content = await self._read_body(response_headers)
-        return Answer(int(head[0].split(" ")[1]), response_headers, content)
+            headers[name.lower()] = value
+        return Answer(int(status), headers, await self._read_body(headers))
 
     async def _read_body(self, headers: Mapping[str, str]) -> bytes:
+        """Reads a body of known length, or in chunks. headers: of the answer."""
         if headers.get("transfer-encoding") != "chunked":
             body: bytes = await self._reader.readexactly(int(headers.get("content-length", 0)))
             return body
         parts = []
+        # Each chunk is its size in hexadecimal, a line break, the data, and a line break. The last
+        # chunk is empty.
         while size := int(await self._reader.readline(), 16):
             parts.append(await self._reader.readexactly(size))
             await self._reader.readline()

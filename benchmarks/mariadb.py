@@ -38,8 +38,9 @@ innodb_flush_log_at_trx_commit=0
 
 def missing_requirement() -> str:
     """What must be installed before a server can be started; '' if nothing."""
-    installed = shutil.which("mariadbd") and shutil.which("mariadb-install-db")
-    if not (installed or os.environ.get("MYSQL_PORT")):
+    is_installed = shutil.which("mariadbd") and shutil.which("mariadb-install-db")
+    has_running_server = os.environ.get("MYSQL_PORT")
+    if not is_installed and not has_running_server:
         return "MariaDB is not installed (apt-get install mariadb-server)"
     if importlib.util.find_spec("MySQLdb") is None:
         return "the package mysqlclient is not installed (pip install mysqlclient)"
@@ -57,9 +58,10 @@ class MariaDb:
         """Executes SQL and commits. Returns the rows of a select."""
         import MySQLdb
 
-        with closing(
-            MySQLdb.connect(host="127.0.0.1", port=self.port, user="root", database=database)
-        ) as connection:
+        connection = MySQLdb.connect(
+            host="127.0.0.1", port=self.port, user="root", database=database
+        )
+        with closing(connection):
             with closing(connection.cursor()) as cursor:
                 cursor.execute(sql, values or None)
                 rows = list(cursor.fetchall())
@@ -76,11 +78,20 @@ class MariaDb:
 def mariadb(*databases: str) -> Iterator[MariaDb]:
     """A server with empty databases of these names: the running server at MYSQL_PORT, or else a new
     one. For the packages that a server needs, see ``missing_requirement``."""
-    if port_of_running_server := os.environ.get("MYSQL_PORT"):
+    port_of_running_server = os.environ.get("MYSQL_PORT")
+    if port_of_running_server:
         server = MariaDb(int(port_of_running_server))
         _recreate_databases(server, databases)
         yield server
-        return
+    else:
+        with _new_server() as server:
+            _recreate_databases(server, databases)
+            yield server
+
+
+@contextmanager
+def _new_server() -> Iterator[MariaDb]:
+    """Starts a server, which is stopped and deleted at the end of the block."""
     base = Path(tempfile.mkdtemp(prefix="usher-mdb-"))
     port = free_port()
     settings = base / "my.cnf"
@@ -107,7 +118,6 @@ def mariadb(*databases: str) -> Iterator[MariaDb]:
         )
         server = MariaDb(port)
         _wait_until_ready(server, process)
-        _recreate_databases(server, databases)
         yield server
     finally:
         if process is not None:

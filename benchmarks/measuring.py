@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Figure:
-    """reference, ours: one measurement of each round, in ``unit``. The ratio compares the medians:
-    how many times better Usher is, or with ``is_share`` the share of the reference's value that
-    Usher needs. target_ratio: the lowest ratio that is good enough; with ``is_share`` the
-    highest."""
+    """A figure of Usher and of its reference, which is the serial implementation unless the subject
+    says otherwise.
+
+    reference, ours: one measurement of each round, in ``unit``. The ratio compares the medians: how
+    many times better Usher is, or with ``is_share`` the share of the reference's value that Usher
+    needs. target_ratio: the lowest ratio that is good enough; with ``is_share`` the highest.
+    """
 
     name: str
     title: str
@@ -26,9 +29,14 @@ class Figure:
     def ratio(self) -> float:
         """How many times better Usher is than the reference; with ``is_share`` the share of the
         reference's value that Usher needs."""
-        reference, ours = statistics.median(self.reference), statistics.median(self.ours)
-        return ours / reference if self.more_is_better or self.is_share else reference / ours
+        reference = statistics.median(self.reference)
+        ours = statistics.median(self.ours)
+        if self.more_is_better or self.is_share:
+            return ours / reference
+        return reference / ours
 
     @property
     def meets_target(self) -> bool:
-        return self.ratio <= self.target_ratio if self.is_share else self.ratio >= self.target_ratio
+        if self.is_share:
+            return self.ratio <= self.target_ratio
+        return self.ratio >= self.target_ratio

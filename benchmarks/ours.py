@@ -52,29 +52,22 @@ def repair() -> dict[str, Any]:
 
 def create_accounts(username_pattern: str, first: int, end: int) -> int:
     """Creates settled accounts and tokens of these learners, who have accounts in the LMS."""
-    users = get_user_model().objects.filter(
-        username__in=[username_pattern.format(number) for number in range(first, end)]
-    )
+    usernames = [username_pattern.format(number) for number in range(first, end)]
     now = timezone.now()
+    later = now + timedelta(days=10)
     settled = {"observed_generation": 1}
-    rows, reservations, tokens = [], [], []
-    for user in users:
-        rows.append(
-            LmsAccount(
-                user=user,
-                username=user.username,
-                reserved_at=now,
-                created_in_lms_at=now,
-                **settled,
-            ).without_work()
-        )
+    accounts, reservations, tokens = [], [], []
+    for user in get_user_model().objects.filter(username__in=usernames):
         reservations.append(UsernameReservation(username=user.username, user=user))
-        later = now + timedelta(days=10)
+        account = LmsAccount(
+            user=user, username=user.username, reserved_at=now, created_in_lms_at=now, **settled
+        )
+        accounts.append(account.without_work())
         token = LmsToken(user=user, access_token="x", expires_at=later, **settled)
         tokens.append(token.without_work())
     UsernameReservation.objects.bulk_create(reservations, batch_size=1000)
     LmsToken.objects.bulk_create(tokens, batch_size=1000)
-    return len(LmsAccount.objects.bulk_create(rows, batch_size=1000))
+    return len(LmsAccount.objects.bulk_create(accounts, batch_size=1000))
 
 
 def create_runs(keys: list[str]) -> int:
@@ -112,11 +105,14 @@ def fetch_runs() -> int:
     highest concurrency, and discards them. Returns the number of runs."""
     lms = client()
     first = lms.runs_page(1)
-    with ThreadPoolExecutor(min(sync.MAX_CONCURRENT, max(1, first.pages - 1))) as pool:
-        pages = pool.map(
-            lambda number: len(lms.runs_page(number).results), range(2, first.pages + 1)
-        )
-        return len(first.results) + sum(pages)
+
+    def count_runs_of_page(number: int) -> int:
+        return len(lms.runs_page(number).results)
+
+    further_pages = range(2, first.pages + 1)
+    concurrency = min(sync.MAX_CONCURRENT, max(1, len(further_pages)))
+    with ThreadPoolExecutor(concurrency) as pool:
+        return len(first.results) + sum(pool.map(count_runs_of_page, further_pages))
 
 
 # The provider
@@ -127,19 +123,21 @@ def create_codes(count: int, redirect_uri: str) -> list[str]:
     codes, which differ from those of earlier calls."""
     application = lms_application()
     model = get_grant_model()
-    mark = hashlib.sha256(str(timezone.now()).encode()).hexdigest()[:16]
-    rows = [
-        model(
-            user=user,
-            application=application,
-            code=f"bench-{mark}-{user.pk}",
-            expires=timezone.now() + timedelta(minutes=30),
-            redirect_uri=redirect_uri,
-            scope="user:read",
+    now = timezone.now()
+    mark = hashlib.sha256(str(now).encode()).hexdigest()[:16]
+    grants = []
+    for user in get_user_model().objects.order_by("-pk")[:count]:
+        grants.append(
+            model(
+                user=user,
+                application=application,
+                code=f"bench-{mark}-{user.pk}",
+                expires=now + timedelta(minutes=30),
+                redirect_uri=redirect_uri,
+                scope="user:read",
+            )
         )
-        for user in get_user_model().objects.order_by("-pk")[:count]
-    ]
-    return [row.code for row in model.objects.bulk_create(rows)]
+    return [grant.code for grant in model.objects.bulk_create(grants)]
 
 
 def create_sessions(count: int) -> list[str]:
@@ -199,8 +197,8 @@ def create_many_accounts(username_prefix: str, count: int) -> int:
         {"username": numbered, "email": f"{numbered} || '@bench.example'"},
         f"generate_series(1, {count - 1}) g",
     )
-    other_users = f"(SELECT id, username FROM {get_user_model()._meta.db_table} "
-    other_users += f"WHERE id > {user.pk}) u"
+    user_table = get_user_model()._meta.db_table
+    other_users = f"(SELECT id, username FROM {user_table} WHERE id > {user.pk}) u"
     columns_of_user = {"username": "u.username", "user_id": "u.id"}
     reservation = user.username_reservations.get()
     copy_row(UsernameReservation, reservation.pk, columns_of_user, other_users)
@@ -217,9 +215,9 @@ def copy_row(model: Any, pk: int, changed_columns: dict[str, str], rows: str) ->
     for columns that differ.
     """
     table = model._meta.db_table
-    columns = [f.column for f in model._meta.concrete_fields if not f.primary_key]
-    values = ", ".join(changed_columns.get(column, f't."{column}"') for column in columns)
+    columns = [field.column for field in model._meta.concrete_fields if not field.primary_key]
     names = ", ".join(f'"{column}"' for column in columns)
+    values = ", ".join(changed_columns.get(column, f't."{column}"') for column in columns)
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} t, {rows} "
@@ -282,6 +280,7 @@ def sign_up_and_enroll(
     run = CourseRun.objects.order_by("pk")[0]
 
     def measure_waits(number: int) -> tuple[float, float]:
+        """Seconds from sign-up to token, and from ``enroll`` to the LMS."""
         try:
             began = time.perf_counter()
             create_learners(username_pattern, first=number, end=number + 1)
@@ -296,8 +295,11 @@ def sign_up_and_enroll(
             connection.close()
 
     with ThreadPoolExecutor(concurrency) as pool:
-        times = list(pool.map(measure_waits, range(count)))
-    return {"sign_ups": [s for s, _ in times], "enrollments": [e for _, e in times]}
+        waits = list(pool.map(measure_waits, range(count)))
+    return {
+        "sign_ups": [sign_up for sign_up, _ in waits],
+        "enrollments": [enrollment for _, enrollment in waits],
+    }
 
 
 def _wait_for(rows: Any) -> None:
@@ -335,18 +337,19 @@ def _count_statements_of(user: Any) -> dict[str, int]:
     ensure_account(user, reconcile_now=True)
     reconcile()
     run = CourseRun.objects.order_by("pk")[0]
-    counts = {}
-    for operation, run_operation in (
-        ("enroll", lambda: enroll(user, run)),
-        ("worker", lambda: reconcile(user=user)),
-        ("empty_pass", reconcile),
-    ):
-        with CaptureQueriesContext(connection) as queries:
-            run_operation()
-        counts[operation] = len(queries)
+    with CaptureQueriesContext(connection) as queries_of_enroll:
+        enroll(user, run)
+    with CaptureQueriesContext(connection) as queries_of_worker:
+        reconcile(user=user)
+    with CaptureQueriesContext(connection) as queries_of_empty_pass:
+        reconcile()
     if not Enrollment.objects.get(user=user, run=run).is_settled:
         raise RuntimeError("the enrollment was not sent")
-    return counts
+    return {
+        "enroll": len(queries_of_enroll),
+        "worker": len(queries_of_worker),
+        "empty_pass": len(queries_of_empty_pass),
+    }
 
 
 # Operations whose cost must not grow with the number of learners
@@ -381,7 +384,8 @@ def create_many_learners(username_prefix: str, count: int) -> int:
 
 
 def measure_operation(name: str) -> list[float]:
-    """Seconds of ten repetitions, after two that fill the caches."""
+    """Seconds of ten repetitions, after two that fill the caches. name: one of
+    ``benchmarks.measures.flat.OPERATIONS``."""
     measure_once = {
         "claim": _measure_claim,
         "sweep": _measure_sweep,

@@ -33,17 +33,20 @@ def wait_for(condition: Callable[[], bool], event: str, seconds: float = _TIMEOU
 
 
 class Process:
-    """Starts a process, whose output is appended to the file ``log``."""
+    """Starts a process, whose output is appended to the file ``log``. name: for messages.
+    environment: variables in addition to those of this process."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> None:
-        self.name, self._command, self._log = name, list(command), log
+        self.name = name
+        self._command = list(command)
         self._environment = dict(environment)
+        self._log_file = log
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
+        with self._log_file.open("ab") as log:
             return subprocess.Popen(
                 self._command,
                 cwd=ROOT,
@@ -61,9 +64,12 @@ class Process:
     @property
     def log(self) -> str:
         """The text of the log file."""
-        return self._log.read_text(errors="replace")
+        return self._log_file.read_text(errors="replace")
 
     def wait_for_port(self, port: int) -> None:
+        """Waits until the process accepts connections at this port of this machine. Raises
+        RuntimeError if it ends, or does not accept any in time."""
+
         def answers() -> bool:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended: {self.log[-2000:]}")
@@ -95,5 +101,11 @@ class Process:
 
 def environment_with(more: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without variables of Django and the campus, plus ``more``."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("DJANGO_", "CAMPUS_"))}
-    return own | {"PYTHONPATH": f"{ROOT}:{ROOT / 'campus'}", "PYTHONUNBUFFERED": "1"} | dict(more)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DJANGO_", "CAMPUS_"))
+    }
+    environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'campus'}"
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment | dict(more)

@@ -39,8 +39,9 @@ class RemoteModule:
         self._process.wait(30)
 
     def call(self, function: str, **arguments: Any) -> dict[str, Any]:
-        """Returns a dict: ``seconds`` that the call took, ``cpu`` seconds of processor time, and
-        ``answer``, the function's result. Raises RuntimeError if the process ended."""
+        """Calls the function in the other process. Returns a dict: ``seconds`` that the call took,
+        ``cpu`` seconds of processor time, and ``answer``, the function's result. Raises
+        RuntimeError if the process ended, as after an error of the function."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("not started")
@@ -62,14 +63,20 @@ def main() -> None:
     django.setup()
     module = importlib.import_module(sys.argv[1])
     # What the functions print must not get among the answers.
-    answers, sys.stdout = sys.stdout, sys.stderr
+    answers = sys.stdout
+    sys.stdout = sys.stderr
     for line in sys.stdin:
         name, arguments = json.loads(line)
         gc.collect()  # so that garbage of earlier calls is not collected during this one
-        started, cpu = time.perf_counter(), time.process_time()
-        answer = getattr(module, name)(**arguments)
-        cost = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-        answers.write(json.dumps(cost | {"answer": answer}) + "\n")
+        function = getattr(module, name)
+        started_at, cpu_before = time.perf_counter(), time.process_time()
+        answer = function(**arguments)
+        cost = {
+            "seconds": time.perf_counter() - started_at,
+            "cpu": time.process_time() - cpu_before,
+            "answer": answer,
+        }
+        answers.write(json.dumps(cost) + "\n")
         answers.flush()
 
 

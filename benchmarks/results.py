@@ -53,19 +53,22 @@ class Results:
 
     def table(self) -> str:
         """The results for people, each with its target and whether it was met."""
-        lines = [f"{'':44} {'today':>10} {'Usher':>10}  {'ratio':>8}  {'target':>8}"]
-        for figure in self.figures:
-            reference, ours = statistics.median(figure.reference), statistics.median(figure.ours)
-            mark = "ok" if figure.meets_target else "MISSED"
-            bound = "≤" if figure.is_share else "≥"
-            title = f"{figure.title} ({figure.unit})"
-            lines.append(
-                f"{title:44} {reference:10.4g} {ours:10.4g}  {figure.ratio:7.3g}x  "
-                f"{bound} {figure.target_ratio:g}x  {mark}"
-            )
+        lines = [
+            f"{'':44} {'today':>10} {'Usher':>10}  {'ratio':>8}  {'target':>8}",
+            *(_figure_line(figure) for figure in self.figures),
+            *self._single_figure_lines(),
+            *self._wait_lines(),
+            *self._operation_time_lines(),
+            *self._statement_lines(),
+        ]
+        return "\n".join(lines)
+
+    def _single_figure_lines(self) -> list[str]:
+        """Lines for figures of Usher without a reference."""
+        lines = []
         if self.rss_mb is not None:
-            mark = "ok" if self.rss_mb < TARGET_MB else "MISSED"
             title = f"Memory of a check of {self.checked:,} learners"
+            mark = _mark(self.rss_mb < TARGET_MB)
             lines.append(
                 f"{title:44} {'':10} {self.rss_mb:8.0f}MB  {'':8}  < {TARGET_MB}MB  {mark}"
             )
@@ -74,33 +77,25 @@ class Results:
             times = f"{self.sidecar.seconds:.1f} s, then {self.sidecar.later_seconds:.1f} s"
             lines.append(f"{title:44} {times}, {self.sidecar.mb:.0f} MB")
         for name, value in (self.on_mariadb or {}).items():
-            lines.append(f"{'LMS on MariaDB: ' + name:44} {'':10} {value!s:>10}")
+            title = f"LMS on MariaDB: {name}"
+            lines.append(f"{title:44} {'':10} {value!s:>10}")
         for name, milliseconds in (self.console or {}).items():
-            mark = "ok" if milliseconds <= CONSOLE_MS else "MISSED"
             title = f"Console: {name}"
+            mark = _mark(milliseconds <= CONSOLE_MS)
             lines.append(
                 f"{title:44} {'':10} {milliseconds:8.0f}ms  {'':8}  ≤ {CONSOLE_MS}ms  {mark}"
             )
-        return "\n".join(
-            [*lines, *self._wait_lines(), *self._operation_time_lines(), *self._statement_lines()]
-        )
+        return lines
 
     def _wait_lines(self) -> list[str]:
         if not self.waits:
             return []
-        lines = ["", f"{f'While {self.backlog:,} rows are due':44} {'median':>10} {'99%':>10}"]
+        title = f"While {self.backlog:,} rows are due"
+        lines = ["", f"{title:44} {'median':>10} {'99%':>10}"]
         for wait in self.waits:
-            for name, seconds in (
-                ("sign-up to token", wait.sign_ups),
-                ("enroll to LMS", wait.enrollments),
-            ):
-                p99 = percentile(seconds, 99)
-                mark = "ok" if p99 <= TARGET_SECONDS else "MISSED"
-                title = f"{name}, {wait.api} API, {wait.worker} (s)"
-                lines.append(
-                    f"{title:44} {statistics.median(seconds):10.2f} {p99:10.2f}  {'':8}  "
-                    f"≤ {TARGET_SECONDS:g}s  {mark}"
-                )
+            worker = f"{wait.api} API, {wait.worker} (s)"
+            lines.append(_wait_line(f"sign-up to token, {worker}", wait.sign_ups))
+            lines.append(_wait_line(f"enroll to LMS, {worker}", wait.enrollments))
         return lines
 
     def _operation_time_lines(self) -> list[str]:
@@ -110,7 +105,7 @@ class Results:
         lines = ["", f"{'Learners (ms)':44} {few:10,} {many:10,}  {'ratio':>8}  {'target':>8}"]
         for operation, milliseconds in self.operation_times.milliseconds.items():
             ratio = self.operation_times.ratio(operation)
-            mark = "ok" if ratio <= HIGHEST_RATIO else "MISSED"
+            mark = _mark(ratio <= HIGHEST_RATIO)
             lines.append(
                 f"{operation.replace('_', ' '):44} {milliseconds[few]:10.2f} "
                 f"{milliseconds[many]:10.2f}  {ratio:7.3g}x  ≤ {HIGHEST_RATIO:g}x  {mark}"
@@ -122,24 +117,20 @@ class Results:
             return []
         lines = ["", f"{'Statements':44} {'found':>10}"]
         for name, count in self.statements.items():
-            mark = "ok" if count <= STATEMENTS[name] else "MISSED"
-            lines.append(
-                f"{name.replace('_', ' '):44} {count:10}  {'':18}  ≤ {STATEMENTS[name]}  {mark}"
-            )
+            allowed = STATEMENTS[name]
+            mark = _mark(count <= allowed)
+            lines.append(f"{name.replace('_', ' '):44} {count:10}  {'':18}  ≤ {allowed}  {mark}")
         return lines
 
     def write(self, path: Path) -> None:
         """Writes the results. Figures that were not measured this time keep their values in the
         file."""
         stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        measured = {
-            figure.name: round(figure.ratio, 2)
-            for figure in self.figures
-            if figure is not self.stalled  # which is stored as "redis_stalled"
-        }
-        ratios = stored.get("ratios", {}) | measured
+        ratios = stored.get("ratios", {})
         rounds = stored.get("rounds", {})
         for figure in self.figures:
+            if figure is not self.stalled:  # which is stored as "redis_stalled"
+                ratios[figure.name] = round(figure.ratio, 2)
             rounds[figure.name] = {
                 "title": figure.title,
                 "unit": figure.unit,
@@ -188,10 +179,10 @@ class Results:
         )
         values = {name: stored[name] for name in names if name in stored}
         if self.waits:
-            p99: dict[str, float] = {}  # API → the longest wait with any kind of worker
+            longest_p99: dict[str, float] = {}  # API → the longest with any kind of worker
             for wait in self.waits:
-                p99[wait.api] = round(max(wait.p99, p99.get(wait.api, 0.0)), 2)
-            values["interactive_p99_seconds"] = p99
+                longest_p99[wait.api] = round(max(wait.p99, longest_p99.get(wait.api, 0.0)), 2)
+            values["interactive_p99_seconds"] = longest_p99
             values["interactive_backlog"] = self.backlog
         if self.operation_times is not None:
             operations = self.operation_times.milliseconds
@@ -208,26 +199,47 @@ class Results:
     def draw(self, path: Path) -> None:
         """Draws the ratios into the file at ``path``, and the waits into ``interactive.svg`` in the
         same folder."""
-        bars = [
-            Bar(figure.title, figure.ratio, figure.target_ratio)
-            for figure in self.figures
-            if not figure.is_share and figure.name not in ("celery_4_over_1", "redis_stalled")
-        ]
+        bars = []
+        for figure in self.figures:
+            compares_with_serial_calls = figure.name not in ("celery_4_over_1", "redis_stalled")
+            if compares_with_serial_calls and not figure.is_share:
+                bars.append(Bar(figure.title, figure.ratio, figure.target_ratio))
         path.parent.mkdir(parents=True, exist_ok=True)
         if bars:
             path.write_text(draw("How many times faster than serial calls", bars))
         if self.waits:
-            waits = [
-                Wait(
-                    f"{name}, {wait.api} API, {wait.worker}",
-                    statistics.median(waits_of_kind),
-                    percentile(waits_of_kind, 99),
-                )
-                for wait in self.waits
-                for name, waits_of_kind in (
-                    ("sign-up", wait.sign_ups),
-                    ("enroll", wait.enrollments),
-                )
-            ]
+            waits = []
+            for wait in self.waits:
+                worker = f"{wait.api} API, {wait.worker}"
+                waits.append(_wait_bar(f"sign-up, {worker}", wait.sign_ups))
+                waits.append(_wait_bar(f"enroll, {worker}", wait.enrollments))
             title = f"What a person waits for while {self.backlog:,} rows are due"
             path.with_name("interactive.svg").write_text(draw_waits(title, waits, TARGET_SECONDS))
+
+
+def _mark(is_met: bool) -> str:
+    """Whether a target was met, in a word."""
+    return "ok" if is_met else "MISSED"
+
+
+def _figure_line(figure: Figure) -> str:
+    title = f"{figure.title} ({figure.unit})"
+    reference = statistics.median(figure.reference)
+    ours = statistics.median(figure.ours)
+    bound = "≤" if figure.is_share else "≥"
+    return (
+        f"{title:44} {reference:10.4g} {ours:10.4g}  {figure.ratio:7.3g}x  "
+        f"{bound} {figure.target_ratio:g}x  {_mark(figure.meets_target)}"
+    )
+
+
+def _wait_line(title: str, seconds: list[float]) -> str:
+    p99 = percentile(seconds, 99)
+    return (
+        f"{title:44} {statistics.median(seconds):10.2f} {p99:10.2f}  {'':8}  "
+        f"≤ {TARGET_SECONDS:g}s  {_mark(p99 <= TARGET_SECONDS)}"
+    )
+
+
+def _wait_bar(title: str, seconds: list[float]) -> Wait:
+    return Wait(title, statistics.median(seconds), percentile(seconds, 99))

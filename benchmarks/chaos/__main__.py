@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 from benchmarks.chaos.run import Plan, run
 
@@ -34,13 +35,20 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     verdict = run(Plan(**vars(arguments)), report=lambda line: print(line, flush=True))
+    _print_verdict(verdict)
+    has_findings = verdict["lost"] or verdict["duplicates"] or verdict["wrong"]
+    sys.exit(1 if has_findings else 0)
+
+
+def _print_verdict(verdict: dict[str, Any]) -> None:
+    """Prints the first findings of each sort, then the counts as one line of JSON."""
     print()
     for title in ("lost", "duplicates", "wrong"):
         for sentence in verdict[title][:20]:
             print(f"{title}: {sentence}")
     for reason, count in sorted(verdict["refused"].items()):
         print(f"refused, {count}: {reason}")
-    outcome = {
+    counts = {
         "operations": verdict["operations"],
         "lost": len(verdict["lost"]),
         "duplicates": len(verdict["duplicates"]),
@@ -49,8 +57,7 @@ def main() -> None:
         "max_attempts": verdict["max_attempts"],
         "worker_kills": verdict["worker_kills"],
     }
-    print(json.dumps(outcome))
-    sys.exit(0 if not (outcome["lost"] or outcome["duplicates"] or outcome["wrong"]) else 1)
+    print(json.dumps(counts))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 #: The environment variable with the name of the file.
 VARIABLE = "CHAOS_CLOCK"
+_SECONDS_BETWEEN_READS = 0.1
 
 
 def inject() -> None:
@@ -22,13 +23,17 @@ def inject() -> None:
         return
     from django.utils import timezone
 
-    real_now, file = timezone.now, Path(path)
-    cached = {"read_at": 0.0, "offset": 0.0}
+    real_now = timezone.now
+    file = Path(path)
+    offset_seconds = 0.0
+    read_at = 0.0
 
-    def now() -> datetime:
-        if time.monotonic() - cached["read_at"] > 0.1:  # reads the file at most ten times a second
+    def changed_now() -> datetime:
+        nonlocal offset_seconds, read_at
+        if time.monotonic() - read_at > _SECONDS_BETWEEN_READS:
             text = file.read_text() if file.exists() else ""
-            cached["offset"], cached["read_at"] = float(text or 0), time.monotonic()
-        return real_now() + timedelta(seconds=cached["offset"])
+            offset_seconds = float(text or 0)
+            read_at = time.monotonic()
+        return real_now() + timedelta(seconds=offset_seconds)
 
-    timezone.now = now
+    timezone.now = changed_now

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class DesiredEnrollment(NamedTuple):
+class EnrollmentState(NamedTuple):
     mode: str
     is_active: bool
 
@@ -24,7 +24,7 @@ class Journal:
     operations: int = 0
     repeated: int = 0
     learners: dict[str, str] = field(default_factory=dict)
-    enrollments: dict[tuple[str, str], DesiredEnrollment] = field(default_factory=dict)
+    enrollments: dict[tuple[str, str], EnrollmentState] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     refused: set[tuple[str, str]] = field(default_factory=set)
     max_attempts: int = 0

@@ -15,7 +15,7 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from benchmarks.chaos.journal import DesiredEnrollment, Journal
+from benchmarks.chaos.journal import EnrollmentState, Journal
 from benchmarks.services import control
 from usher.application.accounts.services import ensure_account
 from usher.application.enrollments.models import Enrollment
@@ -90,7 +90,8 @@ def _perform_until_done(perform_operation: Callable[[], None]) -> None:
     while True:
         try:
             close_old_connections()
-            return perform_operation()
+            perform_operation()
+            return
         except DatabaseError:
             journal.repeated += 1
             if time.monotonic() > deadline:
@@ -124,7 +125,7 @@ def _plan_enrollment() -> Callable[[], None]:
     if ("enrollment", f"{username} in {key}") in journal.refused:
         return _plan_sign_up()
     mode = _random.choice(MODES)
-    journal.enrollments[username, key] = DesiredEnrollment(mode, is_active=True)
+    journal.enrollments[username, key] = EnrollmentState(mode, is_active=True)
     return lambda: _enroll(username, key, mode)
 
 
@@ -139,7 +140,7 @@ def _plan_unenrollment() -> Callable[[], None]:
         return _plan_enrollment()
     username, key = _random.choice(list(journal.enrollments))
     mode = journal.enrollments[username, key].mode
-    journal.enrollments[username, key] = DesiredEnrollment(mode, is_active=False)
+    journal.enrollments[username, key] = EnrollmentState(mode, is_active=False)
     return lambda: _change_enrollment(unenroll, username, key)
 
 
@@ -151,7 +152,7 @@ def _plan_mode_change() -> Callable[[], None]:
         return _plan_enrollment()
     username, key = _random.choice(active)
     mode = _random.choice(MODES)
-    journal.enrollments[username, key] = DesiredEnrollment(mode, is_active=True)
+    journal.enrollments[username, key] = EnrollmentState(mode, is_active=True)
     return lambda: _change_enrollment(change_mode, username, key, mode)
 
 
@@ -192,28 +193,40 @@ def _plan_refused_operation() -> Callable[[], None]:
     """An operation that the LMS always refuses. In the end the operation's row must be
     refused, with a reason."""
     username = _random.choice(list(journal.learners))
-    kind = _random.choice(("unknown run", "mode", "stranger"))
-    if kind == "stranger":
-        # How many such learners there are already, so that each has its own name and address.
-        number = sum(row_kind == "account" for row_kind, _ in journal.refused)
-        # A learner whose e-mail address an LMS account of somebody else has.
-        journal.refused.add(("account", f"twin{number}"))
-        return lambda: _make_learner(f"twin{number}", _email_of_stranger(number))
+    refused_because_of = _random.choice(("unknown run", "mode", "stranger"))
+    if refused_because_of == "stranger":
+        return _plan_sign_up_with_address_of_stranger()
+    if refused_because_of == "unknown run":
+        return _plan_refused_enrollment(username, UNKNOWN_RUN, mode="audit")
     other_runs = [key for key in journal.titles if (username, key) not in journal.enrollments]
-    if kind == "mode" and not other_runs:
+    if not other_runs:
         return _plan_enrollment()
-    key = UNKNOWN_RUN if kind == "unknown run" else _random.choice(other_runs)
-    if ("enrollment", f"{username} in {key}") in journal.refused:
+    return _plan_refused_enrollment(username, _random.choice(other_runs), mode="masters")
+
+
+def _plan_sign_up_with_address_of_stranger() -> Callable[[], None]:
+    """A learner signs up with the e-mail address that an LMS account of somebody else has."""
+    # How many such learners there are already, so that each has its own name and address.
+    number = sum(row_kind == "account" for row_kind, _ in journal.refused)
+    journal.refused.add(("account", f"twin{number}"))
+    return lambda: _make_learner(f"twin{number}", _email_of_stranger(number))
+
+
+def _plan_refused_enrollment(username: str, key: str, mode: str) -> Callable[[], None]:
+    """An enrollment with a run or a mode that the LMS does not have. If it was planned before,
+    plans another enrollment instead."""
+    name = f"{username} in {key}"
+    if ("enrollment", name) in journal.refused:
         return _plan_enrollment()
-    journal.refused.add(("enrollment", f"{username} in {key}"))
+    journal.refused.add(("enrollment", name))
 
     def perform_operation() -> None:
         ensure_run(key)
         with transaction.atomic():
             _enroll(username, key, "audit")
-            if kind == "mode":  # as if the run no longer offered the mode that the learner chose
+            if mode != "audit":  # as if the run no longer offered the mode that the learner chose
                 row = Enrollment.objects.get(user__username=username, run__course_key=key)
-                row.want(mode="masters")
+                row.want(mode=mode)
 
     return perform_operation
 
@@ -225,12 +238,10 @@ def _watch_attempts() -> None:
     """Records the most attempts of any row while the operations run, because a success resets the
     row's attempts."""
     while True:
-        try:
+        with suppress(DatabaseError):
             close_old_connections()
             attempts = Work.objects.aggregate(most=Max("attempts"))["most"] or 0
             journal.max_attempts = max(journal.max_attempts, attempts)
-        except DatabaseError:
-            pass
         time.sleep(0.5)
 
 
@@ -240,9 +251,9 @@ def count_unfinished() -> dict[str, int]:
     for name in KINDS:
         manager = all_kinds()[name].model._default_manager
         waiting = manager.filter(work__due_at__isnull=False)
-        unsettled, due = waiting.unsettled(), waiting.filter(work__due_at__lte=timezone.now())
-        columns = ("work__error_code", "work__error_message")
-        for code, message in (unsettled | due).values_list(*columns):
+        due = waiting.filter(work__due_at__lte=timezone.now())
+        unfinished = waiting.unsettled() | due
+        for code, message in unfinished.values_list("work__error_code", "work__error_message"):
             reason = f"{code}: {message}" if code == "internal-error" else code
             counts[f"{name} {reason}".strip()] += 1
     return dict(counts)

@@ -23,15 +23,19 @@ from benchmarks.services import PostgreSQL, Services, running_services
 
 #: Number of course runs in the LMS.
 RUN_COUNT = 40
-#: Seconds of a lease, and of the application's timeout for a request.
-LEASE_SECONDS, TIMEOUT_SECONDS = 5.0, 2.0
+#: Seconds of a lease.
+LEASE_SECONDS = 5.0
+#: Seconds of the application's timeout for a request.
+TIMEOUT_SECONDS = 2.0
 #: Arguments of ``celery``.
 _WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
 #: Seconds between two sweeps, if ``pause_divisor`` is 1.
 _SECONDS_BETWEEN_SWEEPS = 3.0
 _TWO_HOURS = 7200
-#: Seconds between two lines about unfinished rows, and between two manual retries.
-_SECONDS_BETWEEN_REPORTS, _SECONDS_BETWEEN_RETRIES = 15.0, 60.0
+#: Seconds between two lines about unfinished rows.
+_SECONDS_BETWEEN_REPORTS = 15.0
+#: Seconds between two manual retries.
+_SECONDS_BETWEEN_RETRIES = 60.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ class ChaosTest:
         verdict["worker_kills"] = self.kills
         verdict["proxy"] = self._ask_proxy("counts")
         verdict["seconds"] = round(time.monotonic() - started, 1)
-        requests, spoiled = verdict["proxy"]["requests"], verdict["proxy"].get("spoiled", 0)
+        requests = verdict["proxy"]["requests"]
+        spoiled = verdict["proxy"].get("spoiled", 0)
         self.report(f"{requests} requests to the LMS, {spoiled} of them spoiled")
         return verdict
 
@@ -103,27 +108,29 @@ class ChaosTest:
 
     def _start(self) -> None:
         """Starts all servers, the proxy and the workers."""
-        services = self.services
-        self.postgresql: PostgreSQL = services.postgresql()
-        self.redis, redis_url = services.redis()
-        port, lms_port, proxy_port = free_port(), free_port(), free_port()
+        self.postgresql: PostgreSQL = self.services.postgresql()
+        self.redis, redis_url = self.services.redis()
+        application_port = free_port()
+        self._start_lms_and_proxy(application_port)
+        self._start_application(application_port, redis_url)
+        self._start_workers()
+
+    def _start_lms_and_proxy(self, application_port: int) -> None:
+        lms_port, proxy_port = free_port(), free_port()
         self.lms_url = f"http://127.0.0.1:{lms_port}"
         self.proxy_url = f"http://127.0.0.1:{proxy_port}"
-        lms_options = (
-            "--delay",
-            0.01,
-            "--runs",
-            RUN_COUNT,
-            "--call-back",
-            f"http://localhost:{port}",
-        )
-        application.serve_lms(services, lms_port, port, *lms_options)
+        application_url = f"http://localhost:{application_port}"
+        lms_options = ("--delay", 0.01, "--runs", RUN_COUNT, "--call-back", application_url)
+        application.serve_lms(self.services, lms_port, application_port, *lms_options)
         ports = ["--port", str(proxy_port), "--lms-port", str(lms_port)]
         faults = ["--share", str(self.plan.faults), "--hold", str(TIMEOUT_SECONDS + 1)]
         seed = ["--seed", str(self.plan.seed)]
-        proxy = services.module("proxy", "benchmarks.chaos.proxy", [*ports, *faults, *seed], {})
+        arguments = [*ports, *faults, *seed]
+        proxy = self.services.module("proxy", "benchmarks.chaos.proxy", arguments, {})
         proxy.wait_for_port(proxy_port)
-        home = services.folder / "application"
+
+    def _start_application(self, port: int, redis_url: str) -> None:
+        home = self.services.folder / "application"
         home.mkdir()
         self.env = application.environment(
             home,
@@ -137,7 +144,10 @@ class ChaosTest:
             CHAOS_PAUSE_DIVISOR=str(self.plan.pause_divisor),
         )
         application.prepare(self.env, self.proxy_url)
-        application.serve(services, "application", "campus.wsgi:application", port, self.env)
+        application.serve(self.services, "application", "campus.wsgi:application", port, self.env)
+
+    def _start_workers(self) -> None:
+        """Starts the workers, and waits until all are ready."""
         for number in range(self.plan.workers):
             # Half of the workers use the batch API, and their clock can be changed. The others use
             # the public API and the machine's clock.
@@ -146,7 +156,7 @@ class ChaosTest:
             env = env | {"USHER_USE_BATCH_API": str(is_even)}
             name = f"worker{number}"
             arguments = [*_WORKER, "-n", f"{name}@chaos"]
-            worker = services.module(name, "benchmarks.chaos.worker", arguments, env)
+            worker = self.services.module(name, "benchmarks.chaos.worker", arguments, env)
             self.workers.append(worker)
         wait_for(
             lambda: all(" ready." in worker.log for worker in self.workers), "the workers' start"
@@ -163,21 +173,21 @@ class ChaosTest:
 
     def _sweep(self) -> None:
         """Sends sweeps as beat does, but always two at the same time."""
+        pause = _SECONDS_BETWEEN_SWEEPS / max(1.0, self.plan.pause_divisor)
         with RemoteModule("benchmarks.chaos.people", self.env) as beat:
-            while not self.finished.wait(
-                _SECONDS_BETWEEN_SWEEPS / max(1.0, self.plan.pause_divisor)
-            ):
+            while not self.finished.wait(pause):
                 beat.call("sweep_twice")
 
     # Faults
 
     def _perform_with_faults(self, people: RemoteModule) -> None:
-        """Performs the operations in parts, and causes a fault after each part."""
+        """Performs the operations in parts, and kills a worker after each part. Some parts have
+        another fault, which begins with their operations."""
         steps = max(self.plan.kills, 8)  # with 8 steps, each of the other faults has its own
         counts = [self.plan.operations // steps] * steps
         counts[-1] += self.plan.operations % steps
         # Number of a step → the fault that begins with the operations of this step.
-        other_faults = {
+        other_faults: dict[int, Callable[[], None]] = {
             1: self._pause_a_worker,
             2: lambda: self._move_clock(_TWO_HOURS),
             steps // 2 - 1: self._restart_postgresql,
@@ -187,7 +197,8 @@ class ChaosTest:
             steps - 1: lambda: self._move_clock(0),
         }
         for step, count in enumerate(counts):
-            fault = threading.Thread(target=other_faults.get(step, lambda: None))
+            cause_fault = other_faults.get(step, lambda: None)
+            fault = threading.Thread(target=cause_fault)
             fault.start()
             people.call("perform", count=count)
             fault.join()
@@ -196,11 +207,11 @@ class ChaosTest:
         self._resume()
 
     def _kill_a_worker(self) -> None:
-        worker_to_kill = self.rng.choice(
-            [worker for worker in self.workers if worker is not self.paused]
-        )
-        worker_to_kill.send_signal(signal.SIGKILL)
-        worker_to_kill.restart()
+        """Kills a worker that is not suspended, and starts it again."""
+        candidates = [worker for worker in self.workers if worker is not self.paused]
+        worker = self.rng.choice(candidates)
+        worker.send_signal(signal.SIGKILL)
+        worker.restart()
         self.kills += 1
 
     def _pause_a_worker(self) -> None:
@@ -235,26 +246,32 @@ class ChaosTest:
     # End
 
     def _wait_until_settled(self, people: RemoteModule) -> None:
-        """Waits until every row is settled or refused.
+        """Waits until every row is settled or refused, or ``plan.limit`` has passed.
 
         Once a minute, rows that wait for their next attempt are retried, as support staff would: an
         LMS that spoils 30% of its answers until the end makes some rows wait for a quarter of an
         hour.
         """
-        start = reported = retried_at = time.monotonic()
+        started_at = reported_at = retried_at = time.monotonic()
         settled_counts = 0  # consecutive counts that found no unfinished row; the wait ends at two
         while settled_counts < 2:
-            unfinished, now = people.call("count_unfinished")["answer"], time.monotonic()
-            settled_counts = 0 if unfinished else settled_counts + 1
-            if unfinished and now > start + self.plan.limit:
+            unfinished = people.call("count_unfinished")["answer"]
+            if not unfinished:
+                settled_counts += 1
+                time.sleep(0.5)
+                continue
+            settled_counts = 0
+            now = time.monotonic()
+            if now > started_at + self.plan.limit:
                 self.report(f"not settled in time: {unfinished}")
                 return
-            if unfinished and now > reported + _SECONDS_BETWEEN_REPORTS:
-                reported = now
+            if now > reported_at + _SECONDS_BETWEEN_REPORTS:
+                reported_at = now
                 self.report(f"not settled yet: {unfinished}")
-            if unfinished and now > retried_at + _SECONDS_BETWEEN_RETRIES:
+            if now > retried_at + _SECONDS_BETWEEN_RETRIES:
                 retried_at = now
-                self.report(f"{people.call('retry_waiting')['answer']} rows retried by hand")
+                count = people.call("retry_waiting")["answer"]
+                self.report(f"{count} rows retried by hand")
             time.sleep(0.5)
 
     def _ask_proxy(self, name: str) -> Any:

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.chaos.operations import KINDS, all_enrollments, journal
+from benchmarks.chaos.journal import EnrollmentState
+from benchmarks.chaos.operations import KINDS, UNKNOWN_RUN, all_enrollments, journal
 from benchmarks.services import control
 from usher.application.accounts.models import LmsAccount
 from usher.application.runs.models import CourseRun
@@ -57,17 +58,17 @@ def _check_refused_rows(verdict: Verdict) -> set[tuple[str, str]]:
     """Kind and name of every refused row, except of runs that never existed. Adds a finding for a
     row without a reason."""
     refused = set()
-    for name in KINDS:
-        rows = all_kinds()[name].rows().refused()
-        for row in rows:
-            row_name = _name(name, row)
-            if name == "run" and row_name.endswith("Nowhere+2026_T1"):
-                verdict.refused[f"{name}: {row.error_code}"] += 1
+    for kind in KINDS:
+        for row in all_kinds()[kind].rows().refused():
+            name = _name(kind, row)
+            if kind == "run" and name == UNKNOWN_RUN:
+                verdict.refused[f"{kind}: {row.error_code}"] += 1
                 continue  # the enrollments in the run are refused, too
-            refused.add((name, row_name))
-            verdict.refused[f"{name}: {row.error_code}: {_without_names(row.error_message)}"] += 1
+            refused.add((kind, name))
+            reason = f"{row.error_code}: {_without_names(row.error_message)}"
+            verdict.refused[f"{kind}: {reason}"] += 1
             if not row.error_code or not row.error_message:
-                verdict.wrong.append(f"{name} {row_name}: refused without a reason")
+                verdict.wrong.append(f"{kind} {name}: refused without a reason")
     return refused
 
 
@@ -89,25 +90,28 @@ def _check_accounts(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[s
     """Compares the accounts in the LMS with the journal and the application's rows. refused: kind
     and name of the refused rows."""
     rows = {row.user.username: row for row in LmsAccount.objects.select_related("user")}
-    in_lms = {account["username"]: account for account in dump["accounts"]}
+    lms_accounts = {account["username"]: account for account in dump["accounts"]}
+
+    # The learners' accounts.
     for username, email in journal.learners.items():
         row = rows.get(username)
-        account_in_lms = in_lms.get(row.username) if row else None
-        if row is None or account_in_lms is None:
+        lms_account = lms_accounts.get(row.username) if row else None
+        if row is None or lms_account is None:
             verdict.lost.append(f"account {username}: not in the LMS")
-        elif (
-            account_in_lms["email"] != email
-            or account_in_lms["uid"] != row.username
-            or not row.is_ready
-        ):
-            verdict.wrong.append(f"account {username}: the LMS has {account_in_lms['email']}")
-    own_usernames = {
-        row.username for row in rows.values() if ("account", row.user.username) not in refused
-    }
-    for account in dump["accounts"]:
-        if account["uid"] and account["username"] not in own_usernames:
+            continue
+        is_own_account = lms_account["email"] == email and lms_account["uid"] == row.username
+        if not is_own_account or not row.is_ready:
+            verdict.wrong.append(f"account {username}: the LMS has {lms_account['email']}")
+
+    # Linked accounts of nobody, and accounts that were created more than once.
+    own_usernames = set()
+    for username, row in rows.items():
+        if ("account", username) not in refused:
+            own_usernames.add(row.username)
+    for lms_username, account in lms_accounts.items():
+        if account["uid"] and lms_username not in own_usernames:
             verdict.duplicates.append(
-                f"account {account['username']}: in the LMS, but not in the application"
+                f"account {lms_username}: in the LMS, but not in the application"
             )
     for name, count in dump["made"].items():
         if count > 1:
@@ -119,26 +123,36 @@ def _check_enrollments(
 ) -> None:
     """Compares the enrollments in the LMS with the journal. refused: kind and name of the rows that
     the application has recorded as refused; ``journal.refused`` are those that must be refused."""
-    names = dict(LmsAccount.objects.values_list("user__username", "username"))
-    in_lms = {(user, key): (mode, is_active) for user, key, mode, is_active in dump["enrollments"]}
-    for (username, key), (mode, is_active) in journal.enrollments.items():
-        mode_in_lms, is_active_in_lms = in_lms.pop((names.get(username, ""), key), (None, None))
+    lms_usernames = dict(LmsAccount.objects.values_list("user__username", "username"))
+    in_lms = {}
+    for lms_username, key, mode, is_active in dump["enrollments"]:
+        in_lms[lms_username, key] = EnrollmentState(mode, is_active)
+
+    # The enrollments in the journal.
+    for (username, key), desired in journal.enrollments.items():
+        actual = in_lms.pop((lms_usernames.get(username, ""), key), None)
         name = f"{username} in {key}"
         if ("enrollment", name) in journal.refused:
             continue
-        # An enrollment that was ended before it was sent may be missing in the LMS.
-        if mode_in_lms is None and is_active:
-            verdict.lost.append(f"enrollment {name}: not in the LMS")
-        elif mode_in_lms and is_active_in_lms != is_active:
-            verdict.wrong.append(f"enrollment {name}: active is {is_active_in_lms} in the LMS")
-        elif mode_in_lms and is_active and mode_in_lms != mode:
-            verdict.wrong.append(f"enrollment {name}: {mode_in_lms} in the LMS, {mode} desired")
-    # ``in_lms`` now has only the enrollments that are not in the journal.
-    for (username, key), (_, is_active) in in_lms.items():
-        if is_active:
-            verdict.duplicates.append(
-                f"enrollment {username} in {key}: in the LMS, but not in the journal"
+        if actual is None:
+            # An enrollment that was ended before it was sent may be missing in the LMS.
+            if desired.is_active:
+                verdict.lost.append(f"enrollment {name}: not in the LMS")
+        elif actual.is_active != desired.is_active:
+            verdict.wrong.append(f"enrollment {name}: active is {actual.is_active} in the LMS")
+        elif desired.is_active and actual.mode != desired.mode:
+            verdict.wrong.append(
+                f"enrollment {name}: {actual.mode} in the LMS, {desired.mode} desired"
             )
+
+    # The rest of the enrollments in the LMS.
+    for (lms_username, key), actual in in_lms.items():
+        if actual.is_active:
+            verdict.duplicates.append(
+                f"enrollment {lms_username} in {key}: in the LMS, but not in the journal"
+            )
+
+    # The rows of the application.
     for row in all_enrollments():
         name = f"{row.user.username} in {row.run.course_key}"
         if not row.is_settled and ("enrollment", name) not in refused:
@@ -146,14 +160,17 @@ def _check_enrollments(
 
 
 def _check_tokens(verdict: Verdict, dump: dict[str, Any], refused: set[tuple[str, str]]) -> None:
-    names = dict(LmsAccount.objects.values_list("user_id", "username"))
+    """Checks that each learner whose account is not refused has a token of this learner."""
+    lms_usernames = dict(LmsAccount.objects.values_list("user_id", "username"))
     for row in LmsToken.objects.select_related("user"):
         username = row.user.username
         if ("account", username) in refused:
             continue
         if not row.access_token:
             verdict.lost.append(f"token of {username}: missing: {row.error_message}")
-        elif dump["access"].get(vault.decrypt(row.access_token)) != names[row.user_id]:
+            continue
+        owner = dump["access"].get(vault.decrypt(row.access_token))
+        if owner != lms_usernames[row.user_id]:
             verdict.wrong.append(f"token of {username}: in the LMS it belongs to another learner")
 
 

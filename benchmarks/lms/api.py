@@ -29,32 +29,51 @@ class PublicApi:
         return as_json({"username": username}) if username else _unauthorized()
 
     def account(self, request: Request) -> Response:
-        """GET: several accounts by username, or one by username or e-mail address. PATCH: only
-        with the learner's own token."""
-        if not (caller := self._caller(request)):
+        """GET: several accounts by username, or one by username or e-mail address. PATCH: changes
+        name and country, only with the learner's own token."""
+        caller = self._caller(request)
+        if not caller:
             return _unauthorized()
-        if names := request.params().get("username"):
-            accounts = (self._account_named(name) for name in names.split(","))
-            return as_json([_account_data(account) for account in accounts if account is not None])
-        name = request.path.removeprefix(LmsPath.ACCOUNTS).strip("/")
-        if name:
-            account = self.world.accounts.get(name.lower())
+        params = request.params()
+        if params.get("username"):
+            return self._accounts_named(params["username"].split(","))
+        username = request.path.removeprefix(LmsPath.ACCOUNTS).strip("/")
+        if username:
+            account = self.world.accounts.get(username.lower())
         else:
-            account = self.world.by_email.get(request.params().get("email", "").lower())
+            account = self.world.by_email.get(params.get("email", "").lower())
         if account is None:
             return Response(404)
         if request.method == "PATCH":
             if caller != account.username:
                 return Response(403)
-            for field in ("name", "country"):
-                setattr(account, field, request.json().get(field, getattr(account, field)))
+            changes = request.json()
+            account.name = changes.get("name", account.name)
+            account.country = changes.get("country", account.country)
         return as_json(_account_data(account))
+
+    def _accounts_named(self, names: list[str]) -> Response:
+        """The accounts of these usernames that exist."""
+        items = []
+        for name in names:
+            account = self._account_named(name)
+            if account is not None:
+                items.append(_account_data(account))
+        return as_json(items)
 
     def _account_named(self, name: str) -> Account | None:
         """The account of a learner or of the service worker, which the client requests as evidence
         that the LMS shows accounts; None if there is none."""
         if name == SERVICE_WORKER:
-            return Account(0, name, f"{name}@lms.example", name, "", "", _DATE_JOINED)
+            return Account(
+                id=0,
+                username=name,
+                email=f"{name}@lms.example",
+                name=name,
+                country="",
+                uid="",
+                date_joined=_DATE_JOINED,
+            )
         return self.world.accounts.get(name.lower())
 
     def deactivate(self, request: Request) -> Response:
@@ -77,10 +96,12 @@ class PublicApi:
     # Enrollments
 
     def enroll(self, request: Request) -> Response:
+        """Creates or changes an enrollment."""
         if request.token != self.world.service_token:
             return _unauthorized()
         body = request.json()
-        username, key = body["user"], body["course_details"]["course_id"]
+        username = body["user"]
+        key = body["course_details"]["course_id"]
         if username.lower() not in self.world.accounts:
             return as_json({"message": f"The user {username} does not exist."}, 406)
         try:
@@ -156,26 +177,11 @@ class PublicApi:
         return as_json({"results": runs, "pagination": pagination})
 
     def modes(self, request: Request) -> Response:
+        """The modes of the run in the path; empty for an unknown run."""
         key = request.path.split("/courses/")[1].strip("/")
         if key not in self.world.runs:
             return as_json([])
-        return as_json(
-            [
-                {
-                    "course_id": key,
-                    "mode_slug": slug,
-                    "mode_display_name": slug.title(),
-                    "min_price": 49 if slug == "verified" else 0,
-                    "currency": "usd",
-                    "expiration_datetime": None,
-                    "expiration_datetime_is_explicit": False,
-                    "description": None,
-                    "sku": None,
-                    "bulk_sku": None,
-                }
-                for slug in MODES
-            ]
-        )
+        return as_json([_mode_of_run(key, slug) for slug in MODES])
 
 
 class Refused(Exception):
@@ -186,7 +192,8 @@ def set_enrollment(world: World, username: str, key: str, body: dict[str, Any]) 
     """Changes an enrollment as the platform does. Returns its mode, and whether it is active.
     Raises Refused."""
     enrollment = world.enrollments.get((username, key))
-    mode, is_active = body.get("mode"), body.get("is_active", True)
+    mode = body.get("mode")
+    is_active = body.get("is_active", True)
     if key not in world.runs:
         raise Refused(f"No course '{key}' found for enrollment")
     if mode and mode not in MODES:
@@ -194,7 +201,8 @@ def set_enrollment(world: World, username: str, key: str, body: dict[str, Any]) 
             f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
         )
     current_mode, is_enrolled = enrollment.state if enrollment else ("audit", False)
-    if is_enrolled and not is_active and mode and current_mode != mode:
+    unenrolls = is_enrolled and not is_active
+    if unenrolls and mode and mode != current_mode:
         raise Refused(
             f"Enrollment mode mismatch: active mode={current_mode}, requested mode={mode}. "
             "Won't deactivate."
@@ -206,7 +214,24 @@ def _unauthorized() -> Response:
     return as_json({"detail": "Authentication credentials were not provided."}, 401)
 
 
+def _mode_of_run(key: str, slug: str) -> dict[str, Any]:
+    """A mode as in the API of course modes."""
+    return {
+        "course_id": key,
+        "mode_slug": slug,
+        "mode_display_name": slug.title(),
+        "min_price": 49 if slug == "verified" else 0,
+        "currency": "usd",
+        "expiration_datetime": None,
+        "expiration_datetime_is_explicit": False,
+        "description": None,
+        "sku": None,
+        "bulk_sku": None,
+    }
+
+
 def _mode_of_enrollment(slug: str) -> dict[str, Any]:
+    """A mode as in an enrollment."""
     return {
         "slug": slug,
         "name": slug.title(),

@@ -47,34 +47,28 @@ class BatchApi:
 
     def _account(self, item: dict[str, Any]) -> dict[str, Any]:
         """Creates the item's account, or changes whether it is active. Returns the result."""
-        username, email = item["username"], item["email"]
-        account, status = self.world.by_uid.get(username), "exists"
-        if account is None:
-            conflicts = [
-                name
-                for name, is_taken in (
-                    ("email", email.lower() in self.world.by_email),
-                    ("username", username.lower() in self.world.accounts),
-                )
-                if is_taken
-            ]
+        username = item["username"]
+        is_active = item.get("is_active", True)
+        account = self.world.by_uid.get(username)
+        if account is not None:
+            may_be_active = account.is_active or item.get("reactivate", False)
+            is_active = is_active and may_be_active
+            status = "exists" if is_active == account.is_active else "updated"
+        else:
+            conflicts = self._conflicts(item)
             if conflicts:
-                return _refused_result(
-                    item, "duplicate-" + "-".join(conflicts), f"{conflicts[0]} is taken"
-                ) | {"username": username}
+                code = "duplicate-" + "-".join(conflicts)
+                result = _refused_result(item, code, f"{conflicts[0]} is taken")
+                return {**result, "username": username}
             account = self.world.add_account(
                 username,
-                email,
+                item["email"],
                 name=item.get("name", ""),
                 country=item.get("country", ""),
                 uid=username,
             )
             self.world.requests[f"made:{username.lower()}"] += 1
             status = "created"
-        is_active = item.get("is_active", True)
-        if status == "exists":
-            is_active = is_active and (account.is_active or item.get("reactivate", False))
-            status = "exists" if is_active == account.is_active else "updated"
         account.is_active = is_active
         return {
             "id": item["id"],
@@ -86,19 +80,27 @@ class BatchApi:
             "tokens": self.world.give_tokens(account.username) if item.get("tokens") else None,
         }
 
+    def _conflicts(self, item: dict[str, Any]) -> list[str]:
+        """Which of ``email`` and ``username`` are taken."""
+        conflicts = []
+        if item["email"].lower() in self.world.by_email:
+            conflicts.append("email")
+        if item["username"].lower() in self.world.accounts:
+            conflicts.append("username")
+        return conflicts
+
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
         """Changes the item's enrollment. Returns the result."""
         username, key = item["username"], item["course_id"]
         if username.lower() not in self.world.accounts:
             return _refused_result(item, "unknown-user", f"The user {username} does not exist.")
         enrollment = self.world.enrollments.get((username, key))
+        if enrollment is None and not item["is_active"]:
+            return _refused_result(item, "not-enrolled", f"{username} is not enrolled in {key}.")
         before = enrollment.state if enrollment else None
+        body = {**item, "mode": item["mode"] or None}
         try:
-            if before is None and not item["is_active"]:
-                return _refused_result(
-                    item, "not-enrolled", f"{username} is not enrolled in {key}."
-                )
-            after = set_enrollment(self.world, username, key, item | {"mode": item["mode"] or None})
+            after = set_enrollment(self.world, username, key, body)
         except Refused as refusal:
             # The code is the same for a refused mode; the message says what was refused.
             return _refused_result(item, "unknown-run", str(refusal))

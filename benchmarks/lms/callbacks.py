@@ -25,10 +25,11 @@ class Callbacks:
     server_url: str
 
     async def me(self, token: str) -> str | None:
-        status, body = await self._call(
-            "GET", ApplicationPath.USERS_ME, f"Authorization: Bearer {token}\r\n", b""
-        )
-        return str(json.loads(body)["username"]) if status == 200 else None
+        header = f"Authorization: Bearer {token}\r\n"
+        status, answer = await self._call("GET", ApplicationPath.USERS_ME, header, body=b"")
+        if status != 200:
+            return None
+        return str(json.loads(answer)["username"])
 
     async def exchange(self, code: str, redirect_uri: str) -> str | None:
         form = {
@@ -46,17 +47,20 @@ class Callbacks:
         return await self.me(str(json.loads(answer)["access_token"]))
 
     async def _call(self, method: str, path: str, header: str, body: bytes) -> tuple[int, bytes]:
+        """Sends a request. header: a line with its end. Returns status and body of the
+        application's answer. Raises CallbackFailed for a 5xx, or if there is no answer within 15
+        seconds."""
         try:
             async with asyncio.timeout(15):
-                return await self._exchange(method, path, header, body)
+                return await self._send_and_read(method, path, header, body)
         except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
             raise CallbackFailed(str(error)) from error
 
-    async def _exchange(
+    async def _send_and_read(
         self, method: str, path: str, header: str, body: bytes
     ) -> tuple[int, bytes]:
-        """Status and body of the application's answer. Raises CallbackFailed for a 5xx, OSError and
-        others if there is no answer."""
+        """As ``_call``, without a limit of time. Raises OSError or ValueError if there is no
+        answer."""
         url = urlsplit(self.server_url)
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
         try:
@@ -68,8 +72,9 @@ class Callbacks:
             answer: Any = await reader.read()
         finally:
             writer.close()
-        start, _, content = answer.partition(b"\r\n\r\n")
-        status = int(start.split(b" ", 2)[1])
+        head, _, content = answer.partition(b"\r\n\r\n")
+        _, status_text, _ = head.split(b" ", 2)
+        status = int(status_text)
         if status >= 500:
             raise CallbackFailed(f"the application answered {status}")
         return status, content

@@ -33,10 +33,11 @@ class Lms:
     prefixes: list[tuple[str, str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
-        application: ApplicationRequests | None = (
-            Callbacks(self.world, self.application_server) if self.application_server else None
-        )
-        self.sign_in, self.api = SignIn(self.world, application), PublicApi(self.world)
+        application: ApplicationRequests | None = None
+        if self.application_server:
+            application = Callbacks(self.world, self.application_server)
+        self.sign_in = SignIn(self.world, application)
+        self.api = PublicApi(self.world)
         self.batch_api = BatchApi(self.world, has_plugin=self.has_batch_api)
         self.set_routes()
 
@@ -72,12 +73,7 @@ class Lms:
             return self._control(request), 0.0
         # Shortened, so that requests with a list of usernames or with long names count together.
         self.world.requests[f"{request.method} {request.path.split(',')[0][:40]}"] += 1
-        action = self.routes.get((request.method, request.path))
-        if action is None:
-            for method, prefix, candidate in self.prefixes:
-                if request.method == method and request.path.startswith(prefix):
-                    action = candidate
-                    break
+        action = self._action(request)
         if action is None:
             body = b"<title>Page not found</title>"
             return Response(404, body, kind="text/html; charset=utf-8"), self.delay
@@ -86,45 +82,61 @@ class Lms:
             answer = _answer_or_500(answer)
         return answer, self.delay
 
+    def _action(self, request: Request) -> Any:
+        """The function that answers the request; None for an unknown path."""
+        action = self.routes.get((request.method, request.path))
+        if action is not None:
+            return action
+        for method, prefix, action in self.prefixes:
+            if request.method == method and request.path.startswith(prefix):
+                return action
+        return None
+
     # Control endpoints, with which a benchmark reads or changes the LMS's data directly.
 
     def _control(self, request: Request) -> Response:
-        """A request of a benchmark to ``/control/<name>``: changes the LMS, or reads its data."""
-        params, name = request.params(), request.path.removeprefix("/control/")
-        if name == "runs":
-            self.world.make_runs(int(params["count"]))
-        elif name == "change-runs":
+        """A request of a benchmark to ``/control/<name>``: reads the LMS's data, or changes the
+        LMS."""
+        name = request.path.removeprefix("/control/")
+        params = request.params()
+        if name == "titles":
+            return as_json({key: run["name"] for key, run in self.world.runs.items()})
+        if name == "dump":
+            return as_json(self._dump())
+        if name == "counts":
+            return as_json({"requests": dict(self.world.requests)})
+        if name == "change-runs":
             changed = self.world.change_runs(int(params["one_in"]), params["mark"])
             return as_json({"changed": changed})
-        elif name == "rename":
-            self.world.runs[params["key"]]["name"] = params["title"]
-            self.world.render_pages()
-        elif name == "titles":
-            return as_json({key: run["name"] for key, run in self.world.runs.items()})
-        elif name == "delay":
-            self.delay = float(params["seconds"])
-        elif name == "batch":
-            self.batch_api.has_plugin = params["on"] == "yes"
-        elif name == "stranger":
-            email, username = params["email"], params["username"]
-            self.world.add_account(username, email, name=username)
-        elif name == "accounts":
-            for number in range(int(params["first"]), int(params["end"])):
-                username = params["username_pattern"].format(number)
-                self.world.add_account(username, f"{username}@bench.example", uid=username)
-        elif name == "enrollment":
-            is_active = params["on"] == "yes"
-            self.world.enroll(params["username"], params["key"], params["mode"], is_active)
-        elif name == "reset":  # deletes everything except the course runs
-            empty = World(*(getattr(self.world, name) for name in _CONNECTION_FIELDS))
-            empty.runs, empty.pages = self.world.runs, self.world.pages
-            for name in vars(empty):
-                setattr(self.world, name, getattr(empty, name))
-        elif name == "dump":
-            return as_json(self._dump())
-        elif name == "counts":
-            return as_json({"requests": dict(self.world.requests)})
+        self._change(name, params)
         return as_json({})
+
+    def _change(self, name: str, params: dict[str, str]) -> None:
+        """Changes the LMS as the control endpoint ``name`` says; an unknown name changes
+        nothing."""
+        world = self.world
+        match name:
+            case "runs":
+                world.make_runs(int(params["count"]))
+            case "rename":
+                world.runs[params["key"]]["name"] = params["title"]
+                world.render_pages()
+            case "delay":
+                self.delay = float(params["seconds"])
+            case "batch":
+                self.batch_api.has_plugin = params["on"] == "yes"
+            case "stranger":
+                username = params["username"]
+                world.add_account(username, params["email"], name=username)
+            case "accounts":
+                for number in range(int(params["first"]), int(params["end"])):
+                    username = params["username_pattern"].format(number)
+                    world.add_account(username, f"{username}@bench.example", uid=username)
+            case "enrollment":
+                is_active = params["on"] == "yes"
+                world.enroll(params["username"], params["key"], params["mode"], is_active)
+            case "reset":
+                world.delete_all_but_runs()
 
     def _dump(self) -> dict[str, Any]:
         """The data that ``benchmarks.chaos.verdict`` compares. access: access token → username.
@@ -142,17 +154,6 @@ class Lms:
                 if name.startswith("made:")
             },
         }
-
-
-#: Fields of ``World`` that connect the LMS with the application; ``reset`` keeps them.
-_CONNECTION_FIELDS = (
-    "application_url",
-    "client_id",
-    "oauth_client_id",
-    "oauth_client_secret",
-    "service_token",
-    "oauth_login_secret",
-)
 
 
 async def _answer_or_500(answer: Awaitable[Response]) -> Response:

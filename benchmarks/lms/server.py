@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, unquote
 
 @dataclass(slots=True)
 class Request:
-    """A request to the benchmark LMS. path: decoded; query: as sent. Names of headers are in lower
-    case."""
+    """A request to the benchmark LMS. target: path and query as sent. path: decoded; query: as
+    sent. Names of headers are in lower case."""
 
     method: str
     target: str
@@ -25,8 +25,8 @@ class Request:
     query: str = field(init=False)
 
     def __post_init__(self) -> None:
-        raw, _, self.query = self.target.partition("?")
-        self.path = unquote(raw) if "%" in raw else raw
+        encoded_path, _, self.query = self.target.partition("?")
+        self.path = unquote(encoded_path) if "%" in encoded_path else encoded_path
 
     def params(self) -> dict[str, str]:
         return dict(parse_qsl(self.query))
@@ -38,6 +38,7 @@ class Request:
         return json.loads(self.body)
 
     def cookie(self, name: str) -> str:
+        """The cookie's value; '' without this cookie."""
         for pair in self.headers.get("cookie", "").split("; "):
             key, _, value = pair.partition("=")
             if key == name:
@@ -46,7 +47,9 @@ class Request:
 
     @property
     def token(self) -> str:
-        return self.headers.get("authorization", "").partition(" ")[2]
+        """The token of the header ``Authorization: Bearer <token>``; '' without it."""
+        _, _, token = self.headers.get("authorization", "").partition(" ")
+        return token
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Answers each request of which the last part has arrived."""
         self._buffer += data
         while request := self._next_request():
             self._serve(request)
@@ -106,7 +110,7 @@ class Connection(asyncio.Protocol):
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return None
-        first, *lines = head.decode("latin-1").split("\r\n")
+        request_line, *lines = head.decode("latin-1").split("\r\n")
         headers = {}
         for line in lines:
             name, _, value = line.partition(":")
@@ -115,10 +119,11 @@ class Connection(asyncio.Protocol):
         if len(body) < length:
             return None
         self._buffer = body[length:]
-        method, target, _ = first.split(" ")
+        method, target, _ = request_line.split(" ")
         return Request(method, target, headers, body[:length])
 
     def _serve(self, request: Request) -> None:
+        """Answers the request after the delay that the handler gives, counted from now."""
         loop = asyncio.get_running_loop()
         received_at = loop.time()
         answer, delay = self._handler(request)
@@ -133,15 +138,17 @@ class Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_at(send_at, self._send, response)
 
     def _send(self, answer: Response) -> None:
+        """Sends the answer, or as much of it as ``Broken`` describes."""
         if self._transport.is_closing():
             return
-        if not isinstance(answer, Broken):
-            self._transport.write(answer.to_bytes())
-        elif answer.body:
-            self._transport.write(answer.body)
-            self._transport.close()
+        if isinstance(answer, Broken):
+            if answer.body:
+                self._transport.write(answer.body)
+                self._transport.close()
+            else:
+                self._transport.abort()
         else:
-            self._transport.abort()
+            self._transport.write(answer.to_bytes())
 
 
 def _raise_error(task: asyncio.Task[None]) -> None:

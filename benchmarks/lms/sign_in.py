@@ -52,8 +52,9 @@ class SignIn:
                 message = [{"user_message": "The provided access_token is not valid."}]
                 error = {"access_token": message, "error_code": "tpa-invalid-access-token"}
                 return as_json(error, status=400)
-        if refused := self._conflict(username, form.get("email", "")):
-            return refused
+        refusal = self._refuse_if_taken(username, form.get("email", ""))
+        if refusal is not None:
+            return refusal
         account = self.world.add_account(
             username,
             form["email"],
@@ -73,7 +74,7 @@ class SignIn:
         }
         return as_json(body, headers=[self.world.open_session(Session(username))])
 
-    def _conflict(self, username: str, email: str) -> Response | None:
+    def _refuse_if_taken(self, username: str, email: str) -> Response | None:
         """The refusal of a registration whose username or address is taken; None if it isn't."""
         conflicts = []
         if email.lower() in self.world.by_email:
@@ -111,17 +112,22 @@ class SignIn:
         """Signs in the learner to whom the application's code belongs. Each sign-in needs two
         requests, as in the platform."""
         session = self.world.sessions.get(request.cookie("sessionid"))
-        params = request.params()
         if session is None:
             return redirect(LmsPath.LOGIN)
-        if "code" not in params:  # the second request: the pipeline continues
+
+        params = request.params()
+        is_second_request = "code" not in params
+        if is_second_request:
             return redirect(session.next_url if session.username else LmsPath.LOGIN)
+
         if not session.state or params.get("state") != session.state:
             return Response(400, b"", kind="text/html; charset=utf-8")
         uid = await self._username_of_code(request, params["code"], session.state)
-        account = self.world.by_uid.get(uid or "")
+        if not uid:
+            return redirect(LmsPath.LOGIN)
+        account = self.world.by_uid.get(uid)
         if account is None:
-            return redirect(LmsPath.REGISTER if uid else LmsPath.LOGIN)
+            return redirect(LmsPath.REGISTER)
         if not account.is_active:
             return Response(403, b"Your account is disabled", kind="text/html; charset=utf-8")
         session.username = account.username
@@ -146,10 +152,11 @@ class SignIn:
     # The LMS as provider
 
     def authorize(self, request: Request) -> Response:
+        """Redirects to the application with a code for the learner who is signed in."""
         params = request.params()
-        username = self._signed_in_username(request)
         if params.get("client_id") != self.world.oauth_client_id:
             return as_json({"error": "invalid_request"}, 400)
+        username = self._signed_in_username(request)
         if not username:
             return redirect(f"{LmsPath.LOGIN}?{urlencode({'next': request.target})}")
         code = secrets.token_urlsafe(22)
@@ -157,11 +164,10 @@ class SignIn:
         return redirect(f"{params['redirect_uri']}?{urlencode({'code': code})}")
 
     def token(self, request: Request) -> Response:
+        """Exchanges a code or a refresh token, each of which is valid once, for new tokens."""
         form = request.form()
-        if (form.get("client_id"), form.get("client_secret")) != (
-            self.world.oauth_client_id,
-            self.world.oauth_client_secret,
-        ):
+        is_known_client = form.get("client_id") == self.world.oauth_client_id
+        if not is_known_client or form.get("client_secret") != self.world.oauth_client_secret:
             return as_json({"error": "invalid_client"}, 401)
         if form.get("grant_type") == "refresh_token":
             username = self.world.refresh.pop(form.get("refresh_token", ""), "")

@@ -126,6 +126,21 @@ class World:
             enrollment.mode, enrollment.is_active = mode, is_active
         return enrollment
 
+    def delete_all_but_runs(self) -> None:
+        """Deletes accounts, sessions, tokens and enrollments, and resets the counts."""
+        empty = World(
+            application_url=self.application_url,
+            client_id=self.client_id,
+            oauth_client_id=self.oauth_client_id,
+            oauth_client_secret=self.oauth_client_secret,
+            service_token=self.service_token,
+            oauth_login_secret=self.oauth_login_secret,
+            runs=self.runs,
+            pages=self.pages,
+        )
+        for name, value in vars(empty).items():
+            setattr(self, name, value)
+
     # Runs
 
     def make_runs(self, count: int) -> None:
@@ -148,24 +163,20 @@ class World:
     def render_pages(self) -> None:
         """Renders the pages in advance, so that answers take almost no time."""
         runs = list(self.runs.values())
-        count = max(1, math.ceil(len(runs) / PAGE_SIZE))
-        self.pages = [
-            json.dumps(
-                {
-                    "results": runs[number * PAGE_SIZE : (number + 1) * PAGE_SIZE],
-                    "pagination": {
-                        "next": f"/api/courses/v1/courses/?page={number + 2}"
-                        if number + 1 < count
-                        else None,
-                        "previous": None,
-                        "count": len(runs),
-                        "num_pages": count,
-                    },
+        page_count = max(1, math.ceil(len(runs) / PAGE_SIZE))
+        self.pages = []
+        for number in range(1, page_count + 1):
+            is_last = number == page_count
+            page = {
+                "results": runs[(number - 1) * PAGE_SIZE : number * PAGE_SIZE],
+                "pagination": {
+                    "next": None if is_last else f"/api/courses/v1/courses/?page={number + 1}",
+                    "previous": None,
+                    "count": len(runs),
+                    "num_pages": page_count,
                 },
-                separators=(",", ":"),
-            ).encode()
-            for number in range(count)
-        ]
+            }
+            self.pages.append(json.dumps(page, separators=(",", ":")).encode())
 
 
 def moment(ahead: timedelta = timedelta()) -> str:

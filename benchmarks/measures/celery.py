@@ -13,8 +13,10 @@ from benchmarks.setup import Setup
 
 #: Arguments of ``celery``.
 WORKER = ("-A", "campus.worker", "worker", "--concurrency", "1", "--loglevel", "INFO")
-#: Concurrent requests of each worker, and seconds that the LMS needs for one request.
-_CONCURRENCY, _LMS_SECONDS = 16, 0.2
+#: Concurrent requests of each worker.
+_CONCURRENCY = 16
+#: Seconds that the LMS needs for one request.
+_LMS_SECONDS = 0.2
 
 
 def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
@@ -33,11 +35,12 @@ def celery(setup: Setup, rounds: int, count: int) -> list[Figure]:
     setup.ours.call("delete_due_work")
     control(setup.lms_url, "delay", seconds=_LMS_SECONDS)
     for number in range(rounds):
-        for workers, measures in ((1, figure.reference), (4, figure.ours)):
+        for workers, rates in ((1, figure.reference), (4, figure.ours)):
             learners = setup.create_learners(
                 f"w{number}x{workers}x{{}}", count=count // ENROLLMENTS_EACH
             )
-            measures.append(count / _measure_seconds(setup, redis_url, workers, number, learners))
+            seconds = _measure_seconds(setup, redis_url, workers, number, learners)
+            rates.append(count / seconds)
     control(setup.lms_url, "delay", seconds=DEFAULT_DELAY)
     return [figure]
 
@@ -52,15 +55,11 @@ def _measure_seconds(
         "USHER_CONCURRENCY": str(_CONCURRENCY),
         "USHER_USE_BATCH_API": "false",
     }
-    running_workers = [
-        setup.services.module(
-            f"worker-{number}-{workers}-{index}",
-            "celery",
-            [*WORKER, "-n", f"w{index}@bench"],
-            env,
-        )
-        for index in range(workers)
-    ]
+    running_workers = []
+    for index in range(workers):
+        name = f"worker-{number}-{workers}-{index}"
+        arguments = [*WORKER, "-n", f"w{index}@bench"]
+        running_workers.append(setup.services.module(name, "celery", arguments, env))
     wait_for(
         lambda: all(" ready." in worker.log for worker in running_workers), "the workers' start"
     )

@@ -24,6 +24,7 @@ class OperationTimes:
     milliseconds: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def ratio(self, operation: str) -> float:
+        """How many times as long the operation takes with many learners."""
         few, many = self.sizes
         return self.milliseconds[operation][many] / self.milliseconds[operation][few]
 
@@ -31,21 +32,25 @@ class OperationTimes:
 def flat(setup: Setup, few: int, many: int, rounds: int) -> OperationTimes:
     """Creates a database with ``few`` and one with ``many`` learners, then measures both in
     turn."""
-    result = OperationTimes((few, many), {operation: {} for operation in OPERATIONS})
-    env = {size: _prepare_application(setup, size) for size in (few, many)}
+    result = OperationTimes((few, many))
+    env_of_small = _prepare_application(setup, few)
+    env_of_large = _prepare_application(setup, many)
     with (
-        RemoteModule("benchmarks.ours", env[few]) as small,
-        RemoteModule("benchmarks.ours", env[many]) as large,
+        RemoteModule("benchmarks.ours", env_of_small) as small,
+        RemoteModule("benchmarks.ours", env_of_large) as large,
     ):
-        for size, usher in ((few, small), (many, large)):
-            usher.call("create_many_learners", username_prefix="f", count=size)
+        small.call("create_many_learners", username_prefix="f", count=few)
+        large.call("create_many_learners", username_prefix="f", count=many)
         for operation in OPERATIONS:
-            measured: dict[int, list[float]] = {few: [], many: []}
+            seconds_of_small: list[float] = []
+            seconds_of_large: list[float] = []
             for _ in range(rounds):
-                for size, usher in ((few, small), (many, large)):
-                    measured[size] += usher.call("measure_operation", name=operation)["answer"]
-            for size, seconds in measured.items():
-                result.milliseconds[operation][size] = 1000 * statistics.median_high(seconds)
+                seconds_of_small += small.call("measure_operation", name=operation)["answer"]
+                seconds_of_large += large.call("measure_operation", name=operation)["answer"]
+            result.milliseconds[operation] = {
+                few: 1000 * statistics.median_high(seconds_of_small),
+                many: 1000 * statistics.median_high(seconds_of_large),
+            }
     return result
 
 

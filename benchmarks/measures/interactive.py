@@ -50,11 +50,14 @@ def percentile(values: list[float], hundredths: int) -> float:
 def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
     """Measures each API with each kind of worker. backlog: number of due enrollments. people:
     number of persons for each measurement."""
+    # Create the backlog.
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(ENROLLMENTS_EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
     learners = setup.create_learners("backlog{}", count=backlog // ENROLLMENTS_EACH)
     setup.ours.call("create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH)
+
+    # Measure.
     _, redis_url = setup.services.redis()
     waits = []
     for api in ("public", "batch"):
@@ -63,10 +66,9 @@ def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
             setup.ours.call("delete_due_work")
             setup.ours.call("make_due_again", username_prefix="backlog")
             with _worker(setup, worker, api, redis_url) as usher:
-                name = f"{api}{worker.lower()}p{{}}"
                 waited = usher.call(
                     "sign_up_and_enroll",
-                    username_pattern=name,
+                    username_pattern=f"{api}{worker.lower()}p{{}}",
                     count=people,
                     concurrency=_CONCURRENCY,
                 )["answer"]
@@ -88,21 +90,22 @@ def interactive(setup: Setup, backlog: int, people: int) -> list[WaitTimes]:
 def _worker(setup: Setup, worker: str, api: str, redis_url: str) -> Iterator[RemoteModule]:
     """Starts a worker and waits until rows of the backlog are in sync. Yields Usher's functions, in
     a process with the same settings as the worker."""
+    is_celery = worker == "Celery"
     env = setup.our_env | {"USHER_USE_BATCH_API": "true" if api == "batch" else "false"}
-    if worker == "Celery":
-        env |= {"REDIS_URL": redis_url}
+    if is_celery:
+        env["REDIS_URL"] = redis_url
     module, arguments = _WORKERS[worker]
     with RemoteModule("benchmarks.ours", env) as usher:
-        started = setup.services.module(f"{api}-{worker}", module, arguments, env)
+        process = setup.services.module(f"{api}-{worker}", module, arguments, env)
         try:
-            if worker == "Celery":
-                wait_for(lambda: " ready." in started.log, "the worker's start")
+            if is_celery:
+                wait_for(lambda: " ready." in process.log, "the worker's start")
                 usher.call("sweep")
-            before = _count_unsettled(usher)
-            wait_for(lambda: _count_unsettled(usher) < before, "the work on the backlog")
+            count_before = _count_unsettled(usher)
+            wait_for(lambda: _count_unsettled(usher) < count_before, "the work on the backlog")
             yield usher
         finally:
-            started.stop()
+            process.stop()
 
 
 def _count_unsettled(usher: RemoteModule) -> int:

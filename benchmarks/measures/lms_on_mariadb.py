@@ -79,10 +79,14 @@ def lms_on_mariadb(rounds: int, items: int) -> dict[str, Any]:
             earlier = stack.enter_context(_serve(server, "usher_test_before", base, source))
         results = [_round(current, earlier, number, items) for number in range(rounds)]
         figures = medians(results)
-        ratios = [figures.pop(f"{kind}_over_before") for kind in ("accounts", "enrollments")]
+        accounts_over_before = figures.pop("accounts_over_before")
+        enrollments_over_before = figures.pop("enrollments_over_before")
+        over_before = None
+        if accounts_over_before and enrollments_over_before:
+            over_before = min(accounts_over_before, enrollments_over_before)
         return {
             **figures,
-            "over_before": min(ratio for ratio in ratios if ratio) if all(ratios) else None,
+            "over_before": over_before,
             "failed": current.failed,
             "failed_before": earlier.failed if earlier is not None else None,
             "deadlocks": server.deadlocks(),
@@ -94,9 +98,13 @@ def medians(rounds: Sequence[Mapping[str, float | None]]) -> dict[str, float | N
     """Name of a figure → its median over the rounds; None if a round has no such figure."""
     result: dict[str, float | None] = {}
     for name in rounds[0]:
-        values = [figures[name] for figures in rounds]
-        numbers = [value for value in values if value is not None]
-        result[name] = statistics.median(numbers) if len(numbers) == len(values) else None
+        values = []
+        for figures in rounds:
+            value = figures[name]
+            if value is not None:
+                values.append(value)
+        is_complete = len(values) == len(rounds)
+        result[name] = statistics.median(values) if is_complete else None
     return result
 
 
@@ -105,24 +113,20 @@ def _round(current: Load, earlier: Load | None, number: int, items: int) -> dict
     learners = accounts(items, f"{PREFIX}{number}-")
     items_to_enroll = enrollments(items, learners, RUNS[:1], "audit")
     # A few enrollments in the second run, which are not among ``items_to_enroll``.
-    single = enrollments(2 * items, learners, RUNS, "audit")[items : items + max(items // 20, 10)]
+    single = enrollments(max(items // 20, 10), learners, RUNS[1:], "audit")
     creation = current.send_and_measure(ACCOUNTS, learners)
     enrolling = current.send_and_measure(ENROLLMENTS, items_to_enroll)
-    ratios: dict[str, float | None] = {
-        "accounts_over_before": None,
-        "enrollments_over_before": None,
-    }
+    accounts_over_before = enrollments_over_before = None
     if earlier is not None:
-        for name, path, load, sent_items in (
-            ("accounts", ACCOUNTS, creation, learners),
-            ("enrollments", ENROLLMENTS, enrolling, items_to_enroll),
-        ):
-            earlier_load = earlier.send_and_measure(path, sent_items)
-            ratios[f"{name}_over_before"] = round(load["a_second"] / earlier_load["a_second"], 2)
+        earlier_creation = earlier.send_and_measure(ACCOUNTS, learners)
+        earlier_enrolling = earlier.send_and_measure(ENROLLMENTS, items_to_enroll)
+        accounts_over_before = round(creation["a_second"] / earlier_creation["a_second"], 2)
+        enrollments_over_before = round(enrolling["a_second"] / earlier_enrolling["a_second"], 2)
     return {
         "accounts_a_second": creation["a_second"],
         "enrollments_a_second": enrolling["a_second"],
-        **ratios,
+        "accounts_over_before": accounts_over_before,
+        "enrollments_over_before": enrollments_over_before,
         "over_one_by_one": round(enrolling["a_second"] / _one_by_one(current.client, single), 1),
         "page_p95": enrolling.get("page_p95"),
     }
@@ -163,8 +167,8 @@ def _serve(
     variables = {"PYTHONPATH": str(source)} if source is not None else {}
     folder = base / database
     folders.write(folder, plan)
-    for command in (folders.PREPARE, ("seed_courses",)):
-        _manage(folder, variables, *command)
+    _manage(folder, variables, *folders.PREPARE)
+    _manage(folder, variables, "seed_courses")
     _manage(folder, variables, "usher_provision", "--file", "-", text=json.dumps(DESCRIPTION))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with (

@@ -83,26 +83,26 @@ def _start_reference(setup: Setup, count: int) -> MeasuredImplementation:
 
 def _exchanges_a_second(setup: Setup, implementation: MeasuredImplementation) -> float:
     """Token exchanges a second, with one code of each learner."""
-    codes = implementation.functions.call(
+    created = implementation.functions.call(
         "create_codes", count=implementation.count, redirect_uri=setup.redirect_uri
     )
-    unused = list(codes["answer"])
+    unused = list(created["answer"])
+    count = len(unused)
 
     async def one_browser() -> None:
         async with Browser(implementation.port) as browser:
             while unused:
-                await _exchange(setup, browser, unused.pop())
+                await _exchange(browser, unused.pop(), setup.redirect_uri)
 
-    count = len(unused)
     return count / _measure_time(one_browser)
 
 
-async def _exchange(setup: Setup, browser: Browser, code: str) -> str:
+async def _exchange(browser: Browser, code: str, redirect_uri: str) -> str:
     """Exchanges a code and returns the access token. Raises RuntimeError if it is refused."""
     form = {
         "grant_type": "authorization_code",
         "code": code,
-        "redirect_uri": setup.redirect_uri,
+        "redirect_uri": redirect_uri,
         "client_id": application.CLIENT_ID,
         "client_secret": application.CLIENT_SECRET,
     }
@@ -145,17 +145,7 @@ async def _sign_in(
     if answer.status != 302:
         raise RuntimeError(f"authorize answered {answer.status}: {answer.body[:300]!r}")
     code = parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
-    form = {
-        "grant_type": "authorization_code",
-        "code": code,
-        "redirect_uri": query["redirect_uri"],
-        "client_id": application.CLIENT_ID,
-        "client_secret": application.CLIENT_SECRET,
-    }
-    answer = await browser.post(ApplicationPath.TOKEN, form)
-    if answer.status != 200:
-        raise RuntimeError(f"token answered {answer.status}: {answer.body[:300]!r}")
-    token = json.loads(answer.body)["access_token"]
+    token = await _exchange(browser, code, query["redirect_uri"])
     answer = await browser.get(ApplicationPath.USERS_ME, Authorization=f"Bearer {token}")
     if answer.status != 200 or b"username" not in answer.body:
         raise RuntimeError(f"users/me answered {answer.status}: {answer.body[:300]!r}")

@@ -20,32 +20,31 @@ def redis_stalled(setup: Setup, rounds: int, count: int) -> Figure:
         target_ratio=0.8,
         more_is_better=True,
     )
-    server, url = setup.services.redis()
+    redis_server, redis_url = setup.services.redis()
     setup.use_batch_api(is_used=False)
     keys = [f"course-v1:BenchX+C{number:05}+2026_T1" for number in range(ENROLLMENTS_EACH)]
     setup.ours.call("create_runs", keys=keys)
     setup.ours.call("delete_due_work")
-    server.send_signal(signal.SIGSTOP)
+    env_with_redis = setup.our_env | {"REDIS_URL": redis_url}
+    redis_server.send_signal(signal.SIGSTOP)
     try:
-        with RemoteModule(
-            "benchmarks.ours", setup.our_env | {"REDIS_URL": url}
-        ) as usher_with_redis:
+        with RemoteModule("benchmarks.ours", env_with_redis) as usher_with_redis:
             for number in range(rounds):
-                # The letter, in the usernames, stands for no Redis or suspended Redis.
-                for letter, usher, rates in (
-                    ("n", setup.ours, figure.reference),
-                    ("s", usher_with_redis, figure.ours),
-                ):
-                    learners = setup.create_learners(
-                        f"redis{letter}{number}x{{}}", count=count // ENROLLMENTS_EACH
-                    )
-                    setup.ours.call(
-                        "create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH
-                    )
-                    cost = usher.call("send_enrollments")
-                    if cost["answer"]["changed"] < count:
-                        raise RuntimeError(f"not all were enrolled: {str(cost)[:500]}")
-                    rates.append(count / cost["seconds"])
+                without_redis = _measure_rate(setup, setup.ours, f"redisn{number}x{{}}", count)
+                figure.reference.append(without_redis)
+                suspended = _measure_rate(setup, usher_with_redis, f"rediss{number}x{{}}", count)
+                figure.ours.append(suspended)
     finally:
-        server.send_signal(signal.SIGCONT)
+        redis_server.send_signal(signal.SIGCONT)
     return figure
+
+
+def _measure_rate(setup: Setup, usher: RemoteModule, username_pattern: str, count: int) -> float:
+    """Enrollments a second that ``usher`` sends, of new learners with these usernames. Raises
+    RuntimeError if some were not sent."""
+    learners = setup.create_learners(username_pattern, count=count // ENROLLMENTS_EACH)
+    setup.ours.call("create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH)
+    cost = usher.call("send_enrollments")
+    if cost["answer"]["changed"] < count:
+        raise RuntimeError(f"not all were enrolled: {str(cost)[:500]}")
+    return float(count / cost["seconds"])

@@ -69,48 +69,36 @@ class FullPass:
 
 def sidecar(services: Services, rounds: int, sizes: Sizes) -> tuple[list[Figure], FullPass]:
     """Measures with the public APIs and the batch API of the benchmark LMS, then with the embedded
-    LMS."""
+    LMS. The check of all learners is measured with the benchmark LMS."""
     postgresql = services.postgresql()
+    public = Figure("sidecar_public", "Sidecar, public APIs", "ms a learner", target_ratio=30)
+    batch = Figure("sidecar_batch", "Sidecar, batch API", "ms a learner", target_ratio=100)
+    embedded = Figure("sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", target_ratio=10)
     with _on_benchmark_lms(services, postgresql.url("sidecar")) as (application, lms_url):
-        figures = []
-        for api, on, target_ratio in (("public APIs", "no", 30), ("batch API", "yes", 100)):
-            control(lms_url, "batch", on=on)
-            api_word = api.split()[0]
-            figure = Figure(
-                f"sidecar_{api_word}",
-                f"Sidecar, {api}",
-                "ms a learner",
-                target_ratio=target_ratio,
-            )
+        for figure, api, has_batch_api in ((public, "public", "no"), (batch, "batch", "yes")):
+            control(lms_url, "batch", on=has_batch_api)
             for number in range(rounds):
-                stem = f"{api_word}{number}"
-                change = _changing_benchmark_runs(lms_url, stem)
+                stem = f"{api}{number}"
                 _measure_round(
                     application,
                     figure,
                     stem,
-                    change,
+                    _changing_benchmark_runs(lms_url, stem),
                     reference_learners=sizes.reference,
                     sidecar_learners=sizes.learners,
                 )
-            figures.append(figure)
         full_pass = _full_pass(application, sizes.not_due)
     with _on_embedded_lms(services, postgresql.url("embedded")) as (application, lms):
-        figure = Figure(
-            "sidecar_embedded", "Sidecar, embedded LMS", "ms a learner", target_ratio=10
-        )
         for number in range(rounds):
-            change = _renaming_embedded_run(lms, number)
             _measure_round(
                 application,
-                figure,
+                embedded,
                 f"embedded{number}",
-                change,
+                _renaming_embedded_run(lms, number),
                 reference_learners=sizes.reference,
                 sidecar_learners=sizes.embedded,
             )
-        figures.append(figure)
-    return figures, full_pass
+    return [public, batch, embedded], full_pass
 
 
 @contextmanager
@@ -118,24 +106,23 @@ def _on_benchmark_lms(services: Services, database: str) -> Iterator[tuple[Stand
     """Yields the running application, whose runs are in sync, and the benchmark LMS's address."""
     port, lms_port = free_port(), free_port()
     # By IP address, because cookie jars reject cookies of a host without a dot.
-    url, lms_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{lms_port}"
+    url = f"http://127.0.0.1:{port}"
+    lms_url = f"http://127.0.0.1:{lms_port}"
     serve_lms(services, lms_port, port, "--runs", RUN_COUNT, "--application-url", url)
-    application = StandIn(
-        services.folder / "bench" / "mitxonline",
-        "mitxonline",
-        **{
-            "DATABASE_URL": database,
-            BASE_URL["mitxonline"]: url,
-            "OPENEDX_API_BASE_URL": lms_url,
-            "OPENEDX_OAUTH_PROVIDER": DEFAULT_BACKEND,
-            "OPENEDX_SOCIAL_LOGIN_PATH": f"/auth/login/{DEFAULT_BACKEND}/?auth_entry=login",
-            "OPENEDX_API_CLIENT_ID": "bench-oauth-client",
-            "OPENEDX_API_CLIENT_SECRET": "bench-oauth-secret",
-            "OPENEDX_SERVICE_WORKER_USERNAME": "service-worker",
-            "OPENEDX_SERVICE_WORKER_API_TOKEN": "bench-service-token",
-            **_OLDER_TOOLKIT,
-        },
-    )
+    settings = {
+        "DATABASE_URL": database,
+        BASE_URL["mitxonline"]: url,
+        "OPENEDX_API_BASE_URL": lms_url,
+        "OPENEDX_OAUTH_PROVIDER": DEFAULT_BACKEND,
+        "OPENEDX_SOCIAL_LOGIN_PATH": f"/auth/login/{DEFAULT_BACKEND}/?auth_entry=login",
+        "OPENEDX_API_CLIENT_ID": "bench-oauth-client",
+        "OPENEDX_API_CLIENT_SECRET": "bench-oauth-secret",
+        "OPENEDX_SERVICE_WORKER_USERNAME": "service-worker",
+        "OPENEDX_SERVICE_WORKER_API_TOKEN": "bench-service-token",
+        **_OLDER_TOOLKIT,
+    }
+    folder = services.folder / "bench" / "mitxonline"
+    application = StandIn(folder, "mitxonline", **settings)
     _register_oauth_client(
         application, CLIENT_ID, CLIENT_SECRET, lms_redirect_uri(lms_url, DEFAULT_BACKEND)
     )
@@ -205,17 +192,17 @@ def _measure_round(
     before each implementation syncs them. Raises RuntimeError if an implementation left work
     unfinished.
     """
-    runs = application.run(
+    run_count = application.run(
         "from courses.models import CourseRun\nresult = CourseRun.objects.count()"
     )
-    application.run(
-        _CREATE_DUE_LEARNERS.format(
-            stem=stem + "a", count=reference_learners, each=min(ENROLLMENTS_EACH, runs)
-        )
-    )
+    each = min(ENROLLMENTS_EACH, run_count)
+
+    # The application's own commands.
+    own_stem = stem + "a"
+    application.run(_CREATE_DUE_LEARNERS.format(stem=own_stem, count=reference_learners, each=each))
     change("a")
     cost = application.run(_RUN_OWN_COMMANDS)
-    unfinished = application.run(_COUNT_UNFINISHED.format(stem=stem + "a"))
+    unfinished = application.run(_COUNT_UNFINISHED.format(stem=own_stem))
     if any(unfinished):
         raise RuntimeError(f"the application's own commands left {unfinished}")
     # Both implementations sync the runs once, however many learners there are. So the time of the
@@ -226,14 +213,15 @@ def _measure_round(
         + cost["sync"] / sidecar_learners
     )
     figure.reference.append(seconds * 1000)
+
+    # The sidecar.
+    sidecar_stem = stem + "b"
     application.run(
-        _CREATE_DUE_LEARNERS.format(
-            stem=stem + "b", count=sidecar_learners, each=min(ENROLLMENTS_EACH, runs)
-        )
+        _CREATE_DUE_LEARNERS.format(stem=sidecar_stem, count=sidecar_learners, each=each)
     )
     change("b")
     outcome = _run_sidecar(application)
-    unfinished = application.run(_COUNT_UNFINISHED.format(stem=stem + "b"))
+    unfinished = application.run(_COUNT_UNFINISHED.format(stem=sidecar_stem))
     if any(unfinished) or not outcome["ok"]:
         raise RuntimeError(f"the sidecar left {unfinished}: {str(outcome)[:500]}")
     figure.ours.append(outcome["seconds"] / sidecar_learners * 1000)

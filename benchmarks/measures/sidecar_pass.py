@@ -22,19 +22,17 @@ from usher.sidecar.watching import QuickPasses
 
 def main() -> None:
     folder, passes = sys.argv[1], int(sys.argv[2])
+    options = ApplicationOptions(folder, manage=f"{sys.executable} manage.py")
     # Without the modes of course runs, which the application's own sync does not change.
-    scope, seconds = PassScope(kinds=(ACCOUNT, ENROLLMENT, RUN)), []
-    quick = QuickPasses(scope)
-    with open_application(ApplicationOptions(folder, manage=f"{sys.executable} manage.py")) as (
-        checkout,
-        adapter,
-        agent,
-    ):
+    full_scope = PassScope(kinds=(ACCOUNT, ENROLLMENT, RUN))
+    quick = QuickPasses(full_scope)
+    seconds = []
+    with open_application(options) as (checkout, adapter, agent):
         session = open_session(checkout, adapter, agent)
         for number in range(passes):
             started = time.monotonic()
             is_first = number == 0
-            pass_scope = scope if is_first else quick.next_scope(started)
+            pass_scope = full_scope if is_first else quick.next_scope(started)
             summary = reconcile(session, pass_scope, Summary())
             quick.finish_pass(started, busy_seconds=0.0)
             seconds.append(time.monotonic() - started)
@@ -50,8 +48,11 @@ def main() -> None:
 
 
 def _peak_mb(pid: str) -> float:
+    """The peak memory of a process, in megabytes."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    _, _, after_name = status.partition("VmHWM:")
+    kilobytes = int(after_name.split()[0])
+    return kilobytes / 1024
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def repair(setup: Setup, rounds: int, learners: int, reference_learners: int) ->
             setup.use_batch_api(is_batch)
             pattern = f"o{number}{is_batch:d}x{{}}"
             setup.ours.call("create_learners", username_pattern=pattern, first=0, end=learners)
-            figure.ours.append(_seconds_of(setup.ours.call("repair"), learners) * 1000)
+            our_seconds = _seconds_of(setup.ours.call("repair"), learners)
+            figure.ours.append(our_seconds * 1000)
     return [public, batch]
 
 
@@ -61,11 +62,7 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
             "end": reference_count // ENROLLMENTS_EACH,
         }
         setup.reference.call("create_learners", **reference_arguments)
-        control(
-            setup.lms_url,
-            "accounts",
-            **reference_arguments,
-        )
+        control(setup.lms_url, "accounts", **reference_arguments)
         setup.reference.call(
             "create_enrollments", **reference_arguments, enrollments_each=ENROLLMENTS_EACH
         )
@@ -79,7 +76,8 @@ def enrollments(setup: Setup, rounds: int, count: int, reference_count: int) -> 
                 f"f{number}{is_batch:d}x{{}}", count=count // ENROLLMENTS_EACH
             )
             setup.ours.call("create_enrollments", **learners, enrollments_each=ENROLLMENTS_EACH)
-            figure.ours.append(_seconds_of(setup.ours.call("send_enrollments"), count) * 1000)
+            our_seconds = _seconds_of(setup.ours.call("send_enrollments"), count)
+            figure.ours.append(our_seconds * 1000)
     return [public, batch]
 
 
@@ -99,8 +97,13 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
     setup.use_batch_api(is_used=False)
     setup.ours.call("sync_runs")
     setup.reference.call("sync_runs")
+
+    def change_runs(mark: str) -> int:
+        """Changes one in a hundred runs. Returns their number."""
+        return int(control(setup.lms_url, "change-runs", one_in=100, mark=mark)["changed"])
+
     for number in range(rounds):
-        changed = control(setup.lms_url, "change-runs", one_in=100, mark=number)["changed"]
+        changed = change_runs(mark=f"{number}")
         whole_sync.reference.append(setup.reference.call("sync_runs")["seconds"])
         for repetition in range(_SYNCS_A_ROUND):
             sync_over_fetch.reference.append(setup.ours.call("fetch_runs")["seconds"])
@@ -109,17 +112,20 @@ def runs(setup: Setup, rounds: int) -> list[Figure]:
                 raise RuntimeError(f"a sync did not do its work: {cost['answer']}")
             sync_over_fetch.ours.append(cost["seconds"])
             # Changes for the next sync to find.
-            changed = control(
-                setup.lms_url, "change-runs", one_in=100, mark=f"{number}{repetition}"
-            )["changed"]
-        whole_sync.ours.append(statistics.median(sync_over_fetch.ours[-_SYNCS_A_ROUND:]))
+            changed = change_runs(mark=f"{number}{repetition}")
+        syncs_of_round = sync_over_fetch.ours[-_SYNCS_A_ROUND:]
+        whole_sync.ours.append(statistics.median(syncs_of_round))
     return [whole_sync, sync_over_fetch]
 
 
-def _seconds_of(answer_of_call: dict[str, Any], count: int) -> float:
-    """Seconds for one of ``count`` items. Raises RuntimeError if some were not sent."""
-    answer = answer_of_call["answer"]
-    changed = answer if isinstance(answer, int) else answer["changed"]
-    if changed < count or (isinstance(answer, dict) and answer["failed"]):
+def _seconds_of(cost: dict[str, Any], count: int) -> float:
+    """Seconds for one of ``count`` items. cost: the result of ``RemoteModule.call``, for a function
+    that returns the number of items, or a summary. Raises RuntimeError if some were not sent."""
+    answer = cost["answer"]
+    if isinstance(answer, int):
+        changed, failed = answer, 0
+    else:
+        changed, failed = answer["changed"], answer["failed"]
+    if changed < count or failed:
         raise RuntimeError(f"only {changed} of {count}: {str(answer)[:500]}")
-    return float(answer_of_call["seconds"]) / count
+    return float(cost["seconds"]) / count
