@@ -104,7 +104,8 @@ def test_every_text_is_normalised_as_an_address_or_refused(text):
 @pytest.fixture
 def untrusted_port(tmp_path):
     """The port of a server whose certificate is not trusted."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    key = tmp_path / "key.pem"
+    certificate = tmp_path / "certificate.pem"
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),

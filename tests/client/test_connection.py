@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -43,11 +43,10 @@ def server(serve: Serving, wrap: Callable[[socket.socket], socket.socket] | None
             except OSError:  # the test has closed the server
                 return
             accepted.append(peer)
-            try:
-                with wrap(peer) if wrap else peer as connection:
+            with suppress(OSError):  # the client may close the connection
+                connection = wrap(peer) if wrap else peer
+                with connection:
                     serve(connection)
-            except OSError:  # the client has closed the connection
-                continue
 
     threading.Thread(target=accept, daemon=True).start()
     try:

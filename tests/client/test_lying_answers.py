@@ -281,7 +281,7 @@ def test_a_401_for_a_registration_points_to_a_proxy_and_a_403_to_the_lms_s_setti
 
 
 def test_a_sign_in_that_the_lms_answers_with_a_400_page_is_started_again() -> None:
-    answers_to_complete: list[httpx.Response] = []
+    attempts_to_complete = 0
     lms_url = "http://lms.example"
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -292,10 +292,11 @@ def test_a_sign_in_that_the_lms_answers_with_a_400_page_is_started_again() -> No
             query = urlencode({"response_type": "code", "state": "s", "redirect_uri": redirect_uri})
             return httpx.Response(302, headers={"Location": f"http://app.example/?{query}"})
         if path.startswith("/auth/complete/"):
-            is_first = not answers_to_complete
-            redirect = httpx.Response(302, headers={"Location": f"{lms_url}/oauth2/authorize?a=b"})
-            answers_to_complete.append(answer_with_error_page(request) if is_first else redirect)
-            return answers_to_complete[-1]
+            nonlocal attempts_to_complete
+            attempts_to_complete += 1
+            if attempts_to_complete == 1:
+                return answer_with_error_page(request)
+            return httpx.Response(302, headers={"Location": f"{lms_url}/oauth2/authorize?a=b"})
         if path == "/oauth2/authorize":
             return httpx.Response(302, headers={"Location": "http://app.example/done?code=c"})
         if path == "/oauth2/access_token":
@@ -310,7 +311,7 @@ def test_a_sign_in_that_the_lms_answers_with_a_400_page_is_started_again() -> No
             grant=lambda request: "code of the application",
         )
         assert flow.tokens().access_token == "access"
-    assert len(answers_to_complete) == 2
+    assert attempts_to_complete == 2
 
 
 @pytest.mark.parametrize(
@@ -347,10 +348,9 @@ MALFORMED_RESULTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("description", MALFORMED_RESULTS)
 def test_a_malformed_result_of_a_batch_fails_only_its_item(description: str) -> None:
+    malformed = {"id": 1} | MALFORMED_RESULTS[description]
     good = {"id": 2, "status": "created", "error": None}
-    with lms(
-        answers_with({"results": [{"id": 1} | MALFORMED_RESULTS[description], good]})
-    ) as client:
+    with lms(answers_with({"results": [malformed, good]})) as client:
         results = batch.send(client, batch.ACCOUNTS, [{"id": 1}, {"id": 2}])
     with pytest.raises(LmsError):
         batch.result_of(results, 1)
@@ -430,7 +430,10 @@ def test_the_message_for_an_invalid_item_of_a_batch_names_the_field_and_its_erro
 def test_a_deeply_nested_refusal_is_an_error_of_the_client(
     status: int, key: str, depth: int
 ) -> None:
-    opening, closing = (f'{{"{key}": ', "}") if key else ("[", "]")
+    if key:
+        opening, closing = f'{{"{key}": ', "}"
+    else:
+        opening, closing = "[", "]"
     body = (opening * depth + '"x"' + closing * depth).encode()
     with lms(answers_with(body, status)) as client:
         for request in (
@@ -560,12 +563,13 @@ def test_an_answer_about_another_learner_or_run_is_refused(request_name: str) ->
     send, body = ANSWERS_ABOUT_ADA[request_name]
     with lms(answers_with(body)) as client:
         assert send(client)
-    changed_bodies = [
-        json.dumps(body).replace(name, other_name)
-        for name, other_name in (('"ada"', '"bob"'), (KEY, OTHER_KEY))
-        # The learner's certificates are those of all runs, and modes belong to no learner.
-        if (request_name, name) not in (("certificates", KEY), ("modes", '"ada"'))
-    ]
+    about_another_learner = json.dumps(body).replace('"ada"', '"bob"')
+    about_another_run = json.dumps(body).replace(KEY, OTHER_KEY)
+    changed_bodies = [about_another_learner, about_another_run]
+    if request_name == "certificates":  # the learner's certificates are those of all runs
+        changed_bodies.remove(about_another_run)
+    if request_name == "modes":  # modes belong to no learner
+        changed_bodies.remove(about_another_learner)
     for changed_body in changed_bodies:
         with (
             lms(answers_with(changed_body.encode())) as client,

@@ -261,7 +261,8 @@ def test_only_one_batch_is_in_progress_if_one_is_allowed(workers: int) -> None:
 
 
 def test_a_worker_with_many_batches_lets_another_worker_send_batches_in_between() -> None:
-    state, senders = LocalState(), []
+    state = LocalState()
+    senders = []
     other_is_ready = threading.Event()
 
     def send_one_batch() -> None:

@@ -69,12 +69,15 @@ def texts_of(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, list | tuple):
-        return [text for item in value for text in texts_of(item)]
-    return (
-        [text for attribute in vars(value).values() for text in texts_of(attribute)]
-        if hasattr(value, "__dict__")
-        else []
-    )
+        parts = list(value)
+    elif hasattr(value, "__dict__"):
+        parts = list(vars(value).values())
+    else:
+        parts = []
+    texts = []
+    for part in parts:
+        texts += texts_of(part)
+    return texts
 
 
 def assert_storable(value: Any) -> None:

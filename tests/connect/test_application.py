@@ -99,7 +99,7 @@ def test_mitx_online_and_mit_xpro_are_distinguished_by_their_files(
     (tmp_path / "docker-compose.yml").write_text(compose)
     checkout = recognise(ApplicationOptions(str(tmp_path)))
     assert (checkout.edition, checkout.name) == (edition, edition.name)
-    other_edition = next(name for name in ("mitxonline", "mitxpro") if name != edition.name)
+    other_edition = "mitxpro" if edition.name == "mitxonline" else "mitxonline"
     with pytest.raises(Refused, match="leave --edition out"):
         recognise(ApplicationOptions(str(tmp_path), edition=other_edition))
 
@@ -138,7 +138,8 @@ def test_a_target_that_is_neither_a_folder_nor_an_address_is_refused():
 
 
 def test_a_created_oauth2_record_agrees_and_its_secret_works(shop: PlainCheckout):
-    target, application_entry = target_of(shop), application(shop.url)
+    target = target_of(shop)
+    application_entry = application(shop.url)
     target.examine(application=None, addresses=ADDRESSES)
     assert target.url == shop.url
     assert not target.record_agrees(application_entry, ADDRESSES)
@@ -152,9 +153,8 @@ def test_a_created_oauth2_record_agrees_and_its_secret_works(shop: PlainCheckout
     with httpx.Client() as client:
         assert checks._check_application_client(client, application_entry).outcome == "ok"
         wrong_secret = application(shop.url, client_secret="wrong")
-        assert checks._check_application_client(client, wrong_secret).seen.endswith(
-            "answers invalid_client"
-        )
+        check = checks._check_application_client(client, wrong_secret)
+        assert check.seen.endswith("answers invalid_client")
 
 
 def test_an_existing_oauth2_record_is_updated_and_restored_unchanged(shop: PlainCheckout):
@@ -243,7 +243,8 @@ def test_openedx_ip_is_set_unless_the_application_runs_in_processes_of_this_mach
 
 
 def test_restoring_the_env_restores_the_earlier_file_exactly(shop: PlainCheckout):
-    original, files = shop.env_file.read_bytes(), shop.tree()
+    original = shop.env_file.read_bytes()
+    files = shop.tree()
     target = target_of(shop)
     values = target.env_values(description(application(shop.url)), ADDRESSES)
     assert not target.env_agrees(values)
@@ -299,10 +300,8 @@ def test_restoring_the_env_removes_example_values_unless_somebody_replaced_them(
     later_target.new_example_values = target.new_example_values
     later_target.write_env(values | later_target.new_example_values)
     shop.env_file.write_text(shop.env_file.read_text().replace("mail.example.org", "mail.mit.edu"))
-    assert (
-        later_target.restore_env(values)
-        == "restored, except for MAIL_DOMAIN: changed after connect"
-    )
+    result = later_target.restore_env(values)
+    assert result == "restored, except for MAIL_DOMAIN: changed after connect"
     assert shop.env_file.read_text() == original.decode() + "MAIL_DOMAIN=mail.mit.edu\n"
 
 
@@ -412,15 +411,16 @@ def test_an_application_built_on_usher_is_recognised_and_exempts_the_lms_from_pk
     # python-social-auth adds redirect_state to the registered address.
     redirect_uri = "http://lms.example:8000/auth/complete/ol-oauth2/?redirect_state=x"
     result = campus.examine_again(application_entry, ADDRESSES, redirect_uri)
-    assert (result["agrees"], result["accepts"], result["pkce_required"]) == (True, True, False)
+    assert result["agrees"]
+    assert result["accepts"]
+    assert not result["pkce_required"]
     # The settings of an application built on Usher, and of MIT xPro, are in force.
     values = campus.env_values(description(application_entry), ADDRESSES)
     campus.write_env(values)
     assert values["USHER_WEBHOOK_SECRET"] == "w" * 40
     assert values["MITXPRO_REGISTRATION_ACCESS_TOKEN"] == values["OPENEDX_SERVICE_WORKER_API_TOKEN"]
-    assert campus.examine_again(application_entry, ADDRESSES, redirect_uri)["settings"] == {
-        key: values[key] for key in SETTINGS
-    }
+    result = campus.examine_again(application_entry, ADDRESSES, redirect_uri)
+    assert result["settings"] == {key: values[key] for key in SETTINGS}
     assert campus.remove_record(application_entry.client_id) == "removed"
 
 
@@ -432,10 +432,8 @@ def test_a_remote_application_gets_files_with_its_commands(shop: PlainCheckout):
     application's settings, the application agrees with the connection."""
     shop.up()
     options = ApplicationOptions(shop.url, name="shop")
-    remote, application_entry = (
-        RemoteApplication(recognise(options), options, Secrets()),
-        application(shop.url),
-    )
+    remote = RemoteApplication(recognise(options), options, Secrets())
+    application_entry = application(shop.url)
     remote.examine(application=None, addresses=ADDRESSES)
     assert not remote.record_agrees(application_entry, ADDRESSES)
     assert not remote.has_record(application_entry)

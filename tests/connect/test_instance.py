@@ -114,16 +114,14 @@ def test_the_report_of_each_release_of_tutor_names_plugins_and_stale_files(
     assert report["version"].startswith(f"{release}.")
     assert report["enabled"] == ["mfe", "usher"]
     assert report["stale"] == []
-    root.lms_config.write_text(
-        f"SKIP_EMAIL_VALIDATION_BY_HAND: true\n{root.lms_config.read_text()}"
-    )
-    assert instance.inspect_root(python, root.path, runner)["stale"] == [
-        "apps/openedx/config/lms.env.yml"
-    ]
+    text = root.lms_config.read_text()
+    root.lms_config.write_text(f"SKIP_EMAIL_VALIDATION_BY_HAND: true\n{text}")
+    report = instance.inspect_root(python, root.path, runner)
+    assert report["stale"] == ["apps/openedx/config/lms.env.yml"]
+    # Examining changed nothing.
     modification_times.pop(root.lms_config)
-    assert {
-        path: path.stat().st_mtime_ns for path in modification_times
-    } == modification_times  # nothing was changed
+    for path, modification_time in modification_times.items():
+        assert path.stat().st_mtime_ns == modification_time, path
 
 
 # -- the root
@@ -273,8 +271,8 @@ def test_each_application_gets_a_backend_of_its_own():
     def choose(
         entries: list, name: str, *, option: str = "", setting: str = default
     ) -> configuration.BackendChoice:
-        """The backend for the application ``name``. option: the operator's choice. setting: the
-        backend in the application's settings."""
+        """The backend for the application ``name``. entries: the applications that are connected.
+        option: the operator's choice. setting: the backend in the application's settings."""
         return configuration.choose_backend(entries, name, option, setting)
 
     def known(backend: str) -> configuration.BackendChoice:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,11 +90,10 @@ FIRST_KILL, LAST_KILL = 2, 2 * len(NAMES) + 1
 def test_a_plan_killed_at_any_point_ends_in_the_same_state(kills):
     world = World()
     for kill in kills:
-        world.changes, world.killed_at = 0, kill
-        try:
+        world.changes = 0
+        world.killed_at = kill
+        with suppress(Killed):
             apply(world.plan(NAMES), SilentProgress())
-        except Killed:
-            continue
     world.killed_at = None
     apply(world.plan(NAMES), SilentProgress())
     assert world.values == dict.fromkeys(NAMES, 1)

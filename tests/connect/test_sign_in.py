@@ -43,18 +43,22 @@ class Served:
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
+                """Answers with the page of the path: a status, an address to redirect to, or
+                text."""
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length).decode()
-                path = self.path.partition("?")[0]
+                path, _, _ = self.path.partition("?")
                 served.requests.append(f"{self.command} {path} {body}".strip())
                 page = served.pages.get(path, 404)
-                page = page(self) if callable(page) else page
-                text = ""
+                if callable(page):
+                    page = page(self)
                 if isinstance(page, int):
                     self.send_response(page)
+                    text = ""
                 elif page.startswith("http"):
                     self.send_response(302)
                     self.send_header("Location", page)
+                    text = ""
                 else:
                     self.send_response(200)
                     text = page
@@ -120,10 +124,12 @@ class Learners:
     as a learner exists; ``{name}`` in a path is the learner's username."""
 
     def __init__(self, lms: Served, later_pages: Pages | None = None) -> None:
-        self.lms, self.later_pages = lms, later_pages or {}
+        self.lms = lms
+        self.later_pages = later_pages or {}
         self.usernames: set[str] = set()
 
     def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Removes the learner, or creates it and returns its session in the application."""
         name = params["username"]
         if params["action"] == "remove":
             self.usernames.discard(name)
@@ -155,7 +161,8 @@ def test_a_test_learner_signs_in_opens_a_course_and_is_removed(
     assert result == f"people sign in at {application.url}/signin/"
     proof = prove_with_test_learner(target(*lms_and_application), learners)
     assert proof.summary.endswith(f"was enrolled in {RUN} and opened it, and was removed")
-    assert (proof.leftovers, learners.usernames) == ("", set())
+    assert proof.leftovers == ""
+    assert learners.usernames == set()
     # The learner's LMS account, which can't be removed, was deactivated.
     assert any('"is_active":false' in request.replace(" ", "") for request in lms.requests)
 
@@ -377,10 +384,8 @@ def test_the_check_of_an_application_that_redirects_to_https_names_the_setting(
 
     served.pages["/"] = served.url.replace("http:", "https:") + "/"
     check = check_answers()
-    assert (check.outcome, check.seen) == (
-        "failed",
-        f"{served.url} redirects to {served.pages['/']}",
-    )
+    assert check.outcome == "failed"
+    assert check.seen == f"{served.url} redirects to {served.pages['/']}"
     assert f"set {setting}=False" in check.fix
     served.pages["/"] = "https://learn.example.org/"  # the front page may be on another site
     assert check_answers().outcome == "ok"
