@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-#: In pixels: the width of a picture, its margins left and right of the bars, the height of a row,
-#: and the top of the first row.
-_WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 760, 250, 70, 34, 58
+#: The width of a picture, in pixels, as all sizes below.
+_WIDTH = 760
+#: The margins left and right of the bars.
+_LEFT = 250
+_RIGHT = 70
+#: The height of a row.
+_ROW = 34
+#: The top of the first row.
+_TOP = 58
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2937; }
   .title { font-size: 15px; font-weight: 600; }
@@ -45,11 +51,10 @@ class Wait:
 def draw(title: str, bars: Sequence[Bar]) -> str:
     """Bars on a logarithmic scale, each with a line at its target."""
     # The end of the scale: a power of ten, at least 5% more than the longest bar.
-    top = 10 ** math.ceil(math.log10(max(bar.ratio for bar in bars) * 1.05))
-    lines = [
-        f"<desc>{escape('; '.join(f'{b.title}: {b.ratio:.0f} times' for b in bars))}</desc>",
-        *_grid(top, _height(bars)),
-    ]
+    longest = max(bar.ratio for bar in bars)
+    top = 10 ** math.ceil(math.log10(longest * 1.05))
+    description = "; ".join(f"{bar.title}: {bar.ratio:.0f} times" for bar in bars)
+    lines = [f"<desc>{escape(description)}</desc>", *_grid(top, _height(bars))]
     for number, bar in enumerate(bars):
         lines += _bar(bar, _TOP + number * _ROW, top)
     return _page(title, bars, lines, "logarithmic scale; the line across a bar is its target")
@@ -57,19 +62,23 @@ def draw(title: str, bars: Sequence[Bar]) -> str:
 
 def draw_waits(title: str, waits: Sequence[Wait], target: float) -> str:
     """Bars up to ``p99``, with a mark at the median, and one line at the target."""
-    scale = (_WIDTH - _LEFT - _RIGHT) / max(target, *(wait.p99 for wait in waits))
-    descriptions = (f"{w.title}: median {w.median:.2f} s, 99% {w.p99:.2f} s" for w in waits)
-    lines = [f"<desc>{escape('; '.join(descriptions))}</desc>"]
+    longest = max(target, *(wait.p99 for wait in waits))
+    pixels_a_second = (_WIDTH - _LEFT - _RIGHT) / longest
+    description = "; ".join(
+        f"{wait.title}: median {wait.median:.2f} s, 99% {wait.p99:.2f} s" for wait in waits
+    )
+    lines = [f"<desc>{escape(description)}</desc>"]
     for number, wait in enumerate(waits):
-        y, end = _TOP + number * _ROW, wait.p99 * scale
+        y = _TOP + number * _ROW
+        width = wait.p99 * pixels_a_second
+        median_x = _LEFT + wait.median * pixels_a_second
         lines += [
             f'<text x="{_LEFT - 10}" y="{y + 16}" text-anchor="end">{escape(wait.title)}</text>',
-            f'<rect class="bar" x="{_LEFT}" y="{y}" width="{end:.1f}" height="22" rx="3"/>',
-            f'<rect class="median" x="{_LEFT + wait.median * scale - 1.5:.1f}" y="{y}" '
-            'width="3" height="22"/>',
-            f'<text x="{_LEFT + end + 7:.1f}" y="{y + 16}">{wait.p99:.2f} s</text>',
+            f'<rect class="bar" x="{_LEFT}" y="{y}" width="{width:.1f}" height="22" rx="3"/>',
+            f'<rect class="median" x="{median_x - 1.5:.1f}" y="{y}" width="3" height="22"/>',
+            f'<text x="{_LEFT + width + 7:.1f}" y="{y + 16}">{wait.p99:.2f} s</text>',
         ]
-    x = _LEFT + target * scale
+    x = _LEFT + target * pixels_a_second
     lines.append(
         f'<line class="target" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" '
         f'y2="{_TOP + _ROW * len(waits)}"/>'
@@ -116,10 +125,11 @@ def _grid(top: float, height: int) -> list[str]:
     return lines
 
 
-# SVG of a bar, its title, ratio and target. y: the bar's upper edge. top: the ratio at the end of
-# the scale.
 def _bar(bar: Bar, y: int, top: float) -> list[str]:
-    end, target = _x(bar.ratio, top), _x(bar.target, top)
+    """SVG of a bar, its title, ratio and target. y: the bar's upper edge. top: the ratio at the end
+    of the scale."""
+    end = _x(bar.ratio, top)
+    target = _x(bar.target, top)
     return [
         f'<text x="{_LEFT - 10}" y="{y + 16}" text-anchor="end">{escape(bar.title)}</text>',
         f'<rect class="bar" x="{_LEFT}" y="{y}" width="{end - _LEFT:.1f}" height="22" rx="3"/>',

@@ -69,7 +69,8 @@ def set_up(services: Services) -> Iterator[Setup]:
     application.prepare(our_env, lms_url)
     reference_env = application.environment(
         home, reference_port, lms_url, postgresql.url("reference")
-    ) | {"DJANGO_SETTINGS_MODULE": "benchmarks.reference.settings"}
+    )
+    reference_env["DJANGO_SETTINGS_MODULE"] = "benchmarks.reference.settings"
     application.migrate(reference_env, "benchmarks/reference/manage.py")
     application.serve(services, "reference", REFERENCE_WSGI, reference_port, reference_env)
     with (

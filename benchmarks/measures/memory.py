@@ -13,8 +13,8 @@ _ACCOUNTS_A_REQUEST = 50_000
 
 
 def memory(setup: Setup, learners: int) -> tuple[float, float]:
-    """The peak memory, in megabytes, of a process that checks every account, and the seconds of the
-    check. Raises RuntimeError if some accounts were not checked."""
+    """Returns two numbers: the peak memory, in megabytes, of a process that checks every account,
+    and the seconds of the check. Raises RuntimeError if some accounts were not checked."""
     setup.ours.call("create_many_accounts", username_prefix="m", count=learners)
     for first in range(0, learners, _ACCOUNTS_A_REQUEST):
         end = min(learners, first + _ACCOUNTS_A_REQUEST)
@@ -23,6 +23,7 @@ def memory(setup: Setup, learners: int) -> tuple[float, float]:
     with RemoteModule("benchmarks.ours", setup.our_env) as new_usher:
         cost = new_usher.call("recheck_all")
     answer = cost["answer"]
-    if answer["failed"] or answer["changed"] + answer["unchanged"] < learners:
+    checked = answer["changed"] + answer["unchanged"]
+    if answer["failed"] or checked < learners:
         raise RuntimeError(f"the check did not do its work: {str(answer)[:500]}")
     return answer["peak_mb"], cost["seconds"]
