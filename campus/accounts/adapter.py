@@ -57,13 +57,14 @@ class CampusAccountAdapter(DefaultAccountAdapter):
         site = SimpleNamespace(
             domain=urlsplit(settings.SITE_BASE_URL).netloc, name=settings.SITE_NAME
         )
-        safe_context = {
-            name: settings.SITE_BASE_URL + value.removeprefix(request_url)
-            if request_url and isinstance(value, str) and value.startswith(f"{request_url}/")
-            else value
-            for name, value in context.items()
-        }
-        super().send_mail(template_prefix, email, {"current_site": site, **safe_context})
+        safe_context: dict[str, Any] = {"current_site": site}
+        for name, value in context.items():
+            is_link = isinstance(value, str) and value.startswith(f"{request_url}/")
+            if request_url and is_link:
+                safe_context[name] = settings.SITE_BASE_URL + value.removeprefix(request_url)
+            else:
+                safe_context[name] = value
+        super().send_mail(template_prefix, email, safe_context)
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """Count wrong passwords by account only. allauth counts by account and Host header, so each

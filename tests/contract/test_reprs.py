@@ -36,23 +36,25 @@ def fields_in_reprs() -> set[tuple[str, str]]:
     fields = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ClassDef) or "dataclass" not in "".join(
-                map(ast.unparse, node.decorator_list)
-            ):
-                continue
-            if any(getattr(statement, "name", "") == "__repr__" for statement in node.body):
-                continue
-            for statement in node.body:
-                if not isinstance(statement, ast.AnnAssign):
-                    continue
-                if not isinstance(statement.target, ast.Name):
-                    continue
-                is_hidden = statement.value is not None and "repr=False" in ast.unparse(
-                    statement.value
-                )
-                if SUFFIX.fullmatch(statement.target.id) and not is_hidden:
-                    fields.add((node.name, statement.target.id))
+            if isinstance(node, ast.ClassDef) and is_dataclass_with_default_repr(node):
+                fields |= {(node.name, name) for name in shown_secrets(node)}
     return fields
+
+
+def is_dataclass_with_default_repr(node: ast.ClassDef) -> bool:
+    decorators = "".join(ast.unparse(decorator) for decorator in node.decorator_list)
+    has_own_repr = any(getattr(statement, "name", "") == "__repr__" for statement in node.body)
+    return "dataclass" in decorators and not has_own_repr
+
+
+def shown_secrets(dataclass: ast.ClassDef) -> set[str]:
+    names = set()
+    for statement in dataclass.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            default = "" if statement.value is None else ast.unparse(statement.value)
+            if SUFFIX.fullmatch(statement.target.id) and "repr=False" not in default:
+                names.add(statement.target.id)
+    return names
 
 
 def test_a_field_with_the_name_of_a_secret_is_not_in_a_repr() -> None:

@@ -387,8 +387,10 @@ class EnrollmentForm(forms.ModelForm):  # type: ignore[type-arg]
         """Checks a new or changed mode. An unchanged one stays valid, even if the run lost it."""
         data = super().clean() or {}
         row = self.instance
-        # The form of an existing enrollment has only the fields that may be changed.
-        user, run = (row.user, row.run) if row.pk else (data.get("user"), data.get("run"))
+        if row.pk:  # the form of an existing enrollment has only the fields that may be changed
+            user, run = row.user, row.run
+        else:
+            user, run = data.get("user"), data.get("run")
         mode = data.get("mode")
         mode_is_unchanged = bool(row.pk) and mode == self.initial.get("mode")
         if user is None or run is None or not mode or mode_is_unchanged:

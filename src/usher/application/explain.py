@@ -308,7 +308,8 @@ def _why_run_may_refuse(row: Enrollment) -> str:
     LMS refused it; else ''."""
     if not row.refused_at:
         return ""
-    run, now, cause = row.run, timezone.now(), ""
+    run, now = row.run, timezone.now()
+    cause = ""
     if run.enrollment_start and run.enrollment_start > now:
         cause = f" The run accepts enrollments from {_day(run.enrollment_start)}."
     if run.enrollment_end and run.enrollment_end <= now:
@@ -320,7 +321,8 @@ def _why_run_may_refuse(row: Enrollment) -> str:
 
 def _why_mode_may_be_refused(row: Enrollment, modes: Iterable[CourseMode]) -> str:
     """That the enrollment's mode has ended, or else which modes are open; '' for none."""
-    now, open_slugs = timezone.now(), []
+    now = timezone.now()
+    open_slugs = []
     for mode in modes:
         if not mode.expires_at or mode.expires_at > now:
             open_slugs.append(mode.slug)

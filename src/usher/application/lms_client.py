@@ -58,9 +58,12 @@ def redis_url() -> str:
     if url := getattr(django_settings, "REDIS_URL", ""):
         return str(url)
     cache = django_settings.CACHES.get("default", {})
-    location = cache.get("LOCATION", "") if cache.get("BACKEND") == _REDIS_CACHE else ""
-    # Of several servers, Django writes to the first.
-    return str(location[0] if isinstance(location, list | tuple) else location)
+    if cache.get("BACKEND") != _REDIS_CACHE:
+        return ""
+    location = cache.get("LOCATION", "")
+    if isinstance(location, list | tuple):
+        location = location[0]  # of several servers, Django writes to the first
+    return str(location)
 
 
 @lru_cache(maxsize=4)

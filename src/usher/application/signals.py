@@ -50,12 +50,12 @@ def send_signals(kind: str, model: type[Any], results: Sequence[tuple[Any, Any]]
 
     results: jobs and outcomes of one kind. Cheap if no receiver is connected.
     """
-    for signal, pks, send in (
-        (account_ready, _created_ids(kind, results), _send_account_ready),
-        (learner_deactivated, _deactivated_ids(kind, results), _send_learner_deactivated),
-    ):
-        if pks and signal.has_listeners(model):
-            _after_commit(send, model, pks)
+    created = _created_ids(kind, results)
+    if created and account_ready.has_listeners(model):
+        _after_commit(_send_account_ready, model, created)
+    deactivated = _deactivated_ids(kind, results)
+    if deactivated and learner_deactivated.has_listeners(model):
+        _after_commit(_send_learner_deactivated, model, deactivated)
     settled = _settled_enrollments(kind, results)
     if settled and enrollment_settled.has_listeners(model):
         _after_commit(_send_enrollment_settled, model, settled)
@@ -102,11 +102,14 @@ def _settled_enrollments(
     arguments ``changed`` and ``was_active`` of the signal."""
     if kind != "enrollment":
         return {}
-    return {
-        job.row.pk: {"changed": outcome.changed, "was_active": bool(job.row.observed_is_active)}
-        for job, outcome in results
-        if outcome.error is None and (outcome.changed or not job.row.is_settled)
-    }
+    settled = {}
+    for job, outcome in results:
+        row = job.row
+        is_new = outcome.changed or not row.is_settled
+        if outcome.error is None and is_new:
+            was_active = bool(row.observed_is_active)
+            settled[row.pk] = {"changed": outcome.changed, "was_active": was_active}
+    return settled
 
 
 def newly_refused(kind: str, results: Sequence[tuple[Any, Any]]) -> list[Refusal]:

@@ -57,7 +57,9 @@ def in_state(rows: QuerySet[Any], state: State) -> QuerySet[Any]:
         rows = rows.filter(IN_SYNC)
         return rows.exclude(pk__in=rows.filter(deactivated)) if deactivated else rows
     has_attempts = Q(work__attempts__gt=0)
-    return rows.filter(~IN_SYNC, has_attempts if state is State.RETRYING else ~has_attempts)
+    if state is State.RETRYING:
+        return rows.filter(~IN_SYNC, has_attempts)
+    return rows.filter(~IN_SYNC, ~has_attempts)
 
 
 def next_step(row: Any) -> str:

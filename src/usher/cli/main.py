@@ -143,22 +143,15 @@ class LazyCommands(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            from usher.contract.terminal import wrap  # only for errors
-
             if isinstance(error, click.NoSuchOption):
                 _suggest_longer_options(error)
             if isinstance(error, click.UsageError):
                 if as_json:
                     click.echo(json.dumps({"ok": False, "error": error.format_message()}))
-                failed_context = error.ctx or ctx
-                click.echo(
-                    f"{failed_context.get_usage()}\n"
-                    f"Try '{failed_context.command_path} --help' for help.\n",
-                    err=True,
-                )
+                _print_usage(error.ctx or ctx)
             # Not click but this method prints the message: a new ClickException with the wrapped
             # message would not have the exit code of the error's subclass.
-            click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
+            _print_error(error)
             ctx.exit(error.exit_code)
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -178,6 +171,17 @@ class LazyCommands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.short_help) for name, entry in COMMANDS.items()])
+
+
+def _print_usage(ctx: click.Context) -> None:
+    help_hint = f"Try '{ctx.command_path} --help' for help."
+    click.echo(f"{ctx.get_usage()}\n{help_hint}\n", err=True)
+
+
+def _print_error(error: click.ClickException) -> None:
+    from usher.contract.terminal import wrap  # only for errors
+
+    click.echo(f"Error: {wrap(error.format_message(), len('Error: '))}", err=True)
 
 
 def _suggest_longer_options(error: click.NoSuchOption) -> None:

@@ -40,7 +40,10 @@ def why(learner: str, run: str | None, application: str, compare: bool, as_json:
     if compare and run is not None:
         raise click.UsageError("--compare compares all records of a learner: leave out the run.")
     path = application or ("." if Path("manage.py").is_file() else "")
-    arguments = [*(["--json"] if as_json else []), "--", learner, *([] if run is None else [run])]
+    arguments = ["--json"] if as_json else []
+    arguments += ["--", learner]
+    if run is not None:
+        arguments.append(run)
     try:
         manage = find_places(DoctorOptions(application=path)).manage
         if manage is None:

@@ -284,14 +284,14 @@ def _read_invalid_items(body: Any) -> dict[int, dict[str, str]]:
         items = dict(enumerate(items))
     if not isinstance(items, dict):
         return {}
-    return {
-        int(position): {
-            text(name, max_length=64): _message_of(errors) for name, errors in fields.items()
-        }
-        for position, fields in items.items()
-        if isinstance(fields, dict) and fields
-        if _POSITION.fullmatch(str(position))
-    }
+    invalid_items = {}
+    for position, fields in items.items():
+        has_errors = isinstance(fields, dict) and fields
+        if has_errors and _POSITION.fullmatch(str(position)):
+            invalid_items[int(position)] = {
+                text(name, max_length=64): _message_of(errors) for name, errors in fields.items()
+            }
+    return invalid_items
 
 
 def _message_of(errors: Any) -> str:
@@ -322,13 +322,13 @@ def _results_by_id(results: Any, ids: Set[Any], request_id: str) -> dict[Any, di
     Leaves out results without an id, results of other items, and items with several results, since
     nothing shows which of them is true. Raises TypeError if ``results`` is no list.
     """
-    own_results = [
-        result
-        for result in as_list(results)
+    own_results = []
+    for result in as_list(results):
+        item_id = result.get("id") if isinstance(result, dict) else None
         # True and 1.0 are equal to 1, but they are no ids of items.
-        if isinstance(result, dict) and type(result.get("id")) in (int, str)
-        if result["id"] in ids
-    ]
+        has_id = type(item_id) in (int, str)
+        if has_id and item_id in ids:
+            own_results.append(result)
     counts = Counter(result["id"] for result in own_results)
     return {
         result["id"]: result | {"request_id": request_id}

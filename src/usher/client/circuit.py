@@ -59,9 +59,13 @@ class Circuit:
         """Call it before each request. Raises CircuitOpen while the circuit is open, except for the
         one request that is the probe."""
         seconds = self.seconds_until_allowed
-        if seconds <= 0 and (not self.is_open or self._state.claim(self._key, _PROBE_SECONDS)):
+        if seconds > 0:
+            self.refuse(seconds)
+        if not self.is_open:
             return
-        self.refuse(seconds)
+        is_probe = self._state.claim(self._key, _PROBE_SECONDS)
+        if not is_probe:
+            self.refuse(0)
 
     def refuse(self, seconds: float) -> NoReturn:
         """Raises CircuitOpen. seconds: until the next request is allowed; the message does not name
@@ -94,12 +98,11 @@ class Circuit:
                 self._outcomes.append(subject)
             self._connection_failures = 0 if is_connected else self._connection_failures + 1
             failures = len(self._outcomes) - self._outcomes.count(_SUCCESS)
-            is_full = len(self._outcomes) == _WINDOW
-            is_down = self._connection_failures >= _MAX_CONNECTION_FAILURES or (
-                is_full and failures >= _WINDOW * _FAILURE_SHARE
-            )
+            is_window_full = len(self._outcomes) == _WINDOW
+            mostly_fails = is_window_full and failures >= _WINDOW * _FAILURE_SHARE
+            is_unreachable = self._connection_failures >= _MAX_CONNECTION_FAILURES
             # If the circuit is open, this request was its probe, and one failure is enough.
-            if not is_down and not self.is_open:
+            if not (mostly_fails or is_unreachable or self.is_open):
                 return
             self._outcomes.clear()
             self._connection_failures = 0

@@ -152,9 +152,10 @@ class LmsClient:
             return None
         items = data if isinstance(data, list) else [data]
         accounts = [payloads.read_account(item) for item in items]
-        return next(
-            (account for account in accounts if account.email.casefold() == email.casefold()), None
-        )
+        for account in accounts:
+            if account.email.casefold() == email.casefold():
+                return account
+        return None
 
     def confirm_lms(self) -> None:
         """Raises LmsError unless the LMS shows the service worker's account now. Call it after an
@@ -513,8 +514,11 @@ def code_and_message(answer: Answer) -> tuple[str, str]:
     if isinstance(body, dict):
         # In the platform's answer to a wrong token, code and message are one level deeper.
         inner_objects = [body[key] for key in _NESTING_KEYS if isinstance(body.get(key), dict)]
-        codes = [data.get(key) for data in (*inner_objects, body) for key in _CODE_KEYS]
-        code = next(filter(_is_code, codes), "")
+        values = []
+        for data in (*inner_objects, body):
+            values += [data.get(key) for key in _CODE_KEYS]
+        codes = [value for value in values if _is_code(value)]
+        code = codes[0] if codes else ""
     message = sentence_of(body) or str(code) or f"status {answer.status} without a reason"
     return str(code)[:64], message[:400]
 

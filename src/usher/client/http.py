@@ -264,9 +264,9 @@ class Http:
         self._host_circuit.record_success()
         if answer.status == 429:
             wait = retry_after(answer)
-            raise self.pause_group(
-                group, _DEFAULT_WAIT_SECONDS if wait is None else max(wait, _MIN_WAIT_SECONDS)
-            )
+            if wait is None:
+                wait = _DEFAULT_WAIT_SECONDS
+            raise self.pause_group(group, max(wait, _MIN_WAIT_SECONDS))
         return answer
 
     def _wait_for_the_budget(self) -> None:

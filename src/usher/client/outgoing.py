@@ -44,7 +44,8 @@ class Outgoing:
     def target(self) -> str:
         """The path with the query, as it is sent."""
         url = urlsplit(self.url)
-        return quote(f"{url.path}?{url.query}" if url.query else url.path or "/", safe=_UNQUOTED)
+        target = f"{url.path}?{url.query}" if url.query else (url.path or "/")
+        return quote(target, safe=_UNQUOTED)
 
     def add(
         self,

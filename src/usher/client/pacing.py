@@ -130,7 +130,8 @@ class Pacing:
         """Waits until one of the slots that workers share is free, and takes it."""
         while True:
             for number in range(self.concurrency):
-                if self._state.claim(slot := f"batch:{number}", SLOT_SECONDS):
+                slot = f"batch:{number}"
+                if self._state.claim(slot, SLOT_SECONDS):
                     return slot
             # Tells other workers that one waits, until shortly after its last attempt.
             self._state.increment(_WAITING_WORKER, 4 * SLOT_RETRY_SECONDS)

@@ -60,25 +60,19 @@ def read_links(data: Any) -> ObservedLinks:
     """Reads an answer of ``/usher/api/v1/links/``."""
 
     def read() -> ObservedLinks:
-        # account: the one with the learner's username, which need not be the linked one.
-        leads_to, account = data["leads_to"], data["account"]
+        linked_account = None
+        if leads_to := data["leads_to"]:
+            username = identifier(leads_to["username"], "a username")
+            user_id = number(leads_to["lms_user_id"], "a user id", highest=_HIGHEST_ID)
+            linked_account = (username, user_id)
+        # The account with the learner's username, which need not be the linked one.
+        account = data["account"]
+        learners = as_list(account["linked_from"]) if account else []
         return ObservedLinks(
             application=text(data["application"], max_length=255),
-            leads_to=(
-                identifier(leads_to["username"], "a username"),
-                number(leads_to["lms_user_id"], "a user id", highest=_HIGHEST_ID),
-            )
-            if leads_to
-            else None,
+            leads_to=linked_account,
             exists=account is not None,
-            linked_from=(
-                tuple(
-                    identifier(username, "a username")
-                    for username in as_list(account["linked_from"])
-                )
-                if account
-                else ()
-            ),
+            linked_from=tuple(identifier(learner, "a username") for learner in learners),
         )
 
     return reading("links of a learner", read)
@@ -486,11 +480,7 @@ def read_certificates(data: Any, username: str) -> list[ObservedCertificate]:
                 certificate_type=text(
                     item.get("certificate_type") or item.get("type"), max_length=64
                 ),
-                is_passing=(
-                    None
-                    if item.get("is_passing") is None
-                    else flag(item["is_passing"], "whether a learner passed")
-                ),
+                is_passing=_is_passing(item),
                 grade=text(item.get("grade"), max_length=16),
                 download_url=safe_link(item.get("download_url"), max_length=1000),
                 issued_at=moment(item.get("created_date") or item.get("created")),
@@ -499,6 +489,11 @@ def read_certificates(data: Any, username: str) -> list[ObservedCertificate]:
         ]
 
     return reading("certificates", read)
+
+
+def _is_passing(certificate: dict[str, Any]) -> bool | None:
+    value = certificate.get("is_passing")
+    return None if value is None else flag(value, "whether a learner passed")
 
 
 def read_tokens(data: Any, now: datetime) -> TokenPair:

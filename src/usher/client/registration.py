@@ -128,11 +128,10 @@ def _registered_user(user: dict[str, Any], answer: Answer) -> Registered:
 def _refusal_of(body: dict[str, Any], code: str, status: int) -> RegistrationRefused:
     """The error for a refusal. body: name of a field → a list of objects with ``user_message``, in
     addition to ``username_suggestions``."""
-    fields = {
-        field: sentence_of(entries[0].get("user_message", ""))
-        for field, entries in body.items()
-        if isinstance(entries, list) and entries and isinstance(entries[0], dict)
-    }
+    fields = {}
+    for field, entries in body.items():
+        if isinstance(entries, list) and entries and isinstance(entries[0], dict):
+            fields[field] = sentence_of(entries[0].get("user_message", ""))
     usernames = body.get("username_suggestions")
     suggestions = [str(name) for name in usernames] if isinstance(usernames, list) else []
     field_errors = "; ".join(f"{field}: {text}" for field, text in fields.items())

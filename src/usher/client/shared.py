@@ -172,9 +172,11 @@ class RedisState:
         if now - asked_at > _CACHE_SECONDS:
             # Redis answers a negative number if it has no such key.
             milliseconds = self._ask_redis(lambda: self._redis.pttl(self._prefix + key))
-            until = now + (
-                self._local.remaining(key) if milliseconds is None else max(0, milliseconds) / 1000
-            )
+            if milliseconds is None:
+                seconds = self._local.remaining(key)
+            else:
+                seconds = max(0, milliseconds) / 1000
+            until = now + seconds
             self._cache[key] = (now, until)
         return max(0.0, until - now)
 

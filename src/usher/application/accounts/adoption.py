@@ -124,10 +124,9 @@ def proposals_for(user: Any) -> list[Proposal]:
         return []
     client().confirm_lms()
     accounts = [*_find_by_email([user]).values(), *_find_by_username([user]).values()]
-    return [
-        _proposal(user, account)
-        for account in {account.username: account for account in accounts}.values()
-    ]
+    # Both may be the same account.
+    accounts_by_username = {account.username: account for account in accounts}
+    return [_proposal(user, account) for account in accounts_by_username.values()]
 
 
 def _proposal(user: Any, account: ObservedAccount) -> Proposal:
@@ -240,14 +239,18 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
         return DecisionResult(
             username, name, problem="the LMS has another account of that name now"
         )
+    is_linked = None  # as long as the LMS does not say
+    application_in_lms = ""
     links = batch.links_of(client(), name)
-    is_linked = None if links is None else links.leads_to == (name, account.lms_user_id)
-    other_learners = [learner for learner in links.linked_from if learner != name] if links else []
-    if other_learners:
-        problem = f"in the LMS the learner {other_learners[0]} signs in to this account"
-        return DecisionResult(username, name, problem=problem)
+    if links is not None:
+        is_linked = links.leads_to == (name, account.lms_user_id)
+        application_in_lms = links.application
+        other_learners = [learner for learner in links.linked_from if learner != name]
+        if other_learners:
+            problem = f"in the LMS the learner {other_learners[0]} signs in to this account"
+            return DecisionResult(username, name, problem=problem)
     try:
-        is_new = _adopt(user, account, links.application if links else application)
+        is_new = _adopt(user, account, application if links is None else application_in_lms)
     except ValueError as error:
         return DecisionResult(username, name, problem=str(error))
     decision = DecisionResult(
@@ -255,7 +258,7 @@ def _link(row: Mapping[str, str], application: str) -> DecisionResult:
         name,
         was_linked_before=not is_new,
         is_linked=is_linked,
-        application=links.application if links else "",
+        application=application_in_lms,
     )
     if decision.is_complete:
         LmsAccount.objects.filter(user=user).make_due()

@@ -363,14 +363,15 @@ def send_batch(learners: Sequence[AccountData], context: LmsContext) -> list[Out
     outcomes = _outcomes_without_request(
         [learner for learner in learners if not learner.is_ready], context
     )
-    items = [
-        batch_item(
+    items = []
+    for learner in learners:
+        if learner.account_id in outcomes:
+            continue
+        item = batch_item(
             learner.account_id, learner.username, learner.details, is_active=learner.is_active
         )
-        | {"tokens": _needs_tokens(learner), "reactivate": learner.reactivate}
-        for learner in learners
-        if learner.account_id not in outcomes
-    ]
+        item |= {"tokens": _needs_tokens(learner), "reactivate": learner.reactivate}
+        items.append(item)
     client_id = context.lms.who.client_id
     results = batch.send(context.lms, batch.ACCOUNTS, items, client_id=client_id) if items else {}
     return [

@@ -362,11 +362,11 @@ class ProfileKind(LmsKind):
         """Uses the learner's own token. The public API cannot change an e-mail address: the LMS
         asks the learner to confirm a new one."""
         data: _Profile = job.data
-        changes = {
-            name: value
-            for name in ("name", "country")
-            if (value := getattr(data.desired, name)) and value != getattr(data.observed, name)
-        }
+        changes = {}
+        for name in ("name", "country"):
+            desired_value = getattr(data.desired, name)
+            if desired_value and desired_value != getattr(data.observed, name):
+                changes[name] = desired_value
         try:
             refusal = _change_account(context, data, changes) if changes else None
         except AccessRefused as error:

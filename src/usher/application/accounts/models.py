@@ -108,7 +108,9 @@ class LmsAccount(Reconciled):
     def origin(self) -> str:
         """How the learner got the account: ``linked`` or ``created``; '' if the account is not
         known to exist."""
-        return ("linked" if self.is_linked else "created") if self.is_ready else ""
+        if not self.is_ready:
+            return ""
+        return "linked" if self.is_linked else "created"
 
     @property
     def awaits_link(self) -> bool:

@@ -47,4 +47,5 @@ def _letter(char: str) -> str:
     if letter_name is None:
         return char
     # A capital letter without a small one equals its ``lower``.
-    return letter_name[1].lower() if char == lower and not char.isupper() else letter_name[1]
+    is_small = char == lower and not char.isupper()
+    return letter_name[1].lower() if is_small else letter_name[1]

@@ -28,9 +28,7 @@ def errors_by_user(user_ids: Iterable[Any]) -> dict[Any, LmsError]:
     user_ids: of users whose LMS account is not known to exist, or is not linked in the LMS yet.
     """
     ids = set(user_ids)
-    accounts = (
-        LmsAccount.objects.filter(user_id__in=ids).select_related("work", "user") if ids else ()
-    )
+    accounts = LmsAccount.objects.filter(user_id__in=ids).select_related("work", "user")
     accounts_by_user = {row.user_id: row for row in accounts}
     codes = _ineligibility_codes([row for row in accounts_by_user.values() if not row.is_ready])
     return {pk: _waiting_error(accounts_by_user.get(pk), codes.get(pk, "")) for pk in ids}
@@ -54,20 +52,23 @@ def _ineligibility_codes(accounts: Sequence[LmsAccount]) -> dict[Any, str]:
 def _waiting_error(account: LmsAccount | None, ineligibility_code: str) -> LmsError:
     """The error of the records that wait for this account. account: None if the user has no row.
     ineligibility_code: why the user may have no account now, or ''."""
-    if account and account.awaits_link:
+    if account is not None and account.awaits_link:
         return LmsError(
             f"The record waits until the LMS account {account.username} is linked to this "
             "learner in the LMS, too.",
             code=NO_ACCOUNT,
         )
-    code = INACTIVE if account and not account.is_active else ineligibility_code
+    is_inactive = account is not None and not account.is_active
+    code = INACTIVE if is_inactive else ineligibility_code
     if code in SENTENCES:
         return LmsError(f"Not sent. {SENTENCES[code]}", code=code)
     text = "The record waits until the learner's LMS account is created."
-    if account and account.refused_at:
+    if account is None:
+        return LmsError(text, code=NO_ACCOUNT)
+    if account.refused_at:
         return LmsError(f"{text} It was refused: {account.error_message}", code=REFUSED)
-    if account and account.error_code in _NOT_SENT:
+    if account.error_code in _NOT_SENT:
         text += f" {account.error_message}"
-    elif account and account.error_message and account.error_code not in SENTENCES:
+    elif account.error_message and account.error_code not in SENTENCES:
         text += f" The last attempt failed: {account.error_message}"
     return LmsError(text, code=NO_ACCOUNT)

@@ -32,7 +32,11 @@ def count_failure(name: str, address: str | None) -> int | None:
     window = int(time.time()) // WINDOW_SECONDS
     suppressed_key = _key("left-out", name)
     count_of_address = _increment(_key(name, address or "", str(window)))
-    if count_of_address > limit or _increment(_key(name, str(window))) > ADDRESSES_FACTOR * limit:
+    is_left_out = count_of_address > limit
+    if not is_left_out:
+        count_of_all = _increment(_key(name, str(window)))
+        is_left_out = count_of_all > ADDRESSES_FACTOR * limit
+    if is_left_out:
         _increment(suppressed_key, seconds=_SUPPRESSED_SECONDS)
         return None
     suppressed = int(cache.get(suppressed_key) or 0)

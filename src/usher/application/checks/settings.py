@@ -186,12 +186,13 @@ def _site() -> Iterator[CheckMessage]:
         if getattr(django_settings, "SITE_BASE_URL", ""):
             return  # malformed: _connection reports it
         # Until an LMS is connected this is a warning, because an error would stop makemigrations.
-        kind, number = (WarningMessage, "W007") if conf.missing() else (Error, "E006")
-        yield kind(
+        is_connected = not conf.missing()
+        message_class = Error if is_connected else WarningMessage
+        yield message_class(
             "SITE_BASE_URL is not set: the LMS gets no address of this application.",
             hint="Set SITE_BASE_URL in the environment or in .env, or give site_base_url= to "
             "defaults.apply(). Example:\n$ echo SITE_BASE_URL=https://shop.example.org >> .env",
-            id=f"usher.{number}",
+            id="usher.E006" if is_connected else "usher.W007",
         )
         return
     site = urlsplit(settings_read.site_base_url)
@@ -315,15 +316,20 @@ def _provider_types() -> Iterator[CheckMessage]:
 
     for name, value in getattr(django_settings, "OAUTH2_PROVIDER", {}).items():
         default = DEFAULTS.get(name)
+        if name == "PKCE_REQUIRED" and callable(value):
+            continue  # a function that decides for each client
         if isinstance(default, bool):
-            is_valid, expected = isinstance(value, bool), "True or False"
-            is_valid = is_valid or (name == "PKCE_REQUIRED" and callable(value))
+            expected = "True or False"
+            is_valid = isinstance(value, bool)
         elif isinstance(default, int) or name == "REFRESH_TOKEN_EXPIRE_SECONDS":
-            is_valid, expected = not isinstance(value, bool | str | float), "a whole number"
+            expected = "a whole number"
+            is_valid = not isinstance(value, bool | str | float)
         elif isinstance(default, list):
-            is_valid, expected = isinstance(value, list | tuple | set), "a list"
+            expected = "a list"
+            is_valid = isinstance(value, list | tuple | set)
         elif isinstance(default, dict):
-            is_valid, expected = isinstance(value, dict), "a dictionary"
+            expected = "a dictionary"
+            is_valid = isinstance(value, dict)
         else:
             continue
         if not is_valid:

@@ -35,6 +35,12 @@ _REDIRECT_SETTINGS = {
 def messages() -> Iterator[CheckMessage]:
     if not getattr(django_settings, "ROOT_URLCONF", ""):
         return
+    yield from _paths_for_lms()
+    yield from _sign_in_page()
+    yield from _redirect_settings()
+
+
+def _paths_for_lms() -> Iterator[CheckMessage]:
     if absent := [path for path in _PATHS_FOR_LMS if not _resolves(path)]:
         yield Error(
             f"No view answers at {', '.join(absent)}, which the LMS calls.",
@@ -42,6 +48,11 @@ def messages() -> Iterator[CheckMessage]:
             "django.urls import include, path`.",
             id="usher.E012",
         )
+
+
+def _sign_in_page() -> Iterator[CheckMessage]:
+    """Whether ``LOGIN_URL`` names a page of this project that has a template, or a page of another
+    host, which is not checked."""
     try:
         login = resolve_url(django_settings.LOGIN_URL)
     except NoReverseMatch:
@@ -61,6 +72,8 @@ def messages() -> Iterator[CheckMessage]:
             id="usher.E015",
         )
 
+
+def _redirect_settings() -> Iterator[CheckMessage]:
     for name in _REDIRECT_SETTINGS:
         try:
             resolve_url(getattr(django_settings, name, "/"))

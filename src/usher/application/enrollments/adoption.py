@@ -51,11 +51,8 @@ def adopt(pairs: Iterable[Pair]) -> int:
             user_id__in=users.values(), run__course_key__in={key for _, key in pairs_in_lms}
         ).values_list("user_id", "run__course_key")
     )
-    unrecorded = sorted(
-        (users[name], key)
-        for name, key in pairs_in_lms
-        if name in users and (users[name], key) not in recorded
-    )
+    in_lms = {(users[name], key) for name, key in pairs_in_lms if name in users}
+    unrecorded = sorted(in_lms - recorded)
     runs = _run_ids({key for _, key in unrecorded})
     # The rows are due. Since they have no mode, the reconciler reads their enrollments from the LMS
     # and saves them as the desired state.
@@ -147,5 +144,6 @@ def _adopt_page(last_id: int, user: Any = None) -> tuple[int, int]:
         for enrollment in enrollments
         if enrollment.is_active
     )
+    is_last_page = len(page) < NAMES_A_REQUEST
     last_id_of_page, _ = page[-1]
-    return count, last_id_of_page if len(page) == NAMES_A_REQUEST else 0
+    return count, 0 if is_last_page else last_id_of_page

@@ -50,9 +50,9 @@ class EnrollmentData:
     def matches(self, observed: ObservedEnrollment | None) -> bool:
         """Whether the LMS has the desired state. observed: the enrollment in the LMS; None if the
         LMS has no such enrollment."""
-        if observed is None or not self.is_active:  # the mode of an ended enrollment is ignored
-            return self.is_active == bool(observed and observed.is_active)
-        return observed.is_active and observed.mode == self.mode
+        if not self.is_active:  # the mode of an ended enrollment is ignored
+            return observed is None or not observed.is_active
+        return observed is not None and observed.is_active and observed.mode == self.mode
 
 
 class EnrollmentKind(LmsKind):

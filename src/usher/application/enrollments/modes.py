@@ -49,13 +49,19 @@ def choose_mode(user: Any, run: CourseRun) -> str:
     run_with_modes = _with_modes(run)
     allowed = adapter().allowed_modes(user, run_with_modes)
     listed_modes = sorted(run_with_modes.modes.all(), key=lambda mode: mode.pk)
-    if allowed is None and not listed_modes:
+    if listed_modes:
+        slugs = free_modes(run_with_modes)
+        if allowed is not None:
+            slugs = [slug for slug in slugs if slug in allowed]
+    elif allowed is None:
         return DEFAULT_MODE
-    free_slugs = free_modes(run_with_modes) if listed_modes else list(allowed or ())
-    slugs = [slug for slug in free_slugs if allowed is None or slug in allowed]
-    for slug in (*_PREFERRED, *slugs):
+    else:
+        slugs = list(allowed)
+    for slug in _PREFERRED:
         if slug in slugs:
             return slug
+    if slugs:
+        return slugs[0]
     names = ", ".join(dict.fromkeys(mode.slug for mode in listed_modes)) or "no mode"
     raise ModeNotAllowed(
         f"{run.course_key} has no free mode that is open: it has {names}. "
@@ -74,12 +80,15 @@ def free_modes(run: CourseRun) -> list[str]:
     """Modes of the run that cost nothing in any currency and have not ended."""
     require_run(run)
     now = timezone.now()
-    # A mode has one row for each currency.
-    is_free: dict[str, bool] = {}
+    # A mode has one row for each currency. In a dictionary, each slug is listed once, in order.
+    slugs: dict[str, None] = {}
+    not_free = set()
     for mode in sorted(run.modes.all(), key=lambda mode: mode.pk):
-        is_open = mode.expires_at is None or mode.expires_at > now
-        is_free[mode.slug] = is_free.get(mode.slug, True) and mode.min_price == 0 and is_open
-    return [slug for slug in is_free if is_free[slug]]
+        slugs[mode.slug] = None
+        has_ended = mode.expires_at is not None and mode.expires_at <= now
+        if mode.min_price != 0 or has_ended:
+            not_free.add(mode.slug)
+    return [slug for slug in slugs if slug not in not_free]
 
 
 def replace_default_mode(run: CourseRun) -> None:

@@ -157,12 +157,9 @@ def _error(group: Any, sample: Any) -> RowError:
 def _engine(rows: dict[str, Rows]) -> Engine:
     """The state of the workers. The circuit breaker counts as open if a row waits for it. rows: by
     the name of the kind."""
-    circuit_errors = [
-        error
-        for kind in rows.values()
-        for error in kind["errors"]
-        if error["error_code"] == _CIRCUIT_OPEN
-    ]
+    circuit_errors = []
+    for kind in rows.values():
+        circuit_errors += [e for e in kind["errors"] if e["error_code"] == _CIRCUIT_OPEN]
     beat = heartbeat.newest_beat()
     return {
         "overdue_seconds": max((kind["overdue_seconds"] for kind in rows.values()), default=0.0),

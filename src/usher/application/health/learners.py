@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
+
 from usher.application.accounts.models import LmsAccount, Retirement
 from usher.application.accounts.naming import clean_username
 from usher.application.enrollments.models import Enrollment
@@ -19,24 +21,22 @@ _COMPARED_CHARACTERS = 25
 def facts() -> dict[str, Any]:
     """The part of ``ApplicationReport`` about learners, by the report's keys."""
     newest = list(LmsAccount.objects.select_related("user").order_by("-pk")[:_MAX_NEWEST])
+    inactive = LmsAccount.objects.filter(is_active=False)
+    of_deleted_learners = Retirement.objects.all()
+    deactivated_in_lms = LmsAccount.objects.filter(LmsAccount.DEACTIVATED_IN_LMS)
     return {
         "learner_runs": _runs([row for row in newest if row.is_ready]),
-        "inactive_accounts": [
-            *LmsAccount.objects.filter(is_active=False)
-            .order_by("-pk")
-            .values_list("username", flat=True)[:_MAX_INACTIVE],
-            # Accounts of deleted learners.
-            *Retirement.objects.order_by("-pk").values_list("username", flat=True)[:_MAX_INACTIVE],
-        ],
-        "deactivated_in_lms": list(
-            LmsAccount.objects.filter(LmsAccount.DEACTIVATED_IN_LMS)
-            .order_by("-pk")
-            .values_list("username", flat=True)[:_MAX_INACTIVE]
-        ),
+        "inactive_accounts": _newest_usernames(inactive) + _newest_usernames(of_deleted_learners),
+        "deactivated_in_lms": _newest_usernames(deactivated_in_lms),
         # Usher reserves a username before it creates the row, so normally there is none.
         "unfinished": {"count": LmsAccount.objects.filter(username="").count(), "sample": ""},
         "email_usernames": [row.username for row in newest if _shows_address(row)],
     }
+
+
+def _newest_usernames(rows: QuerySet[Any]) -> list[str]:
+    """The usernames of some of ``rows``, newest first."""
+    return list(rows.order_by("-pk").values_list("username", flat=True)[:_MAX_INACTIVE])
 
 
 def _runs(accounts: list[LmsAccount]) -> dict[str, list[str]]:

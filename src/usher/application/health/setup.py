@@ -50,9 +50,13 @@ def celery_state() -> Celery:
         registered = current_app.control.inspect(timeout=_ANSWER_SECONDS).registered() or {}
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
         return {**result, "error": type(error).__name__}
-    # After a space, Celery names options of the task, such as its rate limit.
-    task_names = {name.split(" ")[0] for names in registered.values() for name in names}
-    missing = [
-        task for task in _TASK_SUFFIXES if not any(name.endswith(task) for name in task_names)
-    ]
-    return {**result, "workers": len(registered), "missing_tasks": missing if registered else []}
+    task_names = set()
+    for names in registered.values():
+        # After a space, Celery names options of the task, such as its rate limit.
+        task_names |= {name.split(" ")[0] for name in names}
+    missing = []
+    if registered:
+        for suffix in _TASK_SUFFIXES:
+            if not any(name.endswith(suffix) for name in task_names):
+                missing.append(suffix)
+    return {**result, "workers": len(registered), "missing_tasks": missing}

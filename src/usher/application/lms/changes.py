@@ -61,11 +61,9 @@ def pull_changes() -> int:
             # The messages that the LMS has not delivered to this application yet.
             count_of_messages, oldest_seconds = outbox
             metrics.record_outbox(count_of_messages, oldest_seconds)
-        count += sum(
-            _pull(capability, make_due)
-            for capability, make_due in _MAKE_DUE.items()
-            if capability in capabilities
-        )
+        for capability, make_due in _MAKE_DUE.items():
+            if capability in capabilities:
+                count += _pull(capability, make_due)
     except LmsError as error:
         # The watermark is unchanged, so the next sweep asks for the same changes.
         outages.record_failure(_WORK, error, lms.http.state, other_system())

@@ -23,20 +23,22 @@ Grants = Callable[[list[AuthorizationRequest]], list[str]]
 
 @dataclass(frozen=True)
 class LmsContext(Context):
-    """lms: the client. grants: issues authorization codes; only for the database thread. batch: the
-    LMS's batch capabilities. redirect_uri: of the application's OAuth client at the LMS. evidence:
-    the samples of this pass. batch_is_known: False while ``batch`` is an assumption, because the
-    LMS has not answered yet. known_accounts: returns the number of accounts that the LMS is known
-    to have, and a sample of usernames. ask: requests an authorization code from the database
-    thread, for jobs in other threads."""
+    """What the jobs of one pass need to use the LMS."""
 
     lms: LmsClient
+    #: Issues authorization codes; only for the database thread.
     grants: Grants
+    #: The LMS's batch capabilities.
     batch: frozenset[str]
+    #: Of the application's OAuth client at the LMS.
     redirect_uri: str
+    #: The samples of this pass.
     evidence: Evidence = field(default_factory=Evidence)
+    #: False while ``batch`` is an assumption, because the LMS has not answered yet.
     batch_is_known: bool = True
+    #: Returns the number of accounts that the LMS is known to have, and a sample of usernames.
     known_accounts: Callable[[], tuple[int, Sequence[Any]]] = lambda: (0, [])
+    #: Requests an authorization code from the database thread; None if the jobs run in that thread.
     ask: Ask | None = None
 
     @property

@@ -19,7 +19,7 @@ from usher.application.runs.models import CourseRun
 from usher.application.runs.services import PATIENCE_SECONDS
 from usher.client import batch
 from usher.client.client import LmsClient
-from usher.client.payloads import read_run
+from usher.client.payloads import ListedEnrollment, ObservedAccount, read_run
 from usher.engine.options import options as engine_options
 
 #: The kinds that can be compared.
@@ -77,36 +77,40 @@ def _accounts(lms: LmsClient, user: Any) -> Iterator[Difference]:
         accounts = accounts.filter(user=user)
     for rows in _slices(accounts, _ACCOUNTS_A_SLICE):
         for row, account in _concurrently(rows, lambda row: lms.account(row.username)):
-            if account is None:
-                if row.is_active:
-                    yield from _missing_account(row)
-                continue
-            if not row.is_ready:
-                yield _difference_of_account(
-                    row,
-                    field="exists",
-                    here="no",
-                    there="yes",
-                    action="record it if it is the learner's own, otherwise choose another "
-                    "username",
-                )
-            elif row.is_active != account.is_active:
-                yield _activation_difference(row, is_active_in_lms=account.is_active)
-            try:
-                email = adapter().email(row.user)
-            except AdapterFailed as error:
-                yield Difference(
-                    kind="account",
-                    what=row.username,
-                    field="email",
-                    here=f"({error.reason})",
-                    there=account.email,
-                )
-                continue
-            if account.email.lower() != email.lower():
-                yield _difference_of_account(
-                    row, field="email", here=email, there=account.email, action=email_action
-                )
+            if account is not None:
+                yield from _account(row, account, email_action)
+            elif row.is_active:
+                yield from _missing_account(row)
+
+
+def _account(row: LmsAccount, account: ObservedAccount, email_action: str) -> Iterator[Difference]:
+    """The differences of one account that the LMS has. email_action: what ``reconcile --recheck``
+    does about another e-mail address, or ''."""
+    if not row.is_ready:
+        yield _difference_of_account(
+            row,
+            field="exists",
+            here="no",
+            there="yes",
+            action="record it if it is the learner's own, otherwise choose another username",
+        )
+    elif row.is_active != account.is_active:
+        yield _activation_difference(row, is_active_in_lms=account.is_active)
+    try:
+        email = adapter().email(row.user)
+    except AdapterFailed as error:
+        yield Difference(
+            kind="account",
+            what=row.username,
+            field="email",
+            here=f"({error.reason})",
+            there=account.email,
+        )
+        return
+    if account.email.lower() != email.lower():
+        yield _difference_of_account(
+            row, field="email", here=email, there=account.email, action=email_action
+        )
 
 
 def _missing_account(row: LmsAccount) -> Iterator[Difference]:
@@ -173,21 +177,8 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
     if user is not None:
         ready = ready.filter(user=user)
     for accounts in _slices(ready, _LEARNERS_A_REQUEST * _REQUESTS_A_SLICE):
-        groups = [
-            accounts[start : start + _LEARNERS_A_REQUEST]
-            for start in range(0, len(accounts), _LEARNERS_A_REQUEST)
-        ]
-        in_lms: dict[tuple[str, str], Any] = {}
-        for _, enrollments in _concurrently(
-            groups,
-            lambda group: list(lms.enrollments_of([account.username for account in group])),
-        ):
-            in_lms |= {
-                (enrollment.username, enrollment.course_key): enrollment
-                for enrollment in enrollments
-                if run is None or enrollment.course_key == run.course_key
-            }
         names = {account.user_id: account.username for account in accounts}
+        in_lms = _enrollments_in_lms(lms, list(names.values()), run)
         rows = Enrollment.objects.filter(user_id__in=names).select_related("run")
         if run is not None:
             rows = rows.filter(run=run)
@@ -206,6 +197,22 @@ def _enrollments(lms: LmsClient, user: Any, run: Any) -> Iterator[Difference]:
                     there="yes",
                     note=_note_of_unrecorded(),
                 )
+
+
+def _enrollments_in_lms(
+    lms: LmsClient, usernames: list[str], run: Any
+) -> dict[tuple[str, str], ListedEnrollment]:
+    """(username, course key) → enrollment in the LMS, of all runs or of this one."""
+    groups = [
+        usernames[start : start + _LEARNERS_A_REQUEST]
+        for start in range(0, len(usernames), _LEARNERS_A_REQUEST)
+    ]
+    in_lms = {}
+    for _, enrollments in _concurrently(groups, lambda group: list(lms.enrollments_of(group))):
+        for enrollment in enrollments:
+            if run is None or enrollment.course_key == run.course_key:
+                in_lms[enrollment.username, enrollment.course_key] = enrollment
+    return in_lms
 
 
 def _enrollment(row: Enrollment, what: str, observed: Any) -> Iterator[Difference]:

@@ -118,14 +118,15 @@ class Evidence:
         LmsError."""
         known_items = self.items(kind)[:_SMALL_SAMPLE_SIZE]
 
-        def count_missing(items: Sequence[Any]) -> int:
-            # Not of ``items``, the whole sample: each object needs a request. The result 0 passes
-            # the check of the share of missing objects, which does not apply here.
-            if len(known_items) >= min_known and not any(shows(item) for item in known_items):
+        def require_one(whole_sample: Sequence[Any]) -> int:
+            """Raises TooManyMissing if none is shown. Otherwise returns 0 missing objects, which
+            passes the check of their share."""
+            is_checked = len(known_items) >= min_known
+            if is_checked and not any(shows(item) for item in known_items):
                 raise TooManyMissing(_text_of_none(kind, len(known_items)))
             return 0
 
-        self.require(kind, count_missing)
+        self.require(kind, require_one)
 
     def _judge(
         self, kind: str, sample: _Sample, count_missing: Callable[[Sequence[Any]], int]

@@ -58,8 +58,10 @@ class Recognition:
         time ago. Called in the database thread. sample: returns how many accounts are known, and
         some of their usernames."""
         now = time.monotonic()
-        if not self._known_usernames or now - self._loaded_at > _REUSE_SECONDS:
-            self._loaded_at, (self._total, self._known_usernames) = now, sample()
+        if self._known_usernames and now - self._loaded_at <= _REUSE_SECONDS:
+            return
+        self._total, self._known_usernames = sample()
+        self._loaded_at = now
 
     def check(self, lms: LmsClient) -> None:
         """Call before anything is sent; asks the LMS once a minute, or every five seconds after it

@@ -79,9 +79,11 @@ def lms_addresses(platform: str, gateway: str, *, tutor: bool, tutor_dev: bool) 
         addresses += [f"http://{host}:{_DEV_PORT}" for host in _TUTOR_HOSTS]
     if tutor:
         port = None
-        addresses += [f"{scheme}://{host}" for host in _TUTOR_HOSTS for scheme in ("http", "https")]
+        for host in _TUTOR_HOSTS:
+            addresses += [f"http://{host}", f"https://{host}"]
     host = f"[{gateway}]" if _is_ipv6(gateway) else gateway
-    host = host or ("host.docker.internal" if platform == "macos" else "")
+    if not host and platform == "macos":
+        host = "host.docker.internal"
     if host:
         addresses.append(f"http://{host}:{port}" if port else f"http://{host}")
     return list(dict.fromkeys(filter(None, addresses)))
@@ -155,6 +157,8 @@ def make_runs_and_enrollments(user: Any, *, enrolled: bool) -> None:
     if user is None:
         return
     ensure_account(user)
-    for run in runs if enrolled else ():
+    if not enrolled:
+        return
+    for run in runs:
         if not user.lms_enrollments.filter(run=run).exists():
             enroll(user, run)

@@ -188,7 +188,9 @@ class EngineCommand(BaseCommand):
         one last line. unread: a sentence about a list of the LMS that could not be read to its
         end, '' for none. more: further keys of the JSON object.
         """
-        stopped = unread or (why_stopped(summary.waiting) if summary.waiting else "")
+        stopped = unread
+        if not stopped and summary.waiting:
+            stopped = why_stopped(summary.waiting)
         if options["json"]:
             self.stdout.write(json.dumps(summary.as_dict() | {"stopped": stopped} | more))
         else:
@@ -229,7 +231,8 @@ def why_stopped(waiting: Iterable[Group] = ()) -> str:
 
 def describe_database_error(error: DatabaseError | InterfaceError) -> str:
     """Why the database can't be used, and what to do."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    lines = str(error).strip().splitlines()
+    text = lines[0].rstrip(".") if lines else type(error).__name__
     is_about_tables = isinstance(error, ProgrammingError) and "exist" in text
     if is_about_tables or text.startswith(("no such table", "no such column")):
         return f"The database lacks tables or columns: {text}. Run `manage.py migrate`."

@@ -21,19 +21,7 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     if keys is not None:
         keys = [_validated_key(key) for key in keys]
     if options["dry_run"]:
-        only_keys = set(keys or [])
-        differences = [
-            difference
-            for difference in drift(["run"])
-            if difference.action and (not only_keys or difference.what in only_keys)
-        ]
-        if not options["json"]:
-            for difference in differences:
-                command.stdout.write(
-                    f"{difference.what} {difference.field}: {difference.here} → {difference.there}"
-                )
-        changed_keys = {difference.what for difference in differences}
-        command.finish_dry_run(len(changed_keys), "course runs", options)
+        _show_differences(command, keys, options)
         return
     with command.progress("Course runs", options) as progress:
         run_summary, mode_summary = sync_runs_and_modes(
@@ -51,8 +39,10 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     run_count = (
         run_summary.changed + run_summary.unchanged + run_summary.failed + run_summary.waiting_count
     )
-    rows = CourseMode.objects.filter(run__missing_since__isnull=True)
-    mode_count = (rows if keys is None else rows.filter(run__course_key__in=keys)).count()
+    modes = CourseMode.objects.filter(run__missing_since__isnull=True)
+    if keys is not None:
+        modes = modes.filter(run__course_key__in=keys)
+    mode_count = modes.count()
     counts = {
         "course_runs": run_summary.counts() | {"count": run_count},
         "modes": mode_summary.counts() | {"count": mode_count},
@@ -62,6 +52,18 @@ def sync(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
     if not unread and (mode_count or mode_summary.failed):
         parts[f"{_with_noun(mode_count, 'mode')}, by course run"] = mode_summary
     command.finish(total, "course runs and modes", options, parts=parts, unread=unread, **counts)
+
+
+def _show_differences(command: EngineCommand, keys: list[str] | None, options: Any) -> None:
+    """Lists what a sync of the runs with these keys, or of all for None, would change."""
+    changes = [difference for difference in drift(["run"]) if difference.action]
+    if keys:
+        changes = [change for change in changes if change.what in keys]
+    if not options["json"]:
+        for change in changes:
+            command.stdout.write(f"{change.what} {change.field}: {change.here} → {change.there}")
+    changed_keys = {change.what for change in changes}
+    command.finish_dry_run(len(changed_keys), "course runs", options)
 
 
 def _with_noun(count: int, noun: str) -> str:
@@ -79,9 +81,10 @@ def find_run(key: str) -> CourseRun:
         known_key.lower(): known_key
         for known_key in CourseRun.objects.values_list("course_key", flat=True)
     }
-    for similar in get_close_matches(key.lower(), keys_by_lower, n=1, cutoff=0.8):
+    similar = get_close_matches(key.lower(), keys_by_lower, n=1, cutoff=0.8)
+    if similar:
         raise CommandError(
-            f"No course run here has the key {key}. Did you mean {keys_by_lower[similar]}?"
+            f"No course run here has the key {key}. Did you mean {keys_by_lower[similar[0]]}?"
         )
     raise CommandError(
         f"No course run here has the key {key}. If the LMS has it, run: "

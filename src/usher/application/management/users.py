@@ -20,17 +20,14 @@ _MAX_SHOWN = 5
 def find_user(name: str) -> Any:
     """The user with this username, e-mail address or LMS username; in another case too, if only one
     user matches. Raises CommandError if no user or several users match."""
-    learners = get_user_model()._default_manager
-    users: list[Any] = []
-    if not name or not is_storable(name):
-        # Python reads bytes of an argument that are not UTF-8 as halves of surrogate pairs.
+    if not name or not is_storable(name):  # such as an argument with bytes that are not UTF-8
         raise CommandError(f"No learner is called {name!r}.")
-    for exactness in ("exact", "iexact"):
-        condition = Q()
-        for field in naming_fields():
-            condition |= Q(**{f"{field}__{exactness}": name})
-        users = users or list(learners.filter(condition)[:_MAX_SHOWN])
-        users = users or list(learners.filter(lms_account__username__iexact=name)[:_MAX_SHOWN])
+    learners = get_user_model()._default_manager
+    users = (
+        _users_named(name, "exact")
+        or list(learners.filter(lms_account__username__iexact=name)[:_MAX_SHOWN])
+        or _users_named(name, "iexact")
+    )
     if len(users) > 1:
         names = ", ".join(_distinct_name(user) for user in users)
         raise CommandError(f"Several learners are called {name!r}. Give one of these: {names}")
@@ -42,6 +39,15 @@ def find_user(name: str) -> Any:
             "username."
         )
     return users[0]
+
+
+def _users_named(name: str, lookup: str) -> list[Any]:
+    """Some of the users with this username or e-mail address. lookup: ``exact``, or ``iexact`` to
+    ignore case."""
+    condition = Q()
+    for field in naming_fields():
+        condition |= Q(**{f"{field}__{lookup}": name})
+    return list(get_user_model()._default_manager.filter(condition)[:_MAX_SHOWN])
 
 
 def _describe_deleted(name: str) -> str:

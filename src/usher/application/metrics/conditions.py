@@ -57,23 +57,20 @@ def families(
     pauses are in seconds. stored: metric's name → label values → part → value, which is the time
     until which requests are not allowed. make: takes a metric and its samples."""
     now = time.time()
-    values: dict[Metric, dict[str, float]] = {
-        metric: dict.fromkeys(labels, 0.0) for metric, labels in _labels_of_metrics().items()
-    }
-    for metric, by_label in values.items():
+    # Metric → label → seconds until requests are allowed.
+    values: dict[Metric, dict[str, float]] = {}
+    for metric, labels in _labels_of_metrics().items():
+        values[metric] = dict.fromkeys(labels, 0.0)
         for (label,), parts in stored.get(metric.name, {}).items():
-            by_label[label] = max(0.0, parts[""] - now)
+            values[metric][label] = max(0.0, parts[""] - now)
     for metric, label, seconds in _pauses(client().http.state):
         values[metric][label] = max(values[metric].get(label, 0.0), seconds)
     for metric, by_label in values.items():
-        is_flag = metric is not metrics.THROTTLED
-        yield make(
-            metric,
-            [
-                ((label,), float(seconds > 0) if is_flag else seconds)
-                for label, seconds in by_label.items()
-            ],
-        )
+        samples = []
+        for label, seconds in by_label.items():
+            value = seconds if metric is metrics.THROTTLED else float(seconds > 0)
+            samples.append(((label,), value))
+        yield make(metric, samples)
 
 
 #: The circuit of connections to the LMS's host, and those of the groups of its endpoints.

@@ -43,8 +43,9 @@ class Recorder:
         writes the counts from before the fork."""
         # A new lock: at a fork, a thread of the parent process may have held the earlier one.
         self._lock = threading.Lock()
-        #: Counters and histograms: what to add to the database. Gauges: what to store there.
+        #: What to add to the counters and histograms in the database.
         self._added: dict[_Key, float] = {}
+        #: The gauges to store in the database.
         self._values: dict[_Key, float] = {}
         self._written_at = time.monotonic()
 
@@ -116,6 +117,9 @@ def _write(numbers: dict[_Key, float], value: str) -> None:
         (name, labels_text(labels), part, number)
         for (name, labels, part), number in numbers.items()
     )
+    parameters: list[str | float] = []
+    for row in rows:
+        parameters += row
     places = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
     table = connection.ops.quote_name(MetricValue._meta.db_table)
     with connection.cursor() as cursor:
@@ -123,7 +127,7 @@ def _write(numbers: dict[_Key, float], value: str) -> None:
             f"INSERT INTO {table} (name, labels, part, value) VALUES {places} "  # noqa: S608
             f"ON CONFLICT (name, labels, part) DO UPDATE SET value = {value}, "
             "updated_at = CURRENT_TIMESTAMP",
-            [field for row in rows for field in row],
+            parameters,
         )
 
 

@@ -1,6 +1,6 @@
 """Creates and finds the records of OAuth2 clients, such as the LMS's."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth.hashers import check_password
 from django.core.exceptions import ObjectDoesNotExist
@@ -26,6 +26,15 @@ def is_lms(client: Any) -> bool:
         return False
 
 
+class EnsuredClient(NamedTuple):
+    """record: the client's. secret: its secret if it was set now; otherwise '', since only a hash
+    is stored. is_changed: whether the record or its policy was created or changed."""
+
+    record: Any
+    secret: str
+    is_changed: bool
+
+
 @transaction.atomic
 def ensure_client(
     name: str,
@@ -35,14 +44,13 @@ def ensure_client(
     client_secret: str = "",
     pkce_required: bool = False,
     backchannel_logout_url: str = "",
-) -> tuple[Any, str, bool]:
+) -> EnsuredClient:
     """Creates or corrects the confidential authorization-code client of that name.
 
-    Returns the record, its secret if this call set it ('' otherwise, since only a hash is stored),
-    and whether anything changed. Redirect URIs are added and never removed. client_id,
-    client_secret: the required values; '' keeps the present value, or generates one for a new
-    client. pkce_required: whether the client must use PKCE. backchannel_logout_url: where the
-    client receives sign-out messages; '' keeps the present address.
+    Redirect URIs are added and never removed. client_id, client_secret: the required values; ''
+    keeps the present value, or generates one for a new client. pkce_required: whether the client
+    must use PKCE. backchannel_logout_url: where the client receives sign-out messages; '' keeps the
+    present address.
     """
     model = get_application_model()
     existing = model.objects.filter(name=name).order_by("id").first()
@@ -66,7 +74,7 @@ def ensure_client(
         client.save()
         record("client-secret-set" if secret else "client-changed", subject=name)
     is_changed |= _ensure_policy(client, pkce_required, backchannel_logout_url)
-    return client, secret, is_changed
+    return EnsuredClient(client, secret, is_changed)
 
 
 def _ensure_policy(client: Any, pkce_required: bool, backchannel_logout_url: str) -> bool:

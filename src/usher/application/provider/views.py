@@ -36,7 +36,10 @@ _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 @method_decorator(never_cache, name="dispatch")
 class AuthorizationView(toolkit.AuthorizationView):
-    """``/oauth2/authorize/``"""
+    """``/oauth2/authorize/``: asks the learner to sign in and redirects to the client with a code.
+    A learner who may not use the LMS gets a page with the reason instead."""
+
+    http_method_names: ClassVar[list[str]] = ["get", "head", "post", "options"]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not (_fits_columns(request.GET) and _fits_columns(request.POST)):
@@ -57,8 +60,6 @@ class AuthorizationView(toolkit.AuthorizationView):
             return super().dispatch(request, *args, **kwargs)
         except ValueError:  # oauthlib can't read the query: broken percent encoding
             return HttpResponse("The request can't be read.", status=400, content_type="text/plain")
-
-    http_method_names: ClassVar[list[str]] = ["get", "head", "post", "options"]
 
     def form_valid(self, form: Any) -> HttpResponse:
         """Handles the consent form. Checks the hidden fields: after the form was shown, the browser
@@ -108,9 +109,10 @@ def _ineligibility_for_lms(request: HttpRequest) -> str:
     """Why this user must not be signed in at the LMS, a code of ``eligibility.SENTENCES``: the LMS
     would create an account, perhaps with another person's e-mail address. '' if the user may have
     an LMS account, or if the client is no LMS. Raises AdapterFailed."""
-    if not request.user.is_authenticated or not (
-        code := eligibility.ineligibility_code(request.user)
-    ):
+    if not request.user.is_authenticated:
+        return ""
+    code = eligibility.ineligibility_code(request.user)
+    if not code:
         return ""
     client_id = request.GET.get("client_id") or request.POST.get("client_id") or ""
     clients = get_application_model().objects.select_related("usher_policy")

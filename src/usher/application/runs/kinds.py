@@ -125,14 +125,12 @@ class ModeKind(LmsKind):
             slugs.setdefault(run_id, set()).add(slug)
         if slugs:
             context.evidence.offer("mode", _runs_with_modes)
-        return [
-            (
-                # The job's data: the known modes of the run.
-                Job(row, self.display_name(row), data=slugs.get(row.run_id, set())),
-                malformed_key_outcome(row.run),
-            )
-            for row in rows
-        ]
+        prepared: list[tuple[Job, Outcome | None]] = []
+        for row in rows:
+            known_slugs = slugs.get(row.run_id, set())
+            job = Job(row, self.display_name(row), data=known_slugs)
+            prepared.append((job, malformed_key_outcome(row.run)))
+        return prepared
 
     def act(self, job: Job, context: LmsContext) -> Outcome:
         key = job.row.run.course_key
@@ -141,11 +139,14 @@ class ModeKind(LmsKind):
         if known_slugs and not modes:
             # Every run in the LMS has a mode, so an empty list needs a check.
             context.evidence.require_any("mode", lambda key: bool(context.lms.run_modes(key)))
-        # A mode that is missing is deleted here, so one incomplete answer is not enough.
-        if known_slugs - {mode.slug for mode in modes} and (
-            set(context.lms.run_modes(key)) != set(modes)
-        ):
-            raise BadAnswer(f"The LMS answered twice about the modes of {key}, and not the same.")
+        missing_slugs = known_slugs - {mode.slug for mode in modes}
+        if missing_slugs:
+            # Missing modes are deleted here, so the LMS must give the same answer twice.
+            second_answer = context.lms.run_modes(key)
+            if set(second_answer) != set(modes):
+                raise BadAnswer(
+                    f"The LMS answered twice about the modes of {key}, and not the same."
+                )
         return Outcome(extra=modes)  # ``settle`` finds out whether they changed
 
     def settle_earlier_kinds(self, results: Sequence[tuple[Job, Outcome]]) -> None:
@@ -191,7 +192,9 @@ def _write_modes(
     Returns whether anything changed. recorded: the run's modes in the database; the function
     removes the modes that it keeps."""
     changed = False
-    for mode in {(mode.slug, mode.currency): mode for mode in observed}.values():
+    # If the LMS shows a slug and a currency several times, the last counts.
+    observed_by_key = {(mode.slug, mode.currency): mode for mode in observed}
+    for mode in observed_by_key.values():
         row = recorded.pop((mode.slug, mode.currency), None)
         if row is None:
             CourseMode.objects.create(run=run, **vars(mode))
@@ -202,8 +205,9 @@ def _write_modes(
     if recorded:
         CourseMode.objects.filter(pk__in=[mode.pk for mode in recorded.values()]).delete()
         changed = True
-    ends = [mode.expires_at for mode in observed if mode.slug in _PAID_SLUGS]
-    deadline = next((end for end in ends if end), None)
+    paid_modes = [mode for mode in observed if mode.slug in _PAID_SLUGS]
+    deadlines = [mode.expires_at for mode in paid_modes if mode.expires_at]
+    deadline = deadlines[0] if deadlines else None
     if run.upgrade_deadline != deadline:
         CourseRun.objects.filter(pk=run.pk).update(upgrade_deadline=deadline)
         changed = True

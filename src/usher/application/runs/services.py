@@ -77,7 +77,9 @@ def sync_runs(
         run_summary, mode_summary = _sync_some(course_keys, modes=modes, **options)
         return run_summary.add(mode_summary)
     summary = _sync_all(waiting=waiting, patience=patience, meanwhile=meanwhile, **options)
-    return summary.add(_sync_modes(**options)) if modes and is_list_complete(summary) else summary
+    if modes and is_list_complete(summary):
+        summary.add(_sync_modes(**options))
+    return summary
 
 
 def sync_runs_and_modes(
@@ -152,8 +154,10 @@ def _find_missing(lms: LmsClient, writer: sync.Writer, accept_missing: bool) -> 
     runs = sync.runs_by_key(lms, keys_not_in_lms)
     writer.compare(list(runs.values()))
     missing = {key for key in keys_not_in_lms if key not in runs and not problem_of_key(key)}
-    if missing and (sample_keys := writer.sample_keys) and not sync.runs_by_key(lms, sample_keys):
-        raise NotTheLms("The LMS's course list and its answers by key contradict each other.")
+    if missing and writer.sample_keys:
+        shows_runs_by_key = bool(sync.runs_by_key(lms, writer.sample_keys))
+        if not shows_runs_by_key:
+            raise NotTheLms("The LMS's course list and its answers by key contradict each other.")
     if not accept_missing:
         known_count = len(writer.observed_keys)
         missing_count = len(missing & writer.observed_keys)

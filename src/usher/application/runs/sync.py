@@ -75,9 +75,6 @@ class KnownRun(NamedTuple):
     digest: str
 
 
-#: Stands for a run that has no row here.
-_UNKNOWN_RUN = KnownRun(pk=0, digest="")
-
 #: The fields of the LMS's answer that ``read_run`` reads.
 _READ_FIELDS = (
     "name",
@@ -129,16 +126,22 @@ def read_pages(
     return _read_pages(pool, reader, first_request=pool.submit(reader.page, 1), meanwhile=meanwhile)
 
 
+class _TimedPage(NamedTuple):
+    """A page, and the seconds that it took with all attempts."""
+
+    page: RunPage
+    seconds: float
+
+
 def _read_pages(
     pool: ThreadPoolExecutor,
     reader: _PageReader,
     *,
-    first_request: Future[tuple[RunPage, float]],
+    first_request: Future[_TimedPage],
     meanwhile: Callable[[], None] | None,
 ) -> Iterator[RunPage]:
-    """As ``read_pages``. first_request: of page 1, which says how many pages there are; the result
-    of each request is that of ``_PageReader.page``."""
-    arrived: queue.SimpleQueue[Future[tuple[RunPage, float]]] = queue.SimpleQueue()
+    """As ``read_pages``. first_request: of page 1, which says how many pages there are."""
+    arrived: queue.SimpleQueue[Future[_TimedPage]] = queue.SimpleQueue()
     first_request.add_done_callback(arrived.put)
     outstanding = 1
     remaining_pages: Iterator[int] | None = None
@@ -156,7 +159,8 @@ def _read_pages(
                 pace.record_time(seconds)
                 if remaining_pages is None:  # this is the first page
                     remaining_pages = iter(range(2, page.pages + 1))
-                for number in islice(remaining_pages, max(0, pace.concurrency - outstanding)):
+                more_requests = max(0, pace.concurrency - outstanding)
+                for number in islice(remaining_pages, more_requests):
                     pool.submit(reader.page, number).add_done_callback(arrived.put)
                     outstanding += 1
                 yield page
@@ -229,16 +233,16 @@ class _PageReader:
         self._waiting = waiting
         self._deadline = time.monotonic() + patience
 
-    def page(self, number: int) -> tuple[RunPage, float]:
-        """The page, and the seconds that it took with all attempts."""
+    def page(self, number: int) -> _TimedPage:
+        """Requests the page, as ``_page``, and measures the time."""
         began_at = time.monotonic()
         page = self._page(number)
-        return page, time.monotonic() - began_at
+        return _TimedPage(page, seconds=time.monotonic() - began_at)
 
     def _page(self, number: int) -> RunPage:
         """Requests the page until the LMS returns it. Raises LmsError, at the latest after
         ``_MAX_TRIES`` failures."""
-        failures, spent = 0, 0.0
+        failures, failing_seconds = 0, 0.0
         while True:
             began_at = time.monotonic()
             try:
@@ -251,11 +255,13 @@ class _PageReader:
             except LmsError as error:
                 is_throttled = isinstance(error, Throttled)
                 if not is_throttled:
-                    failures, spent = failures + 1, spent + time.monotonic() - began_at
+                    failures += 1
+                    failing_seconds += time.monotonic() - began_at
                 delay = error.retry_after or _FIRST_DELAY_SECONDS * 2**failures
                 is_too_late = time.monotonic() + delay > self._deadline
                 is_final = error.failure_class in ("rejected", "systemic")
-                if is_too_late or is_final or failures >= _MAX_TRIES or spent > _FAILING_SECONDS:
+                fails_too_long = failures >= _MAX_TRIES or failing_seconds > _FAILING_SECONDS
+                if is_too_late or is_final or fails_too_long:
                     raise
                 if is_throttled:
                     self._waiting(delay)
@@ -285,15 +291,15 @@ class Writer:
         for raw in raw_runs:
             key = str(raw.get("course_id", ""))
             self.keys_not_in_lms.discard(key)
-            known_run = self._known.get(key, _UNKNOWN_RUN)
-            is_known = known_run is not _UNKNOWN_RUN
-            if is_known and len(self.sample_keys) < SAMPLE_SIZE:
+            known_run = self._known.get(key)
+            if known_run is not None and len(self.sample_keys) < SAMPLE_SIZE:
                 self.sample_keys.append(key)
             digest_of_run = digest(raw)
-            if is_known and known_run.digest == digest_of_run:
+            if known_run is not None and known_run.digest == digest_of_run:
                 self.summary.unchanged += 1
             else:
-                self._add_difference(raw, key, known_run.pk, digest_of_run)
+                pk = 0 if known_run is None else known_run.pk
+                self._add_difference(raw, key, pk, digest_of_run)
         if len(self._new) + len(self._changed) >= _ROWS_A_WRITE:
             self.flush()
 
@@ -307,7 +313,10 @@ class Writer:
         except LmsError as error:
             self.summary.fail(Failure.from_error("run", key, error))
             return
-        (self._changed if pk else self._new).append(row)
+        if pk:
+            self._changed.append(row)
+        else:
+            self._new.append(row)
         self.summary.changed += 1
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import click
 from rich.console import Console
@@ -93,32 +94,28 @@ def demo(
     try:
         with ExitStack() as stack:
             stack.enter_context(stopped_by_signals())
-            if once:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="usher-demo-"))
-                pair = Pair(
-                    home or Path(folder),
-                    EDITIONS[edition],
-                    application_port=application_port,
-                    lms_port=lms_port,
-                )
+            if keeps_home:
+                data_folder = home or checkout_folder() / ".demo" / edition
             else:
-                pair = Pair(
-                    home or checkout_folder() / ".demo" / edition,
-                    EDITIONS[edition],
-                    application_port=application_port or EDITIONS[edition].port,
-                    lms_port=lms_port or LMS_PORT,
-                )
+                temporary_folder = tempfile.TemporaryDirectory(prefix="usher-demo-")
+                data_folder = Path(stack.enter_context(temporary_folder))
+            if not once:  # with --once, the default is any free port
+                application_port = application_port or EDITIONS[edition].port
+                lms_port = lms_port or LMS_PORT
+            pair = Pair(
+                data_folder,
+                EDITIONS[edition],
+                application_port=application_port,
+                lms_port=lms_port,
+            )
             stack.callback(pair.stop)
             steps, journey = _run(pair, console, trouble=trouble)
             ok = all(step.ok for step in steps)
             if as_json:
-                steps_as_dicts = [
-                    asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps
-                ]
-                cases = {"trouble": cases_as_data()} if trouble and ok else {}
-                click.echo(
-                    json.dumps({"ok": ok, "edition": edition, "steps": steps_as_dicts, **cases})
-                )
+                result = _result_as_dict(edition, steps)
+                if trouble and ok:
+                    result["trouble"] = cases_as_data()
+                click.echo(json.dumps(result))
             if trouble and ok:
                 _print_questions(console)
             if not once and ok:
@@ -143,6 +140,15 @@ def demo(
         say(console, f"\nStopped. Both servers are down; {state_of_data}.")
         sys.exit(exits.INTERRUPTED if once else exits.DONE)
     sys.exit(exits.DONE if ok else exits.FAILED)
+
+
+def _result_as_dict(edition: str, steps: list[Step]) -> dict[str, Any]:
+    """The object that ``--json`` prints, without the cases of ``--trouble``."""
+    return {
+        "ok": all(step.ok for step in steps),
+        "edition": edition,
+        "steps": [asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps],
+    }
 
 
 def _provision(home: Path) -> None:

@@ -40,8 +40,8 @@ def _version(campus: Path) -> str:
     digest = hashlib.sha256()
     for name in _PACKAGES:
         digest.update(f"{name} {version(name)}\n".encode())
-    roots = (campus, Path(usher.__path__[0]))
-    migrations = (path for root in roots for path in root.rglob("migrations/0*.py"))
+    pattern = "migrations/0*.py"
+    migrations = [*campus.rglob(pattern), *Path(usher.__path__[0]).rglob(pattern)]
     for path in (campus / "campus" / "settings.py", *sorted(migrations)):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

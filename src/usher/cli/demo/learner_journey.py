@@ -193,7 +193,9 @@ class LearnerJourney:
     def _find_enrollment(self) -> dict[str, Any] | None:
         """The learner's active enrollment in the demo's run; None while the LMS has none."""
         answer = self._lms_client.get(f"{LmsPath.ENROLLMENT}/{self.lms_username},{DEMO_RUN}")
-        enrollment = answer.json() if answer.status_code == 200 and answer.content else None
+        if answer.status_code != 200 or not answer.content:
+            return None
+        enrollment = answer.json()
         return enrollment if enrollment and enrollment["is_active"] else None
 
     def _lacks_account_or_token(self) -> bool:

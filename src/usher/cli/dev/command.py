@@ -157,10 +157,11 @@ def _repeat_after_saves(
         while True:
             try:
                 return action()
+            except NotStarted:
+                raise
             except DemoError as error:
-                if isinstance(error, NotStarted):
-                    raise
-                if not servers.restart_after_recent_change():
+                is_restarted = servers.restart_after_recent_change()
+                if not is_restarted:
                     if once or not servers.has_changed:
                         raise
                     cause = error.report if isinstance(error, ProcessEnded) else str(error)
@@ -199,28 +200,24 @@ def _stay_up(servers: ProjectWithLms, console: Console) -> None:
     home = relative_to_here(servers.home)
     folder = servers.project.folder
     cd = "" if folder == Path.cwd() else f"cd {quote(str(relative_to_here(folder)))} && "
-    env = quote(str(servers.environment_file if cd else relative_to_here(servers.environment_file)))
+    env_file = servers.environment_file if cd else relative_to_here(servers.environment_file)
+    doctor_command = "usher doctor"
+    if cd:
+        doctor_command += f" --application {quote(str(relative_to_here(folder)))}"
     learner, password = servers.learner, servers.credentials.superuser_password
+    learner_text = f"{learner.login}   {learner.password}"
+    if not learner.login:
+        learner_text = learner.creation_error
     rows = (
         (servers.project.name, servers.url),
         ("LMS", servers.lms_url + LmsPath.DASHBOARD),
         ("sign in", servers.lms_url + LmsPath.sign_in_start(DEFAULT_BACKEND)),
-        (
-            "learner",
-            f"{learner.login}   {learner.password}" if learner.login else learner.creation_error,
-        ),
+        ("learner", learner_text),
         ("LMS admin", f"{servers.lms_url}/admin/"),
         ("LMS superuser", f"{SUPERUSER}   {password}"),
         ("logs", f"{home}/project.log, worker.log, lms.log"),
-        ("manage.py", f"{cd}. {env} && python manage.py shell"),
-        (
-            "doctor",
-            as_typed(
-                f"usher doctor --application {quote(str(relative_to_here(folder)))}"
-                if cd
-                else "usher doctor"
-            ),
-        ),
+        ("manage.py", f"{cd}. {quote(str(env_file))} && python manage.py shell"),
+        ("doctor", as_typed(doctor_command)),
     )
     show_rows(rows, console)
     say(

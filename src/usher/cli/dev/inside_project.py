@@ -47,19 +47,18 @@ def _check(expected):
             "DJANGO_SETTINGS_MODULE to it."
         }
     messages = [message for message in run_checks() if not message.is_silenced()]
-    errors = [_text_of_message(message) for message in messages if message.is_serious()]
-    warnings = [
-        _text_of_message(message)
-        for message in messages
-        if not message.is_serious() and str(message.id).startswith("usher.")
-    ]
+    errors, warnings = [], []
+    for message in messages:
+        if message.is_serious():
+            errors.append(_text_of_message(message))
+        elif str(message.id).startswith("usher."):
+            warnings.append(_text_of_message(message))
     celery = _celery_package()
-    problem = (
-        "\n".join(errors)
-        or _problem_of_migrations()
-        or (_problem_of_broker() if celery else "")
-        or _problem_of_database()
-    )
+    # The first problem that is found; each of these functions returns "" for none.
+    problem = "\n".join(errors) or _problem_of_migrations()
+    if celery:
+        problem = problem or _problem_of_broker()
+    problem = problem or _problem_of_database()
     unread = [key for key, value in expected.items() if str(getattr(settings, key, "")) != value]
     return {"problem": problem, "warnings": warnings, "unread": unread, "celery": celery}
 

@@ -384,7 +384,8 @@ class ProjectWithLms(RunningServers):
                     "$ usher dev --provision"
                 )
             if state["has_account"] and state["has_token"] and not state["waiting"]:
-                self._username, count = state["username"], len(state["enrolled"])
+                self._username = state["username"]
+                count = len(state["enrolled"])
                 courses = "1 course" if count == 1 else f"{count or 'no'} courses"
                 return f"LMS account {self._username}, enrolled in {courses}"
             if time.monotonic() > deadline:
@@ -482,7 +483,8 @@ class ProjectWithLms(RunningServers):
                 continue
             end_report = process.end_report()
             was_stopped = process.process is None
-            if _has_new_code(process, changed) or (changed and (was_stopped or end_report)):
+            is_started_by_any_change = was_stopped or end_report
+            if _has_new_code(process, changed) or (changed and is_started_by_any_change):
                 process.restart()
                 if was_stopped:
                     restarted.append(process.name)
@@ -517,11 +519,8 @@ class ProjectWithLms(RunningServers):
             return False
         self._checked_change = changed_at
         for process in self._servers:
-            if (
-                process.name == _PROJECT
-                and process.process
-                and not is_listening(self.ports.project)
-            ):
+            is_running_server = process.name == _PROJECT and process.process
+            if is_running_server and not is_listening(self.ports.project):
                 process.restart()
                 self._silent_server = process
                 return True

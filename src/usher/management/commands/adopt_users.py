@@ -176,15 +176,17 @@ def _read_decisions(name: str) -> list[dict[str, str]]:
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter)
-    if absent := {"user_id", "lms_username", "lms_user_id", "decision"} - set(
-        reader.fieldnames or ()
-    ):
+    columns = list(reader.fieldnames or ())
+    absent = {"user_id", "lms_username", "lms_user_id", "decision"}.difference(columns)
+    if absent:
         raise CommandError(
             f"{name} lacks the columns {', '.join(sorted(absent))}: start from the file that "
             "this command writes: `python manage.py adopt_users --to FILE`"
         )
-    columns = list(reader.fieldnames or ())
-    return [{column: text_of_cell(row[column] or "") for column in columns} for row in reader]
+    decisions = []
+    for row in reader:
+        decisions.append({column: text_of_cell(row[column] or "") for column in columns})
+    return decisions
 
 
 def _open(name: str, mode: str, encoding: str) -> Any:

@@ -51,9 +51,12 @@ class Command(EngineCommand):
             self._print(sentence)
 
     def _print(self, sentence: Sentence) -> None:
-        mark = _MARKS.get(State(sentence.state), "…") if sentence.state else " "
-        if sentence.state == State.IN_SYNC and sentence.next:
+        if not sentence.state:
+            mark = " "
+        elif sentence.state == State.IN_SYNC and sentence.next:
             mark = "!"  # in sync, and yet something remains to be done or will happen
+        else:
+            mark = _MARKS.get(State(sentence.state), "…")
         self.stdout.write(
             f"{mark} {sentence.topic:<{_TOPIC_COLUMNS}} {wrap(sentence.text, _INDENT)}"
         )

@@ -153,18 +153,20 @@ def _change_address(username, email):
     follow_profile(user)
 
 
+def _has_work(kind):
+    """Whether rows of the kind are due, or claimed by the running worker."""
+    now = database_now()
+    claimed = kind.rows().filter(work__lease_until__gt=now).exclude(_rows_of_clara(kind))
+    return kind.rows().due(now).exists() or claimed.exists()
+
+
 def _wait_for_worker():
     """Waits until the worker has nothing more to do, except for the row that the killed worker
     claimed. Raises TimeoutError."""
     deadline = time.monotonic() + SECONDS
     idle_checks = 0
     while idle_checks < _MIN_IDLE_CHECKS:
-        now = database_now()
-        is_busy = any(
-            kind.rows().due(now).exists()
-            or kind.rows().filter(work__lease_until__gt=now).exclude(_rows_of_clara(kind)).exists()
-            for kind in all_kinds().values()
-        )
+        is_busy = any(_has_work(kind) for kind in all_kinds().values())
         idle_checks = 0 if is_busy else idle_checks + 1
         if time.monotonic() > deadline:
             raise TimeoutError(f"The worker was not idle within {SECONDS:.0f} s.")

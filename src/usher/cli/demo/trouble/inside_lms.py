@@ -152,8 +152,11 @@ def _state_of(name):
     user = User.objects.filter(username=name).first()
     link = UserSocialAuth.objects.filter(uid=name).first()
     rows = CourseEnrollment.objects.filter(user=user) if user else ()
+    account = "none"
+    if user is not None:
+        account = "active" if user.is_active else "inactive"
     return {
-        "account": "none" if user is None else "active" if user.is_active else "inactive",
+        "account": account,
         "linked to": link.user.username if link else "",
         "tokens": AccessToken.objects.filter(user=user).count() if user else 0,
         "enrollments": {str(row.course_id): row.mode if row.is_active else "left" for row in rows},
