@@ -65,11 +65,10 @@ class Machine:
         self.engine = ContainerEngine.make(home / "engine", self.lms_home)
         self.state = home / "state"
         self.root = self._make_root(release, port)
-        self.tutor = (
-            tutor_executable(release)
-            if usher_in_tutor
-            else tutor_without_usher(release, home / "tutor")
-        )
+        if usher_in_tutor:
+            self.tutor = tutor_executable(release)
+        else:
+            self.tutor = tutor_without_usher(release, home / "tutor")
         self.checkouts: list[PlainCheckout] = []
         self._cluster = ExitStack()
         self.environment = {
@@ -79,8 +78,9 @@ class Machine:
             "TUTOR_PLUGINS_ROOT": str(self.root.path / "plugins"),
             "STANDIN_STATE": str(self.state),
             "USHER_STATE_HOME": str(self.state / "usher"),
-            **(AS_NIGHTLY if mode == "nightly" else {}),
         }
+        if mode == "nightly":
+            self.environment |= AS_NIGHTLY
         if mode == "k8s":
             self.start_api_server()
 
@@ -182,12 +182,15 @@ class Machine:
             start_new_session=True,
         )
         os.close(terminal)
-        screen, unanswered = "", dict(answers)
+        screen = ""
+        unanswered = dict(answers)
         with suppress(OSError):  # the terminal closes when the command ends
             while data := os.read(controller, 4096):
                 screen += data.decode(errors="replace")
-                for question in [text for text in unanswered if text in screen]:
-                    os.write(controller, f"{unanswered.pop(question)}\n".encode())
+                for question in list(unanswered):
+                    if question in screen:
+                        answer = unanswered.pop(question)
+                        os.write(controller, f"{answer}\n".encode())
         os.close(controller)
         return process.wait(DEADLINE), screen
 

@@ -130,30 +130,33 @@ def test_connect_creates_an_embedded_lms_and_disconnect_stops_it(operator: Opera
     shop.make_learner("ada", PASSWORD)
     original_files = shop.tree()
 
+    # A dry run changes nothing.
     dry_run = operator.connect("--lms", "embedded", "--dry-run")
-    assert "lms-folder" in {change["id"] for change in dry_run["plan"]["changes"] if change["due"]}
+    due_changes = [change["id"] for change in dry_run["plan"]["changes"] if change["due"]]
+    assert "lms-folder" in due_changes
     assert not operator.home.exists()
     assert shop.tree() == original_files
 
+    # Connect creates the LMS, proves the connection, and changes only the .env.
     connected = operator.connect("--lms", "embedded")
-    assert {check["id"]: check["outcome"] for check in connected["checks"]} == dict.fromkeys(
-        CHECKS, "ok"
-    )
-    learner_result = next(
-        check["seen"] for check in connected["checks"] if check["id"] == "learner"
-    )
-    assert learner_result.endswith("opened it, and was removed")
+    checks = {check["id"]: check for check in connected["checks"]}
+    assert set(checks) == set(CHECKS)
+    assert {check["outcome"] for check in checks.values()} == {"ok"}
+    assert checks["learner"]["seen"].endswith("opened it, and was removed")
     assert any("provider record" in sentence for sentence in connected["manual"]["done"])
     assert any("ids and secrets" in sentence for sentence in connected["manual"]["unnecessary"])
     assert connected["manual"]["left"] == []
-    assert {name for name, data in shop.tree().items() if original_files.get(name) != data} == {
-        ".env"
-    }
+    changed_files = [name for name, data in shop.tree().items() if original_files.get(name) != data]
+    assert changed_files == [".env"]
     secret_files = [file for file in operator.home.iterdir() if file.suffix in {".json", ".yml"}]
-    assert {file.stat().st_mode & 0o77 for file in secret_files} == {0}
+    assert secret_files
+    for file in secret_files:
+        assert file.stat().st_mode & 0o77 == 0, file  # only the owner can read it
 
+    # The connection is recorded for other commands.
     (connection,) = operator.saved_connections()
-    assert (connection["lms"], connection["lms_home"]) == ("embedded", str(operator.home))
+    assert connection["lms"] == "embedded"
+    assert connection["lms_home"] == str(operator.home)
     assert connection["verified"] >= connection["connected"] > ""
     assert "embedded" in operator.run("status").stdout
 
@@ -163,26 +166,29 @@ def test_connect_creates_an_embedded_lms_and_disconnect_stops_it(operator: Opera
     assert operator.connect("--no-prove")["changed"] == ["restart"]
     assert operator.lms_answers
 
+    # Doctor finds nothing wrong.
     report = json.loads(operator.run("doctor", "--json").stdout)
     failed = [line["id"] for line in report["checks"] if line["status"] == "failed"]
     assert failed == []
 
-    # An LMS that an earlier version of Usher created is cleaned up and stopped, too.
+    # Disconnect stops the LMS, also one that an earlier version of Usher created, and says what
+    # stays.
     (operator.home / "made-of.txt").write_text("an earlier version\n")
     disconnected = operator.usher("disconnect")
     assert disconnected["changed"][:2] == ["lms-folder", "lms-records"]
-    assert f"shop: {shop.env_file}, with your own settings" in disconnected["stays"]
-    assert f"LMS: its folder {operator.home}" in disconnected["stays"]
-    assert any(
-        "accounts, enrollments and progress" in sentence for sentence in disconnected["stays"]
-    )
+    stays = disconnected["stays"]
+    assert f"shop: {shop.env_file}, with your own settings" in stays
+    assert f"LMS: its folder {operator.home}" in stays
+    assert any("accounts, enrollments and progress" in sentence for sentence in stays)
+    assert any("usher disconnect --lms embedded --purge" in sentence for sentence in stays)
     assert disconnected["ok"]
     assert not operator.lms_answers
-    assert (operator.saved_connections(), oauth_clients(shop)) == ([], [])
+    assert operator.saved_connections() == []
+    assert oauth_clients(shop) == []
     assert shop.env_file.read_bytes() == original_files[".env"]
     assert not (operator.home / "usher.json").exists()
-    assert any("usher disconnect --lms embedded --purge" in each for each in disconnected["stays"])
 
+    # With --purge, it deletes the LMS.
     assert operator.usher("disconnect", "--lms", "embedded", "--purge")["changed"] == ["lms-files"]
     assert not operator.home.exists()
 
@@ -221,7 +227,8 @@ def test_an_embedded_lms_in_use_is_not_offered_for_deletion(operator: Operator, 
 
 
 def test_disconnect_takes_the_embedded_lms_of_an_interrupted_connect(operator: Operator):
-    """The connect was killed when it had saved its options, before it saved the connection."""
+    """Without options, disconnect finds this LMS. The connect was killed when it had saved its
+    options, before it saved the connection."""
     shop = operator.shop
     make_kept_lms(operator.home)
     saved_state = SavedState(str(shop.env_file))
