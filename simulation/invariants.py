@@ -24,6 +24,8 @@ _OWN_REFUSALS = {
 }
 #: Codes of rows that can't be settled before the learner's account is settled.
 _WAITS_FOR_ACCOUNT = {"no-account", "account-refused", "inactive", "no-token"}
+#: Columns whose new values are logged, for the kinds that have them.
+_LOGGED_COLUMNS = ("mode", "is_active", "created_in_lms_at", "missing_since", "title", "username")
 
 
 class InvariantBroken(AssertionError):
@@ -135,9 +137,12 @@ class Invariants:
         if not row["access_token"] or (old and old["access_token"] == row["access_token"]):
             return
         owner = self.lms_data.access.get(vault.decrypt(row["access_token"]))
-        if (owner or "").lower() in self.lost_accounts or (owner is None and self.lost_accounts):
+        if owner is None and self.lost_accounts:
             return  # the LMS no longer knows the tokens of an account that it lost
-        person = self.lms_data.people.get((owner or "").lower(), "nobody")
+        username = "" if owner is None else owner.lower()
+        if username in self.lost_accounts:
+            return
+        person = self.lms_data.people.get(username, "nobody")
         if person != row["user_id"]:
             raise InvariantBroken(
                 f"learner {row['user_id']} has a token of the account {owner}, which belongs to "
@@ -165,37 +170,48 @@ class Invariants:
 
     def differences(self) -> Iterator[tuple[str, Row, str]]:
         """Kind, row and description of every row whose desired state differs from the LMS."""
-        rows = self.records.rows
-        for row in rows["account"].values():
-            if row["username"].lower() in self.lost_accounts:
-                continue
-            lms_account = (
-                self.lms_data.account_of(row["username"]) if self._is_in_lms(row) else None
-            )
-            if row["is_active"] and (lms_account is None or not row["created_in_lms_at"]):
-                yield "account", row, "there is no account"
-            elif lms_account is not None and lms_account.is_active and not row["is_active"]:
-                yield "account", row, "it is active in the LMS"
-        for row in rows["enrollment"].values():
-            if (difference := self._enrollment_difference(row)) is not None:
-                yield "enrollment", row, difference
-        for row in rows["profile"].values():
-            account = self.records.account_of(row["user_id"])
-            lms_account = self.lms_data.account_of(account["username"]) if account else None
-            if lms_account is None or lms_account.username.lower() in self.lost_accounts:
-                continue
-            for name in ("name", "country", "email"):
-                if row[name] and getattr(lms_account, name) != row[name]:
-                    yield "profile", row, f"the LMS has {name} {getattr(lms_account, name)!r}"
-                    break
-        for row in rows["retirement"].values():
-            lms_account = self.lms_data.account_of(row["username"])
-            is_strangers = self.lms_data.people.get(row["username"].lower()) is None
-            if lms_account is not None and lms_account.is_active and not is_strangers:
-                yield "retirement", row, "the account is active"
+        for kind, difference_of in (
+            ("account", self._account_difference),
+            ("enrollment", self._enrollment_difference),
+            ("profile", self._profile_difference),
+            ("retirement", self._retirement_difference),
+        ):
+            for row in self.records.rows[kind].values():
+                difference = difference_of(row)
+                if difference is not None:
+                    yield kind, row, difference
+
+    # Each of these methods returns None if the row and the LMS do not differ.
+
+    def _account_difference(self, row: Row) -> str | None:
+        if row["username"].lower() in self.lost_accounts:
+            return None
+        lms_account = self.lms_data.account_of(row["username"]) if self._is_in_lms(row) else None
+        if row["is_active"]:
+            is_missing = lms_account is None or not row["created_in_lms_at"]
+            return "there is no account" if is_missing else None
+        is_active_in_lms = lms_account is not None and lms_account.is_active
+        return "it is active in the LMS" if is_active_in_lms else None
+
+    def _profile_difference(self, row: Row) -> str | None:
+        account = self.records.account_of(row["user_id"])
+        lms_account = self.lms_data.account_of(account["username"]) if account else None
+        if lms_account is None or lms_account.username.lower() in self.lost_accounts:
+            return None
+        for name in ("name", "country", "email"):
+            value_in_lms = getattr(lms_account, name)
+            if row[name] and row[name] != value_in_lms:
+                return f"the LMS has {name} {value_in_lms!r}"
+        return None
+
+    def _retirement_difference(self, row: Row) -> str | None:
+        lms_account = self.lms_data.account_of(row["username"])
+        is_strangers = self.lms_data.people.get(row["username"].lower()) is None
+        if lms_account is None or is_strangers:
+            return None
+        return "the account is active" if lms_account.is_active else None
 
     def _enrollment_difference(self, row: Row) -> str | None:
-        """How the enrollment in the LMS differs from the row; None if it does not differ."""
         key = self.records.rows["run"][row["run_id"]]["course_key"]
         account = self.records.account_of(row["user_id"])
         username = account["username"] if account else ""
@@ -214,12 +230,15 @@ class Invariants:
         """Whether a worker that was paused has sent, or is about to send, a request about the row.
         Such a request is allowed although the worker's lease may have ended: the worker checks the
         row again when it writes the result."""
-        return any(
-            task.process.was_paused(task.began - LEASE_SECONDS, self.scheduler.now)
-            and any((kind, row["id"]) == (job_kind, job.row.pk) for job_kind, job in task.jobs)
-            for task in self.scheduler.tasks
-            if task.jobs and not task.dead and not task.process.is_dead
-        )
+        for task in self.scheduler.tasks:
+            if not task.jobs or task.dead or task.process.is_dead:
+                continue
+            processed_rows = [(job_kind, job.row.pk) for job_kind, job in task.jobs]
+            if (kind, row["id"]) not in processed_rows:
+                continue
+            if task.process.was_paused(task.began - LEASE_SECONDS, self.scheduler.now):
+                return True
+        return False
 
     # When a request changes the LMS
 
@@ -300,12 +319,22 @@ class Invariants:
                 raise InvariantBroken(
                     f"in the end {self._subject(kind, row)} differs: {difference}"
                 )
+        self._check_tokens()
+        self._check_deleted_users()
+        self._check_titles()
+        self._check_modes()
+
+    def _check_tokens(self) -> None:
+        """Raises InvariantBroken if an active account has no token, and its token was not
+        refused."""
         for row in self.records.rows["token"].values():
             account = self.records.account_of(row["user_id"])
             should_have_token = account and account["created_in_lms_at"] and account["is_active"]
             if should_have_token and not row["access_token"] and not row["refused_at"]:
                 raise InvariantBroken(f"in the end learner {row['user_id']} has no token")
-        self._check_deleted_users()
+
+    def _check_titles(self) -> None:
+        """Raises InvariantBroken unless each run that the LMS has is called as in the LMS."""
         for row in self.records.rows["run"].values():
             lms_run = self.lms_data.runs.get(row["course_key"])
             if lms_run is not None and lms_run["name"] != row["title"]:
@@ -313,7 +342,6 @@ class Invariants:
                     f"in the end {short(row['course_key'])} is called {row['title']!r} here and "
                     f"{lms_run['name']!r} in the LMS"
                 )
-        self._check_modes()
 
     def _check_deleted_users(self) -> None:
         """Raises InvariantBroken if the LMS account of a deleted user is still active, although
@@ -383,37 +411,32 @@ class Invariants:
         who = task.process if task is not None else ""
         subject = short(self._subject(kind, row))
         changes = [] if old else ["made"]
-        old = old or dict.fromkeys(row)
-        if row["lease_owner"] != old["lease_owner"]:
+        # A new row is compared with a row that has None in every column.
+        earlier = old or dict.fromkeys(row)
+        changed = {name for name in row if row[name] != earlier[name]}
+        # The row's work
+        if "lease_owner" in changed:
             if row["lease_owner"]:
                 changes.append(f"claimed by {self.owners.get(row['lease_owner'], '?')}")
-            elif old["lease_owner"]:
+            elif earlier["lease_owner"]:
                 changes.append("lease ended")
-        if (row["refused_at"] is None) != (old["refused_at"] is None):
+        if (row["refused_at"] is None) != (earlier["refused_at"] is None):
             changes.append("refused" if row["refused_at"] else "no longer refused")
-        if row["error_code"] != old["error_code"] and row["error_code"]:
+        if "error_code" in changed and row["error_code"]:
             changes.append(f"{row['error_code']} ({row['error_message'][:90]})")
-        if row["attempts"] != old["attempts"]:
+        if "attempts" in changed:
             changes.append(f"{row['attempts']} attempts")
-        if row["due_at"] != old["due_at"]:
-            at = row["due_at"]
-            changes.append(f"due at {seconds(at):.3f}" if at else "nothing due")
-        for name in (
-            "mode",
-            "is_active",
-            "created_in_lms_at",
-            "missing_since",
-            "title",
-            "username",
-        ):
-            if name in row and row[name] != old[name]:
+        if "due_at" in changed:
+            due_at = row["due_at"]
+            changes.append(f"due at {seconds(due_at):.3f}" if due_at else "nothing due")
+        # The row itself
+        for name in _LOGGED_COLUMNS:
+            if name in changed:
                 changes.append(f"{name} {row[name]}")
-        if row["generation"] != old["generation"] or (
-            row["observed_generation"] != old["observed_generation"]
-        ):
+        if changed & {"generation", "observed_generation"}:
             changes.append(f"generation {row['observed_generation']} of {row['generation']}")
         if changes:
-            self.event_log.add(who, f"  {subject}: {', '.join(map(str, changes))}")
+            self.event_log.add(who, f"  {subject}: {', '.join(changes)}")
 
 
 def _person_text(person: int | str | None) -> str:

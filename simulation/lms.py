@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -32,9 +34,8 @@ class LmsData(World):
 
     people: username in lower case → id of the application's user to whom the account belongs; None
     for an account that a stranger created in the LMS; ``GONE`` for an account that was created
-    after the user had been deleted. modes: course key → the run's modes. closed:
-    keys of runs that accept no new learners. refused: kind and subject of everything this LMS has
-    ever refused.
+    after the user had been deleted. modes: course key → the run's modes. closed: keys of runs that
+    accept no new learners. refused: (kind, subject) of everything this LMS has ever refused.
     """
 
     def __init__(self) -> None:
@@ -125,14 +126,12 @@ class DirectCallbacks:
     callback_fails: returns whether the application is unreachable."""
 
     world: LmsData
-    callback_fails: Any = field(default=lambda: False)
+    callback_fails: Callable[[], bool] = lambda: False
 
     async def me(self, token: str) -> str | None:
         from oauth2_provider.models import get_access_token_model
 
         self._fail_if_unreachable()
-        import hashlib
-
         digest = hashlib.sha256(token.encode()).hexdigest()
         row = get_access_token_model().objects.filter(token_checksum=digest).first()
         return self._name(row.user_id) if row is not None else None
@@ -262,8 +261,7 @@ def enroll(
 ) -> tuple[str, bool]:
     """Changes an enrollment as the platform does for the service worker. Returns the new mode, and
     whether the enrollment is active. mode: None to keep the mode, which is audit for a new
-    enrollment. force: also in a closed run. Raises NoEnrollment with the
-    platform's message."""
+    enrollment. force: also in a closed run. Raises NoEnrollment with the platform's message."""
     try:
         return _enroll(world, username, key, mode, is_active, force=force)
     except NoEnrollment:
@@ -282,8 +280,8 @@ def _enroll(
     if enrollment is None and not is_active:
         raise NoEnrollment(f"{username} is not enrolled in {key}.")
     offered_modes = [offered["mode_slug"] for offered in world.modes[key]]
-    has_mode = enrollment is not None and current_mode == mode
-    if is_active and mode and mode not in offered_modes and not has_mode:
+    keeps_mode = enrollment is not None and current_mode == mode
+    if is_active and mode and mode not in offered_modes and not keeps_mode:
         raise NoEnrollment(
             f"The [{mode}] course mode is expired or otherwise unavailable for course run [{key}]."
         )
@@ -334,16 +332,20 @@ class _BatchApi(BatchApi):
             self.world.refused.add(("account", username))
         elif account is None:
             self.world.people[username.lower()] = _user_id_of(username)
-        else:
-            changes = {name: item[name] for name in ("name", "country") if item[name]}
-            changes |= {"email": item["email"]} if item["email"] else {}
-            if any(getattr(account, name) != value for name, value in changes.items()):
-                result["status"] = "updated"
-            self.world.by_email.pop(account.email.lower(), None)
-            for name, value in changes.items():
-                setattr(account, name, value)
-            self.world.by_email[account.email.lower()] = account
+        elif self._change(account, item):
+            result["status"] = "updated"
         return result
+
+    def _change(self, account: Account, item: dict[str, Any]) -> bool:
+        """Gives the account the item's details that are not empty. Returns whether one of them is
+        new."""
+        details = {name: item[name] for name in ("name", "country", "email") if item[name]}
+        has_changed = any(getattr(account, name) != value for name, value in details.items())
+        self.world.by_email.pop(account.email.lower(), None)
+        for name, value in details.items():
+            setattr(account, name, value)
+        self.world.by_email[account.email.lower()] = account
+        return has_changed
 
     def _enrollment(self, item: dict[str, Any]) -> dict[str, Any]:
         """Changes the item's enrollment. Returns the result."""
@@ -388,7 +390,8 @@ def _error_code(message: str) -> str:
     raise AssertionError(message)
 
 
-# The result of a refused enrollment. Unlike the LMS's, it has the fields of an account's.
 def _refused_result(item: dict[str, Any], code: str, message: str) -> dict[str, Any]:
+    """The result of a refused enrollment. Unlike the LMS's, it has the fields of the result of an
+    account."""
     error = {"code": code, "message": message, "suggestions": []}
     return {"id": item["id"], "status": "refused", "tokens": None, "error": error}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 _WRITTEN_TABLE = re.compile(r'^(?:UPDATE|DELETE FROM) "(\w+)"')
 _READ_TABLE = re.compile(r' FROM "(\w+)"')
@@ -23,6 +23,14 @@ _FOR_UPDATE = re.compile(r" FOR UPDATE(?P<skip_locked> SKIP LOCKED)?")
 
 class LockOrderBroken(AssertionError):
     """Two transactions lock these tables in different orders and can deadlock."""
+
+
+class Locked(NamedTuple):
+    """What a statement locks: rows of the table ``table``, and the rows of the work queue that
+    belong to rows of the table ``work_of``; '' for none."""
+
+    table: str = ""
+    work_of: str = ""
 
 
 class Locks:
@@ -57,49 +65,56 @@ class Locks:
         """Executes a statement without FOR UPDATE, which SQLite does not support. Records the locks
         that it would take on PostgreSQL, if it is in a transaction. Lets other threads run before
         and after a write that is a transaction of its own."""
-        for_update = _FOR_UPDATE.search(sql)
-        waits = not (for_update and for_update["skip_locked"])
-        table, table_of_work = self._locked_tables(sql, params)
-        sql = _FOR_UPDATE.sub("", sql)
-        if not context["connection"].in_atomic_block:
-            if not (table or table_of_work):
-                return execute(sql, params, many, context)
+        locked = self._locked_by(sql, params)
+        sql_for_sqlite = _FOR_UPDATE.sub("", sql)
+        if context["connection"].in_atomic_block:
+            if self._is_watched():
+                self._record(locked, sql)
+            return execute(sql_for_sqlite, params, many, context)
+        if locked == Locked():  # the statement writes nothing
+            return execute(sql_for_sqlite, params, many, context)
+        self._let_others_run()
+        result = execute(sql_for_sqlite, params, many, context)
+        if "RETURNING" not in sql:  # otherwise the rows are not read yet
             self._let_others_run()
-            result = execute(sql, params, many, context)
-            if "RETURNING" not in sql:  # otherwise the rows are not read yet
-                self._let_others_run()
-            return result
-        if self._is_watched():
-            if table in self._tables.values():
-                self._lock(table, waits=waits)
-            if table_of_work in self._tables.values():
-                self._lock(f"the work of {table_of_work}", waits=waits)
-        return execute(sql, params, many, context)
+        return result
 
-    def _locked_tables(self, sql: str, params: Any) -> tuple[str, str]:
-        """The table whose rows the statement locks, and the table whose rows' work it locks; '' for
-        none."""
+    def _locked_by(self, sql: str, params: Any) -> Locked:
         if _FOR_UPDATE.search(sql):
             match = _READ_TABLE.search(sql)
             table = match[1] if match else ""
-            return table, table if _WORK in sql else ""
+            return Locked(table, work_of=table if _WORK in sql else "")
         if match := _WRITTEN_TABLE.match(sql):
-            return match[1], ""
+            return Locked(match[1])
         if _INSERTS_WORK.match(sql):
-            return "", self._tables.get(params[0], "")
-        return "", ""
+            return Locked(work_of=self._tables.get(params[0], ""))
+        return Locked()
+
+    def _record(self, locked: Locked, sql: str) -> None:
+        """Records what the statement ``sql`` locks, if it is in the tables to check."""
+        for_update = _FOR_UPDATE.search(sql)
+        skips_locked_rows = for_update is not None and for_update["skip_locked"] is not None
+        if locked.table in self._tables.values():
+            self._lock(locked.table, waits=not skips_locked_rows)
+        if locked.work_of in self._tables.values():
+            self._lock(f"the work of {locked.work_of}", waits=not skips_locked_rows)
 
     def _lock(self, table: str, *, waits: bool) -> None:
         """Records a lock, and reports it if another transaction took the same locks in the opposite
         order. waits: False for SKIP LOCKED, which never waits for another transaction."""
         if table in self._held:
             return
-        for earlier in self._held if waits else ():
-            self._orders.add((earlier, table))
-            if (table, earlier) in self._orders:
-                violation = (
-                    f"one transaction locks {earlier} and then waits for {table}; another one "
-                    f"locks {table} and then waits for {earlier}"
-                )
-                self._report(LockOrderBroken(violation))
+        if waits:
+            for earlier in self._held:
+                self._check_order(earlier, table)
         self._held.append(table)
+
+    def _check_order(self, earlier: str, later: str) -> None:
+        """Records that a transaction locked one table before the other one."""
+        self._orders.add((earlier, later))
+        if (later, earlier) in self._orders:
+            violation = (
+                f"one transaction locks {earlier} and then waits for {later}; another one "
+                f"locks {later} and then waits for {earlier}"
+            )
+            self._report(LockOrderBroken(violation))

@@ -174,12 +174,15 @@ class Network:
         if self.is_down:
             self._answer_in(0.0, message, httpx.ReadError("connection reset"))
             return
+        # The LMS may fail before it does anything. Half of its failures are such failures.
+        fails_below = fault_rates.failure / 2
+        throttles_below = fails_below + fault_rates.throttle
         fate = rng.random()
-        if fate < fault_rates.failure / 2:
+        if fate < fails_below:
             self.event_log.add_lms_event("fails before it does anything", message)
             self._answer_in(self.max_usual_seconds, message, _page(rng.choice((500, 502, 503))))
             return
-        if fate < fault_rates.failure / 2 + fault_rates.throttle:
+        if fate < throttles_below:
             self.event_log.add_lms_event("throttles", message)
             wait = str(rng.choice((2, 5, 30)))
             busy = Response(429, b'{"detail": "Request was throttled."}', [("Retry-After", wait)])
@@ -189,29 +192,27 @@ class Network:
         answer = self.lms.answer(message.request)
         self.event_log.add_lms_answer(message, answer)
         self.on_answer(message)
+        # The answer may be lost, replaced by an error, or cut off.
+        lost_below = fault_rates.lost_answer
+        error_below = lost_below + fault_rates.failure / 2
+        half_below = error_below + fault_rates.half_answer
         fate = rng.random()
-        if fate < fault_rates.lost_answer:
+        if fate < lost_below:
             is_reset = rng.random() < 0.7  # otherwise the client waits for its timeout
             if is_reset:
                 self._answer_in(
                     self.max_usual_seconds, message, httpx.ReadError("connection reset")
                 )
             return
-        if fate < fault_rates.lost_answer + fault_rates.failure / 2:
+        if fate < error_below:
             answer = _page(rng.choice((500, 502, 504)))
-        elif (
-            fate < fault_rates.lost_answer + fault_rates.failure / 2 + fault_rates.half_answer
-            and answer.body
-        ):
+        elif fate < half_below and answer.body:
             partial_body = answer.body[: len(answer.body) // 2]
             answer = Response(answer.status, partial_body, answer.headers, answer.kind)
         is_late = rng.random() < fault_rates.late_answer
-        self._answer_in(
-            # A late answer may come after the client's timeout of 60 s.
-            rng.uniform(1, 90) if is_late else rng.uniform(0.005, self.max_usual_seconds),
-            message,
-            answer,
-        )
+        # A late answer may come after the client's timeout of 60 s.
+        seconds = rng.uniform(1, 90) if is_late else rng.uniform(0.005, self.max_usual_seconds)
+        self._answer_in(seconds, message, answer)
 
     def _answer_in(
         self, seconds: float, message: Message, answer: Response | httpx.TransportError

@@ -64,14 +64,8 @@ class Records:
             self.rows[kind] = {
                 values[0]: dict(zip(names, values, strict=True)) for values in raw_rows
             }
-        # A row that is claimed is due when its lease ends.
         self.due_at = min(
-            (
-                max(seconds(row["due_at"]), seconds(row["lease_until"], default=0.0))
-                for rows in self.rows.values()
-                for row in rows.values()
-                if row["due_at"]
-            ),
+            (_due_time(row) for rows in self.rows.values() for row in rows.values()),
             default=float("inf"),
         )
         return earlier_rows
@@ -81,12 +75,7 @@ class Records:
         return [
             kind
             for kind, rows in self.rows.items()
-            if any(
-                row["due_at"]
-                and seconds(row["due_at"]) <= now
-                and seconds(row["lease_until"], default=0.0) <= now
-                for row in rows.values()
-            )
+            if any(_due_time(row) <= now for row in rows.values())
         ]
 
     def _query(self, kind: str) -> str:
@@ -105,6 +94,14 @@ class Records:
     def account_of(self, user_id: int) -> Row | None:
         accounts = self.rows["account"].values()
         return next((row for row in accounts if row["user_id"] == user_id), None)
+
+
+def _due_time(row: Row) -> float:
+    """The virtual time from which a worker can claim the row; infinite if it is not due. A row
+    that is claimed is due when its lease ends."""
+    if not row["due_at"]:
+        return float("inf")
+    return max(seconds(row["due_at"]), seconds(row["lease_until"], default=0.0))
 
 
 def seconds(timestamp: Any, *, default: float = float("inf")) -> float:

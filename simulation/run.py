@@ -133,10 +133,13 @@ def _replace_real_world() -> Iterator[None]:
         stack.enter_context(mock.patch.object(Atomic, "__enter__", enter_transaction))
         stack.enter_context(mock.patch.object(Atomic, "__exit__", leave_transaction))
         for kind in all_kinds().values():
-            for name, is_act_many in (("act", False), ("act_many", True)):
-                if name in vars(type(kind)) and type(kind) is not Kind:
-                    act = _record_jobs(getattr(type(kind), name), is_act_many=is_act_many)
-                    stack.enter_context(mock.patch.object(type(kind), name, act))
+            kind_class = type(kind)
+            if kind_class is Kind:
+                continue
+            for name in ("act", "act_many"):
+                if name in vars(kind_class):  # inherited methods stay as they are
+                    act = _record_jobs(getattr(kind_class, name), is_act_many=name == "act_many")
+                    stack.enter_context(mock.patch.object(kind_class, name, act))
         yield
 
 

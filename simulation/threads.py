@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
-from simulation.scheduler import Scheduler
+from simulation.scheduler import Process, Scheduler
 
 #: Virtual time begins here.
 BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -31,6 +31,14 @@ def scheduler() -> Scheduler:
     if _current is None:
         raise RuntimeError("no seed is being simulated")
     return _current
+
+
+def _current_process() -> Process:
+    """The process of the current thread, for a new thread."""
+    task = scheduler().task
+    if task is None:
+        raise AssertionError("only a simulated thread can start threads")
+    return task.process
 
 
 def database_time() -> datetime:
@@ -170,10 +178,7 @@ class Thread:
 
     def start(self) -> None:
         """Start the thread in the current process."""
-        task = scheduler().task
-        if task is None:
-            raise AssertionError("only a simulated thread can start threads")
-        scheduler().spawn(task.process, self._act)
+        scheduler().spawn(_current_process(), self._act)
 
 
 class Threading:
@@ -223,25 +228,28 @@ class Queues:
         return getattr(queue, name)
 
 
+class _Call(NamedTuple):
+    future: Future[Any]
+    act: Callable[[], Any]
+
+
 class Pool:
     """Replaces ``ThreadPoolExecutor``. Its threads end when there is no work; new work starts new
     threads."""
 
     def __init__(self, max_workers: int = 1, **_: Any) -> None:
         self._max_workers = max_workers
+        #: The number of threads.
         self._running = 0
-        #: Calls that no thread has begun, with their futures.
-        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        #: Calls that no thread has begun.
+        self._waiting: deque[_Call] = deque()
 
     def submit(self, act: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self._waiting.append((future, lambda: act(*args, **kwargs)))
+        self._waiting.append(_Call(future, lambda: act(*args, **kwargs)))
         if self._running < self._max_workers:
             self._running += 1
-            task = scheduler().task
-            if task is None:
-                raise AssertionError("only a simulated thread can start threads")
-            scheduler().spawn(task.process, self._work)
+            scheduler().spawn(_current_process(), self._work)
         return future
 
     def map(self, act: Callable[..., Any], *iterables: Iterable[Any]) -> Iterable[Any]:
@@ -249,22 +257,23 @@ class Pool:
         return [result(future) for future in futures]
 
     def _work(self) -> None:
+        """One thread: makes the waiting calls, one after another, until there are none."""
         try:
             while self._waiting:
-                future, act = self._waiting.popleft()
-                if not future.set_running_or_notify_cancel():
+                call = self._waiting.popleft()
+                if not call.future.set_running_or_notify_cancel():
                     continue  # the call was cancelled
                 try:
-                    future.set_result(act())
+                    call.future.set_result(call.act())
                 except Exception as error:  # noqa: BLE001 - as the real executor does
-                    future.set_exception(error)
+                    call.future.set_exception(error)
         finally:
             self._running -= 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:
             while self._waiting:
-                self._waiting.popleft()[0].cancel()
+                self._waiting.popleft().future.cancel()
         if wait:
             scheduler().wait(lambda: not self._running)
 

@@ -118,7 +118,8 @@ class Integrator:
             name: value
             for name, value in os.environ.items()
             if not re.match("OPENEDX|USHER|DJANGO|CELERY|PYTEST|SITE_BASE|LOGOUT", name)
-        } | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        }
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
     def run(self, command: str, **environment: str) -> str:
         """Runs a command of a shell, which must succeed, in the project. Returns its output."""
@@ -136,7 +137,8 @@ class Integrator:
         """Writes the files below this heading of the page. Text that the page puts at the end of a
         file is appended."""
         for path, code in files(section(heading)).items():
-            with (self.folder / path.rstrip("+")).open("a" if path.endswith("+") else "w") as file:
+            mode = "a" if path.endswith("+") else "w"
+            with (self.folder / path.rstrip("+")).open(mode) as file:
                 file.write(code)
 
     def usher_dev(self, **environment: str) -> dict[str, str]:
@@ -146,9 +148,10 @@ class Integrator:
         is_first_run = not (self.folder / ".usher").exists()
         ports = f" --port {self.port} --lms-port {self.lms_port}" if is_first_run else ""
         out = self.run(f"usher dev --once --json{ports}", **environment)
-        data = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-        assert data["ok"], data
-        return {step["id"]: step["detail"] for step in data["steps"]}
+        report_line = next(line for line in out.splitlines() if line.startswith("{"))
+        report = json.loads(report_line)
+        assert report["ok"], report
+        return {step["id"]: step["detail"] for step in report["steps"]}
 
 
 @pytest.fixture(scope="module")

@@ -73,21 +73,22 @@ def run(
         yield from answering
         both_answer = all(check.outcome == "ok" for check in answering)
         silence = "" if both_answer else "the application or the LMS does not answer"
-        yield from _results(
-            _probes_over_http(client, target, application, description, addresses), silence
-        )
+        over_http = _probes_over_http(client, target, application, description, addresses)
+        yield from _results(over_http, silence)
+        inside = _probes_inside(client, target, application, description, addresses)
         results_inside: list[Check] = []
-        for name, probe in _probes_inside(
-            client, target, application, description, addresses
-        ).items():
+        for name, probe in inside.items():
             # To send its redirect URI, the LMS may first need an answer of the application.
             reason_to_skip = silence if name == _REDIRECT_URI else ""
             results_inside += _results({name: probe}, reason_to_skip)
         yield from results_inside
     can_sign_in = both_answer and all(check.outcome == "ok" for check in results_inside)
-    reason_to_skip = "" if can_sign_in else "an earlier check failed"
     if not prove:
         reason_to_skip = _SKIPPED
+    elif not can_sign_in:
+        reason_to_skip = "an earlier check failed"
+    else:
+        reason_to_skip = ""
     sign_in_target = _sign_in_target(lms, target, application, description, addresses)
     yield from _results(_probes_by_browser(target, sign_in_target), reason_to_skip)
     own_commands: Probes = {

@@ -170,23 +170,20 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
     """
     view = View(as_json)
     with _exit_code_of_errors(view):
+        # Find the LMS and the applications.
         options_given = _options_of(arguments)
-        applications = [
-            with_earlier_options(options)
-            for options in options_given.applications or connected_applications()
-        ]
+        applications = options_given.applications or connected_applications()
         if not applications:
             raise Refused("no application named; give its checkout: --application ~/mitxonline")
-        for application in applications:
-            check_exists(application)
-        options_given = replace(options_given, applications=applications)
-        context = find_lms(with_earlier_lms(options_given))
-        for application in options_given.applications:
-            confirm = functools.partial(_confirms, yes=yes, as_json=as_json)
+        command_options = _with_earlier_options(options_given, applications)
+        context = find_lms(with_earlier_lms(command_options))
+        confirm = functools.partial(_confirms, yes=yes, as_json=as_json)
+        for application in command_options.applications:
             if change := make_env(recognise(application), dry_run=dry_run, confirm=confirm):
                 view.print_preparation(change, dry_run=dry_run)
-        targets = find_targets(options_given, context, dry_run=dry_run)
+        targets = find_targets(command_options, context, dry_run=dry_run)
         warn_of_moves(targets, context)
+        # Plan, and show the plan.
         choices = Options(
             build=lambda: arguments["build"] or (_can_ask(yes, as_json) and _confirms_build()),
             recreate=not arguments["no_recreate"],
@@ -197,6 +194,7 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
         view.print_plan(plan, dry_run=dry_run)
         if dry_run:
             return
+        # Change what differs, and remember the connections.
         if plan.due:
             _confirm(yes, as_json)
             for target, _ in targets:
@@ -208,11 +206,23 @@ def connect(as_json: bool, dry_run: bool, yes: bool, **arguments: Any) -> None:
             connections.forget(*replaced.key)
         for target, backend in targets:
             connections.remember(connection_of(target, backend, context))
-        results = _check_and_show(
-            [target for target, _ in targets], context, view, prove=not arguments["no_prove"]
-        )
-        if advice := _start_advice([target for target, _ in targets], results):
+        # Check the connections.
+        connected = [target for target, _ in targets]
+        results = _check_and_show(connected, context, view, prove=not arguments["no_prove"])
+        advice = _start_advice(connected, results)
+        if advice:
             raise NeedsPerson(step="start", message=advice)
+
+
+def _with_earlier_options(
+    options_given: CommandOptions, applications: list[ApplicationOptions]
+) -> CommandOptions:
+    """Returns the options for these applications, completed with those of their earlier
+    connections. Raises Refused if the checkout of an application does not exist."""
+    completed = [with_earlier_options(application) for application in applications]
+    for application in completed:
+        check_exists(application)
+    return replace(options_given, applications=completed)
 
 
 def _check_and_show(
@@ -264,13 +274,10 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
     """
     view = View(as_json)
     with _exit_code_of_errors(view):
+        # Find the LMS and the applications.
         options_given = with_defaults(_options_of(arguments))
-        applications = [
-            with_earlier_options(application) for application in options_given.applications
-        ]
-        for application in applications:
-            check_exists(application)
-        options_given = replace(options_given, applications=applications)
+        options_given = _with_earlier_options(options_given, options_given.applications)
+        applications = options_given.applications
         try:
             context = find_lms(options_given)
         except Refused:
@@ -291,6 +298,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
                 f"no application is connected here{advice_about_kept_lms(context)}"
             )
             return
+        # Plan, and show the plan.
         disconnection = disconnection_for(
             context.lms, targets, names, context.addresses, purge=purge
         )
@@ -299,6 +307,7 @@ def disconnect(as_json: bool, dry_run: bool, yes: bool, purge: bool, **arguments
         view.print_plan(plan, dry_run=dry_run)
         if dry_run:
             return
+        # Remove the connections, and forget them.
         if plan.due:
             _confirm(yes, as_json)
             disconnection.save_description()
@@ -326,8 +335,10 @@ def _start_advice(targets: list[TargetApplication], checks_made: list[Check]) ->
     all_in_compose = all(target.checkout.compose for target in targets)
     if all_in_compose or any(check.id != "application-answers" for check in failed):
         return ""
+    if not failed:
+        return ""
     fixes = "; ".join(f"{check.seen}: {check.fix}" for check in failed)
-    return fixes and f"{fixes}. Then run `usher connect` again: it proves the connection"
+    return f"{fixes}. Then run `usher connect` again: it proves the connection"
 
 
 def _with_warnings(plan: Plan, context: LmsContext) -> Plan:
@@ -342,22 +353,13 @@ def _options_of(arguments: dict[str, Any]) -> CommandOptions:
     The first value of an option such as --name is for the first --application, and so on. Raises
     Refused if an option is given more often than --application.
     """
-    targets = list(arguments["targets"])
-    fields = ("edition", "backend", "name", "manage", "env_file", "url", "server_url")
-    for name in fields:
-        if len(arguments.get(name, ())) > len(targets):
+    applications = [ApplicationOptions(target=target) for target in arguments["targets"]]
+    for name in ("edition", "backend", "name", "manage", "env_file", "url", "server_url"):
+        values = arguments.get(name, ())
+        if len(values) > len(applications):
             raise Refused(f"--{name.replace('_', '-')} is given more often than --application")
-    applications = [
-        ApplicationOptions(
-            target=target,
-            **{
-                name: values[index]
-                for name in fields
-                if index < len(values := arguments.get(name, ()))
-            },
-        )
-        for index, target in enumerate(targets)
-    ]
+        for index, value in enumerate(values):
+            applications[index] = replace(applications[index], **{name: value})
     return CommandOptions(
         lms=arguments["lms"] or "",
         lms_home=arguments["lms_home"],
@@ -417,7 +419,8 @@ def _exit_code_of_errors(view: View) -> Iterator[None]:
         code, message = exits.NOT_RUN, f"{error}\n{changes}"
     except connections.ConnectionsError as error:
         has_changed = view.has_preparations or view.changed
-        code, message = exits.FAILED if has_changed else exits.NOT_RUN, str(error)
+        code = exits.FAILED if has_changed else exits.NOT_RUN
+        message = str(error)
     except OSError as error:  # while Usher reads or writes files of its own
         changes = "The earlier steps are done" if view.has_begun else "Nothing was changed"
         code = exits.FAILED if view.has_begun else exits.NOT_RUN

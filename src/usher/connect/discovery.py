@@ -97,11 +97,9 @@ class LmsContext:
 
 def find_lms(command_options: CommandOptions) -> LmsContext:
     """Returns the LMS that the options name. Raises Refused."""
-    return (
-        _find_embedded(command_options)
-        if command_options.lms == connections.EMBEDDED
-        else _find_tutor_lms(command_options)
-    )
+    if command_options.lms == connections.EMBEDDED:
+        return _find_embedded(command_options)
+    return _find_tutor_lms(command_options)
 
 
 def _find_embedded(command_options: CommandOptions) -> LmsContext:
@@ -111,34 +109,38 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
     check_installed()
     secrets = Secrets()
     runner = Runner(secrets)
-    home = (
-        Path(command_options.lms_home).expanduser().absolute()
-        if command_options.lms_home
-        else embedded_home()
-    )
+    home = embedded_home()
+    if command_options.lms_home:
+        home = Path(command_options.lms_home).expanduser().absolute()
     checkouts = [recognise(options) for options in command_options.applications]
     present_connections = [
         connection for connection in _stored_connections() if connection.lms_home == str(home)
     ]
-    # Also for applications that are connected already.
-    for_containers = any(checkout.compose for checkout in checkouts) or any(
+    new_in_containers = any(checkout.compose for checkout in checkouts)
+    present_in_containers = any(
         connection.manage.startswith("docker ") for connection in present_connections
     )
+    for_containers = new_in_containers or present_in_containers
     present_url = url_of(home)
     default_host = CONTAINER_HOST if for_containers else _unused_host(present_connections)
-    url = _address(
-        command_options.lms_url or present_url or f"http://{default_host}:{PORT}", "--lms-url"
-    )
+    default_url = present_url or f"http://{default_host}:{PORT}"
+    url = _address(command_options.lms_url or default_url, "--lms-url")
     if present_url and url != present_url:
         names = {checkout.name for checkout in checkouts}
         _refuse_if_others_use(home, present_url, present_connections, names)
     lms = EmbeddedLms(home, url, runner, open_to_containers=for_containers)
     secrets.add(lms.generated_secrets().values())
     running = lms.server.is_running
-    # The port of the running LMS is in use by itself. Its address is not known if lms.env.yml is
-    # malformed.
-    if not running or present_url not in ("", url):
+    # Its address is not known if lms.env.yml is malformed.
+    uses_port_itself = running and present_url in ("", url)
+    if not uses_port_itself:
         check_port(url)
+    if running:
+        state = "runs"
+    elif present_url:
+        state = "does not run"
+    else:
+        state = "will be created"
     lms_server_url = _address(command_options.lms_server_url or url, "--lms-server-url")
     return LmsContext(
         lms=lms,
@@ -154,7 +156,7 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
         facts={
             "LMS": f"{url}, embedded",
             "folder": str(home),
-            "state": "runs" if running else "does not run" if present_url else "will be created",
+            "state": state,
         },
         warnings=[_OPEN_TO_ALL.format(port=lms.server.port)] if for_containers else [],
         running=running,
@@ -200,7 +202,7 @@ def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
         report = inspect_root(python, root, runner)
     except ToolFailed as error:
         raise Refused(str(error)) from error
-    secrets.add(str(report["usher"].get(key, "")) for key in report["usher"] if _is_secret(key))
+    secrets.add(str(value) for key, value in report["usher"].items() if _is_secret(key))
     warning = check_version(report["version"])
     is_cluster = command_options.mode == "k8s"
     modes_running = [] if is_cluster else running_modes(report["values"], runner)
@@ -227,7 +229,7 @@ def _find_tutor_lms(command_options: CommandOptions) -> LmsContext:
             "LMS": lms_url,
         },
         warnings=[warning] if warning else [],
-        running=_is_running(instance, runner) if instance.command in modes_running else False,
+        running=instance.command in modes_running and _is_running(instance, runner),
     )
 
 

@@ -53,9 +53,8 @@ class View:
         if not due:
             self._print("\nNothing to change: everything is as planned already.")
             return
-        self._print(
-            f"\n{len(due)} of {len(plan.steps)} changes {'is' if len(due) == 1 else 'are'} due:"
-        )
+        verb = "is" if len(due) == 1 else "are"
+        self._print(f"\n{len(due)} of {len(plan.steps)} changes {verb} due:")
         for number, step in enumerate(due, start=1):
             self._print(f"  {number:>2}. {_wrap_text(step.what, indent=6)}")
             for detail in step.details():

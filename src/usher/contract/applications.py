@@ -267,26 +267,34 @@ def _check_entry(values: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _add_derived_fields(values: dict[str, Any], place: str, *, is_first: bool) -> None:
-    """Adds the fields that can be derived from others. Raises EntryError for a bad address."""
+    """Adds the fields that can be derived from others. Raises EntryError for a bad address or an
+    unknown backend."""
     edition = EDITIONS.get(values["name"])
     if edition and not values.get("root_url"):
         values["root_url"] = edition.root_url
         values.setdefault("gateway_url", edition.gateway_url)
-    root_url = values["root_url"] = _address(values.get("root_url"), f"{place}.root_url")
-    values["server_url"] = (
-        _address(values["server_url"], f"{place}.server_url")
-        if values.get("server_url")
-        else _address_for_containers(root_url)
-    )
+    root_url = _address(values.get("root_url"), f"{place}.root_url")
+    values["root_url"] = root_url
+    if values.get("server_url"):
+        values["server_url"] = _address(values["server_url"], f"{place}.server_url")
+    else:
+        values["server_url"] = _address_for_containers(root_url)
+    roots = [root_url]
     if values.get("gateway_url"):
         values["gateway_url"] = _address(values["gateway_url"], f"{place}.gateway_url")
+        roots.append(values["gateway_url"])
     if not values.get("redirect_uris"):
-        roots = [root_url, *([values["gateway_url"]] if values.get("gateway_url") else [])]
         values["redirect_uris"] = [
             root + path for root in roots for path in ApplicationPath.LANDINGS
         ]
     if not values.get("oauth_name"):
         values["oauth_name"] = oauth.EDX_OAUTH_APP if is_first else f"{values['name']}-oauth-app"
+    _add_backend(values, place)
+
+
+def _add_backend(values: dict[str, Any], place: str) -> None:
+    """Adds the backend, if it is absent, and the known backend of which it is a variant. Raises
+    EntryError if that one is not known."""
     values.setdefault("backend", oauth.DEFAULT_BACKEND)
     base = values.get("backend_base") or values["backend"]
     if base not in oauth.BACKENDS:

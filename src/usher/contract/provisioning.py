@@ -257,18 +257,22 @@ def _check_types(record_class: Any, data: dict[str, Any], place: str) -> None:
         expected = record_class.__dataclass_fields__[name].type
         if expected in (ServiceWorker | None, list[ServiceClient]):
             continue
-        if expected is str:
-            matches = isinstance(value, str)
-        elif expected is int:
-            matches = isinstance(value, int) and not isinstance(value, bool)
-        else:
-            matches = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        if not matches:
+        if not _has_type(value, expected):
             type_name = getattr(expected, "__name__", expected)
             raise DescriptionError(f"{place}.{name} is not {type_name}")
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and not is_storable(text) for text in texts):
             raise DescriptionError(f"{place}.{name} has characters that no database can store")
+
+
+def _has_type(value: Any, expected: Any) -> bool:
+    """Whether the value is what a field of this type may have. expected: ``str``, ``int`` or
+    ``list[str]``."""
+    if expected is str:
+        return isinstance(value, str)
+    if expected is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _check_required_fields(record: Any, place: str) -> None:

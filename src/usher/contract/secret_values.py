@@ -29,7 +29,7 @@ class Secrets:
     parts of other words, so they are hidden only where they are certainly the secret."""
 
     _known: set[str] = field(default_factory=set, repr=False)
-    #: Regular expressions of what stands in front of a short secret, and the secret.
+    #: Pairs: a regular expression of what stands in front of a short secret, and the secret.
     _short: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
     def add(self, values: Iterable[str | None]) -> None:
@@ -39,13 +39,14 @@ class Secrets:
         """Adds the values of the secret ones of these settings, and the parts of the values that an
         error may quote."""
         for name, value in values.items():
-            if is_secret(name, value):
-                forms = set(_forms_of(value))
-                self.add(forms)
-                before = _BEFORE_PASSWORD if "://" in value else _before_value(name)
-                self._short |= {
-                    (before, form) for form in forms if 0 < len(form) < MIN_SECRET_LENGTH
-                }
+            if not is_secret(name, value):
+                continue
+            forms = set(_forms_of(value))
+            self.add(forms)
+            before = _BEFORE_PASSWORD if "://" in value else _before_value(name)
+            for form in forms:
+                if 0 < len(form) < MIN_SECRET_LENGTH:
+                    self._short.add((before, form))
 
     def hide(self, text: str) -> str:
         # The longest first, since a secret may contain a shorter one.

@@ -39,11 +39,12 @@ def summary_of_output(output: str, folder: Path | None) -> str:
     error = _error_of(traceback) or last_line
     if error.endswith(_WITHOUT_CAUSE) and earlier_output.endswith(_DIRECT_CAUSE):
         return summary_of_output(earlier_output.removesuffix(_DIRECT_CAUSE), folder)
-    missing_variable = _NO_VARIABLE.match(error)
-    last_file, _ = _PLACE.findall(traceback)[-1] if missing_variable else ("", "")
-    if missing_variable and _IN_OS.search(last_file):
-        error += f" (the environment variable {missing_variable[1]} is not set)"
-    if folder is None or (place := _place_of(traceback, error, folder)) is None:
+    if missing_variable := _NO_VARIABLE.match(error):
+        last_file, _ = _PLACE.findall(traceback)[-1]
+        if _IN_OS.search(last_file):
+            error += f" (the environment variable {missing_variable[1]} is not set)"
+    place = _place_of(traceback, error, folder) if folder is not None else None
+    if place is None:
         return error
     file, line = place
     return f"{file}, line {line}: {error}"

@@ -88,21 +88,18 @@ def _normalised_address(value: Any) -> str:
         raise ValueError(value)
     parts = urlsplit(value)
     hostname, port = parts.hostname or "", parts.port
-    if (
-        parts.scheme not in ("http", "https")
-        or "@" in parts.netloc
-        # Also an empty query or fragment, which urlsplit does not show.
-        or "?" in value
-        or "#" in value
-    ):
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc:
         raise ValueError(value)
-    if ":" in hostname:
+    # Also an empty query or fragment, which urlsplit does not show.
+    if "?" in value or "#" in value:
+        raise ValueError(value)
+    if ":" in hostname:  # an IPv6 address
         if not re.fullmatch(r"[0-9a-f:.]+", hostname):
             raise ValueError(value)
         hostname = f"[{hostname}]"
-    elif not hostname.isascii():
-        hostname = hostname.encode("idna").decode()
-    if not hostname.startswith("["):
+    else:
+        if not hostname.isascii():
+            hostname = hostname.encode("idna").decode()
         host(hostname, "the host name of an address")  # raises NotAllowed for a bad host name
     path = parts.path.rstrip("/")
     if not _PATH.fullmatch(path):

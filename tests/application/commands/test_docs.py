@@ -46,27 +46,45 @@ def test_every_command_has_valid_arguments(page: str, command: str) -> None:
     words = shlex.split(command, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):  # variables before the program
         del words[0]
-    if words[:2] == ["tutor", "local"] and words[2:3] == ["run"]:
+    if words[:3] == ["tutor", "local", "run"]:
         words = words[4:]  # the command after ``tutor local run SERVICE``
-    program = Path(words[0]).name if words[0] != "." else "."
+    program = Path(words[0]).name or words[0]  # the name of ``.`` is empty
+    task_of_plugin = re.search(r"do (usher-\S+)", command)
     if program == "usher":
         check_usher_command(words[1:])
-    elif program in ("python", "python3", "manage.py"):
-        check_python_command(words[1:] if program != "manage.py" else words)
+    elif program in ("python", "python3"):
+        check_python_command(words[1:])
+    elif program == "manage.py":
+        check_python_command(words)
     elif program == "make":
-        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        for word in words[1:]:
-            assert "=" in word or word in targets, f"{page}: make {word}"
+        check_make_targets(words[1:])
     elif program == "pip":
-        assert words[1] == "install"
-        for extra in re.findall(r"usher[^\[]*\[([^\]]+)\]", command):
-            offered = metadata.metadata("openedx-usher").get_all("Provides-Extra")
-            assert set(extra.split(",")) <= set(offered or [])
-    elif program == "tutor" and (task := re.search(r"do (usher-\S+)", command)):
-        sources = (path.read_text() for path in (ROOT / "src/usher/tutor").rglob("*.py"))
-        assert any(task[1] in source for source in sources), command
+        check_pip_install(words, command)
+    elif program == "tutor" and task_of_plugin:
+        check_task_of_plugin(task_of_plugin[1])
     else:
         assert program in UNCHECKED_PROGRAMS, f"{page}: {command}"
+
+
+def check_make_targets(words: list[str]) -> None:
+    """Fails if a word is neither a target of the Makefile nor a variable."""
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for word in words:
+        assert "=" in word or word in targets, f"make {word}"
+
+
+def check_pip_install(words: list[str], command: str) -> None:
+    """Fails unless it is ``pip install``, with extras of Usher that exist."""
+    assert words[1] == "install"
+    known_extras = metadata.metadata("openedx-usher").get_all("Provides-Extra") or []
+    for extras in re.findall(r"usher[^\[]*\[([^\]]+)\]", command):
+        assert set(extras.split(",")) <= set(known_extras)
+
+
+def check_task_of_plugin(task: str) -> None:
+    """Fails if the Tutor plugin has no such task for ``tutor ... do``."""
+    sources = [path.read_text() for path in (ROOT / "src/usher/tutor").rglob("*.py")]
+    assert any(task in source for source in sources), task
 
 
 def check_usher_command(words: list[str]) -> None:

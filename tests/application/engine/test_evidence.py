@@ -171,11 +171,13 @@ def test_a_malformed_account_of_one_learner_does_not_stop_the_others(
 
     def spoil(body: bytes) -> bytes:
         """Puts a value that can't be read into the full name of one account."""
-        data = json.loads(body) if body.startswith(b"[") else None
-        for item in data or ():
+        if not body.startswith(b"["):
+            return body
+        items = json.loads(body)
+        for item in items:
             if item.get("username") == malformed.username:
                 item["name"] = ["no text"]
-        return body if data is None else json.dumps(data).encode()
+        return json.dumps(items).encode()
 
     faulty_with_each_api.impostor = Impostor("malformed", spoil=spoil)
     forget_clients()

@@ -57,10 +57,11 @@ def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty
         for user in users:
             run = random_generator.choice(runs)
             row = enroll(user, run, random_generator.choice(["audit", "verified"]))
+            other_mode = "audit" if row.mode == "verified" else "verified"
             if random_generator.random() < 0.3:
                 unenroll(user, run)
             elif random_generator.random() < 0.3:
-                change_mode(user, run, "audit" if row.mode == "verified" else "verified")
+                change_mode(user, run, other_mode)
         reconcile(KINDS)
         end_pauses()
     # From here on, the desired states stay, and requests still fail.
@@ -69,9 +70,8 @@ def test_all_records_are_settled_while_three_requests_in_ten_fail(system, faulty
             break
         reconcile(KINDS)
         end_pauses()
-    assert count_unsettled() == 0, [
-        (row, row.error_message) for row in Enrollment.objects.unsettled()
-    ] + [(row, row.error_message) for row in LmsAccount.objects.unsettled()]
+    unsettled = [*Enrollment.objects.unsettled(), *LmsAccount.objects.unsettled()]
+    assert count_unsettled() == 0, [(row, row.error_message) for row in unsettled]
     for name in KINDS:
         assert all_kinds()[name].model.objects.refused().count() == 0
     # The LMS has the desired state of each enrollment.

@@ -175,23 +175,23 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
     system, faulty, eventually
 ):
     """There is only one worker. All its threads but one are busy with a backlog of enrollments."""
-    arrived, may_answer = threading.Event(), threading.Event()
+    enrollment_arrived, may_answer = threading.Event(), threading.Event()
 
     def decide(method, path):
         """The proxy's fault for each request: always '', which passes the request on to the LMS. A
         change of an enrollment waits here first."""
         if method == "POST" and ENROLLMENT in path:
-            arrived.set()
+            enrollment_arrived.set()
             assert may_answer.wait(300)  # longer than the test waits
         return ""
 
     faulty.decide = decide
-    run, backlog = ensure_run(DEMO), []
+    run = ensure_run(DEMO)
     with background():
         for _ in range(12):  # more than the worker has threads
             user = system.learner("backlog")
             ensure_account(user, reconcile_now=True)
-            backlog.append(enroll(user, run))
+            enroll(user, run)
     stop, errors = threading.Event(), []
 
     def work():
@@ -205,7 +205,7 @@ def test_a_busy_worker_creates_an_account_while_the_lms_answers_no_enrollment(
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        assert arrived.wait(LONGEST_WAIT)
+        assert enrollment_arrived.wait(LONGEST_WAIT)
         person = system.learner("person")
         ensure_account(person)
         tokens = LmsToken.objects.filter(user=person, expires_at__isnull=False)

@@ -152,4 +152,6 @@ def advice(error_text: str, *, compose: bool, migrate: str, needs_postgresql: bo
             f"MITXPRO_DB_DISABLE_SSL=True) in its .env, {last_step}"
         )
     names = [name for name in _WITHOUT_EXAMPLE if name in _missing_names(error_text)]
-    return f"it needs {names[0]}; set it in its .env, {last_step}" if names else ""
+    if names:
+        return f"it needs {names[0]}; set it in its .env, {last_step}"
+    return ""

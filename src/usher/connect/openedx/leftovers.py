@@ -15,8 +15,8 @@ def find_edits(root: Path, report: dict[str, Any]) -> Iterator[str]:
             "plugin installs the backends in the image"
         )
     for platform in _mounted_platforms(report["values"].get("MOUNTS") or []):
-        for name in ("private.py", "private_requirements.txt"):
-            file = platform / "lms/envs" / name if name.endswith(".py") else platform / name
+        for name in ("lms/envs/private.py", "private_requirements.txt"):
+            file = platform / name
             if file.is_file():
                 yield (
                     f"{file} overrides settings of the plugin: remove this file after the plugin "
