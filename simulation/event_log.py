@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from benchmarks.lms.server import Response
@@ -13,8 +13,13 @@ from benchmarks.lms.server import Response
 if TYPE_CHECKING:
     from simulation.network import Message
 
-#: Virtual time in seconds, the process or "LMS", and a function that returns the text.
-Line = tuple[float, str, Callable[[], str]]
+
+class Line(NamedTuple):
+    """A line of the log. at: virtual time in seconds. who: the process, or "LMS"."""
+
+    at: float
+    who: str
+    format_text: Callable[[], str]
 
 
 @dataclass
@@ -29,7 +34,7 @@ class EventLog:
         """Add a line. who: the process, or "LMS". text: may be a function that returns the text
         when the log is printed."""
         format_text = text if callable(text) else lambda: text
-        self.lines.append((self.clock(), str(who), format_text))
+        self.lines.append(Line(self.clock(), str(who), format_text))
 
     def add_request(self, message: Message) -> None:
         self.add(message.process, lambda: f"→ #{message.number} {describe(message)}")
@@ -44,9 +49,9 @@ class EventLog:
         self.add("LMS", lambda: f"  #{message.number} {text}")
 
     def text(self) -> str:
-        width = max((len(who) for _, who, _ in self.lines), default=0)
+        width = max((len(line.who) for line in self.lines), default=0)
         return "\n".join(
-            f"{at:10.3f} s  {who:<{width}}  {format_text()}" for at, who, format_text in self.lines
+            f"{line.at:10.3f} s  {line.who:<{width}}  {line.format_text()}" for line in self.lines
         )
 
 
@@ -55,12 +60,12 @@ def describe(message: Message) -> str:
     that is long or contains a secret is left out."""
     request = message.request
     path = short(request.path)
-    if not request.body:
-        query = unquote(request.query)
-        query = "" if len(query) > 80 else short(query)
-        is_shown = query and "secret" not in query
-        return f"{request.method} {path}?{query}" if is_shown else f"{request.method} {path}"
-    return f"{request.method} {path} {_body(request)}"
+    if request.body:
+        return f"{request.method} {path} {_body(request)}"
+    query = unquote(request.query)
+    if not query or len(query) > 80 or "secret" in query:
+        return f"{request.method} {path}"
+    return f"{request.method} {path}?{short(query)}"
 
 
 def _body(request: Any) -> str:

@@ -32,7 +32,7 @@ def simulate_many(seeds: Sequence[int], processes: int | None = None) -> Iterato
     own, so that no seed can affect another one. processes: the most at a time, None for one for
     each core."""
     max_processes = processes or os.cpu_count() or 1
-    #: The pipe from which a process's outcome is read → the process and its seed.
+    #: The pipe from which a process's outcome is read → the process's seed, and the process.
     running: dict[Connection, tuple[int, BaseProcess]] = {}
     with Simulator():
         gc.collect()

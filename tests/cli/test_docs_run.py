@@ -113,7 +113,7 @@ SNIPPETS = {
 
 
 def matching_key(command: str) -> str:
-    """The key of RUN_BY or NOT_RUN that matches the command; '' if no key matches."""
+    """The longest key of RUN_BY or NOT_RUN that matches the command; '' if no key matches."""
     words = shlex.split(command, comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):  # a variable set for the command
         del words[0]
@@ -125,7 +125,8 @@ def matching_key(command: str) -> str:
         begin, _, option = key.partition(" … ")
         return text.startswith(begin) and f" {option}" in f" {text}"
 
-    return max((key for key in (*RUN_BY, *NOT_RUN) if matches(key)), key=len, default="")
+    matching_keys = [key for key in (*RUN_BY, *NOT_RUN) if matches(key)]
+    return max(matching_keys, key=len, default="")
 
 
 @pytest.mark.parametrize(("page", "command"), read_commands())

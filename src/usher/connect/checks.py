@@ -194,9 +194,13 @@ def _wait_for(
 
     url: for messages; meanwhile: as for ``wait_for_lms``.
     """
-    start = reported = time.monotonic()
+    start = time.monotonic()
+    reported = start
     with httpx.Client(headers=agents.CONNECT, timeout=TIMEOUT) as client:
-        while (check := _run_probe(_NOT_SHOWN, lambda: probe(client))).outcome != "ok":
+        while True:
+            check = _run_probe(_NOT_SHOWN, lambda: probe(client))
+            if check.outcome == "ok":
+                return
             meanwhile()
             now = time.monotonic()
             if now > start + START_SECONDS:
@@ -422,12 +426,14 @@ def _check_service_clients(
     client: httpx.Client, application: Application, addresses: Addresses
 ) -> Check:
     """Checks that the application's service clients get tokens and may use the APIs they need."""
-    name, purposes = "service-clients", []
+    name = "service-clients"
+    purposes = []
     for service in application.service_clients:
         data = {"client_id": service.client_id, "client_secret": service.client_secret}
         url = addresses.lms_url + LmsPath.ACCESS_TOKEN
         token_answer = client.post(url, data={**data, **JWT_GRANT})
-        if not (jwt := str(json_object(token_answer.content).get("access_token") or "")):
+        jwt = str(json_object(token_answer.content).get("access_token") or "")
+        if not jwt:
             error = _oauth_error(token_answer)
             return Check(name, "failed", f"{service.purpose}: the LMS answers {error}")
         headers = {"Authorization": f"JWT {jwt}"}

@@ -101,15 +101,19 @@ class Connecting:
             )
             for target, _ in self._targets
         ]
-        return [
-            *([self._superuser_step()] if self._options.superuser else []),
-            *configuration_steps.steps(" and ".join(names)),
-            *[step for steps in all_application_steps for step in steps.record_steps()],
-            *steps_before_records,
-            lms_steps.provision_step(),
-            *[step for steps in all_application_steps for step in steps.settings_steps()],
-            *([] if self._lms.in_cluster else [lms_steps.restart_step()]),
-        ]
+        steps: list[Step] = []
+        if self._options.superuser:
+            steps.append(self._superuser_step())
+        steps += configuration_steps.steps(" and ".join(names))
+        for application_steps in all_application_steps:
+            steps += application_steps.record_steps()
+        steps += steps_before_records
+        steps.append(lms_steps.provision_step())
+        for application_steps in all_application_steps:
+            steps += application_steps.settings_steps()
+        if not self._lms.in_cluster:
+            steps.append(lms_steps.restart_step())
+        return steps
 
     @property
     def _superuser_target(self) -> TargetApplication:

@@ -48,7 +48,8 @@ def running(
     address only. announce: called before the wait for the server's first answer. Raises ToolFailed
     if the server ends or doesn't answer.
     """
-    if not (host := _free_address(target)):
+    host = _free_address(target)
+    if not host:
         yield None
         return
     if for_containers:
@@ -91,9 +92,10 @@ def _loopback(host: str) -> str:
         (address for address in addresses if address.is_loopback),
         key=lambda address: address.version,
     )
-    return next(
-        (f"[{address}]" if address.version == 6 else str(address) for address in loopbacks), ""
-    )
+    if not loopbacks:
+        return ""
+    first = loopbacks[0]
+    return f"[{first}]" if first.version == 6 else str(first)
 
 
 def _has_listener(host: str, port: int) -> bool:

@@ -193,14 +193,8 @@ class Disconnection(ABC):
     def _application_steps(self, target: TargetApplication) -> list[Step]:
         """Returns the steps that restore this application. Its record is left alone if the
         description does not name the application, because the client id is then unknown."""
-        application = next(
-            (
-                candidate
-                for candidate in self._applications_to_remove()
-                if candidate.name == target.name
-            ),
-            None,
-        )
+        applications = {each.name: each for each in self._applications_to_remove()}
+        application = applications.get(target.name)
         env_values = self._env_values(target) if application else {}
         steps = [
             Step(
@@ -459,6 +453,7 @@ class DisconnectionFromEmbedded(Disconnection):
 
     def _files_step(self) -> Step:
         embedded = self._embedded
+        place = embedded.folder if self._purge else embedded.description_file
 
         def remove() -> str:
             if self.leaves_no_application:
@@ -467,14 +462,13 @@ class DisconnectionFromEmbedded(Disconnection):
             return "removed"
 
         def is_removed() -> bool:
-            path = embedded.folder if self._purge else embedded.description_file
-            if self.leaves_no_application and path.exists():
+            if self.leaves_no_application and place.exists():
                 return False
             return self._saved_description.description() is None
 
         return Step(
             id="lms-files",
-            where=str(embedded.folder if self._purge else embedded.description_file),
+            where=str(place),
             what="delete the LMS, with its learners" if self._purge else "delete the description",
             reason="--purge was given" if self._purge else "it holds secrets",
             is_done=is_removed,

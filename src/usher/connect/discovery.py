@@ -410,15 +410,16 @@ def with_defaults(command_options: CommandOptions) -> CommandOptions:
         or command_options.mode
         or command_options.lms_home
     )
-    # TUTOR_ROOT names an LMS, too.
-    if names_an_lms or (not command_options.lms and os.environ.get("TUTOR_ROOT")):
+    if names_an_lms:
+        return command_options
+    if not command_options.lms and os.environ.get("TUTOR_ROOT"):  # which names an LMS, too
         return command_options
 
-    def of_lms(found: list[Connection]) -> list[Connection]:
+    def with_requested_lms(found: list[Connection]) -> list[Connection]:
         return [each for each in found if command_options.lms in ("", each.lms)]
 
-    stored = of_lms(_stored_connections())
-    interrupted = of_lms(_interrupted_connections(command_options))
+    stored = with_requested_lms(_stored_connections())
+    interrupted = with_requested_lms(_interrupted_connections(command_options))
     requested = stored
     if command_options.applications:
         requested = [
@@ -444,12 +445,8 @@ def with_defaults(command_options: CommandOptions) -> CommandOptions:
 def with_earlier_lms(command_options: CommandOptions) -> CommandOptions:
     """Adds the embedded LMS of the applications' last connection to options that name no LMS.
     Another folder would be another LMS, without the learners of the first."""
-    if (
-        command_options.lms not in ("", connections.EMBEDDED)
-        or command_options.tutor
-        or command_options.tutor_root
-        or command_options.mode
-    ):
+    names_tutor = command_options.tutor or command_options.tutor_root or command_options.mode
+    if names_tutor or command_options.lms not in ("", connections.EMBEDDED):
         return command_options
     if command_options.lms_home:
         return replace(command_options, lms=connections.EMBEDDED)
@@ -530,32 +527,44 @@ def are_known(applications: list[ApplicationOptions]) -> bool:
     if not applications:
         return bool(_stored_connections() or saved_applications())
     locations = {_normalize(options.target) for options in applications}
-    return any(
-        locations & {connection.application, connection.url} for connection in _stored_connections()
-    ) or any(map(_saved_entries, applications))
+    for connection in _stored_connections():
+        if locations & {connection.application, connection.url}:
+            return True
+    return any(_saved_entries(options) for options in applications)
 
 
 def advice_about_kept_lms(context: LmsContext | None) -> str:
     """Returns what an earlier disconnection kept of the LMS, and how to delete it, to be appended
     to a message; "" if it kept nothing. context: the LMS that the command has found, or None."""
-    advice, home = "", embedded_home()
-    if context and not context.in_containers:
-        home = context.lms.folder
-    elif context:
-        config_file = context.lms.config_file
-        if any(key.startswith(configuration.PREFIX) for key in configuration.read(config_file)):
-            advice = (
-                f"; {config_file} still has Usher's settings; `usher disconnect --purge`, after "
-                "connecting again, deletes them and the LMS's provider record"
-            )
+    if context is None:
+        return _advice_about_embedded_lms(embedded_home())
+    if not context.in_containers:
+        return _advice_about_embedded_lms(context.lms.folder)
+    advice_about_settings = _advice_about_kept_settings(context.lms.config_file)
+    return advice_about_settings + _advice_about_embedded_lms(embedded_home())
+
+
+def _advice_about_kept_settings(config_file: Path) -> str:
+    """Returns advice if ``config.yml`` has settings of Usher; "" if it has none."""
+    if not any(key.startswith(configuration.PREFIX) for key in configuration.read(config_file)):
+        return ""
+    return (
+        f"; {config_file} still has Usher's settings; `usher disconnect --purge`, after "
+        "connecting again, deletes them and the LMS's provider record"
+    )
+
+
+def _advice_about_embedded_lms(home: Path) -> str:
+    """Returns advice if there is an embedded LMS in ``home`` to which no application is connected;
+    "" otherwise."""
     connected_folders = {_lms_folder(connection) for connection in _stored_connections()}
     connected_folders |= {str(entry.get("root")) for entry in saved_applications()}
-    if is_lms(home) and str(home) not in connected_folders:
-        advice += (
-            f"; the embedded LMS in {home} still exists; {purge_command(home)} deletes it, with "
-            "its learners"
-        )
-    return advice
+    if not is_lms(home) or str(home) in connected_folders:
+        return ""
+    return (
+        f"; the embedded LMS in {home} still exists; {purge_command(home)} deletes it, with "
+        "its learners"
+    )
 
 
 def purge_command(home: Path) -> str:

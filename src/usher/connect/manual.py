@@ -51,10 +51,8 @@ def sort_steps(
     steps.done.append("LMS: settings for third-party sign-in, registration and sign-out")
     if isinstance(lms, Platform):
         steps.done.append("LMS: sign-in backends in its image")
-    hosts = dict.fromkeys(
-        urlsplit(url).hostname or ""
-        for url in (addresses.lms_url, *(target.url for target in targets))
-    )
+    urls = [addresses.lms_url, *(target.url for target in targets)]
+    hosts = dict.fromkeys(urlsplit(url).hostname or "" for url in urls)  # each host once
     steps.left += [
         f"add to /etc/hosts: 127.0.0.1 {host} (the name does not resolve here)"
         for host in hosts

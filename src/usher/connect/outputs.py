@@ -91,7 +91,9 @@ def check_of_summary(name: str, command: str, stdout: str) -> Check | None:
     """
     try:
         summary = json.loads(stdout.strip().splitlines()[-1])
-        failed, changed, unchanged = (summary[key] for key in ("failed", "changed", "unchanged"))
+        failed = summary["failed"]
+        changed = summary["changed"]
+        unchanged = summary["unchanged"]
         failures = summary["failures"]
     except (ValueError, LookupError, TypeError):
         return None
@@ -101,7 +103,9 @@ def check_of_summary(name: str, command: str, stdout: str) -> Check | None:
     other_failures = [
         failure for failure in failures if failure["failure_class"] != FailureClass.REJECTED
     ]
-    example = (other_failures or failures or [{}])[0]
+    # An empty list if no failure is listed.
+    examples = other_failures or failures
+    example = examples[0] if examples else {}
     text = f"{counts}, {failed} failed: {example.get('what')}: {example.get('message')}"
     # Failures that are not listed may be of any class.
     if other_failures or failed > len(failures):

@@ -64,8 +64,10 @@ class Plan:
         """
         self.due = {step.id for step in self.steps if not step.is_done()}
         for step in self.steps:
-            is_due = step.id in self.due
-            if is_due and step.file and (error := envfile.why_not_writable(step.file)):
+            if step.id not in self.due or step.file is None:
+                continue
+            error = envfile.why_not_writable(step.file)
+            if error is not None:
                 raise Refused(str(error))
         return self
 
@@ -113,9 +115,7 @@ def apply(plan: Plan, progress: Progress) -> list[str]:
                 )
         except StepFailed:
             raise
-        except ConnectError as error:
-            raise StepFailed(step.id, f"{step.what}: {error}") from error
-        except (OSError, EnvFileError) as error:
+        except (ConnectError, OSError, EnvFileError) as error:
             raise StepFailed(step.id, f"{step.what}: {error}") from error
         if is_due:
             changed_ids.append(step.id)

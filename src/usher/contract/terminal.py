@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 WIDTH = 80
 #: A command in a sentence: text in backticks.
@@ -64,9 +65,15 @@ def _usher_program() -> str:
     return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
-def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
-    """The parts of a text in their order: sentences and long commands. Yields each part, and
-    whether it is a command.
+class Part(NamedTuple):
+    """A part of a text: sentences, or one long command."""
+
+    text: str
+    is_command: bool
+
+
+def text_and_commands(text: str) -> Iterator[Part]:
+    """Yields the parts of a text in their order.
 
     A text marks commands with backticks. A short command, such as ```usher dev```, stays in its
     sentence. A long command becomes a part of its own that a person can copy, without the backticks
@@ -78,15 +85,16 @@ def text_and_commands(text: str) -> Iterator[tuple[str, bool]]:
         if _stays_in_sentence(command):
             continue
         if sentence := text[start : match.start()].strip(" "):
-            yield sentence, False
-        yield command, True
+            yield Part(sentence, is_command=False)
+        yield Part(command, is_command=True)
         start = match.end()
         punctuation, following = text[start : start + 1], text[start + 1 : start + 2]
         if punctuation in (".", ",", ";") and following in ("", " "):
             start += 1
     # A text without a long command is yielded unchanged.
-    if rest := text[start:].strip(" ") if start else text:
-        yield rest, False
+    rest = text[start:].strip(" ") if start else text
+    if rest:
+        yield Part(rest, is_command=False)
 
 
 def _stays_in_sentence(command: str) -> bool:
@@ -103,11 +111,14 @@ def wrap(text: str, indent: int) -> str:
     which ``command_line`` formats: a line that begins with ``$ ``, and a long command in backticks
     (see ``text_and_commands``). A short command in backticks is not broken.
     """
-    first, *rest = [
-        as_typed(f"$ {part}") if is_command else _with_typed_commands(part)
-        for line in printable(text).split("\n")
-        for part, is_command in _parts_of_line(line)
-    ]
+    unwrapped_lines = []
+    for line in printable(text).split("\n"):
+        for part in _parts_of_line(line):
+            if part.is_command:
+                unwrapped_lines.append(as_typed(f"$ {part.text}"))
+            else:
+                unwrapped_lines.append(_with_typed_commands(part.text))
+    first, *rest = unwrapped_lines
     if first.startswith("$ "):
         # A long command begins on a line of its own, since the caller has begun this line.
         is_short = indent + len(first) <= WIDTH
@@ -129,10 +140,13 @@ def _with_typed_commands(line: str) -> str:
     return _COMMAND.sub(lambda match: f"`{as_typed(match[1])}`", line)
 
 
-def _parts_of_line(line: str) -> list[tuple[str, bool]]:
-    """Each part of the line, and whether it is a long command. A line that begins with ``$ `` is
-    one part, which ``wrap`` recognises by itself; an empty line has one empty part."""
-    return [(line, False)] if line.startswith("$ ") else [*text_and_commands(line)] or [("", False)]
+def _parts_of_line(line: str) -> list[Part]:
+    """The parts of the line. A line that begins with ``$ `` is one part, which ``wrap`` recognises
+    by itself; a line without text has one empty part."""
+    if line.startswith("$ "):
+        return [Part(line, is_command=False)]
+    parts = list(text_and_commands(line))
+    return parts or [Part("", is_command=False)]
 
 
 def _wrapped_line(line: str, indent: int) -> str:

@@ -267,15 +267,18 @@ def test_the_history_lists_changes_of_the_account_and_the_enrollments(
     texts = [text for text in texts if text != "LMS token obtained."]
     unenrolled = f"Unenrolled from {DEMO}."
     refused = "Enrollment in course-v1:edX+Nowhere+1 as audit refused [unknown-run]."
+    api = request.node.callspec.params["system_with_each_api"]
+    if api == "system_with_batch_api":
+        deactivated = "LMS account deactivated."
+    else:
+        deactivated = "Deactivation of the LMS account refused [deactivation-by-hand]."
     changes = [
         "LMS account created.",
         f"Enrolled in {DEMO} as audit.",
         f"Mode in {DEMO} changed from audit to verified.",
         unenrolled,
         refused,
-        "LMS account deactivated."
-        if request.node.callspec.params["system_with_each_api"] == "system_with_batch_api"
-        else "Deactivation of the LMS account refused [deactivation-by-hand].",
+        deactivated,
     ]
     texts.reverse()  # the newest change is the first in the history
     assert texts[: len(changes)] == changes

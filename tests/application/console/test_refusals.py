@@ -313,13 +313,14 @@ def test_an_export_is_streamed_under_asgi(
 ) -> None:
     monkeypatch.setattr(services, "_ROWS_PER_QUERY", 1)
     monkeypatch.setattr(table, "_LINES_AT_A_TIME", 2)
-    # limits: one entry for each page that the export reads.
-    limits, newest_positions = [], services._newest_positions
-    monkeypatch.setattr(
-        services,
-        "_newest_positions",
-        lambda works, limit: limits.append(limit) or newest_positions(works, limit),
-    )
+    newest_positions = services._newest_positions
+    limits = []  # one entry for each page that the export reads
+
+    def record_page(works: Any, limit: int) -> Any:
+        limits.append(limit)
+        return newest_positions(works, limit)
+
+    monkeypatch.setattr(services, "_newest_positions", record_page)
     browser = AsyncClient()
     browser.cookies = staff.cookies
 
@@ -360,20 +361,25 @@ def test_the_message_about_a_value_that_can_not_be_stored_is_labelled_as_usher_s
 def test_every_error_code_in_the_application_has_an_explanation_and_its_message_is_usher_s() -> (
     None
 ):
-    refusals = {"Refused", "EnrollmentRefused", "SignInStopped"}
-    calls = (
-        node
-        for path in Path(usher.application.__file__).parent.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in refusals
-    )
-    arguments = {argument for call in calls for argument in call.keywords if argument.arg == "code"}
-    codes = {node.value.value for node in arguments if isinstance(node.value, ast.Constant)}
+    codes = set()
+    for path in Path(usher.application.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                codes |= error_codes_of_refusal(node)
     assert codes >= {"mode-kept", "activation-by-hand"}
     assert codes - words.REASONS.keys() == set()
     # The LMS uses this code, too.
     codes.discard("registration-refused")
     assert {code for code in codes if words.message_label(code) != "Why"} == set()
+
+
+def error_codes_of_refusal(call: ast.Call) -> set[Any]:
+    """The literal argument ``code`` of a call that creates a refusal, if the call is one."""
+    class_name = ast.unparse(call.func).split(".")[-1]
+    if class_name not in {"Refused", "EnrollmentRefused", "SignInStopped"}:
+        return set()
+    codes = [argument.value for argument in call.keywords if argument.arg == "code"]
+    return {code.value for code in codes if isinstance(code, ast.Constant)}
 
 
 def test_every_error_code_of_a_refusal_has_an_explanation() -> None:

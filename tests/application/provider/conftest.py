@@ -48,15 +48,14 @@ class OAuthClient:
     def authorize(self, browser: Client | None = None, **query: str) -> Any:
         """Opens the authorization page. query: parameters with other values; empty ones are left
         out."""
-        query = {
+        parameters = {
             "client_id": self.record.client_id,
             "response_type": "code",
             "redirect_uri": CALLBACK,
             "state": "some-state",
         } | query
-        return (browser or self.browser).get(
-            "/oauth2/authorize/", {key: value for key, value in query.items() if value}
-        )
+        given_parameters = {key: value for key, value in parameters.items() if value}
+        return (browser or self.browser).get("/oauth2/authorize/", given_parameters)
 
     def consent(self, **changed: str) -> Any:
         """Submits the consent form. changed: form fields with other values."""

@@ -115,17 +115,18 @@ class Manage:
         """Returns the result that a script has printed after ``ANSWER_MARK``. Raises ToolFailed."""
         for line in reversed(output.splitlines()):
             _, mark, answer = line.partition(ANSWER_MARK)
-            if mark:
-                try:
-                    data = json.loads(answer)
-                except (ValueError, RecursionError):
-                    data = None
-                if not isinstance(data, dict):
-                    raise ToolFailed(f"{self._checkout.title} printed a result that is not JSON")
-                if "error" in data:
-                    error_text = self._secrets.hide(str(data["error"]))[:_MAX_ERROR_LENGTH]
-                    raise ToolFailed(f"{self._checkout.title}: {error_text}")
-                return data
+            if not mark:
+                continue
+            try:
+                data = json.loads(answer)
+            except (ValueError, RecursionError):
+                data = None
+            if not isinstance(data, dict):
+                raise ToolFailed(f"{self._checkout.title} printed a result that is not JSON")
+            if "error" in data:
+                error_text = self._secrets.hide(str(data["error"]))[:_MAX_ERROR_LENGTH]
+                raise ToolFailed(f"{self._checkout.title}: {error_text}")
+            return data
         raise ToolFailed(
             f"{self.as_typed('shell')} gave no result; is this the manage.py of a Django "
             "application?"

@@ -115,7 +115,8 @@ class TargetApplication:
         edition = self.checkout.edition
         if not self.facts.get("gateway") or not edition or not edition.gateway_url:
             return ""
-        chosen_url, own_port = self.checkout.url.rstrip("/"), urlsplit(self.own_url).port
+        chosen_url = self.checkout.url.rstrip("/")
+        own_port = urlsplit(self.own_url).port
         # With the application's port, another host name is one of the application itself.
         names_application = own_port is not None and urlsplit(chosen_url).port == own_port
         if chosen_url and chosen_url != self.own_url and not names_application:
@@ -227,7 +228,8 @@ class TargetApplication:
         if self.url != self.own_url and self.facts.get("gateway") and self.own_url:
             # Browsers use the gateway, the LMS's server the application's own address. In an
             # entry, ``gateway_url`` is the other address for browsers, here the own address.
-            entry["gateway_url"] = entry["server_url"] = self.own_url
+            entry["gateway_url"] = self.own_url
+            entry["server_url"] = self.own_url
         if self.url == self.gateway_url:
             # The application's /logout/ redirects to this path of its own address, not of the
             # gateway.
@@ -529,9 +531,9 @@ class TargetApplication:
         if saved is None:
             return not any(present.get(key) == value for key, value in written_values.items())
         must_be_deleted = self.saved_state.had_no_env and not path.read_text().strip()
-        return not must_be_deleted and all(
-            present.get(key) == saved.get(key) for key in self._written_keys
-        )
+        if must_be_deleted:
+            return False
+        return all(present.get(key) == saved.get(key) for key in self._written_keys)
 
     @property
     def _written_keys(self) -> set[str]:

@@ -58,7 +58,8 @@ class Instance:
         values = self.report["values"]
         if self.command == "dev":
             return f"http://{values[name]}:{port_in_dev}"
-        return f"{'https' if values['ENABLE_HTTPS'] else 'http'}://{values[name]}"
+        scheme = "https" if values["ENABLE_HTTPS"] else "http"
+        return f"{scheme}://{values[name]}"
 
     @property
     def project(self) -> str:

@@ -160,20 +160,20 @@ def _application_name(params):
 def _differences(record, params):
     """Returns the fields of ``record`` to change, and their new values. Redirect URIs that the
     record has already are kept."""
-    present = (record.redirect_uris or "").split()
+    present_uris = (record.redirect_uris or "").split()
+    new_uris = [uri for uri in params["redirect_uris"] if uri not in present_uris]
+    redirect_uris = "\n".join(present_uris + new_uris)
+    if present_uris and not new_uris:
+        # Other white space between the same redirect URIs is no difference.
+        redirect_uris = record.redirect_uris
     expected = {
         "name": record.name or _application_name(params),
         "client_id": params["client_id"],
         "client_type": "confidential",
         "authorization_grant_type": "authorization-code",
         "skip_authorization": True,
-        "redirect_uris": "\n".join(
-            present + [uri for uri in params["redirect_uris"] if uri not in present]
-        ),
+        "redirect_uris": redirect_uris,
     }
-    # Other white space between the same redirect URIs is no difference.
-    if present and set(params["redirect_uris"]) <= set(present):
-        expected["redirect_uris"] = record.redirect_uris
     changes = {key: value for key, value in expected.items() if getattr(record, key) != value}
     if params.get("client_secret") and not _is_secret(record, params["client_secret"]):
         changes["client_secret"] = params["client_secret"]
