@@ -109,9 +109,10 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
     check_installed()
     secrets = Secrets()
     runner = Runner(secrets)
-    home = embedded_home()
     if command_options.lms_home:
         home = Path(command_options.lms_home).expanduser().absolute()
+    else:
+        home = embedded_home()
     checkouts = [recognise(options) for options in command_options.applications]
     present_connections = [
         connection for connection in _stored_connections() if connection.lms_home == str(home)
@@ -131,7 +132,7 @@ def _find_embedded(command_options: CommandOptions) -> LmsContext:
     lms = EmbeddedLms(home, url, runner, open_to_containers=for_containers)
     secrets.add(lms.generated_secrets().values())
     running = lms.server.is_running
-    # Its address is not known if lms.env.yml is malformed.
+    # The running LMS uses the port of its address, which is not known if lms.env.yml is malformed.
     uses_port_itself = running and present_url in ("", url)
     if not uses_port_itself:
         check_port(url)
