@@ -124,11 +124,12 @@ class Run:
     def run_group(self, group: Group) -> bool:
         """Runs a group. Returns whether it passed, or may pass when ``rerun_failed`` repeats its
         failed tests."""
-        totals = Totals()
-        code = self._run(group, self.pytest_arguments, f"{group.name}.xml", totals)
+        code, totals = self._run(group, self.pytest_arguments, f"{group.name}.xml")
         self.totals.passed += totals.passed
         self.totals.skipped += totals.skipped
-        if not self.shows_output and code == FAILED and len(totals.failed) <= MOST_TESTS_TO_RERUN:
+        is_only_group = self.shows_output
+        has_few_failures = code == FAILED and len(totals.failed) <= MOST_TESTS_TO_RERUN
+        if has_few_failures and not is_only_group:
             self._to_rerun.append((group, totals.failed))
             return True
         self.totals.failed += totals.failed
@@ -136,19 +137,16 @@ class Run:
 
     def rerun_failed(self) -> bool:
         """Runs the failed tests once more. Returns whether all pass."""
-        tests = [name for _, failed in self._to_rerun for name in failed]
+        tests: list[str] = []
+        for _, failed in self._to_rerun:
+            tests += failed
         if len(tests) > MOST_TESTS_TO_RERUN:
             self.totals.failed += tests
             return False
         all_passed = True
+        only_failed = [*self.pytest_arguments, "--last-failed", "--last-failed-no-failures=none"]
         for group, failed in self._to_rerun:
-            totals = Totals()
-            only_failed = [
-                *self.pytest_arguments,
-                "--last-failed",
-                "--last-failed-no-failures=none",
-            ]
-            code = self._run(group, only_failed, f"{group.name}-once-more.xml", totals)
+            code, totals = self._run(group, only_failed, f"{group.name}-once-more.xml")
             all_passed = all_passed and code == 0
             self.totals.passed += totals.passed
             # A run that ended early has written no report, and has not shown that any test passes.
@@ -156,17 +154,20 @@ class Run:
         self.passed_when_rerun = [name for name in tests if name not in self.totals.failed]
         return all_passed
 
-    def _run(self, group: Group, extra: Sequence[str], name: str, totals: Totals) -> int:
-        """Runs pytest and returns its exit code. Adds the results to ``totals``. name: the name of
-        the report's file."""
+    def _run(
+        self, group: Group, pytest_arguments: Sequence[str], report_name: str
+    ) -> tuple[int, Totals]:
+        """Runs pytest for the group. Returns its exit code, and the totals of its report, which is
+        written to the file ``report_name``; without a report, all totals are zero."""
         started = time.monotonic()
-        report = REPORTS / name
+        totals = Totals()
+        report = REPORTS / report_name
         report.unlink(missing_ok=True)
         with tempfile.TemporaryFile() as output:
             self._print(f"== {group.name}")
             with postgresql() if group.on_postgresql else nullcontext("") as url:
                 code = subprocess.run(
-                    [*_command(group, report), *extra],
+                    [*_command(group, report), *pytest_arguments],
                     cwd=ROOT,
                     env=_environment(url),
                     stdout=None if self.shows_output else output,
@@ -183,7 +184,7 @@ class Run:
                 "No test was selected. Of the tests that use an LMS, this group\n"
                 "runs only those marked with each_database."
             )
-        return code
+        return code, totals
 
     def _print(self, line: str) -> None:
         with self._print_lock:
@@ -193,7 +194,12 @@ class Run:
 def _command(group: Group, report: Path) -> list[str]:
     """The command line of pytest for this group, which writes ``report``."""
     # A test directory may be absent, as in a source distribution.
-    arguments = [a for a in group.arguments if not a.startswith("tests/") or (ROOT / a).is_dir()]
+    absent_folders = {
+        argument
+        for argument in group.arguments
+        if argument.startswith("tests/") and not (ROOT / argument).is_dir()
+    }
+    arguments = [argument for argument in group.arguments if argument not in absent_folders]
     parallel = ["-n", str(group.workers), "--dist", "loadgroup"] if group.workers > 1 else []
     # Groups run at the same time, so each has its own list of failed tests.
     cache = f"cache_dir={REPORTS / (group.name + '.cache')}"
@@ -201,8 +207,8 @@ def _command(group: Group, report: Path) -> list[str]:
     return [*command, "-o", cache, f"--junitxml={report}"]
 
 
-# The variables for a group's process. database_url: '' for SQLite.
 def _environment(database_url: str) -> dict[str, str]:
+    """The variables for a group's process. database_url: '' for SQLite."""
     # Hundreds of processes import the same modules. Without PYTHONDONTWRITEBYTECODE the first one
     # compiles them for all.
     left_out = {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
@@ -211,12 +217,11 @@ def _environment(database_url: str) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    names, extra = arguments, []
-    if "--" in arguments:
-        separator = arguments.index("--")
-        names, extra = arguments[:separator], arguments[separator + 1 :]
-    everything = "--all" in names
-    names = [name for name in names if name != "--all"]
+    """Runs the groups that the arguments name. Returns the exit code: 0 if all tests passed, 1 if
+    not, 2 for an unknown group."""
+    separator = arguments.index("--") if "--" in arguments else len(arguments)
+    own_arguments, pytest_arguments = arguments[:separator], arguments[separator + 1 :]
+    names = [argument for argument in own_arguments if argument != "--all"]
     groups_by_name = {group.name: group for group in GROUPS}
     if unknown := [name for name in names if name not in groups_by_name]:
         print(
@@ -224,17 +229,21 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    if names or everything:
-        groups = [group for group in GROUPS if not names or group.name in names]
+    if names:
+        groups = [group for group in GROUPS if group.name in names]
+    elif "--all" in own_arguments:
+        groups = list(GROUPS)
     else:
         groups = [group for group in GROUPS if not group.on_postgresql]
-        extra = [*NOT_SLOW, *extra]
+        pytest_arguments = [*NOT_SLOW, *pytest_arguments]
+
     REPORTS.mkdir(parents=True, exist_ok=True)
-    run = Run(extra, shows_output=len(groups) == 1)
+    run = Run(pytest_arguments, shows_output=len(groups) == 1)
     with ThreadPoolExecutor(GROUPS_AT_A_TIME) as pool:
         all_passed = all(list(pool.map(run.run_group, groups)))
     # A group whose failed tests are run once more counted as passed so far.
     all_passed = run.rerun_failed() and all_passed
+
     totals = run.totals
     for name in run.passed_when_rerun:
         print(f"\n{name} failed while other tests ran and passed alone: find out why.")

@@ -136,6 +136,7 @@ def doctor(
     fix: bool,
     yes: bool,
     verbose: bool,
+    journey: bool,
     as_json: bool,
     **other_options: Any,
 ) -> None:
@@ -148,10 +149,7 @@ def doctor(
     """
     console = Console()
     if list_only:
-        if as_json:
-            click.echo(json.dumps(list_as_dict(), indent=1))
-        else:
-            show_list(console)
+        _list_checks(console, as_json=as_json)
         return
     options = _options_of(other_options)
     try:
@@ -169,14 +167,9 @@ def doctor(
                 _show_running(console, as_json=as_json),
             ):
                 report = run(context, only)
-        if other_options["journey"] and report.healthy:
-            started = time.monotonic()
-            with (
-                create_context(find_places(options)) as context,
-                _show_running(console, as_json=as_json),
-            ):
-                report.lines.append(journey_line(context))
-            report.seconds += time.monotonic() - started
+        if journey and report.healthy:
+            with _show_running(console, as_json=as_json):
+                _add_journey(report, options)
     except (NotFoundError, UnknownCheckError) as error:
         _exit_not_run(error, as_json=as_json)
     if as_json:
@@ -184,6 +177,21 @@ def doctor(
     else:
         show(report, console, verbose=verbose)
     sys.exit(report.exit_code)
+
+
+def _list_checks(console: Console, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(list_as_dict(), indent=1))
+    else:
+        show_list(console)
+
+
+def _add_journey(report: Report, options: DoctorOptions) -> None:
+    """Makes the journey, and adds its line and its duration to the report."""
+    started = time.monotonic()
+    with create_context(find_places(options)) as context:
+        report.lines.append(journey_line(context))
+    report.seconds += time.monotonic() - started
 
 
 def _show_running(console: Console, *, as_json: bool) -> AbstractContextManager[object]:

@@ -71,11 +71,10 @@ class DoctorOptions:
 def find_places(options: DoctorOptions) -> Places:
     """Returns the installation that the options name; without such options, the installation that
     belongs to the current folder. Raises NotFoundError."""
-    options = (
-        _options_from_folder(options)
-        if options.name_no_installation
-        else _with_stored_connection(options)
-    )
+    if options.name_no_installation:
+        options = _options_from_folder(options)
+    else:
+        options = _with_stored_connection(options)
     folder, url = _folder_and_url(options.application)
     if folder and _is_demo_folder(folder):
         return _demo_places(folder, options)
@@ -89,12 +88,15 @@ def find_places(options: DoctorOptions) -> Places:
             "manage.py, or the command that runs it with --manage."
         )
     values = _env_file_values(env_file)
-    return Places(
-        lms_url=options.lms_url,
-        application_url=options.url
+    application_url = (
+        options.url
         or url
         or _application_url(folder, values)
-        or _application_url_from_tutor(options.tutor_root),
+        or _application_url_from_tutor(options.tutor_root)
+    )
+    return Places(
+        lms_url=options.lms_url,
+        application_url=application_url,
         env_file=env_file,
         manage=manage,
         lms_manage=_embedded_lms_command(options.lms_home) if options.lms_home else None,
@@ -115,21 +117,19 @@ def _options_from_folder(options: DoctorOptions) -> DoctorOptions:
     if demo := _newest_demo(here):
         return replace(options, application=str(demo))
     dev_home = here / DEV_FOLDER
-    if _is_dev_folder(dev_home) and (
-        is_locked(dev_home / "lock") or _dev_settings_are_loaded(dev_home)
-    ):
+    if _is_dev_folder(dev_home) and _dev_is_in_use(dev_home):
         return replace(options, application=str(dev_home))
     if connection := _connection_of(here):
         return _with_connection(options, connection)
-    application = str(here) if (here / "manage.py").is_file() and _has_lms_settings(here) else ""
-    if not application and _is_dev_folder(dev_home):
+    if (here / "manage.py").is_file() and _has_lms_settings(here):
+        return replace(options, application=str(here), tutor_root=_default_tutor_root())
+    if _is_dev_folder(dev_home):
         return replace(options, application=str(dev_home))
-    if not application and (connections := _stored_connections()):
+    if connections := _stored_connections():
         return _with_connection(options, connections[-1])
-    tutor_root = _default_tutor_root()
-    if not (application or tutor_root):
-        raise NothingHereError(_nothing_found_message(here))
-    return replace(options, application=application, tutor_root=tutor_root)
+    if tutor_root := _default_tutor_root():
+        return replace(options, tutor_root=tutor_root)
+    raise NothingHereError(_nothing_found_message(here))
 
 
 def _newest_demo(folder: Path) -> Path | None:
@@ -154,9 +154,11 @@ def _default_tutor_root() -> Path | None:
     return root if (root / "config.yml").is_file() else None
 
 
-def _dev_settings_are_loaded(home: Path) -> bool:
-    """Whether this process has the settings of ``usher dev``, as after ``. .usher/dev/env``."""
-    return is_lms_of_dev(home, os.environ.get(Env.OPENEDX_API_BASE_URL, ""))
+def _dev_is_in_use(home: Path) -> bool:
+    """Whether ``usher dev`` runs, or this process has its settings, as after
+    ``. .usher/dev/env``."""
+    has_its_settings = is_lms_of_dev(home, os.environ.get(Env.OPENEDX_API_BASE_URL, ""))
+    return is_locked(home / "lock") or has_its_settings
 
 
 def _has_lms_settings(folder: Path) -> bool:
@@ -222,13 +224,7 @@ def connection_notice(options: DoctorOptions) -> str:
     if not options.name_no_installation:
         return ""
     if demos := [str(demo.relative_to(Path.cwd())) for demo in _demos(Path.cwd())]:
-        newest, *others = demos
-        if not others:
-            return ""
-        return (
-            f"Checking {newest}, the newest of {len(demos)} demos. To check another: "
-            f"--application {' or '.join(others)}"
-        )
+        return _demo_notice(demos)
     all_connections = _stored_connections()
     completed = _options_from_folder(options)
     place = (completed.application, completed.url)
@@ -241,9 +237,10 @@ def connection_notice(options: DoctorOptions) -> str:
         return ""  # a demo, or an application that usher connect has not connected
     connection = matches[-1]
     title = connection.title or connection.name
+    if len(all_connections) == 1 and _connection_of(Path.cwd()):
+        return ""
     if len(all_connections) == 1:
-        place_text = connection.application or connection.url
-        return "" if _connection_of(Path.cwd()) else f"Checking {title}, {place_text}"
+        return f"Checking {title}, {connection.application or connection.url}"
     other_applications = [
         other.application
         for other in all_connections
@@ -253,6 +250,18 @@ def connection_notice(options: DoctorOptions) -> str:
     return (
         f"Checking {title}, one of {len(all_connections)} connections. To check another: "
         f"--application {alternatives}"
+    )
+
+
+def _demo_notice(demos: list[str]) -> str:
+    """The sentence that names the demo that is checked; '' if it is the only one. demos: their
+    folders, the newest first."""
+    newest, *others = demos
+    if not others:
+        return ""
+    return (
+        f"Checking {newest}, the newest of {len(demos)} demos. To check another: "
+        f"--application {' or '.join(others)}"
     )
 
 
@@ -345,10 +354,8 @@ def _dev_home(folder: Path, options: DoctorOptions) -> Path | None:
     home = folder / DEV_FOLDER
     if names_lms or not _is_dev_folder(home):
         return None
-    is_used = (
-        is_locked(home / "lock") or _dev_settings_are_loaded(home) or not _has_lms_settings(folder)
-    )
-    return home if is_used else None
+    is_examined = _dev_is_in_use(home) or not _has_lms_settings(folder)
+    return home if is_examined else None
 
 
 def _dev_places(home: Path, options: DoctorOptions) -> Places:
@@ -413,7 +420,9 @@ def _manage_command(option: str, folder: Path | None, env_file: Path | None) -> 
     reference application's ``.env``."""
     # Without a folder, ``option`` may run the reference application.
     is_campus = folder is None or (folder / "campus" / "settings.py").is_file()
-    environment = {"CAMPUS_ENV_FILE": str(env_file.resolve())} if env_file and is_campus else {}
+    environment = {}
+    if env_file and is_campus:
+        environment["CAMPUS_ENV_FILE"] = str(env_file.resolve())
     if option:
         words = tuple(shlex.split(option))
         in_container = words[:2] == ("docker", "compose")

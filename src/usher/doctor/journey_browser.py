@@ -51,38 +51,50 @@ class Browser:
         return self._follow_redirects(self.client.build_request("GET", url))
 
     def submit(self, url: str) -> Landing:
-        """Submits an empty form with the CSRF token of the application."""
-        csrf_cookies = [
-            cookie for cookie in self.client.cookies.jar if "csrf" in cookie.name.lower()
-        ]
-        # The application's cookie comes before the LMS's, because it was set first.
-        token = (csrf_cookies[0].value if csrf_cookies else "") or ""
+        """Submits an empty form with the CSRF token of the application, and follows redirects.
+        Raises JourneyError, as ``go`` does."""
+        token = self._csrf_token()
         headers = {"Referer": url, "X-CSRFToken": token}
         data = {"csrfmiddlewaretoken": token}
         return self._follow_redirects(
             self.client.build_request("POST", url, data=data, headers=headers)
         )
 
+    def _csrf_token(self) -> str:
+        """The value of the application's CSRF cookie; '' without one."""
+        for cookie in self.client.cookies.jar:
+            # The application's cookie comes before the LMS's, because it was set first.
+            if "csrf" in cookie.name.lower():
+                return cookie.value or ""
+        return ""
+
     def _follow_redirects(self, request: httpx.Request) -> Landing:
         """Sends the request and follows redirects. Raises JourneyError, as ``go`` does."""
-        visited: list[str] = []
-        while len(visited) < _MAX_REDIRECTS:
-            url = str(request.url)
-            visited.append(url.split("?")[0])
-            try:
-                answer = self.client.send(request)
-            except httpx.HTTPError as error:
-                if any(same_origin(url, server_url) for server_url in self.server_urls):
-                    reason = str(error) or type(error).__name__
-                    raise JourneyError(f"{visited[-1]} does not answer: {reason}") from error
-                return Landing(url, page=None)
-            if answer.next_request is None:
-                return Landing(url, page=answer)
+        visited_pages: list[str] = []
+        while len(visited_pages) < _MAX_REDIRECTS:
+            visited_pages.append(_without_query(request.url))
+            answer = self._send(request)
+            if answer is None or answer.next_request is None:
+                return Landing(str(request.url), page=answer)
             request = answer.next_request
-        repeated_pages = [page for page, times in Counter(visited).most_common(2) if times > 1]
-        raise JourneyError(
-            f"the redirects form a loop between {' and '.join(repeated_pages) or visited[-1]}"
-        )
+        most_visited = Counter(visited_pages).most_common(2)
+        repeated_pages = [page for page, times in most_visited if times > 1]
+        loop = " and ".join(repeated_pages) or visited_pages[-1]
+        raise JourneyError(f"the redirects form a loop between {loop}")
+
+    def _send(self, request: httpx.Request) -> httpx.Response | None:
+        """The answer to the request. If there is none, returns None, or raises JourneyError if it
+        was sent to the application or the LMS."""
+        try:
+            return self.client.send(request)
+        except httpx.HTTPError as error:
+            url = str(request.url)
+            if not any(same_origin(url, server_url) for server_url in self.server_urls):
+                return None
+            reason = str(error) or type(error).__name__
+            raise JourneyError(
+                f"{_without_query(request.url)} does not answer: {reason}"
+            ) from error
 
     def frames_of(self, landing: Landing) -> list[str]:
         """The addresses of the frames on this page."""
@@ -104,3 +116,7 @@ class Browser:
 
     def close(self) -> None:
         self.client.close()
+
+
+def _without_query(url: httpx.URL) -> str:
+    return str(url).split("?")[0]

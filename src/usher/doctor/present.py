@@ -42,36 +42,52 @@ def show(report: Report, console: Console, *, verbose: bool = False) -> None:
     if is_short:
         _show_short(report, console)
     else:
-        for line in report.lines:
-            _show_line(line, console)
-            if report.named_ids and line.id not in report.named_ids:
-                skipped_ids = [other.id for other in report.lines if other.because == line.id]
-                verb = "was" if len(skipped_ids) == 1 else "were"
-                reason = f"because of it, {_join_with_and(skipped_ids)} {verb} not checked"
-                _say(console, f"{_TEXT_INDENT}shown: {wrap(reason, _LABELED_COLUMN)}")
+        _show_each_check(report, console)
     console.print()
     counts = ", ".join(_count(len(report.lines_with_status(status)), status) for status in Status)
     _say(console, f"{counts}, in {report.seconds:.1f} seconds", "bold")
     if is_short:
         _say(console, f"Each check: {as_typed('usher doctor --verbose')}", "dim")
+    if summary := _summary(report):
+        _say(console, summary)
+    if report.named_ids and report.exit_code == exits.DONE:
+        _say(console, f"All checks: {as_typed('usher doctor')}")
+    else:
+        _show_next_step(report, console)
+
+
+def _show_each_check(report: Report, console: Console) -> None:
+    """Prints every check in full. If the operator named checks, says of each other one why it is
+    shown."""
+    for line in report.lines:
+        _show_line(line, console)
+        is_only_dependency = report.named_ids and line.id not in report.named_ids
+        if is_only_dependency:
+            skipped_ids = [other.id for other in report.lines if other.because == line.id]
+            verb = "was" if len(skipped_ids) == 1 else "were"
+            reason = f"because of it, {_join_with_and(skipped_ids)} {verb} not checked"
+            _say(console, f"{_TEXT_INDENT}shown: {wrap(reason, _LABELED_COLUMN)}")
+
+
+def _summary(report: Report) -> str:
+    """How far the setup is, or that only some checks were made; '' if neither is known."""
     if report.named_ids:
-        _say(console, "Only the checks named by --only, and their dependencies, were made.")
-        if report.exit_code == exits.DONE:
-            _say(console, f"All checks: {as_typed('usher doctor')}")
-            return
-    elif report.stage == CONNECTED and report.silent_servers:
+        return "Only the checks named by --only, and their dependencies, were made."
+    if report.stage == CONNECTED and report.silent_servers:
         verb = "does" if len(report.silent_servers) == 1 else "do"
-        _say(console, f"Set up, but {_join_with_and(report.silent_servers)} {verb} not answer.")
-    elif report.stage == CONNECTED and not report.healthy:
-        _say(console, "Connected, but not everything works: see ✗ above.")
-    elif report.stage == CONNECTED and report.unproven:
+        return f"Set up, but {_join_with_and(report.silent_servers)} {verb} not answer."
+    if report.stage == CONNECTED and not report.healthy:
+        return "Connected, but not everything works: see ✗ above."
+    if report.stage == CONNECTED and report.unproven:
         text = "Connected according to the settings; whether sign-in works was not checked."
-        _say(console, wrap(text, indent=0))
-    elif report.stage:
-        _say(console, f"{report.stage[0].upper()}{report.stage[1:]}.")
-    next_text = next_step(report)
-    label = _LABEL.match(next_text)[0]  # type: ignore[index]  # it matches any text
-    fix = next_text.removeprefix(label)
+        return wrap(text, indent=0)
+    return f"{report.stage[0].upper()}{report.stage[1:]}." if report.stage else ""
+
+
+def _show_next_step(report: Report, console: Console) -> None:
+    text = next_step(report)
+    label = _LABEL.match(text)[0]  # type: ignore[index]  # it matches any text
+    fix = text.removeprefix(label)
     _say(console, _format_fix(fix, indent=len("Next: "), label=label))
 
 
@@ -80,6 +96,21 @@ def _show_short(report: Report, console: Console) -> None:
     in full, causes first; then the skipped checks with the reason."""
     # The line of the journey belongs to no family, so its id has no number.
     checks = [line for line in report.lines if "-" in line.id]
+    _show_families(checks, console)
+    for line in report.lines:
+        if line not in checks and line.finding.status is Status.OK:
+            _show_line(line, console)
+    if shown_lines := [*report.lines_with_status(Status.NOTE), *report.root_causes]:
+        console.print()
+        for line in shown_lines:
+            _show_line(line, console)
+    if skipped := report.lines_with_status(Status.SKIPPED):
+        console.print()
+        _show_skipped(skipped, console)
+
+
+def _show_families(checks: list[Line], console: Console) -> None:
+    """Prints a line for each family: its worst status, its counts and its subject."""
     families = [(name, list(lines)) for name, lines in groupby(checks, _family)]
     counts = {name: _counts(lines) for name, lines in families}
     width = max(map(len, counts.values()), default=0)
@@ -91,22 +122,17 @@ def _show_short(report: Report, console: Console) -> None:
         parts = [(f"{mark} {worst.value:<8}", style), (f"{name:<7}", "bold")]
         text = f"{counts[name]:<{width}}  {title}".rstrip()
         console.print(Text.assemble(*parts, text), soft_wrap=True)
-    for line in report.lines:
-        if line not in checks and line.finding.status is Status.OK:
-            _show_line(line, console)
-    if shown_lines := [*report.lines_with_status(Status.NOTE), *report.root_causes]:
-        console.print()
-        for line in shown_lines:
-            _show_line(line, console)
-    if skipped := report.lines_with_status(Status.SKIPPED):
-        console.print()
-        by_reason: dict[str, list[str]] = {}
-        for line in skipped:
-            by_reason.setdefault(line.finding.seen, []).append(line.id)
-        for reason, ids in by_reason.items():
-            mark, style = _MARKS[Status.SKIPPED]
-            text = wrap(f"{', '.join(shorten_ids(ids))}: {reason}", indent=len("- skipped "))
-            console.print(Text.assemble((f"{mark} skipped ", style), text), soft_wrap=True)
+
+
+def _show_skipped(skipped: list[Line], console: Console) -> None:
+    """Prints a line for each reason, with the ids of the checks that were skipped for it."""
+    ids_by_reason: dict[str, list[str]] = {}
+    for line in skipped:
+        ids_by_reason.setdefault(line.finding.seen, []).append(line.id)
+    mark, style = _MARKS[Status.SKIPPED]
+    for reason, ids in ids_by_reason.items():
+        text = wrap(f"{', '.join(shorten_ids(ids))}: {reason}", indent=len("- skipped "))
+        console.print(Text.assemble((f"{mark} skipped ", style), text), soft_wrap=True)
 
 
 def _family(line: Line) -> str:
@@ -142,7 +168,9 @@ def shorten_ids(ids: Sequence[str]) -> list[str]:
 
 
 def _join_with_and(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _show_line(line: Line, console: Console) -> None:
@@ -151,15 +179,14 @@ def _show_line(line: Line, console: Console) -> None:
     mark, style = _MARKS[finding.status]
     headline = wrap(line.headline, _TEXT_COLUMN)
     seen = wrap(finding.seen, _TEXT_COLUMN) if line.headline != finding.seen else ""
-    one_line = f"{_TEXT_INDENT}{headline}  {seen}"
-    fits = "\n" not in one_line and len(one_line) <= WIDTH
     text = Text.assemble(
-        (f"{mark} {finding.status.value:<8}", style),
-        (f"{line.id:<6} ", "bold"),
-        headline,
-        ("  " if fits else f"\n{_TEXT_INDENT}") if seen else "",
-        (seen, "dim"),
+        (f"{mark} {finding.status.value:<8}", style), (f"{line.id:<6} ", "bold"), headline
     )
+    if seen:
+        one_line = f"{_TEXT_INDENT}{headline}  {seen}"
+        fits = "\n" not in one_line and len(one_line) <= WIDTH
+        text.append("  " if fits else f"\n{_TEXT_INDENT}")
+        text.append(seen, "dim")
     console.print(text, soft_wrap=True)
     if line.headline != line.title:
         _say(console, f"{_TEXT_INDENT}check: {wrap(line.title, _LABELED_COLUMN)}", "dim")
@@ -177,18 +204,24 @@ def _format_fix(fix: str, *, indent: int, label: str) -> str:
     """``label`` and a fix. Sentences are wrapped; each command is on a line of its own, so that it
     can be copied. All lines after the first are indented."""
     lines = []
+    start = label
     for part, is_command in fixes.split_into_commands(fix):
-        text = as_typed(part) if is_command else part
-        if not is_command:
-            fits = len(label) <= indent
-            lines.append(label + wrap(text, indent) if fits else wrap(label + text, indent))
-        elif len(label + text) <= WIDTH:
-            lines.append(label + text)
+        if is_command:
+            lines += _command_lines(as_typed(part), start, indent)
+        elif len(start) <= indent:
+            lines.append(start + wrap(part, indent))
         else:
-            lines += [label.rstrip()] if label.strip() else []
-            lines.append(command_line(text, indent))
-        label = " " * indent
+            lines.append(wrap(start + part, indent))
+        start = " " * indent
     return "\n".join(lines)
+
+
+def _command_lines(command: str, start: str, indent: int) -> list[str]:
+    """The command after ``start``, or in a line of its own if both do not fit in one line."""
+    if len(start + command) <= WIDTH:
+        return [start + command]
+    label_line = [start.rstrip()] if start.strip() else []
+    return [*label_line, command_line(command, indent)]
 
 
 def next_step(report: Report) -> str:

@@ -90,9 +90,7 @@ class Report:
         problems = [*self.lines_with_status(Status.FAILED), *self.lines_with_status(Status.WARNING)]
         ordered: list[Line] = []
         while problems:
-            ids = {line.id for line in problems}
-            causes = [line for line in problems if line.id in problems[0].needs]
-            next_line = next((line for line in causes if not line.needs & ids), problems[0])
+            next_line = _cause_of_first(problems)
             problems.remove(next_line)
             ordered.append(next_line)
         return ordered
@@ -143,6 +141,18 @@ class Report:
         }
 
 
+def _cause_of_first(problems: list[Line]) -> Line:
+    """The first of these problems on which the first one in the list depends, and which itself
+    depends on none of them; without such a problem, the first one in the list."""
+    ids = {line.id for line in problems}
+    for line in problems:
+        may_be_cause = line.id in problems[0].needs
+        has_cause = bool(line.needs & ids)
+        if may_be_cause and not has_cause:
+            return line
+    return problems[0]
+
+
 def run(context: Context, only: Iterable[str] = ()) -> Report:
     """Runs all checks; with ``only``, the checks with these ids and the checks on which they
     depend. A check that is run only as a dependency is reported if its failure prevented a check in
@@ -153,35 +163,35 @@ def run(context: Context, only: Iterable[str] = ()) -> Report:
     started = time.monotonic()
     checks = all_checks()
     selected = _select(checks, only)
-    order = [
-        check_id
-        for check_id in _in_order(checks)
-        if check_id in _with_dependencies(checks, selected)
-    ]
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as pool:
-        for gather in context.slow_facts():
-            # The result is dropped: it is stored, or its error is, for the checks that need it.
-            pool.submit(gather)
-        futures: dict[str, Future[Line]] = {}
-        for check_id in order:
-            # The checks on which this one depends were submitted earlier, so waiting for them can't
-            # block the pool.
-            dependencies = [
-                futures[needed] for needed in checks[check_id].depends_on if needed in futures
-            ]
-            needs = frozenset(_with_dependencies(checks, {check_id}) - {check_id})
-            futures[check_id] = pool.submit(
-                _run_check, checks[check_id], context, dependencies, needs
-            )
-        lines = _skip_unconfirmed(
-            {check_id: future.result() for check_id, future in futures.items()}
-        )
+    to_run = _with_dependencies(checks, selected)
+    classes_in_order = {
+        check_id: checks[check_id] for check_id in _in_order(checks) if check_id in to_run
+    }
+    lines = _skip_unconfirmed(_run_all(classes_in_order, context))
     reported_ids = selected | {lines[check_id].because for check_id in selected}
     report = Report([lines[check_id] for check_id in checks if check_id in reported_ids])
     report.named_ids = frozenset(selected) if set(selected) != set(checks) else frozenset()
     report.stage = context.stage
     report.seconds = time.monotonic() - started
     return report
+
+
+def _run_all(checks: dict[str, type[Check]], context: Context) -> dict[str, Line]:
+    """Runs these checks concurrently. Each must come after the checks on which it depends."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as pool:
+        for gather in context.slow_facts():
+            # The result is dropped: it is stored, or its error is, for the checks that need it.
+            pool.submit(gather)
+        futures: dict[str, Future[Line]] = {}
+        for check_id, check_class in checks.items():
+            # The checks on which this one depends were submitted earlier, so waiting for them can't
+            # block the pool.
+            dependencies = [
+                futures[needed] for needed in check_class.depends_on if needed in futures
+            ]
+            needs = frozenset(_with_dependencies(checks, {check_id}) - {check_id})
+            futures[check_id] = pool.submit(_run_check, check_class, context, dependencies, needs)
+        return {check_id: future.result() for check_id, future in futures.items()}
 
 
 def _skip_unconfirmed(lines: dict[str, Line]) -> dict[str, Line]:
@@ -196,12 +206,11 @@ def _skip_unconfirmed(lines: dict[str, Line]) -> dict[str, Line]:
     unconfirmed = skipped(
         f"the stored values are right, but can't be tried while {failed_id} fails"
     )
-    return {
-        check_id: replace(line, finding=unconfirmed, because=failed_id)
-        if check_id.startswith(_LMS_FAMILIES) and line.finding.status is Status.OK
-        else line
-        for check_id, line in lines.items()
-    }
+    new_lines = dict(lines)
+    for check_id, line in lines.items():
+        if check_id.startswith(_LMS_FAMILIES) and line.finding.status is Status.OK:
+            new_lines[check_id] = replace(line, finding=unconfirmed, because=failed_id)
+    return new_lines
 
 
 #: The families of checks of the LMS's settings and records.
@@ -218,22 +227,21 @@ def _run_check(
     needs: as in ``Line``."""
     failed_ids = (_failed_check_of(future.result()) for future in dependencies)
     because = next(filter(None, failed_ids), "")
-    finding = (
-        skipped(f"not checked while {because} fails") if because else _probe(check_class, context)
-    )
-    title, family = map(
-        context.application.with_env_file_name,
-        (check_class.title(), title_of_family(check_class.id.partition("-")[0])),
-    )
+    if because:
+        finding = skipped(f"not checked while {because} fails")
+    else:
+        finding = _probe(check_class, context)
+    family = title_of_family(check_class.id.partition("-")[0])
+    with_env_file_name = context.application.with_env_file_name
     return Line(
         id=check_class.id,
-        title=title,
+        title=with_env_file_name(check_class.title()),
         finding=finding,
         because=because,
         page=check_class.page(),
         essential=check_class.essential,
         needs=needs,
-        family=family,
+        family=with_env_file_name(family),
     )
 
 
@@ -248,7 +256,8 @@ def _probe(check_class: type[Check], context: Context) -> Finding:
     try:
         finding = check_class().probe(context)
         fix = context.tutor.adapt_to_root(fixes.adapt(finding.fix, context))
-        seen, cause = map(context.application.with_env_file_name, (finding.seen, finding.cause))
+        seen = context.application.with_env_file_name(finding.seen)
+        cause = context.application.with_env_file_name(finding.cause)
         return replace(finding, seen=seen, cause=cause, fix=fix)
     except NotApplicableError as error:
         return not_applicable(str(error))

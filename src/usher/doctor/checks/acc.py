@@ -129,13 +129,12 @@ class UsernamesAreUnique(Check):
             )
         learners = _learners(context)
         if learners.get("other_name", 0):
-            pairs = [
+            sentences = [
                 f"{uid} is called {name} in the LMS" for uid, name in learners.get("renamed", [])
             ]
+            count_text = quantity(learners["other_name"], "learner has", "learners have")
             return failed(
-                "; ".join(pairs[:3])
-                or f"{quantity(learners['other_name'], 'learner has', 'learners have')} another "
-                "username in the LMS",
+                "; ".join(sentences[:3]) or f"{count_text} another username in the LMS",
                 cause="the username was changed in the LMS, or a link was edited",
                 fix="in the LMS's admin, restore the username, or the uid of the learner's "
                 "user social auth record",
@@ -194,21 +193,15 @@ class AccountsAreActive(Check):
         # What the application has last seen may be out of date, so the LMS's own list comes first.
         inactive_accounts = known_to_application if inactive_in_lms is None else inactive_in_lms
         rightly_inactive = set(report.get("inactive_accounts", []))
-        deactivated_accounts = sorted(
-            {
-                name
-                for name in inactive_accounts
-                if name not in rightly_inactive and not is_temporary_learner(name)
-            }
-        )
+        unexpected = set(inactive_accounts) - rightly_inactive
+        deactivated_accounts = sorted(name for name in unexpected if not is_temporary_learner(name))
         if deactivated_accounts:
-            names = deactivated_accounts[0] + (
-                f" and {len(deactivated_accounts) - 1} more" if deactivated_accounts[1:] else ""
-            )
+            first, *others = deactivated_accounts
+            names = f"{first} and {len(others)} more" if others else first
             # The message says "active here" only for accounts that the application reports: the LMS
             # may also name accounts of an application's deleted database, and an application
             # without Usher does not report which learners are active.
-            suffix = " and active here" if deactivated_accounts[0] in known_to_application else ""
+            suffix = " and active here" if first in known_to_application else ""
             return warning(
                 f"deactivated in the LMS{suffix}: {names}",
                 cause="the LMS's staff deactivated these accounts",

@@ -5,6 +5,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -371,6 +372,11 @@ class AuthorizeAcceptsLmsRequest(Check):
             )
         parts = urlsplit(authorize_url)
         page = context.application.authorize(f"{parts.path}?{parts.query}")
+        return self._judge_page(page, redirect_uri)
+
+    def _judge_page(self, page: dict[str, Any], redirect_uri: str) -> Finding:
+        """The finding about the authorize page's answer to the LMS's request. redirect_uri: the
+        LMS's."""
         status, location = page.get("status"), page.get("location", "")
         if status is None:
             return skipped(f"the request needs a user: {page.get('text')}")

@@ -32,12 +32,11 @@ class ClocksAgree(Check):
             "the LMS": context.lms.get(LmsPath.HEARTBEAT),
             "the application": _application_answer(context),
         }
-        measured_offsets = {
-            server: seconds_off(answer) for server, answer in answers.items() if answer is not None
-        }
-        offsets = {
-            server: seconds for server, seconds in measured_offsets.items() if seconds is not None
-        }
+        offsets: dict[str, float] = {}
+        for server, answer in answers.items():
+            seconds = seconds_off(answer) if answer is not None else None
+            if seconds is not None:
+                offsets[server] = seconds
         if not offsets:
             raise NotKnownError("no answer has a Date header")
         wrong_clocks = {

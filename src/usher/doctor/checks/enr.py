@@ -75,12 +75,13 @@ class EnrollmentsAreAccepted(Check):
         ]
         if refused:
             count = sum(row.get("count", 0) for row in refused)
-            cause, fix = _REFUSALS.get(refused[0].get("error_code", ""), _OTHER_REFUSAL)
-            other_count = count - refused[0].get("count", 0)
+            first = refused[0]
+            cause, fix = _REFUSALS.get(first.get("error_code", ""), _OTHER_REFUSAL)
+            other_count = count - first.get("count", 0)
+            others = f" ({other_count} for other reasons)" if other_count else ""
             return warning(
-                f"the LMS refuses {quantity(count, 'enrollment')}: {refused[0].get('sample')}: "
-                f"{refused[0].get('message', '')[:120]}"
-                + (f" ({other_count} for other reasons)" if other_count else ""),
+                f"the LMS refuses {quantity(count, 'enrollment')}: {first.get('sample')}: "
+                f"{first.get('message', '')[:120]}{others}",
                 cause=cause,
                 fix=fix,
             )
@@ -142,8 +143,8 @@ class EnrollmentsMatch(Check):
         enrollment = lms_enrollments.get((row["username"], row["course_key"]))
         if enrollment is None or not enrollment["is_active"]:
             return not row["is_active"]
-        same_mode = not row["mode"] or enrollment["mode"] == row["mode"]
-        return row["is_active"] and bool(same_mode)
+        has_same_mode = not row["mode"] or enrollment["mode"] == row["mode"]
+        return row["is_active"] and bool(has_same_mode)
 
 
 @check
@@ -196,23 +197,27 @@ class LmsEnrollmentsAreKnown(Check):
                 "enrollments made in the LMS are not recorded: USHER_ADOPT_ENROLLMENTS is off"
             )
         lms_enrollments = read_lms_enrollments(context, set(learner_runs))
-        only_in_lms = [
-            (name, course_key)
-            for (name, course_key), enrollment in lms_enrollments.items()
-            if enrollment["is_active"] and course_key not in learner_runs.get(name, [])
-        ]
+        only_in_lms = []
+        for (name, course_key), enrollment in lms_enrollments.items():
+            is_known = course_key in learner_runs.get(name, [])
+            if enrollment["is_active"] and not is_known:
+                only_in_lms.append((name, course_key))
         learners = f"the newest {quantity(len(learner_runs), 'learner')}"
         if not only_in_lms:
             return ok(f"the LMS has no other enrollment of {learners}")
         name, course_key = only_in_lms[0]
+        if adopts:
+            fix = manage("reconcile --kind enrollment --recheck --wait 60")
+        else:
+            fix = (
+                f"enroll {name} in {course_key} in the application's admin, or unenroll them in "
+                "the LMS"
+            )
         return warning(
             f"only the LMS has {quantity(len(only_in_lms), 'enrollment')} of {learners}, such as "
             f"{name} in {course_key}",
             cause="an instructor or another service enrolled them in the LMS",
-            fix=manage("reconcile --kind enrollment --recheck --wait 60")
-            if adopts
-            else f"enroll {name} in {course_key} in the application's admin, or unenroll them in "
-            "the LMS",
+            fix=fix,
         )
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 import stat
+from collections.abc import Mapping
 
 from usher.contract.environment import ALL_KEYS, SECRET_KEYS, Env
 from usher.contract.fingerprints import configuration_fingerprints
@@ -100,36 +101,46 @@ class EnvFileIsInUse(Check):
     def probe(self, context: Context) -> Finding:
         application = context.application
         values = {key: value for key, value in application.env.values().items() if key in ALL_KEYS}
-        running_fingerprints = application.running_fingerprints
-        process = "the running application" if running_fingerprints else "manage.py"
-        if running_fingerprints:
-            token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
-            file_fingerprints = configuration_fingerprints(values, token)
-            stale = [
-                key
-                for key, fingerprint in file_fingerprints.items()
-                if running_fingerprints.get(key) != fingerprint
-            ]
-            # Every fingerprint is made with the service worker's token. If all fingerprints differ,
-            # the reason is that the tokens differ.
-            if len(stale) == len(file_fingerprints):
-                stale = [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
+        if application.running_fingerprints:
+            process = "the running application"
+            stale = self._stale_in_process(values, application.running_fingerprints)
+            cause = "it was started with an older .env"
         else:
-            settings = application.report.get("settings", {})
-            stale = [
-                key
-                for key in values
-                if key in settings and _normalized(settings[key]) != _normalized(values[key])
-            ]
+            process = "manage.py"
+            stale = self._stale_in_settings(values, application.report.get("settings", {}))
+            cause = "the settings take these values from another source, such as the environment"
         if stale:
             return failed(
                 f"{process} has other values than .env: {', '.join(stale)}",
-                cause="it was started with an older .env"
-                if running_fingerprints
-                else "the settings take these values from another source, such as the environment",
+                cause=cause,
                 fix=RESTART,
             )
         return ok(f"{process} has the values of .env")
+
+    def _stale_in_process(
+        self, values: dict[str, str], running_fingerprints: Mapping[str, str]
+    ) -> list[str]:
+        """The keys in the ``.env`` whose values the running process does not have."""
+        token = values.get(Env.OPENEDX_SERVICE_WORKER_API_TOKEN, "")
+        file_fingerprints = configuration_fingerprints(values, token)
+        stale = [
+            key
+            for key, fingerprint in file_fingerprints.items()
+            if running_fingerprints.get(key) != fingerprint
+        ]
+        # Every fingerprint is made with the service worker's token. If all fingerprints differ,
+        # the reason is that the tokens differ.
+        if len(stale) == len(file_fingerprints):
+            return [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
+        return stale
+
+    def _stale_in_settings(self, values: dict[str, str], settings: Mapping[str, str]) -> list[str]:
+        """The keys in the ``.env`` whose values the reported settings do not have. Leaves out keys
+        that are not reported, such as secrets."""
+        reported_keys = [key for key in values if key in settings]
+        return [
+            key for key in reported_keys if _normalized(settings[key]) != _normalized(values[key])
+        ]
 
 
 @check

@@ -334,15 +334,16 @@ class UuidColumnsFit(Check):
         if not columns:
             return ok("no column for UUIDs is too short")
         names = [f"{column['table']}.{column['column']}" for column in columns]
-        statements = [
-            f"ALTER TABLE {column['table']} MODIFY {column['column']} uuid"
-            f"{'' if column['null'] else ' NOT NULL'};"
-            for column in columns
-        ]
+        statements = []
+        for column in columns:
+            not_null = "" if column["null"] else " NOT NULL"
+            statements.append(
+                f"ALTER TABLE {column['table']} MODIFY {column['column']} uuid{not_null};"
+            )
+        more = f" and {len(names) - _MAX_SHOWN} more" if names[_MAX_SHOWN:] else ""
         return failed(
             f"{quantity(len(names), 'column is', 'columns are')} too short for the UUIDs that "
-            f"Django writes: {', '.join(names[:_MAX_SHOWN])}"
-            + (f" and {len(names) - _MAX_SHOWN} more" if names[_MAX_SHOWN:] else ""),
+            f"Django writes: {', '.join(names[:_MAX_SHOWN])}{more}",
             cause="Django 4.2 made these columns on MariaDB, and the LMS runs Django 5 now, which "
             "has another column type for UUIDs",
             fix=f"back up the LMS's database, then run in it: {' '.join(statements)}",

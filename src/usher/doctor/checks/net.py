@@ -192,17 +192,20 @@ class ServerIsThisLms(Check):
         Returns descriptions of those that the LMS does not have now; [] if no such enrollment, or
         no token, is known."""
         try:
-            enrollments = context.application.report.get("enrollments", [])[:1]
+            enrollments = context.application.report.get("enrollments", [])
             token = context.token
         except NotKnownError:
             return []
-        objects = [
-            (f"{LmsPath.ACCOUNTS}/{in_path(row['username'])}", f"learner {row['username']}")
-            for row in enrollments
-        ] + [(f"{LmsPath.COURSES}{row['course_key']}", row["course_key"]) for row in enrollments]
+        if not enrollments:
+            return []
+        username, course_key = enrollments[0]["username"], enrollments[0]["course_key"]
+        paths = {
+            f"learner {username}": f"{LmsPath.ACCOUNTS}/{in_path(username)}",
+            course_key: f"{LmsPath.COURSES}{course_key}",
+        }
         return [
             description
-            for path, description in objects
+            for description, path in paths.items()
             if context.web.get(url + path, token).status_code == httpx.codes.NOT_FOUND
         ]
 
@@ -246,46 +249,51 @@ class LmsReachesApplication(Check):
     def _judge_answer(self, probe: TokenProbe, context: Context) -> Finding:
         """The finding about the answer that the LMS got from the application's token endpoint.
         Raises NotKnownError if the answer shows nothing about the address."""
-        status = probe.get("status")
+        url, status = probe.get("url"), probe.get("status")
         if probe.get("error") in _ERRORS_OF_SLOW_SERVER:
-            raise NotKnownError(f"{probe.get('url')} answered the LMS too slowly to tell")
+            raise NotKnownError(f"{url} answered the LMS too slowly to tell")
         if status == httpx.codes.INTERNAL_SERVER_ERROR:
             return failed(
-                f"the application fails: {probe.get('url')} answers the LMS with 500",
+                f"the application fails: {url} answers the LMS with 500",
                 cause=_error_of_manage(context)
                 or "an error in the application, its settings or its database",
                 fix="correct the cause: the application's log has more, and its database must "
                 f"be up and migrated; after an update: {manage('migrate')}",
             )
         if status is None or status == 404 or status >= 502:
-            seen = probe.get("error") or f"it answers {status}"
-            if status is None and (error := _connection_error(context)):
-                return failed(
-                    f"the application doesn't answer: {error}",
-                    cause=context.stopped_notice
-                    or _error_of_manage(context)
-                    or "it does not run, or listens at another address",
-                    fix=START,
-                    silent_server="the application",
-                )
-            return failed(
-                f"the LMS does not reach {probe.get('url')}: {seen}",
-                cause="ACCESS_TOKEN_URL of the provider record is not the application's "
-                "address as the LMS's container sees it",
-                fix=CONNECT,
-                repair="provision",
-            )
+            return self._not_reached(probe, context)
         if status == httpx.codes.TOO_MANY_REQUESTS:
-            raise NotKnownError(f"{probe.get('url')} limits the LMS's requests (429)")
+            raise NotKnownError(f"{url} limits the LMS's requests (429)")
         if not probe.get("oauth_error"):
             return failed(
-                f"the LMS reaches no OAuth token endpoint at {probe.get('url')}: it gets the "
+                f"the LMS reaches no OAuth token endpoint at {url}: it gets the "
                 f"answer {status} without an OAuth error",
                 cause="another server listens there, or a proxy answers in the application's "
                 "place or redirects",
                 fix=f"start the application at that address, or correct the address: {CONNECT}",
             )
-        return ok(f"from inside the LMS, {probe.get('url')} answers {status}")
+        return ok(f"from inside the LMS, {url} answers {status}")
+
+    def _not_reached(self, probe: TokenProbe, context: Context) -> Finding:
+        """The finding if the application is down, or the LMS does not reach its address."""
+        status = probe.get("status")
+        if status is None and (error := _connection_error(context)):
+            return failed(
+                f"the application doesn't answer: {error}",
+                cause=context.stopped_notice
+                or _error_of_manage(context)
+                or "it does not run, or listens at another address",
+                fix=START,
+                silent_server="the application",
+            )
+        seen = probe.get("error") or f"it answers {status}"
+        return failed(
+            f"the LMS does not reach {probe.get('url')}: {seen}",
+            cause="ACCESS_TOKEN_URL of the provider record is not the application's "
+            "address as the LMS's container sees it",
+            fix=CONNECT,
+            repair="provision",
+        )
 
 
 def _error_of_manage(context: Context) -> str:
@@ -332,14 +340,12 @@ class GatewayFitsPlatform(Check):
             fix = setting(f"{Env.OPENEDX_IP}={_HOST_NAME_ON_MACOS}")
             return self._failed(address, system, fix=fix)
         if context.machine.platform == "linux" and address == _HOST_NAME_ON_MACOS:
-            gateway = f"{Env.OPENEDX_IP}=<gateway> in {ENV_FILE}"
-            return self._failed(
-                address,
-                system,
-                fix=f"{gateway}, from: {_INSPECT_COMMAND}"
-                if context.tutor.has_root
-                else f"{gateway}, this machine's address for the LMS's containers",
-            )
+            if context.tutor.has_root:
+                source = f"from: {_INSPECT_COMMAND}"
+            else:
+                source = "this machine's address for the LMS's containers"
+            fix = f"{Env.OPENEDX_IP}=<gateway> in {ENV_FILE}, {source}"
+            return self._failed(address, system, fix=fix)
         return ok(f"{Env.OPENEDX_IP}={address} is what {system} needs")
 
     def _failed(self, address: str, system: str, *, fix: str) -> Finding:
@@ -369,26 +375,23 @@ class RedirectsKeepScheme(Check):
     depends_on = ("NET-1", "NET-6", "PRV-1", "PRV-2", "PRV-3", "NET-2")
 
     def probe(self, context: Context) -> Finding:
-        scheme = urlsplit(context.lms.url).scheme
+        lms_scheme = urlsplit(context.lms.url).scheme
         answer = context.lms.get(context.sign_in_path)
         redirect_uri = query_of(answer.headers.get("location", "")).get("redirect_uri", "")
         if not redirect_uri:
             return skipped("sign-in does not start, so no redirect was seen")
-        if urlsplit(redirect_uri).scheme != scheme:
-            return self._failed(
-                f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}",
-                fix="tutor config save --set ENABLE_HTTPS=true"
-                if context.tutor.has_root
-                else _PROXY_FIX,
-            )
+        if urlsplit(redirect_uri).scheme != lms_scheme:
+            seen = f"{context.lms.url} tells browsers to come back to {redirect_uri[:80]}"
+            fix_in_tutor = "tutor config save --set ENABLE_HTTPS=true"
+            return self._failed(seen, fix=fix_in_tutor if context.tutor.has_root else _PROXY_FIX)
         application_scheme = urlsplit(context.application.url).scheme
         page = context.application.get("/")
         target = page.headers.get("location", "")
         if target.startswith("http") and urlsplit(target).scheme != application_scheme:
             seen = f"{context.application.url} redirects to {target[:80]}"
             return self._failed(seen, fix=_PROXY_FIX)
-        if application_scheme == scheme:
-            return ok(f"redirects keep {scheme}")
+        if application_scheme == lms_scheme:
+            return ok(f"redirects keep {lms_scheme}")
         return ok("redirects keep their schemes")
 
     def _failed(self, seen: str, *, fix: str) -> Finding:

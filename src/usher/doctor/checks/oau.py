@@ -181,16 +181,14 @@ class ServiceClientsWork(Check):
             secret = context.application.setting_in_env_file(key_of_secret)
             if not (client_id and secret):
                 continue
-            answer = context.web.request(
-                "POST",
-                context.lms.at(LmsPath.ACCESS_TOKEN),
-                data={
-                    "grant_type": "client_credentials",
-                    "token_type": "jwt",
-                    "client_id": client_id,
-                    "client_secret": secret,
-                },
-            )
+            form = {
+                "grant_type": "client_credentials",
+                "token_type": "jwt",
+                "client_id": client_id,
+                "client_secret": secret,
+            }
+            token_url = context.lms.at(LmsPath.ACCESS_TOKEN)
+            answer = context.web.request("POST", token_url, data=form)
             if answer.status_code != 200:
                 return self._failed(f"the LMS refuses {key_of_id} ({_error_of(answer)})")
             token = str(answer.json()["access_token"])
@@ -210,10 +208,7 @@ class ServiceClientsWork(Check):
             url = context.lms.at(LmsPath.BULK_RETIRE)
             answer = send("POST", url, json={"usernames": ""})
         else:
-            studio = context.application.setting(ServiceEnv.OPENEDX_STUDIO_API_BASE_URL)
-            if not studio:
-                raise NotKnownError(f"{ServiceEnv.OPENEDX_STUDIO_API_BASE_URL} is not set")
-            url = studio.rstrip("/") + LmsPath.STUDIO_COURSE_RUNS
+            url = _course_runs_url(context)
             try:
                 answer = send("GET", url)
             except NotKnownError as error:
@@ -236,6 +231,14 @@ class ServiceClientsWork(Check):
             fix=CONNECT,
             repair="provision",
         )
+
+
+def _course_runs_url(context: Context) -> str:
+    """The address of Studio's course runs. Raises NotKnownError without Studio's address."""
+    studio = context.application.setting(ServiceEnv.OPENEDX_STUDIO_API_BASE_URL)
+    if not studio:
+        raise NotKnownError(f"{ServiceEnv.OPENEDX_STUDIO_API_BASE_URL} is not set")
+    return studio.rstrip("/") + LmsPath.STUDIO_COURSE_RUNS
 
 
 def _error_of(answer: httpx.Response) -> str:

@@ -186,12 +186,11 @@ class NoRecordIsRefused(Check):
     def probe(self, context: Context) -> Finding:
         if "rows" not in context.application.report:
             raise NotKnownError("the application keeps no records of refusals")
-        all_refusals = [
-            _Refusals(kind, error)
-            for kind, rows in context.application.report["rows"].items()
-            for error in rows.get("errors", [])
-            if error.get("refused", 0)
-        ]
+        all_refusals: list[_Refusals] = []
+        for kind, rows in context.application.report["rows"].items():
+            for error in rows.get("errors", []):
+                if error.get("refused", 0):
+                    all_refusals.append(_Refusals(kind, error))
         if not all_refusals:
             return ok("no record is refused")
         unreported_refusals = [
@@ -206,21 +205,11 @@ class NoRecordIsRefused(Check):
                 cause=f"the checks {' and '.join(families)} name the reasons and the fixes",
             )
         unreported_refusals.sort(key=lambda refusals: refusals.row_count, reverse=True)
-        reasons = [
-            f"{error.get('message', '')[:160] or error.get('error_code')} "
-            f"({_records(error.get('refused', 0), kind)}, such as {error.get('sample')})"
-            for kind, error in unreported_refusals
-        ]
-        more = (
-            f"; and {quantity(len(reasons) - _MAX_SHOWN, 'other reason')}"
-            if reasons[_MAX_SHOWN:]
-            else ""
-        )
         kinds = dict.fromkeys(refusals.kind for refusals in unreported_refusals)
         options = " ".join(f"--kind {shlex.quote(kind)}" for kind in kinds)
         return warning(
             f"the LMS refuses {_counts_text(unreported_refusals)}",
-            cause="; ".join(reasons[:_MAX_SHOWN]) + more,
+            cause=_reasons_text(unreported_refusals),
             fix=f"remove the cause, then {manage(f'reconcile {options} --recheck --wait 60')}",
         )
 
@@ -235,6 +224,13 @@ class _Refusals(NamedTuple):
     def row_count(self) -> int:
         return self.error.get("refused", 0)
 
+    @property
+    def reason_text(self) -> str:
+        """The LMS's reason, with the number of the records and the name of one of them."""
+        reason = self.error.get("message", "")[:160] or self.error.get("error_code")
+        sample = self.error.get("sample")
+        return f"{reason} ({_records(self.row_count, self.kind)}, such as {sample})"
+
 
 def _counts_text(all_refusals: list[_Refusals]) -> str:
     """The number of refused records of each kind."""
@@ -242,6 +238,15 @@ def _counts_text(all_refusals: list[_Refusals]) -> str:
     for refusals in all_refusals:
         counts[refusals.kind] = counts.get(refusals.kind, 0) + refusals.row_count
     return ", ".join(_records(count, kind) for kind, count in counts.items())
+
+
+def _reasons_text(all_refusals: list[_Refusals]) -> str:
+    """The first reasons, and the number of the others."""
+    parts = [refusals.reason_text for refusals in all_refusals[:_MAX_SHOWN]]
+    other_count = len(all_refusals) - len(parts)
+    if other_count:
+        parts.append(f"and {quantity(other_count, 'other reason')}")
+    return "; ".join(parts)
 
 
 def _records(count: int, kind: str) -> str:

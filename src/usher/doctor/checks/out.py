@@ -47,7 +47,11 @@ class SignOutEndsBothSessions(Check):
                 cause="the LMS does not notify the application when a learner signs out",
                 fix=LMS_SETTINGS,
             )
-        # Sends the request of a browser's hidden frame: GET, without a session.
+        return self._check_page_in_frame(application_logout_url, context)
+
+    def _check_page_in_frame(self, application_logout_url: str, context: Context) -> Finding:
+        """Requests the application's sign-out page as a browser's hidden frame does: GET, without a
+        session. Raises NotKnownError if the page fails."""
         status = context.application.get(ApplicationPath.LOGOUT).status_code
         if status in (404, 405):
             return note(

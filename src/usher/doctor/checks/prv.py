@@ -210,20 +210,20 @@ class LinksUseThisBackend(Check):
         if counts is None:
             raise NotKnownError("the LMS does not report links by backend")
         connected = {row.get("backend") for row in context.lms.report.get("connections", [])}
-        enabled = {
-            row.get("backend_name")
-            for row in context.lms.report.get("providers", [])
-            if row.get("enabled")
-        }
+        providers = context.lms.report.get("providers", [])
+        enabled = {row.get("backend_name") for row in providers if row.get("enabled")}
         in_use = connected | {context.backend}
         # Wrong are links of a disabled backend, and those of Usher's other backend even if it is
         # enabled. Another enabled backend, such as Google's, rightly has links of its own.
+        wrong_names = [
+            name
+            for name in counts
+            if name not in in_use and (name in BACKENDS or name not in enabled)
+        ]
         other_links = {
-            name: count
-            for name, count in counts.items()
-            if name not in in_use
-            and (name in BACKENDS or name not in enabled)
-            and not _belongs_to_another_application(name, context)
+            name: counts[name]
+            for name in wrong_names
+            if not _belongs_to_another_application(name, context)
         }
         if not other_links:
             linked = counts.get(context.backend, 0)
@@ -245,7 +245,9 @@ def _belongs_to_another_application(name: str, context: Context) -> bool:
     application would get accounts of the other application's learners. The record of a renamed
     backend leads to this application."""
     other_origins, own_origins = _origins(name, context), _origins(context.backend, context)
-    return bool(other_origins and own_origins) and not other_origins & own_origins
+    if not (other_origins and own_origins):
+        return False
+    return other_origins.isdisjoint(own_origins)
 
 
 def _origins(name: str, context: Context) -> set[tuple[str, str, int]]:

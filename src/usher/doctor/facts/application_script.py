@@ -37,6 +37,8 @@ REPORTED_SETTINGS = (
     "OPENEDX_SOCIAL_LOGIN_PATH",
     "LOGOUT_REDIRECT_URL",
 )
+#: A setting whose name has one of these words is a secret, which the report leaves out.
+WORDS_OF_SECRETS = ("SECRET", "TOKEN", "KEY")
 
 if not apps.ready:
     django.setup()  # raises the error in the settings that `manage.py shell` ignored
@@ -81,9 +83,8 @@ def _client(row):
 
 
 def _report_without_usher():
-    """The report of an application that is not built on Usher. It leaves out rows for whose tables
-    the application has no model, or a model without the fields that are read. Raises
-    ImproperlyConfigured without the OAuth toolkit."""
+    """The report of an application that is not built on Usher. Raises ImproperlyConfigured without
+    the OAuth toolkit."""
     if not apps.is_installed("oauth2_provider"):
         raise ImproperlyConfigured(
             f"INSTALLED_APPS of {os.environ.get('DJANGO_SETTINGS_MODULE')} has neither "
@@ -93,16 +94,10 @@ def _report_without_usher():
     from oauth2_provider.models import get_application_model
     from oauth2_provider.settings import oauth2_settings
 
-    words_of_secrets = ("SECRET", "TOKEN", "KEY")
-    names = [name for name in dir(settings) if name.startswith("OPENEDX_")]
     report = {
         "version": 1,
         "site_base_url": str(getattr(settings, "SITE_BASE_URL", "")),
-        "settings": {
-            name: str(getattr(settings, name))
-            for name in [*names, "LOGOUT_REDIRECT_URL"]
-            if not any(word in name for word in words_of_secrets) and getattr(settings, name, None)
-        },
+        "settings": _connection_settings(),
         "read": [name for name in REPORTED_SETTINGS if getattr(settings, name, None)],
         "environment": [name for name in REPORTED_SETTINGS if os.environ.get(name)],
         "clients": [_client(row) for row in get_application_model().objects.all()],
@@ -111,6 +106,24 @@ def _report_without_usher():
         "session_cookie": settings.SESSION_COOKIE_NAME,
         "signs_in_at_gateway": "gateway" in str(settings.LOGIN_URL),
     }
+    _add_rows(report)
+    return report
+
+
+def _connection_settings():
+    """The settings of the connection that have a value, without secrets."""
+    names = [name for name in dir(settings) if name.startswith("OPENEDX_")]
+    values = {}
+    for name in [*names, "LOGOUT_REDIRECT_URL"]:
+        is_secret = any(word in name for word in WORDS_OF_SECRETS)
+        if not is_secret and getattr(settings, name, None):
+            values[name] = str(getattr(settings, name))
+    return values
+
+
+def _add_rows(report):
+    """Adds to the report what the application's tables show. Leaves out tables that it does not
+    have, and those without the fields that are read."""
     rows = {}
     if _has_fields(ACCOUNT, "user", "has_been_synced"):
         rows["account"] = _accounts()
@@ -125,7 +138,6 @@ def _report_without_usher():
         report["malformed_runs"] = _malformed_course_keys()
     if rows:
         report["rows"] = rows
-    return report
 
 
 def _learners():

@@ -13,16 +13,23 @@ from django.test import RequestFactory
 from django.urls import Resolver404, resolve
 
 
+def _allowed_host():
+    """The first host name in ALLOWED_HOSTS; ``localhost`` if that is a pattern, or without any."""
+    if not settings.ALLOWED_HOSTS:
+        return "localhost"
+    host = settings.ALLOWED_HOSTS[0]
+    is_pattern = host.startswith(("*", "."))
+    return "localhost" if is_pattern else host
+
+
 def _answer(address):
     """Calls the view at ``address`` as the oldest active user, and returns its answer. status: None
     without any user."""
     user = get_user_model()._base_manager.filter(is_active=True).order_by("pk").first()
     if user is None:
         return {"status": None, "text": "the application has no users yet"}
-    host = settings.ALLOWED_HOSTS[0] if settings.ALLOWED_HOSTS else "localhost"
-    host = "localhost" if host.startswith(("*", ".")) else host
     # Over https, so that an application with SECURE_SSL_REDIRECT does not redirect the request.
-    request = RequestFactory().get(address, HTTP_HOST=host, secure=True)
+    request = RequestFactory().get(address, HTTP_HOST=_allowed_host(), secure=True)
     request.user, request.session = user, SessionStore()
     request.resource_owner = user
     try:
