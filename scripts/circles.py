@@ -22,11 +22,11 @@ class NoCircles(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         packages: list[Any] = self.modules  # type: ignore[assignment]
-        files = {
-            name
-            for name in graph.modules
-            if any(name == package or name.startswith(f"{package}.") for package in packages)
-        }
+        files: set[str] = set()
+        for package in packages:
+            files |= {
+                name for name in graph.modules if name == package or name.startswith(f"{package}.")
+            }
         imports = {
             name: sorted(files & graph.find_modules_directly_imported_by(name)) for name in files
         }
@@ -44,20 +44,17 @@ def _circle(imports: dict[str, list[str]]) -> list[str]:
     visited: set[str] = set()
     for start in sorted(imports):
         path: list[str] = []
-        on_path: set[str] = set()
-        # Steps of a search in depth that are still to do: entering a file, or leaving it.
-        steps: list[tuple[str, bool]] = [(start, True)]
+        # Steps of a search in depth that are still to do, the next one last.
+        steps: list[tuple[str, str]] = [("enter", start)]
         while steps:
-            name, enters = steps.pop()
-            if not enters:
+            step, name = steps.pop()
+            if step == "leave":
                 path.pop()
-                on_path.discard(name)
                 visited.add(name)
-            elif name in on_path:
+            elif name in path:
                 return [*path[path.index(name) :], name]
             elif name not in visited:
                 path.append(name)
-                on_path.add(name)
-                steps.append((name, False))
-                steps += [(imported, True) for imported in imports[name]]
+                steps.append(("leave", name))
+                steps += [("enter", imported) for imported in imports[name]]
     return []

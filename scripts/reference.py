@@ -93,25 +93,29 @@ def manage_page() -> str:
         "`[console]`.",
         "",
     ]
-    package_by_name = {
-        path.stem: ".".join(path.parent.parent.parent.relative_to(ROOT / "src").parts)
-        for path in (ROOT / "src/usher").glob("**/management/commands/[!_]*.py")
-        if not {"lms", "embedded"} & set(path.parts)
-    }
+    package_by_name = {}
+    for path in (ROOT / "src/usher").glob("**/management/commands/[!_]*.py"):
+        package = path.parents[2].relative_to(ROOT / "src")
+        is_for_lms = {"lms", "embedded"} & set(path.parts)
+        if not is_for_lms:
+            package_by_name[path.stem] = ".".join(package.parts)
     for name, package in sorted(package_by_name.items()):
         command = load_command_class(package, name)
+        actions = command.create_parser("manage.py", name)._actions
+        own_actions = [
+            action for action in actions if options_of_django.isdisjoint(action.option_strings)
+        ]
         parts += [f"## {name}", "", " ".join(str(command.help).split()), ""]
-        rows = []
-        for action in command.create_parser("manage.py", name)._actions:
-            names = action.option_strings or [action.dest.upper()]
-            if set(names) & options_of_django:
-                continue
-            value = (
-                "" if action.nargs == 0 or not action.option_strings else f" {_value_name(action)}"
-            )
-            rows.append(f"| `{', '.join(names)}{value}` | {_sentence(str(action.help or ''))} |")
-        parts += ["| option | meaning |", "|---|---|", *rows, ""]
+        parts += ["| option | meaning |", "|---|---|", *map(_action_row, own_actions), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _action_row(action: argparse.Action) -> str:
+    """The table's row for an option or an argument."""
+    names = ", ".join(action.option_strings) or action.dest.upper()
+    takes_value = action.option_strings and action.nargs != 0
+    value = f" {_value_name(action)}" if takes_value else ""
+    return f"| `{names}{value}` | {_sentence(str(action.help or ''))} |"
 
 
 def _value_name(action: argparse.Action) -> str:
@@ -122,7 +126,8 @@ def _value_name(action: argparse.Action) -> str:
 
 def _sentence(text: str) -> str:
     text = text.replace("|", "\\|")
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+    full_stop = "" if text.endswith(".") else "."
+    return f"{text[:1].upper()}{text[1:]}{full_stop}"
 
 
 def settings_page() -> str:
@@ -131,14 +136,14 @@ def settings_page() -> str:
     source = (ROOT / "src/usher/contract/environment.py").read_text()
     tree = ast.parse(source)
     lines = source.splitlines()
+    [env_class] = [
+        node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Env"
+    ]
     rows = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and node.name == "Env":
-            for statement in node.body:
-                if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-                    rows.append(
-                        (str(statement.value.value), _comment_above(lines, statement.lineno))
-                    )
+    for statement in env_class.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            name = str(statement.value.value)
+            rows.append((name, _comment_above(lines, statement.lineno)))
     rows += _option_rows()
     table = [f"| `{name}` | {text} |" for name, text in rows]
     return "\n".join(

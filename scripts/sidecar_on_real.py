@@ -192,13 +192,11 @@ def connect(edition: str, folder: Path, url: str, lms: LmsProcess, temporary: Pa
     values_in_env = EnvFile.read(folder / ".env").values()
     env_file = temporary / "connected.env"
     # The caller's environment takes precedence over the checkout's file.
-    merged = {
-        **values_in_env,
-        **{k: os.environ[k] for k in values_in_env if k in os.environ},
-        **values,
-    }
+    values_of_caller = {name: os.environ[name] for name in values_in_env if name in os.environ}
+    merged = {**values_in_env, **values_of_caller, **values}
+    lines = [f"{name}={value}\n" for name, value in merged.items() if value]
     env_file.touch(0o600)
-    env_file.write_text("".join(f"{k}={v}\n" for k, v in merged.items() if v))
+    env_file.write_text("".join(lines))
     manage = os.environ.get(f"{edition.upper()}_MANAGE", ".venv/bin/python manage.py")
     checkout = Checkout(
         edition=edition,
@@ -236,6 +234,7 @@ def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> Non
     stem = f"real{int(time.time())}x"
     script = CREATE_LEARNERS.format(edition=checkout.edition, course=course, count=count, stem=stem)
     checkout.command("shell", text=script)
+
     drift = checkout.usher("drift")
     print(f"           {len(drift['differences'])} differences, {len(drift['given_up'])} given up")
     print(f"           due: {checkout.usher('reconcile', '--dry-run')['due']}")
@@ -245,11 +244,12 @@ def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> Non
         print(f"           {reason}")
     second = checkout.usher("reconcile")
     print(f"           again: {json.dumps(second['kinds'])}")
+
     counts_in_lms = lms.shell(
         "from django.contrib.auth import get_user_model\n"
         "from usher.embedded.student.models import CourseEnrollment\n"
-        f"names = list(get_user_model().objects.filter(username__startswith={stem!r}))\n"
-        "print(len(names), CourseEnrollment.objects.filter(user__in=names, is_active=True).count())"
+        f"users = list(get_user_model().objects.filter(username__startswith={stem!r}))\n"
+        "print(len(users), CourseEnrollment.objects.filter(user__in=users, is_active=True).count())"
     )
     print(f"           the LMS has {counts_in_lms} (accounts, enrollments) of {count}")
     repair_output = checkout.command(REPAIR, may_fail=True)
@@ -257,7 +257,8 @@ def reconcile_and_report(checkout: Checkout, lms: LmsProcess, count: int) -> Non
     # Runs may stay due, because MIT xPro refuses those that have ended. Accounts and enrollments
     # may not.
     still_due = {"account", "enrollment"} & set(second["kinds"])
-    if counts_in_lms.split() != [str(count), str(count)] or still_due:
+    all_are_in_lms = counts_in_lms.split() == [str(count), str(count)]
+    if still_due or not all_are_in_lms:
         raise SystemExit("accounts or enrollments are missing in the LMS, or still due")
 
 

@@ -94,7 +94,8 @@ class Application:
             "jti": secrets.token_hex(16),
             "events": {EVENT: {}},
         }
-        claims = {k: v for k, v in {**claims, **changes}.items() if v is not None}
+        claims |= changes
+        claims = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(claims, key, algorithm="RS256", headers={"kid": KEY_ID})
 
     def issue_token(self, learner: dict[str, Any]) -> str:
@@ -127,38 +128,55 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def do_GET(self) -> None:
-        url, app = urlsplit(self.path), self.application
-        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        url = urlsplit(self.path)
         if url.path == "/oauth2/authorize/":
-            answer = urlencode({"code": app.issue_code(), "state": query.get("state", "")})
-            separator = "&" if "?" in query["redirect_uri"] else "?"
-            return self.reply(302, location=query["redirect_uri"] + separator + answer)
-        if url.path == "/api/users/me":
-            code = self.headers.get("Authorization", "").removeprefix(f"Bearer {TOKEN_PREFIX}")
-            learner = app.learner_of_code.get(code)
-            return self.reply(200, learner) if learner else self.reply(401, {"detail": "no"})
-        if url.path == "/jwks.json":
-            app.key_requests += 1
-            key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key()))
-            return self.reply(200, {"keys": [{**key, "kid": KEY_ID, "use": "sig", "alg": "RS256"}]})
-        return self.reply(404, {})
+            self.reply_with_code({key: values[0] for key, values in parse_qs(url.query).items()})
+        elif url.path == "/api/users/me":
+            self.reply_with_learner()
+        elif url.path == "/jwks.json":
+            self.reply_with_signing_keys()
+        else:
+            self.reply(404, {})
+
+    def reply_with_code(self, query: dict[str, str]) -> None:
+        """Redirects the browser back to the LMS with a code."""
+        answer = {"code": self.application.issue_code(), "state": query.get("state", "")}
+        separator = "&" if "?" in query["redirect_uri"] else "?"
+        self.reply(302, location=query["redirect_uri"] + separator + urlencode(answer))
+
+    def reply_with_learner(self) -> None:
+        """Replies with the learner to whom the request's access token belongs."""
+        code = self.headers.get("Authorization", "").removeprefix(f"Bearer {TOKEN_PREFIX}")
+        learner = self.application.learner_of_code.get(code)
+        if learner:
+            self.reply(200, learner)
+        else:
+            self.reply(401, {"detail": "no"})
+
+    def reply_with_signing_keys(self) -> None:
+        self.application.key_requests += 1
+        key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key()))
+        self.reply(200, {"keys": [{**key, "kid": KEY_ID, "use": "sig", "alg": "RS256"}]})
 
     def do_POST(self) -> None:
-        app = self.application
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path
         if path == "/oauth2/token/":
-            form = parse_qs(body.decode())
-            code = form.get("code", [""])[0]
-            if app.token_status != 200:
-                return self.reply(app.token_status, {"error": "invalid_client"})
-            if code not in app.learner_of_code:
-                return self.reply(400, {"error": "invalid_grant"})
-            return self.reply(
-                200, {"access_token": f"{TOKEN_PREFIX}{code}", "token_type": "Bearer"}
-            )
-        app.received.append(Received(path, dict(self.headers), body))
-        return self.reply(app.webhook_status, {})
+            self.reply_with_token(parse_qs(body.decode()))
+        else:
+            self.application.received.append(Received(path, dict(self.headers), body))
+            self.reply(self.application.webhook_status, {})
+
+    def reply_with_token(self, form: dict[str, list[str]]) -> None:
+        """Replies with the access token for the form's code, unless the test or the code demands
+        an error."""
+        code = form.get("code", [""])[0]
+        if self.application.token_status != 200:
+            self.reply(self.application.token_status, {"error": "invalid_client"})
+        elif code not in self.application.learner_of_code:
+            self.reply(400, {"error": "invalid_grant"})
+        else:
+            self.reply(200, {"access_token": f"{TOKEN_PREFIX}{code}", "token_type": "Bearer"})
 
 
 class RunningApplication:

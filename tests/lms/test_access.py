@@ -168,8 +168,8 @@ class TestAccountsThatWereRenamed:
         """Not even if it has the requested state already."""
         owner, stranger = owner_and_stranger
         item = {"id": 1, "username": owner, "course_id": DEMO}
-        enrolled = first_result(post(lms, ENROLLMENTS, {**item, "uid": stranger}))
-        assert enrolled["status"] == "changed"
+        enrolled_by_stranger = first_result(post(lms, ENROLLMENTS, {**item, "uid": stranger}))
+        assert enrolled_by_stranger["status"] == "changed"
 
         for is_active in (True, False):
             change = {**item, "uid": owner, "is_active": is_active}
@@ -210,8 +210,9 @@ RIGHTS = [{"is_staff": 1}, {"is_superuser": 1}, {"is_staff": 1, "is_superuser": 
 class TestAccountsWithRights:
     def test_tokens_of_staff_are_refused(self, lms: Lms, name: str, rights: dict[str, int]) -> None:
         create_learner(lms, name, **rights)
-        tokens = "select count(*) from oauth2_provider_accesstoken t join auth_user u on " + (
-            "u.id = t.user_id where u.username = ?"
+        count_tokens = (
+            "select count(*) from oauth2_provider_accesstoken t join auth_user u "
+            "on u.id = t.user_id where u.username = ?"
         )
 
         refused = first_result(post(lms, ACCOUNTS, account(name, tokens=True)))
@@ -219,7 +220,7 @@ class TestAccountsWithRights:
         assert refused["status"] == "refused"
         assert refused["error"]["code"] == "protected-account"
         assert refused["tokens"] is None
-        assert lms.value(tokens, name) == 0
+        assert lms.value(count_tokens, name) == 0
 
     def test_a_repeated_request_returns_no_tokens_of_a_learner_who_became_staff(
         self, lms: Lms, name: str, rights: dict[str, int]
@@ -380,21 +381,30 @@ class TestLearnersOfAnotherApplication:
                 names = [application["name"] for application in api.get(API).json()["applications"]]
             assert names == [name]
 
-    def test_the_report_has_no_secrets_of_other_applications(self, two_app_lms: Lms) -> None:
-        for token, name in ((TOKEN, WORKER), (OTHER_TOKEN, OTHER_WORKER["username"])):
-            with two_app_lms.api(token) as api:
-                data = api.get(API + "report/").json()
-            assert data["service_worker"]["username"] == name
-            connections_with_secret = [
-                row["name"] for row in data["connections"] if row["webhook_secret_fingerprint"]
-            ]
-            assert connections_with_secret == ["campus" if token == TOKEN else "xpro"]
-            clients = [row["client_id"] for row in data["oauth_clients"]]
-            assert {"campus-at-the-lms", OTHER_CLIENT} <= set(clients)
-            clients_with_secret = [
-                row["client_id"] for row in data["oauth_clients"] if row["secret_fingerprint"]
-            ]
-            assert clients_with_secret == ["campus-at-the-lms" if token == TOKEN else OTHER_CLIENT]
+    @pytest.mark.parametrize(
+        ("token", "worker", "own_connection", "own_client"),
+        [
+            pytest.param(TOKEN, WORKER, "campus", "campus-at-the-lms", id="first"),
+            pytest.param(OTHER_TOKEN, OTHER_WORKER["username"], "xpro", OTHER_CLIENT, id="other"),
+        ],
+    )
+    def test_the_report_has_no_secrets_of_other_applications(
+        self, two_app_lms: Lms, token: str, worker: str, own_connection: str, own_client: str
+    ) -> None:
+        with two_app_lms.api(token) as api:
+            report = api.get(API + "report/").json()
+
+        assert report["service_worker"]["username"] == worker
+        connections_with_secret = [
+            row["name"] for row in report["connections"] if row["webhook_secret_fingerprint"]
+        ]
+        assert connections_with_secret == [own_connection]
+        clients = {row["client_id"] for row in report["oauth_clients"]}
+        assert {"campus-at-the-lms", OTHER_CLIENT} <= clients
+        clients_with_secret = [
+            row["client_id"] for row in report["oauth_clients"] if row["secret_fingerprint"]
+        ]
+        assert clients_with_secret == [own_client]
 
 
 class TestTokens:

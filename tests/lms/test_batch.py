@@ -483,9 +483,9 @@ class TestAccess:
     def test_only_the_service_worker_s_token_gives_access(
         self, lms: Lms, name: str, method: str, path: str
     ) -> None:
-        result = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
-        learner = result["tokens"]["access_token"]
-        for token, status in (("nonsense", 401), ("a b", 401), (learner, 403)):
+        created = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
+        learner_token = created["tokens"]["access_token"]
+        for token, status in (("nonsense", 401), ("a b", 401), (learner_token, 403)):
             with lms.api(token) as api:
                 answer = api.request(method, path, json={"items": []})
             assert answer.status_code == status
@@ -529,14 +529,17 @@ class TestLimits:
     def test_the_course_list_does_not_throttle_the_service_worker(
         self, lms: Lms, name: str
     ) -> None:
-        learner = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]["tokens"]["access_token"]
+        """It does throttle a learner."""
+        created = post(lms, ACCOUNTS, [account(name, tokens=True)])[0]
+        learner_token = created["tokens"]["access_token"]
         path = "/api/courses/v1/courses/?page_size=1"
-        with lms.api() as worker, lms.api(learner) as somebody:
+        with lms.api() as worker, lms.api(learner_token) as learner:
             # The platform allows staff 40 requests a minute, and other users 20.
             assert {worker.get(path).status_code for _ in range(45)} == {200}
-            assert wait_for(lambda: somebody.get(path).status_code == 429)
+            assert wait_for(lambda: learner.get(path).status_code == 429)
 
     def test_registration_does_not_throttle_the_service_worker(self, lms: Lms) -> None:
+        """It throttles requests with a wrong token."""
         path = f"{lms.url}/user_api/v1/account/registration/"
         with httpx.Client(timeout=60, trust_env=False) as client:
 

@@ -310,8 +310,10 @@ class TestRequestIds:
         self, lms: Lms, name: str
     ) -> None:
         items = [account(f"{name}{number:02}", tokens=True) for number in range(30)]
-        count = "select count(*) from oauth2_provider_accesstoken t join auth_user u "
-        count += f"on u.id = t.user_id where username like '{name}%'"
+        count_tokens = (
+            "select count(*) from oauth2_provider_accesstoken t join auth_user u "
+            f"on u.id = t.user_id where username like '{name}%'"
+        )
 
         # Three requests at the same time, and one later.
         with ThreadPoolExecutor(3) as pool:
@@ -321,20 +323,17 @@ class TestRequestIds:
             first, second, third = (each.result() for each in futures)
         fourth = post(lms, ACCOUNTS, items, request_id="r-" + name)
 
-        def statuses_and_tokens(results: list[dict[str, Any]]) -> Any:
-            return [
-                (
-                    result["status"],
-                    result["tokens"]["access_token"],
-                    result["tokens"]["refresh_token"],
-                )
-                for result in results
-            ]
+        def statuses_and_tokens(results: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+            rows = []
+            for result in results:
+                tokens = result["tokens"]
+                rows.append((result["status"], tokens["access_token"], tokens["refresh_token"]))
+            return rows
 
         for repeated in (second, third, fourth):
             assert statuses_and_tokens(repeated) == statuses_and_tokens(first)
         assert {each["status"] for each in fourth} == {"created"}
-        assert lms.value(count) == 30
+        assert lms.value(count_tokens) == 30
 
     def test_stored_outcomes_contain_no_tokens(self, lms: Lms, name: str) -> None:
         lms.execute("delete from usher_lms_batchoutcome")

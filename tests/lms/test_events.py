@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.lms.application import WEBHOOK_SECRET, Received
+from tests.lms.application import WEBHOOK_SECRET
 from tests.lms.conftest import DEMO, E2E, Lms, account, wait_for
 from tests.lms.test_batch import ACCOUNTS, enroll, post
 from usher.contract import signatures
@@ -73,9 +73,11 @@ def test_the_application_gets_no_event_for_its_own_request(lms: Lms, name: str) 
     wait_for(lambda: event_types(lms, name))
 
     # The third column is 1 for changes that are only logged.
-    log = "select type, course_id, next_attempt_at is null and delivered_at is null "
-    log += "from usher_lms_message where username = ? order by id"
-    assert lms.execute(log, name)[:2] == [
+    select_messages = (
+        "select type, course_id, next_attempt_at is null and delivered_at is null "
+        "from usher_lms_message where username = ? order by id"
+    )
+    assert lms.execute(select_messages, name)[:2] == [
         ("account.changed", "", 1),
         ("enrollment.changed", DEMO, 1),
     ]
@@ -88,11 +90,8 @@ def test_messages_are_signed(lms: Lms, name: str) -> None:
     enroll_publicly(lms, name)
     wait_for(lambda: "enrollment.changed" in event_types(lms, name))
 
-    messages: list[Received] = [
-        each
-        for each in lms.application.received
-        if each.path == "/webhooks/" and each.json["data"]["username"] == name
-    ]
+    webhooks = [each for each in lms.application.received if each.path == "/webhooks/"]
+    messages = [each for each in webhooks if each.json["data"]["username"] == name]
     ids = set()
     for message in messages:
         headers = {key.lower(): value for key, value in message.headers.items()}
@@ -107,7 +106,8 @@ def test_messages_are_signed(lms: Lms, name: str) -> None:
             now=time.time(),
         )
     assert len(ids) == len(messages)  # each message has its own id
-    assert abs(datetime.fromisoformat(messages[-1].json["at"]).timestamp() - time.time()) < 600
+    sent_at = datetime.fromisoformat(messages[-1].json["at"]).timestamp()
+    assert sent_at == pytest.approx(time.time(), abs=600)
     assert messages[-1].json == {
         "at": messages[-1].json["at"],
         "type": "enrollment.changed",

@@ -61,33 +61,36 @@ def lms() -> Iterator[OnMariaDb]:
             yield running
 
 
+def post_twice_at_once(lms: Lms, path: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Posts the items in two simultaneous requests, in one of them in reverse order. Returns the
+    results of both."""
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(post, lms, path, items)
+        second = pool.submit(post, lms, path, items[::-1])
+        return [*first.result(), *second.result()]
+
+
 def test_simultaneous_batches_of_the_same_items_all_succeed(lms: OnMariaDb, name: str) -> None:
     """Their items are in opposite order. The batch API repeats transactions that MariaDB ends
     because of a deadlock, so that callers see no error."""
     for number in range(20):
-        names = [f"{name}{number:02}_{index:02}" for index in range(10)]
-        learners = [account(name) for name in names]
-        with ThreadPoolExecutor(2) as pool:
-            posts = [
-                pool.submit(post, lms, ACCOUNTS, learners),
-                pool.submit(post, lms, ACCOUNTS, learners[::-1]),
-            ]
-            results = [result for each in posts for result in each.result()]
+        usernames = [f"{name}{number:02}_{index:02}" for index in range(10)]
+
+        results = post_twice_at_once(lms, ACCOUNTS, [account(username) for username in usernames])
+
         assert {result["status"] for result in results} == {"created", "exists"}, results
-        items = [
-            {"id": f"{name} {run}", "username": name, "course_id": run, "mode": "audit"}
-            for name in names
-            for run in (DEMO, E2E)
-        ]
-        with ThreadPoolExecutor(2) as pool:
-            posts = [
-                pool.submit(post, lms, ENROLLMENTS, items),
-                pool.submit(post, lms, ENROLLMENTS, items[::-1]),
-            ]
-            results = [result for each in posts for result in each.result()]
+
+        enrollments_to_post: list[dict[str, Any]] = []
+        for username in usernames:
+            for run in (DEMO, E2E):
+                item = {"username": username, "course_id": run, "mode": "audit"}
+                enrollments_to_post.append({"id": f"{username} {run}", **item})
+
+        results = post_twice_at_once(lms, ENROLLMENTS, enrollments_to_post)
+
         statuses = [result["status"] for result in results]
         assert set(statuses) <= {"changed", "unchanged"}, results
-        assert statuses.count("changed") >= len(items)
+        assert statuses.count("changed") >= len(enrollments_to_post)
 
 
 def test_a_batch_is_repeated_after_a_rollback_that_a_receiver_hides(

@@ -197,40 +197,34 @@ def test_another_browser_can_not_finish_an_unfinished_pipeline(two_app_lms: Lms,
     with two_app_lms.browser() as browser:
         start_sign_in(browser, BACKENDS[0], "login")
     # The state of the attacker's unfinished pipeline, with the token that the link contains.
-    partial = {
-        "token": f"left-by-{name}",
-        "backend": BACKENDS[0],
-        "next_step": STEP_OF_RESUMING,
-        "data": json.dumps(
-            {
-                "args": [],
-                "kwargs": {
-                    "uid": attacker,
-                    "details": {"username": attacker, "email": f"{attacker}@evil.example"},
-                    "auth_entry": "login",
-                    "response": {},
-                },
-            }
-        ),
+    token = f"left-by-{name}"
+    arguments = {
+        "uid": attacker,
+        "details": {"username": attacker, "email": f"{attacker}@evil.example"},
+        "auth_entry": "login",
+        "response": {},
     }
     two_app_lms.execute(
         "insert into social_auth_partial (token, backend, next_step, data, timestamp)"
         " values (?, ?, ?, ?, datetime('now'))",
-        *partial.values(),
+        token,
+        BACKENDS[0],
+        STEP_OF_RESUMING,
+        json.dumps({"args": [], "kwargs": arguments}),
     )
 
     finish = f"/auth/complete/{BACKENDS[0]}/"
     # The superuser opens the link.
     with two_app_lms.browser() as browser:
         sign_in_by_password(two_app_lms, browser, name)
-        stopped = browser.get(finish, params={"partial_token": partial["token"]})
+        stopped = browser.get(finish, params={"partial_token": token})
         assert stopped.url.path == "/usher/stopped/"
         assert signed_in_as(browser) == name
     # Somebody who is not signed in opens the link.
     with two_app_lms.browser() as browser:
-        browser.get(finish, params={"partial_token": partial["token"]})
+        browser.get(finish, params={"partial_token": token})
         assert signed_in_as(browser) is None
-        browser.post(finish, data={"partial_token": partial["token"]})
+        browser.post(finish, data={"partial_token": token})
         assert signed_in_as(browser) is None
 
     assert links_of(two_app_lms, name) == []

@@ -59,24 +59,23 @@ def added_rows(
 def without_varying_values(row: dict[str, Any], name: str) -> dict[str, Any]:
     """The row with a fixed text in place of each value that differs between two learners. Of some
     columns only whether they have a value is kept. name: the learner's username."""
+    return {column: fixed_value(column, content, name) for column, content in row.items()}
 
-    def replaced(column: str, content: Any) -> Any:
-        if column == "id" or (column.endswith("_id") and isinstance(content, int)):
-            return "id"
-        if column == "extra_data":
-            return "data of the sign-in"
-        if column == "last_login":
-            return "when"
-        if column in VARYING_COLUMNS:
-            return bool(content)
-        if isinstance(content, str):
-            is_date = content[:4].isdigit() and content[4:5] == "-"
-            if is_date:
-                return "moment"
-            return content.replace(name, "NAME")
+
+def fixed_value(column: str, content: Any, name: str) -> Any:
+    is_id = column == "id" or (column.endswith("_id") and isinstance(content, int))
+    if is_id:
+        return "id"
+    if column == "extra_data":
+        return "data of the sign-in"
+    if column == "last_login":
+        return "when"
+    if column in VARYING_COLUMNS:
+        return bool(content)
+    if not isinstance(content, str):
         return content
-
-    return {column: replaced(column, content) for column, content in row.items()}
+    is_date = content[:4].isdigit() and content[4:5] == "-"
+    return "moment" if is_date else content.replace(name, "NAME")
 
 
 def create_by_registration(lms: Lms, name: str) -> None:

@@ -79,14 +79,7 @@ def parse_rendered(root: TutorRoot) -> dict[str, Any]:
     """The structure of all rendered files that have Usher's values: parsed, without the values.
     Raises AssertionError if the host names change anything else in the compose files."""
     env = root.env
-    for compose_file, service in compose.SERVICES.items():
-        text = (env / compose_file).read_text()
-        names = host_aliases({**configuration.DEFAULTS, **configuration.UNIQUE, **root.config()})
-        services = yaml.safe_load(compose.with_hosts(text, service, names))["services"]
-        # Each name of a host is one entry, and nothing else in the service has changed.
-        hosts = services[service].pop("extra_hosts")
-        assert hosts == [f"{name}:host-gateway" for name in names]
-        assert services == yaml.safe_load(text)["services"]
+    assert_hosts_are_entries(root)
     settings_files = sorted((env / "apps/openedx/settings/lms").glob("*.py"))
     dockerfile = (env / "build/openedx/Dockerfile").read_text().splitlines()
     lms_env = yaml.safe_load(root.lms_config.read_text())
@@ -96,6 +89,18 @@ def parse_rendered(root: TutorRoot) -> dict[str, Any]:
         "python": {path.name: ast.dump(ast.parse(path.read_text())) for path in settings_files},
         "Dockerfile": sorted({line.split(" ")[0] for line in dockerfile if line[:1].isupper()}),
     }
+
+
+def assert_hosts_are_entries(root: TutorRoot) -> None:
+    """Each name of a host is one entry in the compose files, and nothing else in the services
+    changes."""
+    names = host_aliases({**configuration.DEFAULTS, **configuration.UNIQUE, **root.config()})
+    for compose_file, service in compose.SERVICES.items():
+        text = (root.env / compose_file).read_text()
+        services = yaml.safe_load(compose.with_hosts(text, service, names))["services"]
+        hosts = services[service].pop("extra_hosts")
+        assert hosts == [f"{name}:host-gateway" for name in names]
+        assert services == yaml.safe_load(text)["services"]
 
 
 def with_value(place: str, value: str) -> dict[str, Any]:

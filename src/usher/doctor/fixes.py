@@ -137,29 +137,32 @@ def _without_separator(piece: str) -> tuple[str, str]:
     """Splits ``usher connect, then `` into ``usher connect`` and ``then``: the piece without the
     separator at its end, and the separator's word, which belongs to the next piece, or ''."""
     separator = _SEPARATOR.search(piece)
-    return (piece[: separator.start()], separator[1] or "") if separator else (piece, "")
+    if separator is None:
+        return piece, ""
+    return piece[: separator.start()], separator[1] or ""
 
 
 def _manage_command(program: str, arguments: str, context: "Context") -> str:
     """A command of the application's ``manage.py`` if ``program`` is ``manage``, else of the
     LMS's."""
     if program == "manage":
-        command = context.application.manage
-        if command is None:
-            return f"./manage.py {arguments}"
-        if (
-            command.env_file
-            and command.env_file == _own_env_file(command.folder)
-            and _is_built_on_usher(context)
-        ):
-            # The command need not read the file: the application's settings do.
-            command = replace(command, env_file=None)
-        return command.as_typed(arguments)
+        return _application_manage_command(arguments, context)
     if context.lms_manage is not None:
         return context.lms_manage.as_typed(arguments)
     if context.deployment is Deployment.TUTOR:
         return f"tutor local run lms ./manage.py lms {arguments}"
     return f"./manage.py lms {arguments} (on the LMS)"
+
+
+def _application_manage_command(arguments: str, context: "Context") -> str:
+    command = context.application.manage
+    if command is None:
+        return f"./manage.py {arguments}"
+    has_own_env_file = command.env_file == _own_env_file(command.folder)
+    if has_own_env_file and _is_built_on_usher(context):
+        # The command need not read the file: the application's settings do.
+        command = replace(command, env_file=None)
+    return command.as_typed(arguments)
 
 
 def _own_env_file(folder: Path | None) -> Path:
@@ -185,7 +188,7 @@ def _dev_command(options: str = "") -> Callable[["Context"], str]:
 
     def text(context: "Context") -> str:
         command = context.application.manage
-        folder = str(command.folder if command and command.folder else ".")
+        folder = str(command.folder) if command and command.folder else "."
         home = str(context.dev_home)
         home_option = "" if home == f"{folder}/{DEV_FOLDER}" else f" --home {shlex.quote(home)}"
         folder_argument = "" if folder == str(Path.cwd()) else f" {shlex.quote(folder)}"
@@ -285,12 +288,14 @@ def _start_text(context: "Context") -> str:
     start = f"start the application; it must answer at {context.application.url}"
     if context.application.manage is None:
         return start
-    return f"{start}. If it does not start, read why: {_manage_command('manage', 'check', context)}"
+    return (
+        f"{start}. If it does not start, read why: {_application_manage_command('check', context)}"
+    )
 
 
 def _start_worker_text(context: "Context") -> str:
     """How to start the sync worker."""
-    watch = _manage_command("manage", "reconcile --watch", context)
+    watch = _application_manage_command("reconcile --watch", context)
     celery = "celery -A PROJECT worker --beat"
     try:
         uses_celery = bool(context.application.report.get("celery"))
@@ -309,11 +314,9 @@ def _start_worker_text(context: "Context") -> str:
 def _start_broker_text(context: "Context") -> str:
     """How to start Redis, with compose's service ``redis`` if the project has a compose file."""
     start = "start Redis at the address in CELERY_BROKER_URL, or correct that setting"
-    return (
-        f"{start}: {_compose_up_command(context, service='redis')}"
-        if _has_compose_file(context)
-        else start
-    )
+    if not _has_compose_file(context):
+        return start
+    return f"{start}: {_compose_up_command(context, service='redis')}"
 
 
 #: Placeholder → a function that returns the text for this deployment.

@@ -238,10 +238,13 @@ def _sign_in_learner(browser: Browser, target: Target, username: str, session_co
 
 
 def _heading(page: httpx.Response) -> str:
-    """Returns the heading of a page, for example of the page with which the LMS plugin stops a
-    sign-in; '' if it has none."""
+    """Returns the heading of a page, at most 200 characters; '' if it has none. The page with which
+    the LMS plugin stops a sign-in has one."""
     match = re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.DOTALL)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", match[1])).split())[:200] if match else ""
+    if match is None:
+        return ""
+    without_tags = re.sub(r"<[^>]+>", " ", match[1])
+    return " ".join(unescape(without_tags).split())[:200]
 
 
 def _enroll_and_open_course(
@@ -272,6 +275,7 @@ def _enroll_and_open_course(
         refusal = status_and_sentence(answer.status_code, answer.text)
         raise BrokenError(f"enrolling {username} in {run} answers {refusal}")
     enrolled_runs.append(run)
+
     url = target.lms_url + LmsPath.COURSE_HOME.format(course_key=run)
     page = browser.follow(url, only=(target.lms_host,))
     final_path = urlsplit(str(page.url)).path
@@ -296,8 +300,12 @@ def _remove_at_lms(target: Target, username: str, enrolled_runs: list[str]) -> s
             if status != httpx.codes.OK:
                 return f"the LMS account {username} may still exist: the LMS answered {status}"
             for run in enrolled_runs:
-                enrollment = {"user": username, "mode": MODE, "is_active": False}
-                body = {**enrollment, "course_details": {"course_id": run}}
+                body = {
+                    "user": username,
+                    "mode": MODE,
+                    "is_active": False,
+                    "course_details": {"course_id": run},
+                }
                 if not client.post(LmsPath.ENROLLMENT, json=body).is_success:
                     sentences.append(f"{username} is still enrolled in {run}")
             if not _deactivate(client, username):

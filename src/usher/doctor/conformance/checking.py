@@ -15,6 +15,8 @@ from usher.doctor.conformance.expectations import Expectation
 from usher.doctor.conformance.shapes import names_in
 
 Verdict = Literal["agrees", "deviates", "unknown"]
+#: ``{name}`` or ``{name:raw}`` in a request.
+_PLACEHOLDER = re.compile(r"\{(?P<name>\w+)(?P<raw>:raw)?\}")
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,15 @@ class ExpectationChecker:
             reason = f"no answer: {error or type(error).__name__}"
             return CheckedExpectation(expectation, "unknown", (reason,))
         if answer.status == 429 and expectation.status != 429:
-            return CheckedExpectation(
-                expectation, "unknown", ("the LMS throttles requests: try again in a minute",)
-            )
+            reason = "the LMS throttles requests: try again in a minute"
+            return CheckedExpectation(expectation, "unknown", (reason,))
         if answer.status == 404 and expectation.feature:
             reason = f"this LMS has not enabled {expectation.feature}"
             return CheckedExpectation(expectation, "unknown", (reason,))
         sentences = deviations(expectation, answer, self.values)
         self._store_values(expectation, answer)
-        return CheckedExpectation(
-            expectation, "deviates" if sentences else "agrees", tuple(sentences)
-        )
+        verdict: Verdict = "deviates" if sentences else "agrees"
+        return CheckedExpectation(expectation, verdict, tuple(sentences))
 
     def _store_values(self, expectation: Expectation, answer: Answer) -> None:
         """Stores values of the answer's ``Location`` or body, which later requests use."""
@@ -134,20 +134,20 @@ class ExpectationChecker:
         """Replaces ``{name}`` in a part of a request by the value. in_path: quotes the values;
         ``{name:raw}`` keeps ``+`` and ``:``."""
         if isinstance(template, str):
-            return re.sub(
-                r"\{(\w+)(:raw)?\}",
-                lambda match: (
-                    quote(self.values[match[1]], safe="+:" if match[2] else "")
-                    if in_path
-                    else self.values[match[1]]
-                ),
-                template,
-            )
+            replacement = self._quoted_value if in_path else self._value
+            return _PLACEHOLDER.sub(replacement, template)
         if isinstance(template, dict):
             return {key: self._fill(part) for key, part in template.items()}
         if isinstance(template, list):
             return [self._fill(part) for part in template]
         return template
+
+    def _value(self, placeholder: re.Match[str]) -> str:
+        return self.values[placeholder["name"]]
+
+    def _quoted_value(self, placeholder: re.Match[str]) -> str:
+        safe_characters = "+:" if placeholder["raw"] else ""
+        return quote(self._value(placeholder), safe=safe_characters)
 
 
 def csrf_headers(session: httpx.Client) -> dict[str, str]:

@@ -70,9 +70,8 @@ def find_runs(client: httpx.Client, token: str, username: str) -> dict[str, str]
     ended_runs = [run for run in runs if _enrollment_ended(run)]
     open_runs = [run for run in runs if run not in ended_runs and not run.get("invitation_only")]
     values = {"org": runs[0]["org"]} if runs else {}
-    values |= dict(
-        zip(("course", "course2"), (run["course_id"] for run in open_runs), strict=False)
-    )
+    for name, run in zip(("course", "course2"), open_runs, strict=False):
+        values[name] = run["course_id"]
     if ended_runs:
         values["closed_course"] = ended_runs[0]["course_id"]
     return values
@@ -111,4 +110,7 @@ def read_learner_account(client: httpx.Client, token: str) -> dict[str, str]:
     username = me.json()["username"]
     account = client.get(f"{LmsPath.ACCOUNTS}/{username}", headers=bearer(token))
     email = account.json().get("email", "") if account.status_code == httpx.codes.OK else ""
-    return {"learner": username, **({"learner_email": email} if email else {})}
+    values = {"learner": username}
+    if email:
+        values["learner_email"] = email
+    return values

@@ -153,13 +153,14 @@ def _make_checker(client: httpx.Client, request: Request) -> ExpectationChecker:
     }
     if request.learner_token:
         values |= read_learner_account(client, request.learner_token)
+    modes: frozenset[str] = frozenset()
+    if "course" in values:
+        modes = read_modes(client, request.token, values["course"])
     return ExpectationChecker(
         client,
         values={name: value for name, value in values.items() if value},
         tokens={actor: token for actor, token in tokens.items() if token},
-        modes=read_modes(client, request.token, values["course"])
-        if "course" in values
-        else frozenset(),
+        modes=modes,
         why_missing=dict(_WHY_MISSING),
     )
 

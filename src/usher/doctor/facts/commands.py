@@ -93,6 +93,7 @@ class Command:
         """Runs the command in this terminal and returns its exit code. Raises CommandError, or
         CodeError instead of showing a traceback."""
         words = [*self.words, *arguments]
+        command_text = " ".join(words)
         try:
             result = subprocess.run(
                 words,
@@ -104,24 +105,16 @@ class Command:
                 check=False,
             )
         except OSError as error:
-            raise CommandError(f"`{' '.join(words)}` can't be run: {error.strerror}") from error
+            raise CommandError(f"`{command_text}` can't be run: {error.strerror}") from error
         if result.returncode and is_traceback(result.stderr):
             error_line = self._summary(result.stderr)
-            raise CodeError(
-                f"`{' '.join(words)}` failed ({result.returncode}): {error_line}", error_line
-            )
+            message = f"`{command_text}` failed ({result.returncode}): {error_line}"
+            raise CodeError(message, error_line)
         if result.returncode and f"Unknown command: '{arguments[0]}'" in result.stderr:
-            raise CommandError(
-                f"manage.py of the application has no command {arguments[0]!r}: the application "
-                "is not built on Usher, or its settings module lacks Usher's apps. If its settings "
-                "are in another module, set the environment variable DJANGO_SETTINGS_MODULE to "
-                "it. In MITx Online and MIT xPro, reconcile says why nothing is done for a "
-                "learner:\n"
-                "$ usher reconcile --user LEARNER --dry-run"
-            )
+            raise CommandError(_unknown_command_message(arguments[0]))
         if result.returncode not in _CODES_OF_MANAGE:
             error_line = self._summary(result.stderr) or "no message"
-            raise CommandError(f"`{' '.join(words)}` failed ({result.returncode}): {error_line}")
+            raise CommandError(f"`{command_text}` failed ({result.returncode}): {error_line}")
         sys.stderr.write(result.stderr)
         return result.returncode
 
@@ -157,6 +150,17 @@ class Command:
             raise CommandError(
                 f"`{' '.join((*self.words, *arguments))}` printed no JSON"
             ) from error
+
+
+def _unknown_command_message(name: str) -> str:
+    return (
+        f"manage.py of the application has no command {name!r}: the application "
+        "is not built on Usher, or its settings module lacks Usher's apps. If its settings "
+        "are in another module, set the environment variable DJANGO_SETTINGS_MODULE to "
+        "it. In MITx Online and MIT xPro, reconcile says why nothing is done for a "
+        "learner:\n"
+        "$ usher reconcile --user LEARNER --dry-run"
+    )
 
 
 def _values_of(env_file: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
