@@ -38,13 +38,10 @@ def serving(
             body = b"" if answer.body is None else answer.body
             if not isinstance(body, bytes):
                 body = json.dumps(body).encode()
+            default_headers = {"Date": self.date_time_string(), "Content-Type": "application/json"}
             self.send_response_only(answer.status)
-            if "Date" not in answer.headers:
-                self.send_header("Date", self.date_time_string())
-            for name, value in answer.headers.items():
+            for name, value in {**default_headers, **answer.headers}.items():
                 self.send_header(name, value)
-            if "Content-Type" not in answer.headers:
-                self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Connection", "close")
             self.end_headers()

@@ -80,11 +80,9 @@ class DjangoProcess:
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.environment = {
-            # Without the settings of the tests' own Django.
-            **{k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"},
-            **(environment or {}),
-        }
+        inherited = dict(os.environ)
+        inherited.pop("DJANGO_SETTINGS_MODULE", None)  # that of the tests' own Django
+        self.environment = {**inherited, **(environment or {})}
         self._process: subprocess.Popen[str] | None = None
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as this object
 

@@ -112,8 +112,9 @@ class StandIn:
         return result.stdout
 
     def environment(self) -> Mapping[str, str]:
-        environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-        return {**environment, **self.values}
+        inherited = dict(os.environ)
+        inherited.pop("DJANGO_SETTINGS_MODULE", None)  # that of the tests' own Django
+        return {**inherited, **self.values}
 
     def run(self, script: str) -> Any:
         """Runs Python in the application and returns the script's variable ``result``. The value is
@@ -154,18 +155,9 @@ class StandIn:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_SECONDS
+        url = f"http://127.0.0.1:{port}"
         try:
-            while True:
-                try:
-                    httpx.get(url + "/", trust_env=False)
-                except httpx.TransportError:
-                    assert server.poll() is None and time.monotonic() < deadline, (
-                        f"no answer at {url}"
-                    )
-                    time.sleep(0.05)
-                else:
-                    break
+            _wait_for_answer(url, server)
             yield url
         finally:
             server.kill()
@@ -177,3 +169,18 @@ class StandIn:
             self._shell.kill()
             self._shell.wait()
             self._shell = None
+
+
+def _wait_for_answer(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Waits until the server answers. Raises AssertionError if it ends, or after
+    ``START_SECONDS``."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            httpx.get(url + "/", trust_env=False)
+        except httpx.TransportError:
+            assert server.poll() is None, f"the server at {url} ended"
+            assert time.monotonic() < deadline, f"no answer at {url}"
+            time.sleep(0.05)
+        else:
+            return

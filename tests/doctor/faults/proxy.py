@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+#: Headers of the target's answers that the proxy sends on.
+_FORWARDED_HEADERS = ("content-type", "location", "www-authenticate", "date", "allow")
+
 
 @dataclass(frozen=True)
 class RunningProxy:
@@ -45,16 +48,10 @@ def proxy(target: str, *, https: bool = False, failing_path: str = "-") -> Itera
             headers = {name: value for name, value in self.headers.items() if name != "Host"}
             headers["Host"] = host
             answer = client.request(self.command, self.path, headers=headers, content=body)
-            forwarded_headers = ("content-type", "location", "www-authenticate", "date", "allow")
-            self._answer(
-                answer.status_code,
-                {
-                    name: answer.headers[name]
-                    for name in forwarded_headers
-                    if name in answer.headers
-                },
-                answer.content,
-            )
+            answer_headers = {
+                name: answer.headers[name] for name in _FORWARDED_HEADERS if name in answer.headers
+            }
+            self._answer(answer.status_code, answer_headers, answer.content)
 
         def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response_only(status)

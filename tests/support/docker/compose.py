@@ -41,10 +41,7 @@ class Project:
         values = _dotenv(folder / ".env")
         services: dict[str, dict[str, Any]] = {}
         for file in files:
-            text = _VARIABLE.sub(
-                lambda match: values.get(match["name"]) or match["default"] or "", file.read_text()
-            )
-            document = yaml.load(text, _Loader)
+            document = yaml.load(_with_values(file.read_text(), values), _Loader)
             for name, service in (document.get("services") or {}).items():
                 services[name] = _merge(services.get(name, {}), service or {})
         return cls(folder, services)
@@ -74,12 +71,22 @@ class Project:
         ``environment``."""
         definition = self.service(service)
         files = definition.get("env_file", [])
+        if isinstance(files, str):
+            files = [files]
         values: dict[str, str] = {}
-        for file in [files] if isinstance(files, str) else files:
+        for file in files:
             values.update(_dotenv(self.folder / file))
         in_definition = definition.get("environment", {})
         values.update({name: str(value) for name, value in in_definition.items()})
         return values
+
+
+def _with_values(text: str, values: Mapping[str, str]) -> str:
+    """The text with a value in place of each variable. A variable without a value has its default,
+    or is empty."""
+    return _VARIABLE.sub(
+        lambda variable: values.get(variable["name"]) or variable["default"] or "", text
+    )
 
 
 def _dotenv(path: Path) -> dict[str, str]:

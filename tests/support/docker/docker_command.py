@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.support.docker.compose import Project
 from tests.support.docker.containers import CONFIG, run, run_in_lms
@@ -55,43 +56,56 @@ def main(arguments: list[str]) -> int:
 def compose(engine: ContainerEngine, words: list[str]) -> int:
     """Carries out ``docker compose WORDS``. Returns the exit code. Raises Refused for an unknown
     call."""
-    files, project, command = read_options(words)
-    if command[:1] == ["ls"]:
+    call = read_options(words)
+    if call.command[:1] == ["ls"]:
         names = running_projects(engine)
         print(json.dumps([{"Name": name, "Status": "running(1)"} for name in names]))
         return 0
-    definition = Project.read(files)
-    match command:
-        case ["run" | "exec" as action, *rest]:
-            if action == "exec" and lms_is_stopped(engine, project):
+    definition = Project.read(call.files)
+    match call.command:
+        case ["exec", *rest]:
+            if lms_is_stopped(engine, call.project):
                 print(f'service "{LMS}" is not running', file=sys.stderr)
                 return 1
-            if action == "run":
-                record_build(engine, definition, rest)
-                # Docker starts the services on which a job depends, and leaves them running.
-                record_running(engine, running_projects(engine) | {project})
-            while rest and rest[0] in _RUN_OPTIONS:
-                rest = rest[1:]
-            if len(rest) > 1 and not rest[0].startswith("-"):
-                return run_service(engine, definition, rest[0], rest[1:])
-        case [action, *_] if action in _STARTS:
-            for service in (word for word in command[1:] if not word.startswith("-")):
-                definition.service(service)
-            record_running(engine, running_projects(engine) | {project})
-            write_markers(engine, STARTED_FILE, {*read_markers(engine, STARTED_FILE), project})
+            return run_service(engine, definition, without_run_options(rest))
+        case ["run", *rest]:
+            record_build(engine, definition, rest)
+            # Docker starts the services on which a job depends, and leaves them running.
+            record_running(engine, running_projects(engine) | {call.project})
+            return run_service(engine, definition, without_run_options(rest))
+        case [action, *rest] if action in _STARTS:
+            for word in rest:
+                if not word.startswith("-"):
+                    definition.service(word)  # raises Refused if it can't be started
+            record_running(engine, running_projects(engine) | {call.project})
+            started = read_markers(engine, STARTED_FILE) | {call.project}
+            write_markers(engine, STARTED_FILE, started)
             return 0
         case [action, *_] if action in _STOPS:
-            record_running(engine, running_projects(engine) - {project})
-            write_markers(engine, STARTED_FILE, {*read_markers(engine, STARTED_FILE)} - {project})
+            record_running(engine, running_projects(engine) - {call.project})
+            started = read_markers(engine, STARTED_FILE) - {call.project}
+            write_markers(engine, STARTED_FILE, started)
             return 0
         case ["ps", *_]:
             return 0  # prints nothing, since there are no containers
-    raise Refused(f"compose {' '.join(command)}")
+    raise Refused(f"compose {' '.join(call.command)}")
 
 
-def run_service(engine: ContainerEngine, project: Project, service: str, argv: list[str]) -> int:
-    """Runs ``argv`` as in a container of the service: the LMS's in the LMS folder, another one in
-    the project's folder. Returns the exit code."""
+def without_run_options(words: list[str]) -> list[str]:
+    """The arguments of ``run`` or ``exec``, from the service on. Raises Refused for an unknown
+    option, or without a command."""
+    rest = list(words)
+    while rest and rest[0] in _RUN_OPTIONS:
+        rest = rest[1:]
+    if len(rest) < 2 or rest[0].startswith("-"):
+        raise Refused(f"compose run or exec {' '.join(words)}")
+    return rest
+
+
+def run_service(engine: ContainerEngine, project: Project, words: list[str]) -> int:
+    """Runs a command as in a container of a service: the LMS's in the LMS folder, another one in
+    the project's folder. words: the service and the command. Returns the exit code."""
+    service, *argv = words
     if service in LMS_SERVICES:
         return run_in_lms(engine, argv, project.folder_mounted_at(service, CONFIG))
     definition = project.service(service)
@@ -100,7 +114,15 @@ def run_service(engine: ContainerEngine, project: Project, service: str, argv: l
     return run(argv, project.folder, project.environment(service))
 
 
-def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
+class ComposeCall(NamedTuple):
+    """A call of ``docker compose``. project: its name."""
+
+    files: list[Path]
+    project: str
+    command: list[str]
+
+
+def read_options(words: list[str]) -> ComposeCall:
     """Splits the arguments of ``docker compose`` into files, project name and command, and changes
     to the folder of ``--project-directory``. Raises Refused for an unknown option, or if there is
     no compose file (``ls`` needs none)."""
@@ -121,7 +143,7 @@ def read_options(words: list[str]) -> tuple[list[Path], str, list[str]]:
         files = [Path(name).resolve() for name in names if Path(name).is_file()]
     if not files and rest[:1] != ["ls"]:
         raise Refused(f"no compose file in {Path.cwd()}")
-    return files, project or Path.cwd().name, rest
+    return ComposeCall(files, project or Path.cwd().name, rest)
 
 
 def running_projects(engine: ContainerEngine) -> set[str]:

@@ -29,10 +29,13 @@ def main(platform: str, folder: str, *names: str) -> None:
     deprecation.RemovedInDjango50Warning = DeprecationWarning
     deprecation.RemovedInDjango51Warning = DeprecationWarning
     real_makedirs = os.makedirs
-    # The container's folders don't exist here and must not be created.
-    os.makedirs = lambda path, **options: (
-        None if str(path).startswith("/openedx") else real_makedirs(path, **options)
-    )
+
+    def makedirs(path, **options):
+        # The container's folders don't exist here and must not be created.
+        if not str(path).startswith("/openedx"):
+            real_makedirs(path, **options)
+
+    os.makedirs = makedirs
     if os.environ.get("WITHOUT_USHER"):
         sys.modules["usher"] = None  # makes its import fail
     sys.path[:0] = [str(PLATFORM / platform), str(PLATFORM / "base")]

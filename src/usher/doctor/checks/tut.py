@@ -69,11 +69,8 @@ class TutorRootIsInUse(Check):
             api_url = context.api_url
         except NotKnownError:
             api_url = ""
-        if (
-            api_url
-            and host_of(api_url) != context.tutor.lms_host
-            and not same_origin(api_url, lms_url)
-        ):
+        has_same_host = host_of(api_url) == context.tutor.lms_host
+        if api_url and not has_same_host and not same_origin(api_url, lms_url):
             return failed(
                 f"{root} is for {lms_url}, but the application calls {api_url}",
                 cause="this Tutor root belongs to another LMS",
@@ -103,12 +100,10 @@ class PluginIsEnabled(Check):
     def probe(self, context: Context) -> Finding:
         if context.tutor.plugin_enabled:
             return ok("the plugin usher is enabled")
-        hand_edited = context.tutor.hand_edited_files
-        seen = (
-            f"the plugin is not enabled, and {hand_edited[0]} was edited by hand"
-            if hand_edited
-            else "the plugin usher is not enabled"
-        )
+        if hand_edited := context.tutor.hand_edited_files:
+            seen = f"the plugin is not enabled, and {hand_edited[0]} was edited by hand"
+        else:
+            seen = "the plugin usher is not enabled"
         return failed(
             seen,
             cause="Tutor overwrites its generated files at every `tutor config save`",
@@ -196,13 +191,17 @@ class PinnedVersionsAreInstalled(Check):
         conflicts = context.lms.report["package_conflicts"]
         if conflicts:
             more = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
+            if context.tutor.has_root:
+                fix = (
+                    "remove it from OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build "
+                    "openedx"
+                )
+            else:
+                fix = f"{LMS_PACKAGES} again, in the versions that the platform pins"
             return failed(
                 f"{conflicts[0]}{more}",
                 cause="a package was installed with dependencies that displace the platform's",
-                fix="remove it from OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build "
-                "openedx"
-                if context.tutor.has_root
-                else f"{LMS_PACKAGES} again, in the versions that the platform pins",
+                fix=fix,
             )
         return ok("the LMS's packages fit together")
 
@@ -261,12 +260,14 @@ class NothingIsInstalledByHand(Check):
         packages = report.get("packages_outside_image", [])
         # If even Django was installed in the container, the LMS was set up there, without an image.
         if packages and "django" not in packages:
+            if context.tutor.has_root:
+                fix = "add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx"
+            else:
+                fix = "add them to the image that this LMS is started from"
             return failed(
                 f"{', '.join(packages)} installed in the running container",
                 cause="packages installed by hand are lost when the container is re-created",
-                fix="add them to OPENEDX_EXTRA_PIP_REQUIREMENTS, then: tutor images build openedx"
-                if context.tutor.has_root
-                else "add them to the image that this LMS is started from",
+                fix=fix,
             )
         if "private_settings" not in report:
             raise NotKnownError("the LMS does not report private settings")

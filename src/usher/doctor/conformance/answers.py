@@ -75,9 +75,10 @@ def _limit_deviations(expectation: Expectation, answer: Answer) -> list[str]:
     """Sentences about a wrong number of results in a list."""
     results = answer.body.get("results", []) if isinstance(answer.body, dict) else []
     sentences = []
-    if (count := expectation.limits.get("count")) is not None and len(results) != count:
+    count, at_most = expectation.limits.get("count"), expectation.limits.get("at_most")
+    if count is not None and len(results) != count:
         sentences.append(f"{len(results)} results, expected {count}")
-    if (at_most := expectation.limits.get("at_most")) is not None and len(results) > at_most:
+    if at_most is not None and len(results) > at_most:
         sentences.append(f"{len(results)} results, expected {at_most} at most")
     return sentences
 

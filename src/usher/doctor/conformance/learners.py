@@ -77,7 +77,8 @@ def _brief(answer: httpx.Response) -> str:
     """Returns the answer's message on one line; the title of an HTML page."""
     body = Answer.of(answer).body
     is_page = isinstance(body, dict) and "title" in body
-    return (str(body["title"]) if is_page else sentence_of(body))[:200]
+    text = str(body["title"]) if is_page else sentence_of(body)
+    return text[:200]
 
 
 def remove(learner: RegisteredLearner, client: httpx.Client, token: str) -> str:
@@ -128,11 +129,8 @@ def _unenroll(username: str, run: str, client: httpx.Client, token: str) -> bool
     client.cookies.clear()
     headers = {"Authorization": f"Bearer {token}"}
     enrollment = client.get(f"{LmsPath.ENROLLMENT}/{username},{run}", headers=headers)
-    mode = (
-        enrollment.json()["mode"]
-        if enrollment.status_code == 200 and enrollment.content
-        else "audit"
-    )
+    is_found = enrollment.status_code == httpx.codes.OK and enrollment.content
+    mode = enrollment.json()["mode"] if is_found else "audit"
     client.cookies.clear()
     answer = client.post(
         LmsPath.ENROLLMENT,

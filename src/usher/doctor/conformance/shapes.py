@@ -40,16 +40,15 @@ def _object_differences(
     return sentences
 
 
-# shape: a list with one element, the shape of every item.
 def _list_differences(shape: list[Any], value: Any, variables: Variables, place: str) -> list[str]:
+    """shape: a list with one element, the shape of every item."""
     if not isinstance(value, list):
         return [f"{place} is {_short(value)}, expected a list"]
-    (shape_of_items,) = shape
-    return [
-        difference
-        for index, item in enumerate(value)
-        for difference in differences(shape_of_items, item, variables, f"{place}[{index}]")
-    ]
+    [shape_of_items] = shape
+    sentences = []
+    for index, item in enumerate(value):
+        sentences += differences(shape_of_items, item, variables, f"{place}[{index}]")
+    return sentences
 
 
 def _text_fits(shape: str, value: Any, variables: Variables) -> bool:

@@ -212,19 +212,22 @@ def _enrollments():
 
 
 def _settled_enrollments():
-    """The newest enrollments that the application has recorded as made in the LMS. mode: '' if the
-    application does not store it."""
-    rows = _active_enrollments().filter(edx_enrolled=True).order_by("-pk")[:MAX_NAMED]
-    return [
-        {
-            "username": name,
-            "course_key": row.run.courseware_id,
-            "mode": getattr(row, "enrollment_mode", "") or "",
-            "is_active": True,
-        }
-        for row in rows
-        if (name := _lms_username(row.user))
-    ]
+    """The newest enrollments that the application has recorded as made in the LMS, without those of
+    learners who have no LMS username. mode: '' if the application does not store it."""
+    settled = []
+    for row in _active_enrollments().filter(edx_enrolled=True).order_by("-pk")[:MAX_NAMED]:
+        username = _lms_username(row.user)
+        if username:
+            mode = getattr(row, "enrollment_mode", "") or ""
+            settled.append(
+                {
+                    "username": username,
+                    "course_key": row.run.courseware_id,
+                    "mode": mode,
+                    "is_active": True,
+                }
+            )
+    return settled
 
 
 def _lms_username(user):
@@ -238,7 +241,8 @@ def _lms_username(user):
 def _learner_runs(reported_enrollments):
     """The learners of these enrollments: LMS username → course keys of all the learner's
     enrollments, of any state."""
-    model, runs_by_learner = get_user_model(), {}
+    model = get_user_model()
+    runs_by_learner = {}
     for name in sorted({row["username"] for row in reported_enrollments}):
         if _has_fields(ACCOUNT, "edx_username"):
             owners = ACCOUNT._base_manager.filter(edx_username=name).values("user")

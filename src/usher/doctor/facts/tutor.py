@@ -131,11 +131,12 @@ class Tutor:
         root_option, mode = f"--root {shlex.quote(str(self.root))}", self.tutor_mode
         if mode == "dev":
             fix = re.sub(r"\bimages build openedx\b(?!-)", "images build openedx-dev", fix)
-        return re.sub(
-            r"\btutor (local|config|plugins|images)\b",
-            lambda match: f"tutor {root_option} {mode if match[1] == 'local' else match[1]}",
-            fix,
-        )
+
+        def with_root(command: re.Match[str]) -> str:
+            word = mode if command[1] == "local" else command[1]
+            return f"tutor {root_option} {word}"
+
+        return re.sub(r"\btutor (local|config|plugins|images)\b", with_root, fix)
 
     def command(self, *words: str) -> Command:
         return Command((self.executable, "--root", str(self._known_root), self.tutor_mode, *words))

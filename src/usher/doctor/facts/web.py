@@ -136,7 +136,11 @@ def _read(streamed: httpx.Response, url: str) -> httpx.Response:
             raise NoAnswerError(f"{url} answers with more than {_MAX_BODY} bytes")
         if time.monotonic() > deadline:
             raise NoAnswerError(f"{url} does not answer: it took too long")
-    headers = [item for item in streamed.headers.multi_items() if item[0] not in _TRANSFER_HEADERS]
+    headers = [
+        (name, value)
+        for name, value in streamed.headers.multi_items()
+        if name not in _TRANSFER_HEADERS
+    ]
     return httpx.Response(
         streamed.status_code,
         headers=headers,

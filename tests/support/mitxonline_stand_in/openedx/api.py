@@ -28,13 +28,11 @@ def reconcile_edx_username(user, *, desired_username=None):
     edx_user, _ = OpenEdxUser.objects.get_or_create(platform="edx", user=user)
     if edx_user.edx_username:
         return False
+    # An e-mail address is no username for the LMS.
+    own_username = "" if "@" in user.username else user.username
     mailbox = user.email.split("@")[0]
-    name = (
-        desired_username
-        or ("" if "@" in user.username else user.username)
-        or slugify(user.name)
-        or slugify(mailbox)
-    )[:USERNAME_MAX_LENGTH]
+    name = desired_username or own_username or slugify(user.name) or slugify(mailbox)
+    name = name[:USERNAME_MAX_LENGTH]
     free_name, number = name, 1
     while OpenEdxUser.objects.filter(edx_username=free_name).exists():
         free_name, number = f"{name[:LENGTH_BEFORE_NUMBER]}{number}", number + 1
@@ -185,16 +183,19 @@ def retry_failed_edx_enrollments():
     LMS. Refusals are counted; after MAX_RETRIES of them the enrollment is given up."""
     from courses.models import CourseRunEnrollment
 
-    for enrollment in CourseRunEnrollment.objects.select_related("user", "run").filter(
+    enrollments = CourseRunEnrollment.objects.select_related("user", "run").filter(
         user__is_active=True,
         edx_enrolled=False,
         created_on__lt=timezone.now() - timedelta(minutes=5),
         edx_enrollment_retry_count__lt=MAX_RETRIES,
-    ):
+    )
+    for enrollment in enrollments:
         try:
             enroll_in_edx(enrollment)
         except httpx.HTTPStatusError as error:
-            if error.response.status_code < 500 and error.response.status_code != 429:
+            status = error.response.status_code
+            is_refusal = status < 500 and status != 429
+            if is_refusal:
                 enrollment.edx_enrollment_retry_count += 1
                 enrollment.save(update_fields=["edx_enrollment_retry_count"])
         else:

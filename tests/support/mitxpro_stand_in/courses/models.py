@@ -29,9 +29,10 @@ class CourseRun(TimestampedModel, ValidateOnSaveMixin):
 
     def clean(self):
         now = timezone.now()
-        if not (self.start_date or self.enrollment_end):
+        dates = [date for date in (self.start_date, self.enrollment_end) if date]
+        if not dates:
             raise ValidationError("Either start date or enrollment end is required")
-        if not any(date and date >= now for date in (self.start_date, self.enrollment_end)):
+        if max(dates) < now:
             raise ValidationError("Start date or enrollment end must be in the future")
         if self.start_date and self.end_date and self.start_date > self.end_date:
             raise ValidationError("End date must be later than start date")

@@ -30,9 +30,9 @@ class Command(BaseCommand):
         runs = CourseRun.objects.exclude(run_tag__startswith="fake")
         if options["run"]:
             runs = runs.filter(courseware_id=options["run"])
+        runs_by_key = {run.courseware_id: run for run in runs}
+        keys = list(runs_by_key)
         updated = failed = 0
-        runs = {run.courseware_id: run for run in runs}
-        keys = list(runs)
         for start in range(0, len(keys), PAGE_SIZE):
             page_keys = keys[start : start + PAGE_SIZE]
             answer = httpx.get(
@@ -48,15 +48,16 @@ class Command(BaseCommand):
             courses = answer.json()["results"] if answer.status_code == 200 else []
             failed += len(page_keys) - len(courses)  # the LMS leaves unknown runs out
             for course in courses:
-                updated += self.update(runs[course["course_id"]], course)
+                if self.update(runs_by_key[course["course_id"]], course):
+                    updated += 1
         self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")
 
     def update(self, run, course):
         """Saves the run if a value has changed. Returns whether it was saved."""
-        values = {
-            column: course.get(field) if field == "name" else parse_datetime(course[field] or "")
-            for field, column in FIELDS.items()
-        }
+        values = {}
+        for field, column in FIELDS.items():
+            is_time = field != "name"
+            values[column] = parse_datetime(course[field] or "") if is_time else course.get(field)
         if all(getattr(run, name) == value for name, value in values.items()):
             return False
         for name, value in values.items():

@@ -34,10 +34,13 @@ class Command(BaseCommand):
             if answer.status_code != 200:
                 failed += 1
                 continue
+            course = answer.json()
             for field, column in FIELDS.items():
-                value = answer.json().get(field)
-                # All fields but the name are times, which may be missing.
-                setattr(run, column, value if field == "name" else value and parse_datetime(value))
+                value = course.get(field)
+                is_time = field != "name"
+                if value and is_time:
+                    value = parse_datetime(value)
+                setattr(run, column, value)
             run.save()
             updated += 1
         self.stdout.write(f"Sync complete: {updated} updates, {failed} failures")
