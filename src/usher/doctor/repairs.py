@@ -43,15 +43,12 @@ def _provision(context: Context) -> None:
     """Provisions with the secrets of the demo, of ``usher dev``, or of Tutor's configuration.
     Raises NotKnownError if none of these is there."""
     if context.demo_home is not None:
-        home = str(context.demo_home)
-        Command((sys.executable, "-m", _USHER_COMMAND, "demo")).output(
-            "--provision", "--home", home
-        )
+        demo = Command((sys.executable, "-m", _USHER_COMMAND, "demo"))
+        demo.output("--provision", "--home", str(context.demo_home))
     elif context.dev_home is not None:
         folder = str(context.application.manage.folder) if context.application.manage else "."
-        Command((sys.executable, "-m", _USHER_COMMAND, "dev")).output(
-            folder, "--provision", "--home", str(context.dev_home)
-        )
+        dev = Command((sys.executable, "-m", _USHER_COMMAND, "dev"))
+        dev.output(folder, "--provision", "--home", str(context.dev_home))
     elif context.tutor.has_root:
         # The job starts containers, which takes minutes on a slow machine.
         context.tutor.command("do").output("usher-provision", seconds=600)

@@ -26,8 +26,8 @@ class ManageProcess(DjangoProcess):
     def output(self, *arguments: str, stdin: str = "", seconds: float = 60) -> str:
         """Like ``Command.output``, without its time limit ``seconds``."""
         try:
-            return (
-                self.run(stdin) if arguments == ("shell",) else self.command(*arguments).checked()
-            )
+            if arguments == ("shell",):
+                return self.run(stdin)
+            return self.command(*arguments).checked()
         except DjangoProcessError as error:
             raise CommandError(str(error)) from error

@@ -293,11 +293,11 @@ class SignInHasNoLoop(Check):
     depends_on = ("PRV-1", "PRV-2", "PRV-3", "NET-5", "APP-6")
 
     def probe(self, context: Context) -> Finding:
-        visited, status = context.web.follow(context.lms.at(context.sign_in_path))
+        visited, last_status = context.web.follow(context.lms.at(context.sign_in_path))
         repeated = [page for page, times in Counter(visited).items() if times >= _MAX_VISITS]
-        if not repeated and status >= 500:
+        if not repeated and last_status >= 500:
             return failed(
-                f"sign-in leads to {visited[-1]}, which answers {status}",
+                f"sign-in leads to {visited[-1]}, which answers {last_status}",
                 cause="the application's sign-in page fails, even without the LMS",
                 fix="read the log of the server at that address; after an update, migrate its "
                 "database",

@@ -48,11 +48,11 @@ class Application:
     @fact
     def env(self) -> EnvFile:
         """The application's ``.env``. Raises NotKnownError if it is missing or can't be read."""
+        if self.env_file is None and self.read_report is None:
+            raise NotKnownError("the application's .env is not known: give --application")
         if self.env_file is None:
             raise NotKnownError(
-                "the application's .env is not known: give --application"
-                if self.read_report is None
-                else "`usher doctor` examines the .env, in the folder of the application"
+                "`usher doctor` examines the .env, in the folder of the application"
             )
         if not self.env_file.is_file():
             raise NotKnownError(f"{self.env_file} does not exist")
@@ -66,8 +66,10 @@ class Application:
         file = self.env_file
         if file is None or file.name == ".env":
             return text
+        name = file
         folder = self.manage.folder if self.manage else None
-        name = file.relative_to(folder) if folder and file.is_relative_to(folder) else file
+        if folder and file.is_relative_to(folder):
+            name = file.relative_to(folder)
         return _ENV_FILE_WORD.sub(lambda _: str(name), text)
 
     @fact

@@ -44,8 +44,10 @@ class Lms:
             answer = self.web.request("GET", url, token=self.token, timeout=60)
         except NoAnswerError:
             return None
+        if answer.status_code != httpx.codes.OK:
+            return None
         report = cast(LmsReport, json_object(answer.content))
-        return report if answer.status_code == httpx.codes.OK and "version" in report else None
+        return report if "version" in report else None
 
     def get(self, path: str, *, token: str = "") -> httpx.Response:
         """Requests a page and follows no redirect. token: '' for an anonymous request."""

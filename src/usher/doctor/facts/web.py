@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -34,6 +34,14 @@ _MAX_REDIRECTS = 20
 
 class NoAnswerError(NotKnownError):
     """No server answered; the message names the address and the reason."""
+
+
+class FollowedRedirects(NamedTuple):
+    """visited: the requested addresses, without their queries. last_status: the status of the last
+    answer."""
+
+    visited: list[str]
+    last_status: int
 
 
 @dataclass
@@ -100,9 +108,8 @@ class Web:
         except ValueError:  # not an address
             return False
 
-    def follow(self, url: str) -> tuple[list[str], int]:
-        """Follows redirects as an anonymous browser. Returns the requested addresses, without their
-        queries, and the status of the last answer. Raises NoAnswerError."""
+    def follow(self, url: str) -> FollowedRedirects:
+        """Follows redirects as an anonymous browser. Raises NoAnswerError."""
         visited: list[str] = []
         with httpx.Client(
             timeout=_TIMEOUT, follow_redirects=False, headers=agents.DOCTOR
@@ -119,7 +126,7 @@ class Web:
                 if answer.next_request is None:
                     break
                 url = str(answer.next_request.url)
-        return visited, answer.status_code
+        return FollowedRedirects(visited, answer.status_code)
 
     def close(self) -> None:
         self._client.close()
