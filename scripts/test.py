@@ -120,13 +120,15 @@ class Run:
         #: Groups, each with its tests, that ``rerun_failed`` runs once more.
         self._to_rerun: list[tuple[Group, list[str]]] = []
         self._print_lock = threading.Lock()
+        self._totals_lock = threading.Lock()
 
     def run_group(self, group: Group) -> bool:
         """Runs a group. Returns whether it passed, or may pass when ``rerun_failed`` repeats its
         failed tests."""
         code, totals = self._run(group, self.pytest_arguments, f"{group.name}.xml")
-        self.totals.passed += totals.passed
-        self.totals.skipped += totals.skipped
+        with self._totals_lock:
+            self.totals.passed += totals.passed
+            self.totals.skipped += totals.skipped
         is_only_group = self.shows_output
         has_few_failures = code == FAILED and len(totals.failed) <= MOST_TESTS_TO_RERUN
         if has_few_failures and not is_only_group:

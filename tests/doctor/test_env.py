@@ -108,6 +108,14 @@ def test_env_3_names_settings_with_older_values_in_the_running_process(
     assert "OPENEDX_OAUTH_PROVIDER" in report.root_causes[0].finding.seen
 
 
+def test_env_3_names_no_setting_if_the_file_has_none_of_them(env_file: Path) -> None:
+    env_file.write_text("DEBUG=True\n")
+    running = configuration_fingerprints({"OPENEDX_OAUTH_PROVIDER": "ol-oauth2"}, "")
+    with serving({"/health/ready": Answer(200, {"configuration": running})}) as url:
+        places = Places(env_file=env_file, application_url=url)
+        assert root_cause_ids(create_context(places), "ENV-3") == []
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [

@@ -130,7 +130,7 @@ class EnvFileIsInUse(Check):
         ]
         # Every fingerprint is made with the service worker's token. If all fingerprints differ,
         # the reason is that the tokens differ.
-        if len(stale) == len(file_fingerprints):
+        if stale and len(stale) == len(file_fingerprints):
             return [Env.OPENEDX_SERVICE_WORKER_API_TOKEN]
         return stale
 
