@@ -95,10 +95,10 @@ def manage_page() -> str:
     ]
     package_by_name = {}
     for path in (ROOT / "src/usher").glob("**/management/commands/[!_]*.py"):
-        package = path.parents[2].relative_to(ROOT / "src")
-        is_for_lms = {"lms", "embedded"} & set(path.parts)
+        folder = path.parents[2].relative_to(ROOT / "src")
+        is_for_lms = {"lms", "embedded"} & set(folder.parts)
         if not is_for_lms:
-            package_by_name[path.stem] = ".".join(package.parts)
+            package_by_name[path.stem] = ".".join(folder.parts)
     for name, package in sorted(package_by_name.items()):
         command = load_command_class(package, name)
         actions = command.create_parser("manage.py", name)._actions
