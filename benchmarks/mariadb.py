@@ -70,8 +70,9 @@ class MariaDb:
 
     def deadlocks(self) -> int:
         """How many deadlocks InnoDB has counted since the server's start."""
-        counter = "from information_schema.innodb_metrics where name = 'lock_deadlocks'"
-        return int(self.rows("mysql", f"select count {counter}")[0][0])
+        # ``count`` is a column of this table.
+        sql = "select count from information_schema.innodb_metrics where name = 'lock_deadlocks'"
+        return int(self.rows("mysql", sql)[0][0])
 
 
 @contextmanager

@@ -118,6 +118,9 @@ def test_sign_in_through_a_trusted_provider_activates_an_inactive_account(
         assert location.startswith("/auth/inactive?next=")
         assert browser.get(location).headers["Location"] == AUTHORIZE
         assert browser.get("/api/user/v1/me").json() == {"username": name}
+    with lms.api() as api:
+        account = api.get(f"/api/user/v1/accounts/{name}").json()
+    assert account["is_active"] is True
 
 
 def test_an_account_without_a_usable_password_is_refused(lms: EmbeddedLms, name: str) -> None:

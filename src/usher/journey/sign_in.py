@@ -163,12 +163,12 @@ def prove_with_test_learner(target: Target, run_script: Script) -> Proof:
     the learner afterwards. Raises BrokenError, httpx.HTTPError and the errors of ``run_script``."""
     username = temporary_learners.new_username("usher-test")
     enrolled_runs: list[str] = []
-    sentences: list[str] = []
+    clauses: list[str] = []
     try:
         session = run_script({"action": "make", "username": username})
         with _browser_with_session(target, session) as browser:
-            sentences.append(_sign_in_learner(browser, target, username, session["cookie"]))
-            sentences.append(_enroll_and_open_course(browser, target, username, enrolled_runs))
+            clauses.append(_sign_in_learner(browser, target, username, session["cookie"]))
+            clauses.append(_enroll_and_open_course(browser, target, username, enrolled_runs))
     finally:
         # Remove the learner from the application first; otherwise it would create the LMS account
         # again.
@@ -176,7 +176,7 @@ def prove_with_test_learner(target: Target, run_script: Script) -> Proof:
             run_script({"action": "remove", "username": username})
         finally:
             leftovers = _remove_at_lms(target, username, enrolled_runs)
-    return Proof(", ".join(sentences) + ("" if leftovers else ", and was removed"), leftovers)
+    return Proof(", ".join(clauses) + ("" if leftovers else ", and was removed"), leftovers)
 
 
 @contextmanager
@@ -251,8 +251,8 @@ def _enroll_and_open_course(
     browser: Browser, target: Target, username: str, enrolled_runs: list[str]
 ) -> str:
     """Enrolls the learner in the first course of the LMS, adds this run to ``enrolled_runs``, and
-    opens the course; does nothing if the LMS lists no course. Returns a sentence for people. Raises
-    BrokenError."""
+    opens the course; does nothing if the LMS lists no course. Returns what the learner did, as the
+    end of a sentence that begins with the learner. Raises BrokenError."""
     with httpx.Client(
         base_url=target.lms_url, headers=agents.CONNECT, timeout=TIMEOUT, trust_env=False
     ) as client:
@@ -263,7 +263,7 @@ def _enroll_and_open_course(
             reason = status_and_sentence(course_list.status_code, course_list.text)
             raise BrokenError(f"the LMS's list of courses answers {reason}")
         if not courses:
-            return "no course was opened: the LMS has none"
+            return "found no course to open"
         run = str(courses[0]["course_id"])
         client.cookies.clear()  # else the LMS uses the session that its answer may have set
         answer = client.post(

@@ -42,11 +42,11 @@ _BUSY = (
 def run_with_retries(process: Callable[[], Any]) -> Any:
     """Calls ``process()`` in a transaction with a savepoint, and returns its result.
 
-    Repeats the transaction after a deadlock, lock timeout or lost connection, up to
-    ``MAX_ATTEMPTS`` attempts in all, and once after an IntegrityError, since another request may
-    have inserted the same row. Raises what ``process`` raises, and DatabaseBusy if the last attempt
-    failed for one of the first three reasons. Then nothing was changed, unless the connection was
-    lost during the commit.
+    Repeats the transaction after a deadlock, lock timeout, lost connection or lost savepoint, up to
+    ``MAX_ATTEMPTS`` attempts in all and not after ``MAX_SECONDS``; and once after an
+    IntegrityError, since another request may have inserted the same row. Raises what ``process``
+    raises, and DatabaseBusy if the error of the last attempt shows that the database was busy. Then
+    nothing was changed, unless the connection was lost during the commit.
     """
     began = time.monotonic()
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -57,8 +57,9 @@ def run_with_retries(process: Callable[[], Any]) -> Any:
                     with transaction.atomic():
                         return process()
                 except Exception:
-                    # Django could not return to the savepoint. The error may be a consequence of
-                    # the rollback, such as a reference to a row that no longer exists.
+                    # Whether Django could not return to the savepoint. If so, the error may only
+                    # be a consequence of the rollback, such as a reference to a row that no longer
+                    # exists.
                     savepoint_lost = connection.needs_rollback
                     raise
         except Exception as error:

@@ -53,10 +53,12 @@ class UsherLms:
         )
 
     def account(self, user: Any) -> dict[str, Any] | None:
-        """The learner's account, as JSON of the LMS's accounts API; None if there is none."""
+        """The learner's account, as JSON of the LMS's accounts API; None if there is none. Raises
+        ``httpx.HTTPStatusError`` if the LMS answers with another error."""
         answer = self._api.get(f"{LmsPath.ACCOUNTS}/{connection.lms_username(user)}")
-        if answer.status_code != httpx.codes.OK:
+        if answer.status_code == httpx.codes.NOT_FOUND:
             return None
+        answer.raise_for_status()
         return dict(answer.json())
 
     def enrollments(self, user: Any) -> dict[str, str]:

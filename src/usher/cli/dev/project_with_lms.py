@@ -570,8 +570,9 @@ class ProjectWithLms(RunningServers):
         may still be reloading the project, restarts processes that have ended or must read a
         changed file. Returns whether there was such a change.
 
-        Otherwise processes that have ended are not started before the next change: a process that
-        starts just before a file is saved reads that file, and would be restarted needlessly."""
+        Without a recent change it restarts nothing; ``wait_for_change`` restarts ended processes at
+        the next change. If they were started now, and a file were saved before they had read it,
+        they would run the new code already and be restarted needlessly."""
         changed = self._notice_changes()
         changed_at = self._changed_at
         if changed_at is None or time.monotonic() - changed_at > _RELOAD_SECONDS:

@@ -274,8 +274,9 @@ def _enrollment_record(enrollment: Enrollment, sentence: Sentence | None) -> Rec
 
 
 def _advice_about_missing_link(account: LmsAccount) -> str:
-    """Returns advice about an account that is linked here and not in the LMS, else ''. With
-    AWAITING_LINK it follows the error's message, which says what to do first."""
+    """Returns advice about an account that is known to exist in the LMS, and that the LMS has not
+    linked to the learner or refuses as a duplicate; else ''. With AWAITING_LINK it follows the
+    error's message, which says what to do first."""
     if account.error_code == AWAITING_LINK:
         return "Afterwards choose Repair now."
     is_refused_as_duplicate = account.refused_at and "duplicate" in account.error_code
